@@ -1,0 +1,329 @@
+"""Makes what is loaded what is wanted: a thread that asks `rollout` for one action at a time, does it, and publishes.
+
+It knows how to scan, load, warm and close only through what it is given.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from engine.clock import Clock
+from engine.control.lifecycle import State, move
+from engine.control.model_config import ModelConfig
+from engine.control.registry import Handle, Registry, Served, Snapshot
+from engine.control.repository import FoundModel, Repository
+from engine.control.rollout import Action, Artifact, Fact, next_action, wanted_artifacts
+from engine.errors import FailedPrecondition, ModelLoadError, NotFound, Unavailable, VireoError, quoted
+from engine.spec import Spec
+
+log = logging.getLogger("vireo.control")
+
+Hosted = TypeVar("Hosted")
+
+
+class Host(Protocol[Hosted]):
+    """Loads what the reconciler wants. Calls come from one thread."""
+
+    def load(self, artifact: Artifact) -> Hosted:
+        """The artifact, loaded. Raises ModelLoadError."""
+
+    def warm(self, hosted: Hosted) -> None:
+        """Runs it until it is as fast as it will be. Raises where it cannot compute at all."""
+
+    def close(self, hosted: Hosted) -> None:
+        """Gives it back; nobody uses it."""
+
+
+@dataclass(slots=True)
+class Record(Generic[Hosted]):
+    """One version in the engine: the reconciler's own book."""
+
+    artifact: Artifact
+    order: int
+    state: State = State.WANTED
+    reason: str = ""
+    handle: Handle[Hosted] | None = None
+    drain_until_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One line of the repository index. `version` None: a model of which no version is loaded or tried."""
+
+    name: str
+    version: int | None
+    state: str
+    reason: str
+
+
+class Reconciler(Generic[Hosted]):
+    """Owns the records and the wish. Public methods may be called from any thread."""
+
+    def __init__(self, host: Host[Hosted], registry: Registry[Hosted], clock: Clock) -> None:
+        self._host = host
+        self._registry = registry
+        self._clock = clock
+        self._spec = Spec()
+        self._repository: Repository | None = None
+        self._found: dict[str, FoundModel] = {}
+        self._selected: set[str] = set()
+        self._records: dict[str, Record[Hosted]] = {}
+        self._loads = 0
+        self._changed = threading.Condition(threading.RLock())
+        self._dirty = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name="vireo-reconciler", daemon=True)
+
+    # The wish.
+
+    def apply(self, spec: Spec, repository: Repository | None) -> None:
+        """Wants what `spec` says from now on, and returns when that is reached or has failed."""
+        found = repository.scan() if repository else {}
+        with self._changed:
+            self._spec, self._repository, self._found = spec, repository, found
+            self._selected = _selected_at_start(spec, found)
+        self._settle()
+
+    def rescan(self) -> None:
+        """Reads the repository folder again and follows it."""
+        if self._repository is None:
+            return
+        found = self._repository.scan()
+        with self._changed:
+            if found == self._found:
+                return
+            self._found, self._selected = found, set(found)
+            self._wake()
+
+    def load(self, name: str, config: ModelConfig | None = None, config_fingerprint: str = "") -> None:
+        """Loads a model, or what is new of it; a version that failed is tried again. Raises ModelLoadError, NotFound."""
+        if self._repository is None:
+            raise NotFound(f"model {quoted(name)}: there is no model repository")
+        found = self._repository.find(name)
+        if config is not None:
+            found = FoundModel(name, found.versions, config, config_fingerprint, found.problem)
+        if found.problem:
+            raise ModelLoadError(f"model {quoted(name)}: {found.problem}")
+        with self._changed:
+            self._found[name] = found
+            self._selected.add(name)
+            for record in [each for each in self._records.values() if each.artifact.name == name]:
+                if record.state is State.FAILED:
+                    self._forget(record)
+        self._settle()
+        failures = [each for each in self._wanted_records(name) if each.state is State.FAILED]
+        if failures:
+            raise ModelLoadError(f"model {quoted(name)} version {failures[0].artifact.version}: {failures[0].reason}")
+
+    def unload(self, name: str) -> None:
+        """Wants a model no more. Returns when no request can reach it; those in flight finish."""
+        with self._changed:
+            if name in self._spec.functions:
+                raise FailedPrecondition(f"model {quoted(name)} is a function of the spec; it cannot be unloaded")
+            if name not in self._selected:
+                raise NotFound(f"model {quoted(name)} is not loaded")
+            self._selected.discard(name)
+        self._settle()
+
+    # What is.
+
+    def problems(self) -> dict[str, str]:
+        """Why each wanted model that answers nothing does not, by name."""
+        return dict(self._registry.snapshot.unserved)
+
+    def index(self) -> list[IndexEntry]:
+        """Every version known, and every model folder of which none is."""
+        with self._changed:
+            entries = [
+                IndexEntry(each.artifact.name, each.artifact.version, each.state.value, each.reason)
+                for each in self._records.values()
+            ]
+            seen = {entry.name for entry in entries}
+            entries += [
+                IndexEntry(name, None, "UNAVAILABLE", model.problem or "not loaded")
+                for name, model in self._found.items()
+                if name not in seen
+            ]
+        return sorted(entries, key=lambda entry: (entry.name, entry.version or 0))
+
+    def records(self) -> list[Record[Hosted]]:
+        """The book as it stands, for reports."""
+        with self._changed:
+            return list(self._records.values())
+
+    # The work.
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self, drain_s: float) -> None:
+        """Retires everything, waits up to `drain_s` for users to leave, closes all, ends the thread."""
+        with self._changed:
+            self._spec = Spec(server=self._spec.server)
+            self._found, self._selected = {}, set()
+            self._wake()
+            self._changed.wait_for(lambda: not self._records, timeout=drain_s)
+            self._stopping = True
+            self._wake()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+        for record in self._records.values():
+            if record.handle is not None:
+                self._host.close(record.handle.hosted)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._dirty = True
+            self._changed.notify_all()
+
+    def _settle(self) -> None:
+        """Waits until there is nothing left to load or retire."""
+        with self._changed:
+            self._wake()
+            self._changed.wait_for(lambda: self._stopping or not self._dirty)
+            if self._stopping:
+                raise Unavailable("the engine is shutting down")
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._dirty or self._stopping, timeout=self._pause_s())
+                if self._stopping:
+                    return
+                wanted = self._wanted()
+                action = next_action(wanted, self._facts())
+                if action is None:
+                    self._publish()
+                    self._dirty = False
+                    self._changed.notify_all()
+            if action is None:
+                self._poll()
+            elif action.kind == "load":
+                self._load(next(each for each in wanted if each.key == action.key))
+            else:
+                self._end(action)
+
+    def _pause_s(self) -> float | None:
+        """How long to sleep unwoken: until the next poll, or the end of a drain."""
+        if any(each.state is State.DRAINING for each in self._records.values()):
+            return 0.1
+        repository = self._spec.repository
+        return repository.poll_s if repository and repository.control == "poll" else None
+
+    def _poll(self) -> None:
+        repository = self._spec.repository
+        if repository and repository.control == "poll":
+            try:
+                self.rescan()
+            except (VireoError, OSError):
+                log.exception("the repository could not be read; what is loaded stays")
+
+    def _wanted(self) -> list[Artifact]:
+        return wanted_artifacts(self._spec, self._found, self._selected)
+
+    def _wanted_records(self, name: str) -> list[Record[Hosted]]:
+        with self._changed:
+            return [self._records[each.key] for each in self._wanted() if each.name == name and each.key in self._records]
+
+    def _facts(self) -> list[Fact]:
+        now_ns = self._clock()
+        return [
+            Fact(
+                key,
+                each.artifact.name,
+                each.state,
+                each.handle is None or each.handle.users == 0 or now_ns >= each.drain_until_ns,
+            )
+            for key, each in self._records.items()
+        ]
+
+    def _end(self, action: Action) -> None:
+        with self._changed:
+            record = self._records[action.key]
+            if action.kind == "retire":
+                self._retire(record)
+            elif action.kind == "forget":
+                self._forget(record)
+        if action.kind == "unload":
+            self._unload(record)
+
+    def _load(self, artifact: Artifact) -> None:
+        with self._changed:
+            self._loads += 1
+            record: Record[Hosted] = Record(artifact, self._loads)
+            self._records[artifact.key] = record
+            record.state = move(record.state, State.LOADING)
+        try:
+            hosted = self._host.load(artifact)
+            record.state = move(record.state, State.WARMING)
+            self._host.warm(hosted)
+        except Exception as error:
+            self._load_failed(record, error)
+            return
+        with self._changed:
+            record.handle = Handle(artifact.name, artifact.version, hosted, self._wake)
+            record.state = move(record.state, State.READY)
+            self._publish()
+        log.info("model %s version %d is ready", artifact.name, artifact.version)
+
+    def _load_failed(self, record: Record[Hosted], error: Exception) -> None:
+        text = error.message if isinstance(error, VireoError) else f"{type(error).__name__}: {error}"
+        with self._changed:
+            record.state = move(record.state, State.FAILED)
+            record.reason = text
+            self._publish()
+        log.error("model %s version %d failed to load: %s", record.artifact.name, record.artifact.version, text)
+
+    def _retire(self, record: Record[Hosted]) -> None:
+        assert record.handle is not None
+        record.state = move(record.state, State.DRAINING)
+        record.drain_until_ns = self._clock() + int(self._spec.server.drain_s * 1e9)
+        self._publish()
+        record.handle.retire()
+
+    def _unload(self, record: Record[Hosted]) -> None:
+        assert record.handle is not None
+        self._host.close(record.handle.hosted)
+        with self._changed:
+            self._forget(record)
+        log.info("model %s version %d is unloaded", record.artifact.name, record.artifact.version)
+
+    def _forget(self, record: Record[Hosted]) -> None:
+        record.state = move(record.state, State.UNLOADED)
+        del self._records[record.artifact.key]
+        self._publish()
+        self._changed.notify_all()
+
+    def _publish(self) -> None:
+        ready: dict[str, dict[int, Handle[Hosted]]] = {}
+        for record in sorted(self._records.values(), key=lambda each: each.order):
+            if record.state is State.READY and record.handle is not None:
+                ready.setdefault(record.artifact.name, {})[record.artifact.version] = record.handle
+        served = {name: Served(versions[max(versions)], versions) for name, versions in ready.items()}
+        self._registry.publish(Snapshot(served, self._unserved(served.keys())))
+
+    def _unserved(self, served: Collection[str]) -> dict[str, str]:
+        reasons = {name: model.problem or "not loaded" for name, model in self._found.items() if name not in served}
+        for record in self._records.values():
+            if record.artifact.name not in served:
+                reasons[record.artifact.name] = record.reason or record.state.value.lower()
+        return reasons
+
+
+def _selected_at_start(spec: Spec, found: dict[str, FoundModel]) -> set[str]:
+    repository = spec.repository
+    if repository is None:
+        return set()
+    if repository.control != "explicit" or "*" in repository.load:
+        return set(found)
+    absent = sorted(set(repository.load) - found.keys())
+    if absent:
+        raise NotFound(f"repository.load: model {quoted(absent[0])} is not in the repository")
+    return set(repository.load)
+
+

@@ -1,0 +1,114 @@
+"""What to do next so that what is loaded becomes what is wanted. Pure: facts in, one action out.
+
+The order preserves availability (as TensorFlow Serving's aspired versions do): a new version is loaded and warmed
+beside the old one; the old one is retired only when a wanted one serves; where every wanted version failed, the old one
+stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.control.lifecycle import State
+from engine.control.model_config import ModelConfig
+from engine.control.repository import FoundModel, FoundVersion
+from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One wanted version. Two artifacts with the same `key` are the same thing, already loaded or not.
+
+    `source` is the model file, or None for a function.
+    """
+
+    name: str
+    version: int
+    fingerprint: str
+    settings: ModelSpec | FunctionSpec
+    source: FoundVersion | None = None
+    config: ModelConfig | None = None
+
+    @property
+    def key(self) -> str:
+        """Identity: name, version, and a fingerprint of everything that would load differently."""
+        return f"{self.name}/{self.version}/{self.fingerprint}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One version that exists in the engine now. `idle`: nobody uses it any more, or the drain bound has passed."""
+
+    key: str
+    name: str
+    state: State
+    idle: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One step: load and warm an artifact, retire a ready version, unload a drained one, or forget a failed one."""
+
+    kind: Literal["load", "retire", "unload", "forget"]
+    key: str
+
+
+def choose_versions(policy: VersionSpec | str | None, available: Collection[int]) -> list[int]:
+    """The versions to serve, ascending. None means the newest alone; a specific version that is absent is left out."""
+    ordered = sorted(available)
+    if policy == "all":
+        return ordered
+    if isinstance(policy, VersionSpec) and policy.specific:
+        return [each for each in ordered if each in policy.specific]
+    latest = policy.latest if isinstance(policy, VersionSpec) else None
+    return ordered[-(latest or 1) :]
+
+
+def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Collection[str]) -> list[Artifact]:
+    """Every version that should serve: functions, and of the `selected` models the versions their policy chooses."""
+    functions = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.functions.items()]
+    models = [artifact for name in sorted(selected) if name in found for artifact in _of_model(spec, found[name])]
+    return functions + models
+
+
+def _of_model(spec: Spec, model: FoundModel) -> list[Artifact]:
+    settings = spec.models.get(model.name, ModelSpec())
+    policy = settings.versions or (model.config.versions if model.config else None)
+    return [
+        Artifact(
+            model.name,
+            version,
+            f"{model.versions[version].fingerprint}|{model.config_fingerprint}|{settings!r}",
+            settings,
+            model.versions[version],
+            model.config,
+        )
+        for version in choose_versions(policy, model.versions.keys())
+    ]
+
+
+def next_action(wanted: Sequence[Artifact], facts: Sequence[Fact]) -> Action | None:
+    """The next step, or None where everything is as wanted (or waits for users to leave)."""
+    for fact in facts:
+        if fact.state is State.DRAINING and fact.idle:
+            return Action("unload", fact.key)
+    known = {fact.key: fact.state for fact in facts}
+    for artifact in wanted:
+        if artifact.key not in known:
+            return Action("load", artifact.key)
+    wanted_keys = {artifact.key for artifact in wanted}
+    for fact in facts:
+        if fact.key in wanted_keys:
+            continue
+        if fact.state is State.FAILED:
+            return Action("forget", fact.key)
+        if fact.state is State.READY and _may_retire(fact.name, wanted, known):
+            return Action("retire", fact.key)
+    return None
+
+
+def _may_retire(name: str, wanted: Iterable[Artifact], known: Mapping[str, State]) -> bool:
+    states = [known[artifact.key] for artifact in wanted if artifact.name == name]
+    return not states or State.READY in states

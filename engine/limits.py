@@ -1,0 +1,54 @@
+"""Every bound in one place, with its unit in its name. Defaults: a spec may lower or raise those it exposes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MESSAGE_BYTES_MAX: Final = 64 << 20
+"""Largest request or response on the wire, after decompression."""
+
+STRING_BYTES_MAX: Final = 8 << 20
+"""Largest single element of a BYTES tensor."""
+
+TENSOR_DIMENSIONS_MAX: Final = 32
+TENSOR_ELEMENTS_MAX: Final = 1 << 40
+"""A shape whose product passes this is refused before anything is allocated."""
+
+INPUTS_MAX: Final = 1024
+"""Most inputs, and most requested outputs, of one request."""
+
+NAME_CHARS_MAX: Final = 256
+ID_CHARS_MAX: Final = 4096
+ECHO_CHARS_MAX: Final = 120
+"""Most characters of a caller's text repeated in an error message."""
+
+QUEUE_REQUESTS_MAX: Final = 4096
+QUEUE_BYTES_MAX: Final = 512 << 20
+BATCH_ROWS_MAX: Final = 64
+BATCH_BYTES_MAX: Final = 64 << 20
+
+FLUSH_BATCHES_MAX: Final = 4
+"""Batches one caller's thread computes in a row before the rest goes to the worker's own thread."""
+
+INLINE_COMPUTE_US_MAX: Final = 1_000
+"""A batch predicted to take less runs on the caller's thread: two thread hops cost 50 to 100 us under the GIL."""
+
+STREAM_REQUESTS_MAX: Final = 64
+"""Requests of one bidirectional stream that may be in flight at once."""
+
+STREAM_PARTS_MAX: Final = 16
+"""Responses of one decoupled request that may wait for a slow reader."""
+
+WARMUP_BYTES_MAX: Final = 256 << 20
+"""A batch bucket whose inputs would be larger is not warmed up."""
+
+DRAIN_S_DEFAULT: Final = 20.0
+HTTP_HEADER_BYTES_MAX: Final = 64 << 10
+HTTP_BODY_CHUNKS_MAX: Final = 100_000
+"""Pieces one HTTP body may arrive in; a flood of one-byte chunks is refused."""
+
+DECOMPRESSION_RATIO_MAX: Final = 1_000
+"""A gzip body that grows by more is a bomb; deflate's own bound is 1,032."""
+
+CONFIG_BYTES_MAX: Final = 1 << 20
+REPOSITORY_MODELS_MAX: Final = 10_000

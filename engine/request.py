@@ -1,0 +1,64 @@
+"""One request and its answer, with the ledger of where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from engine.clock import Deadline
+from engine.tensor import Tensor
+
+Parameter = bool | int | float | str
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Instants of one request on the engine's clock, in nanoseconds, and the size of the batch that answered it.
+
+    received <= started <= computed; an instant that was never reached is 0. `queue_ns` + `compute_ns` is the engine's
+    whole share of the request.
+    """
+
+    received_ns: int
+    started_ns: int = 0
+    computed_ns: int = 0
+    batch_rows: int = 0
+
+    @property
+    def queue_ns(self) -> int:
+        """Waiting for a worker."""
+        return self.started_ns - self.received_ns
+
+    @property
+    def compute_ns(self) -> int:
+        """In the batch that answered the request: assembly, the servable, and the split."""
+        return self.computed_ns - self.started_ns
+
+    @property
+    def total_ns(self) -> int:
+        """From entering the engine to its answer."""
+        return self.computed_ns - self.received_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Tensors for one servable. `version` None means the newest; empty `outputs` means all of them."""
+
+    model: str
+    inputs: Mapping[str, Tensor]
+    version: int | None = None
+    id: str = ""
+    outputs: tuple[str, ...] = ()
+    deadline: Deadline = Deadline.NEVER
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a servable answered, outputs in the order they were asked for (or in the model's own)."""
+
+    model: str
+    version: int
+    outputs: Mapping[str, Tensor]
+    ledger: Ledger
+    id: str = ""

@@ -1,0 +1,1 @@
+"""From an admitted request to a computed batch: admission, queue and batcher decide, the worker does."""

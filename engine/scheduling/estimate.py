@@ -1,0 +1,26 @@
+"""How long a batch of so many rows will take, learnt from the batches that ran. Pure."""
+
+from __future__ import annotations
+
+_WEIGHT = 0.1  # of a new sample: the mean follows a change within about ten batches
+
+
+class ComputeEstimate:
+    """A moving mean of compute time for each power-of-two bucket of rows."""
+
+    def __init__(self) -> None:
+        self._mean_ns: dict[int, float] = {}
+
+    def observe(self, rows: int, compute_ns: int) -> None:
+        """Takes in that a batch of `rows` took `compute_ns`."""
+        bucket = rows.bit_length()
+        mean = self._mean_ns.get(bucket)
+        self._mean_ns[bucket] = compute_ns if mean is None else mean + _WEIGHT * (compute_ns - mean)
+
+    def compute_ns(self, rows: int) -> float | None:
+        """Expected time for `rows`: its bucket's mean, else the nearest bucket's; None before the first sample."""
+        bucket = rows.bit_length()
+        mean = self._mean_ns.get(bucket)
+        if mean is not None or not self._mean_ns:
+            return mean
+        return self._mean_ns[min(self._mean_ns, key=lambda known: abs(known - bucket))]

@@ -1,0 +1,53 @@
+"""One admitted request on its way to a batch. Owned by the worker; only `cancel` may be called from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.errors import VireoError
+from engine.request import Ledger, Request, Response
+
+Shape = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class Job:
+    """A request, what batching needs to know of it, and at the end its response or its error.
+
+    `done` is called exactly once, on whichever thread ended the job. `part`, where given, receives each response of a
+    streaming servable before that; it may block to hold the servable back. `deadline_ns` is the request's own until
+    somebody sets another before the job is submitted.
+    """
+
+    __slots__ = ("bytes_size", "cancelled", "deadline_ns", "done", "error", "ledger", "part", "request", "response", "rows", "shape")
+
+    def __init__(
+        self,
+        request: Request,
+        rows: int,
+        ledger: Ledger,
+        done: Callable[[Job], None],
+        part: Callable[[Response], None] | None = None,
+    ) -> None:
+        self.request = request
+        self.rows = rows
+        self.ledger = ledger
+        self.deadline_ns = request.deadline.at_ns
+        self.done = done
+        self.part = part
+        self.cancelled = False
+        self.response: Response | None = None
+        self.error: VireoError | None = None
+        self.bytes_size = sum(each.bytes_size for each in request.inputs.values())
+        self.shape: Shape = tuple([(name, each.array.shape[1:]) for name, each in request.inputs.items()])
+
+    def cancel(self) -> None:
+        """Nobody waits any more: not computed if it has not started, its answer dropped if it has."""
+        self.cancelled = True
+
+    def finish(self, outcome: Response | VireoError) -> None:
+        """Ends the job and tells its caller."""
+        if isinstance(outcome, VireoError):
+            self.error = outcome
+        else:
+            self.response = outcome
+        self.done(self)

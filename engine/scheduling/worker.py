@@ -1,0 +1,258 @@
+"""Runs one servable: waiting requests in, batches through it, every job ended exactly once.
+
+Who computes? A batch predicted to be short runs on the thread that brought it (`flush`), because two thread hops under
+the GIL cost more than a small model does. Anything longer runs on the worker's own threads. Either way at most
+`instances` batches run at once, and what arrives meanwhile gathers into the next one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from engine.clock import Clock
+from engine.errors import Internal, Unavailable, VireoError
+from engine.limits import FLUSH_BATCHES_MAX, INLINE_COMPUTE_US_MAX
+from engine.request import Response
+from engine.scheduling.admission import Load, dead, refusal
+from engine.scheduling.batcher import BatchBounds, join_inputs, joint_outputs, split_outputs, take_batch
+from engine.scheduling.estimate import ComputeEstimate
+from engine.scheduling.job import Job
+from engine.scheduling.queue import Queue, QueueBounds
+from engine.servables.servable import Servable, StreamingServable, Tensors
+from engine.telemetry import BatchTimes, ModelStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How one model version is scheduled. `inline_us_max` 0 keeps every batch off the callers' threads."""
+
+    batch: BatchBounds = field(default_factory=BatchBounds)
+    queue: QueueBounds = field(default_factory=QueueBounds)
+    instances: int = 1
+    batching: bool = True
+    inline_us_max: int = INLINE_COMPUTE_US_MAX
+
+
+class Worker:
+    """Owns the queue and the threads of one servable. All methods may be called from any thread."""
+
+    def __init__(
+        self, model: str, version: int, servable: Servable, options: WorkerOptions, clock: Clock, statistics: ModelStatistics
+    ) -> None:
+        self._model, self._version = model, version
+        self._servable = servable
+        self._options = options
+        self._clock = clock
+        self._statistics = statistics
+        self._batchable = servable.signature.batchable and options.batching
+        self.streams = isinstance(servable, StreamingServable)
+        self._estimate = ComputeEstimate()
+        self._queue = Queue()
+        self._wake = threading.Condition(threading.Lock())
+        self._running = 0
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    @property
+    def batchable(self) -> bool:
+        """Whether requests may run together."""
+        return self._batchable
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue now."""
+        return len(self._queue)
+
+    def expected_us(self, rows: int) -> float | None:
+        """Microseconds a batch of `rows` is expected to take; None before the first ran."""
+        expected = self._estimate.compute_ns(rows)
+        return None if expected is None else expected / 1e3
+
+    def submit(self, job: Job) -> None:
+        """Lets `job` wait, or raises the error it is shed with. It is not started before `flush`."""
+        with self._wake:
+            if self._closed:
+                raise Unavailable(f"model '{self._model}' version {self._version} is being unloaded")
+            load = Load(len(self._queue), self._queue.bytes_size, self._wait_ns())
+            error = refusal(job, load, self._options.queue, job.ledger.received_ns)
+            if error is None:
+                self._queue.push(job)
+        if error is not None:
+            self._statistics.refused()
+            raise error
+
+    def _wait_ns(self) -> int:
+        """Expected time until the queue as it stands would be computed."""
+        if not self._queue:
+            return 0
+        rows_max = self._options.batch.rows_max if self._batchable else 1
+        batches, rest = divmod(self._queue.rows, rows_max)
+        full = self._estimate.compute_ns(rows_max) or 0.0
+        last = (self._estimate.compute_ns(rest) or 0.0) if rest else 0.0
+        return int((batches * full + last) / self._options.instances)
+
+    def flush(self) -> None:
+        """Computes what waits, here if that is short, else on the worker's threads. Returns without waiting for those."""
+        for _ in range(FLUSH_BATCHES_MAX):
+            with self._wake:
+                if not self._queue or self._running >= self._options.instances:
+                    return  # nothing to do, or whoever runs now takes it next
+                if not self._is_short():
+                    break
+                batch, gone = self._take()
+            self._run(batch, gone)
+        self._wake_thread()
+
+    def _is_short(self) -> bool:
+        if self.streams:
+            return False
+        rows = min(self._queue.rows, self._options.batch.rows_max) if self._batchable else 1
+        expected = self._estimate.compute_ns(rows)
+        return expected is not None and expected <= self._options.inline_us_max * 1_000
+
+    def _wake_thread(self) -> None:
+        with self._wake:
+            if not self._queue or self._closed:
+                return
+            if len(self._threads) < self._options.instances:
+                name = f"vireo-{self._model}-{self._version}-{len(self._threads)}"
+                thread = threading.Thread(target=self._loop, name=name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._wake.notify()
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                while not self._closed and (not self._queue or self._running >= self._options.instances):
+                    self._wake.wait()
+                if self._closed:
+                    return
+                batch, gone = self._take()
+            self._run(batch, gone)
+
+    def _take(self) -> tuple[list[Job], list[Job]]:
+        """The next batch and the jobs found dead on the way; the caller holds the lock and then runs both."""
+        now_ns = self._clock()
+        gone: list[Job] = []
+        while self._queue:
+            batch = take_batch(self._queue, self._options.batch, self._batchable)
+            alive = [job for job in batch if dead(job, now_ns) is None]
+            gone += [job for job in batch if dead(job, now_ns) is not None] if len(alive) < len(batch) else []
+            if alive:
+                self._running += 1
+                return alive, gone
+        self._running += 1
+        return [], gone
+
+    def _run(self, batch: list[Job], gone: list[Job]) -> None:
+        try:
+            if gone:
+                self._drop(gone)
+            if batch:
+                self._compute(batch)
+        finally:
+            with self._wake:
+                self._running -= 1
+                if self._queue and self._threads:
+                    self._wake.notify()
+
+    def _drop(self, jobs: Sequence[Job]) -> None:
+        self._statistics.not_computed(len(jobs))
+        now_ns = self._clock()
+        for job in jobs:
+            job.finish(dead(job, now_ns) or Unavailable(f"model '{self._model}' is being unloaded"))
+
+    def _compute(self, batch: list[Job]) -> None:
+        started_ns = self._clock()
+        for job in batch:
+            job.ledger.started_ns = started_ns
+        try:
+            if self.streams and batch[0].part is not None:
+                answers, times = self._compute_stream(batch[0]), None
+            else:
+                answers, times = self._compute_batch(batch, started_ns)
+        except Exception as error:
+            self._failed(batch, error)
+            return
+        self._answer(batch, answers, times)
+
+    def _compute_batch(self, batch: Sequence[Job], started_ns: int) -> tuple[list[Tensors], BatchTimes]:
+        inputs = join_inputs(batch)
+        joined_ns = self._clock()
+        outputs = self._servable.execute(inputs, joint_outputs(batch))
+        computed_ns = self._clock()
+        answers = split_outputs(batch, outputs)
+        rows = sum(job.rows for job in batch)
+        self._estimate.observe(rows, computed_ns - started_ns)
+        times = BatchTimes(rows, joined_ns - started_ns, computed_ns - joined_ns, self._clock() - computed_ns)
+        return answers, times
+
+    def _compute_stream(self, job: Job) -> list[Tensors]:
+        assert isinstance(self._servable, StreamingServable) and job.part is not None
+        parts = self._servable.stream(job.request.inputs, job.request.outputs)
+        for outputs in parts:
+            late = dead(job, self._clock())
+            if late is not None:
+                raise late
+            job.part(self._response(job, outputs))
+        return [{}]
+
+    def _answer(self, batch: Sequence[Job], answers: Sequence[Tensors], times: BatchTimes | None) -> None:
+        now_ns = self._clock()
+        rows = sum(job.rows for job in batch)
+        for job in batch:
+            job.ledger.computed_ns = now_ns
+            job.ledger.batch_rows = rows
+        times = times or BatchTimes(rows, 0, now_ns - batch[0].ledger.started_ns, 0)
+        self._statistics.batch_done(
+            times,
+            [job.ledger.queue_ns for job in batch],
+            [job.ledger.total_ns for job in batch],
+            int(time.time() * 1000),
+        )
+        for job, outputs in zip(batch, answers, strict=True):
+            job.finish(self._response(job, outputs))
+
+    def _response(self, job: Job, outputs: Tensors) -> Response:
+        return Response(self._model, self._version, outputs, job.ledger, job.request.id)
+
+    def _failed(self, batch: list[Job], error: Exception) -> None:
+        """A failed batch is run again one by one, so that a bad request fails alone."""
+        if len(batch) > 1:
+            for job in batch:
+                late = dead(job, self._clock())
+                if late is None:
+                    self._compute([job])
+                else:
+                    self._drop([job])
+            return
+        job, now_ns = batch[0], self._clock()
+        self._statistics.failed([now_ns - job.ledger.received_ns])
+        job.finish(self._named(error))
+
+    def _named(self, error: Exception) -> VireoError:
+        where = f"model '{self._model}' version {self._version}"
+        if isinstance(error, VireoError):
+            return error if error.message.startswith("model ") else type(error)(f"{where}: {error.message}")
+        return Internal(f"{where}: {type(error).__name__}: {error}")
+
+    def warm_up(self, inputs: Tensors, rows: int) -> None:
+        """Runs made-up `inputs` twice, unseen by statistics; the second run is the first estimate."""
+        for _ in range(2):
+            started_ns = self._clock()
+            self._servable.execute(inputs, ())
+            elapsed_ns = self._clock() - started_ns
+        self._estimate.observe(rows, elapsed_ns)
+
+    def close(self) -> None:
+        """Ends the threads; jobs still waiting fail as unavailable. A batch that runs is left to finish."""
+        with self._wake:
+            self._closed = True
+            left = self._queue.remove(lambda _: True)
+            self._wake.notify_all()
+        if left:
+            self._drop(left)

@@ -1,0 +1,1 @@
+"""What a request can reach: one contract (`servable`), one file for each kind."""

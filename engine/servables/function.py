@@ -1,0 +1,105 @@
+"""Python functions as servables: a callable over numpy arrays, found by `module:name`, with a declared signature.
+
+A plain function is called with its input arrays by name and returns a mapping of output arrays. A generator function
+yields such mappings and answers one request with many responses.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.errors import Internal, ModelLoadError, VireoError, quoted
+from engine.servables.servable import Tensors, Traits
+from engine.servables.signature import Signature
+from engine.tensor import BYTES, Tensor, check_strings
+
+Function = Callable[..., Any]
+
+
+class FunctionServable:
+    """Calls a Python function. As thread-safe as the function is; run it with one instance where it is not."""
+
+    def __init__(self, name: str, function: Function, signature: Signature) -> None:
+        self._name = name
+        self._function = function
+        self.signature = signature
+        self.traits = Traits("python", "declared batchable" if signature.batchable else "declared not batchable")
+
+    def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        """See `Servable.execute`."""
+        return self._checked(self._call(inputs), outputs)
+
+    def _call(self, inputs: Tensors) -> Any:  # noqa: ANN401  whatever the user's function returns
+        try:
+            return self._function(**{name: each.array for name, each in inputs.items()})
+        except VireoError:
+            raise
+        except Exception as error:
+            raise Internal(f"function {quoted(self._name)} raised {type(error).__name__}: {error}") from error
+
+    def _checked(self, answer: object, outputs: Sequence[str]) -> Tensors:
+        if not isinstance(answer, Mapping):
+            raise Internal(f"function {quoted(self._name)} must return a mapping of arrays, got {type(answer).__name__}")
+        wanted = [each for each in self.signature.outputs if not outputs or each.name in outputs]
+        for each in wanted:
+            if each.name not in answer:
+                raise Internal(f"function {quoted(self._name)} returned no output {quoted(each.name)}")
+        try:
+            return {each.name: Tensor(each.datatype, self._array(each.datatype is BYTES, each.datatype.dtype, answer[each.name])) for each in wanted}
+        except (TypeError, ValueError) as error:
+            raise Internal(f"function {quoted(self._name)} returned a wrong array: {error}") from error
+
+    def _array(self, strings: bool, dtype: Any, value: Any) -> Any:  # noqa: ANN401
+        if not strings:
+            return np.ascontiguousarray(value, dtype)
+        array = np.asarray(value, object)
+        encoded = np.empty(array.shape, object)
+        encoded.reshape(-1)[:] = check_strings(self._name, array.reshape(-1))
+        return encoded
+
+    def close(self) -> None:
+        """A function holds nothing."""
+
+
+class StreamingFunctionServable(FunctionServable):
+    """Calls a generator function; each mapping it yields is one response."""
+
+    def stream(self, inputs: Tensors, outputs: Sequence[str]) -> Iterator[Tensors]:
+        """See `StreamingServable.stream`."""
+        answers = self._call(inputs)
+        try:
+            for answer in answers:
+                yield self._checked(answer, outputs)
+        except (VireoError, GeneratorExit):
+            raise
+        except Exception as error:
+            raise Internal(f"function {quoted(self._name)} raised {type(error).__name__}: {error}") from error
+        finally:
+            answers.close()
+
+    def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        """The one response, where there is exactly one."""
+        answers = list(self.stream(inputs, outputs))
+        if len(answers) != 1:
+            raise Internal(f"function {quoted(self._name)} gave {len(answers)} responses; a unary call needs exactly 1")
+        return answers[0]
+
+
+def load_function(name: str, target: str, signature: Signature) -> FunctionServable:
+    """The function `target` ("package.module:name"). Raises ModelLoadError where it cannot be imported."""
+    module_name, _, attribute = target.partition(":")
+    try:
+        function: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            function = getattr(function, part)
+    except Exception as error:
+        raise ModelLoadError(f"function {quoted(name)}: cannot import {quoted(target)}: {error}") from error
+    if not callable(function):
+        raise ModelLoadError(f"function {quoted(name)}: {quoted(target)} is not callable")
+    kind = StreamingFunctionServable if inspect.isgeneratorfunction(function) else FunctionServable
+    return kind(name, function, signature)

@@ -1,0 +1,246 @@
+"""ONNX models in this process, on ONNX Runtime. The one file that knows `onnxruntime` and `onnx`.
+
+Everything is read from the file itself: names, datatypes, shapes, and whether dimension 0 is a batch dimension. A file
+whose external data would be read from outside its own folder is refused before ONNX Runtime sees it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.errors import Internal, InvalidArgument, ModelLoadError, quoted
+from engine.servables.probe import rows_are_independent
+from engine.servables.servable import Tensors, Traits
+from engine.servables.signature import ANY, Signature, TensorSpec
+from engine.tensor import BF16, BYTES, DATATYPES, DataType, Tensor
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_TYPES: Mapping[str, DataType] = {
+    f"tensor({theirs})": DATATYPES[ours]
+    for theirs, ours in {
+        "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64", "int8": "INT8",
+        "int16": "INT16", "int32": "INT32", "int64": "INT64", "float16": "FP16", "float": "FP32", "double": "FP64",
+        "string": "BYTES", "bfloat16": "BF16",
+    }.items()
+}  # fmt: skip
+_ONNX_BF16 = 16
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxOptions:
+    """How to run a model. `threads`: within one operator. `providers`: ONNX Runtime's names, in order of preference.
+
+    `rows_max`: None reads batchability from the file; 0 says that the model does not batch; a number bounds a request's
+    rows (`max_batch_size` of a `config.pbtxt`).
+    """
+
+    threads: int = 1
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    rows_max: int | None = None
+
+
+class OnnxServable:
+    """One ONNX session. Thread-safe, as ONNX Runtime's `run` is."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, signature: Signature, traits: Traits) -> None:
+        self._session: onnxruntime.InferenceSession | None = session
+        self._run = session.run
+        self.signature = signature
+        self.traits = traits
+        tensors = (*signature.inputs, *signature.outputs)
+        self._has_bf16 = any(each.datatype is BF16 for each in tensors)
+        self._strings = {each.name for each in signature.inputs if each.datatype is BYTES}
+        self._output_types = {each.name: each.datatype for each in signature.outputs}
+
+    def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        """See `Servable.execute`. Outputs come in the order of `outputs`, or the model's."""
+        names = outputs or self.signature.output_names
+        try:
+            if self._has_bf16:
+                return self._execute_bf16(inputs, names)
+            feeds = {name: each.array for name, each in inputs.items()}
+            for name in self._strings & feeds.keys():
+                feeds[name] = _decoded(name, feeds[name])
+            arrays = self._run(names, feeds)
+        except Exception as error:
+            raise _translated(error) from error
+        return {name: self._output(name, array) for name, array in zip(names, arrays, strict=True)}
+
+    def _output(self, name: str, array: Any) -> Tensor:  # noqa: ANN401  ONNX Runtime's own type
+        datatype = self._output_types[name]
+        if datatype is not BYTES:
+            return Tensor(datatype, array)
+        encoded = np.empty(array.shape, object)
+        encoded.reshape(-1)[:] = [each.encode("utf-8", "surrogateescape") for each in array.reshape(-1)]
+        return Tensor(datatype, encoded)
+
+    def _execute_bf16(self, inputs: Tensors, names: Sequence[str]) -> Tensors:
+        """numpy has no bfloat16, so every tensor goes in and out as an OrtValue over its bits."""
+        import onnxruntime
+
+        def value(each: Tensor) -> Any:  # noqa: ANN401
+            if each.datatype is BF16:
+                return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(each.array, _ONNX_BF16)
+            return onnxruntime.OrtValue.ortvalue_from_numpy(each.array)
+
+        assert self._session is not None
+        values = self._session.run_with_ort_values(names, {name: value(each) for name, each in inputs.items()})
+        return {
+            name: Tensor(BF16, _bits(each)) if self._output_types[name] is BF16 else self._output(name, each.numpy())
+            for name, each in zip(names, values, strict=True)
+        }
+
+    def close(self) -> None:
+        """Drops the session; its memory goes with the last reference."""
+        self._session = None
+
+
+def load_onnx(path: Path, options: OnnxOptions) -> OnnxServable:
+    """The model in `path`, ready to run. Raises ModelLoadError, naming the file and the reason."""
+    check_external_data(path)
+    session = _session(path, options)
+    signature, batching = _signature(path, session, options.rows_max)
+    traits = Traits("onnxruntime_onnx", batching, _notes(session, options))
+    servable = OnnxServable(session, signature, traits)
+    if not signature.batchable or options.rows_max is not None:
+        return servable
+    independent, seen = rows_are_independent(servable)
+    return OnnxServable(session, replace(signature, batchable=independent), replace(traits, batching=f"{batching}; {seen}"))
+
+
+def _session(path: Path, options: OnnxOptions) -> onnxruntime.InferenceSession:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # wheels from 1.29 on send it by default
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the other core belongs to others
+    missing = [each for each in options.providers if each not in onnxruntime.get_available_providers()]
+    if missing:
+        have = ", ".join(onnxruntime.get_available_providers())
+        raise ModelLoadError(f"{path.name}: no execution provider {quoted(missing[0])} here; available: {have}")
+    try:
+        return onnxruntime.InferenceSession(str(path), settings, providers=list(options.providers))
+    except Exception as error:
+        raise ModelLoadError(f"{path.name}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+
+
+def _notes(session: onnxruntime.InferenceSession, options: OnnxOptions) -> tuple[str, ...]:
+    return (
+        f"ONNX Runtime on {', '.join(session.get_providers())}, {options.threads} thread(s) within an operator",
+        *(f"metadata {key}: {value[:80]}" for key, value in session.get_modelmeta().custom_metadata_map.items()),
+    )
+
+
+def _signature(path: Path, session: onnxruntime.InferenceSession, rows_max: int | None) -> tuple[Signature, str]:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    batchable, why = _batchability([list(each.shape) for each in (*inputs, *outputs)])
+    if rows_max is not None and rows_max > 0 and not batchable:
+        raise ModelLoadError(f"{path.name}: max_batch_size is {rows_max}, but {why}")
+    if rows_max == 0:
+        batchable, why = False, "max_batch_size is 0"
+    signature = Signature(
+        tuple(_tensor_spec(path, each) for each in inputs),
+        tuple(_tensor_spec(path, each) for each in outputs),
+        batchable,
+        rows_max or None,
+    )
+    return signature, why
+
+
+def _tensor_spec(path: Path, node: Any) -> TensorSpec:  # noqa: ANN401  ONNX Runtime's NodeArg
+    datatype = _TYPES.get(node.type)
+    if datatype is None:
+        raise ModelLoadError(f"{path.name}: tensor {quoted(node.name)} has type {node.type}, which cannot be served")
+    shape = tuple(size if isinstance(size, int) and size >= 0 else ANY for size in node.shape)
+    return TensorSpec(node.name, datatype, shape)
+
+
+def _batchability(shapes: list[list[int | str | None]]) -> tuple[bool, str]:
+    """Whether dimension 0 of every tensor is free, and by the same name where it is named."""
+    if any(not shape for shape in shapes):
+        return False, "a tensor has no dimensions"
+    firsts = [shape[0] for shape in shapes]
+    if any(isinstance(each, int) for each in firsts):
+        return False, "dimension 0 of a tensor has a fixed size"
+    names = {each for each in firsts if each}
+    if len(names) > 1:
+        return False, f"dimension 0 goes by different names: {', '.join(sorted(map(str, names)))}"
+    return True, f"dimension 0 of every tensor is free{f' and named {names.pop()!r}' if names else ''}"
+
+
+def _decoded(name: str, array: Any) -> Any:  # noqa: ANN401
+    """ONNX strings are text: UTF-8 in, with arbitrary bytes carried through as surrogates where possible."""
+    text = np.empty(array.shape, object)
+    try:
+        text.reshape(-1)[:] = [each.decode() for each in array.reshape(-1)]
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"input {quoted(name)}: an ONNX string must be UTF-8: {error.reason}") from error
+    return text
+
+
+def _bits(value: Any) -> Any:  # noqa: ANN401  an OrtValue
+    """A copy of a bfloat16 OrtValue's bits as uint16."""
+    shape = tuple(value.shape())
+    count = int(np.prod(shape, dtype=np.int64))
+    if count == 0:
+        return np.zeros(shape, np.uint16)
+    return np.frombuffer(ctypes.string_at(value.data_ptr(), 2 * count), np.uint16).reshape(shape)
+
+
+def _translated(error: Exception) -> Exception:
+    """ONNX Runtime's error as ours. Its InvalidArgument and a failing node both come from the values given."""
+    if isinstance(error, InvalidArgument):
+        return error
+    kind = type(error).__name__
+    if kind == "InvalidArgument":
+        return InvalidArgument(f"ONNX Runtime refuses the input: {_first_line(error)}")
+    return Internal(f"ONNX Runtime failed: {kind}: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:500]
+
+
+def check_external_data(path: Path) -> None:
+    """Refuses a model file whose external data lies outside the folder the file is in. Reads the graph only."""
+    import onnx
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:
+        raise ModelLoadError(f"{path.name}: not an ONNX file: {_first_line(error)}") from error
+    folder = path.parent.resolve()
+    for tensor in _tensors(model.graph, model.functions):
+        for entry in tensor.external_data:
+            if entry.key == "location" and not (folder / entry.value).resolve().is_relative_to(folder):
+                raise ModelLoadError(
+                    f"{path.name}: tensor {quoted(tensor.name)} keeps its data outside the model's folder: {quoted(entry.value)}"
+                )
+
+
+def _tensors(graph: Any, functions: Sequence[Any]) -> Iterator[Any]:  # noqa: ANN401  onnx protobuf messages
+    pending = [graph]
+    nodes = [node for function in functions for node in function.node]
+    while pending or nodes:
+        if pending:
+            graph = pending.pop()
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+            nodes.extend(graph.node)
+        for attribute in (each for node in nodes for each in node.attribute):
+            yield from (attribute.t, *attribute.tensors)
+            pending.extend((*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs))
+        nodes = []

@@ -1,0 +1,56 @@
+"""The contract of everything a request can reach. It knows nothing of queues, versions or networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from engine.servables.signature import Signature
+from engine.tensor import Tensor
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What was learnt about a servable when it was loaded, for `vireo explain` and the metadata calls.
+
+    `platform` is the name clients know (for example `onnxruntime_onnx`); `batching` says in a sentence why rows of
+    different requests may or may not be computed together.
+    """
+
+    platform: str
+    batching: str
+    notes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Servable(Protocol):
+    """A loaded thing that computes. `execute` may be called by several threads at once; `close` once, when all are out."""
+
+    @property
+    def signature(self) -> Signature:
+        """The tensors it takes and gives; constant over its life."""
+
+    @property
+    def traits(self) -> Traits:
+        """What it is and why it is served the way it is; constant over its life."""
+
+    def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        """The tensors named in `outputs` (all of them where empty), computed from checked `inputs`.
+
+        A batchable servable answers as many rows as it was given. Raises InvalidArgument where the values are to blame,
+        Internal where it is itself.
+        """
+
+    def close(self) -> None:
+        """Gives back what it holds."""
+
+
+@runtime_checkable
+class StreamingServable(Servable, Protocol):
+    """A servable that may answer one request with many responses."""
+
+    def stream(self, inputs: Tensors, outputs: Sequence[str]) -> Iterator[Tensors]:
+        """The answers one by one; closing the iterator stops the work."""

@@ -1,0 +1,93 @@
+"""The tensors a servable takes and gives, and the check of a request against them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from engine.errors import InvalidArgument, quoted, nearest
+from engine.tensor import DataType, Tensor
+
+ANY = -1
+"""A dimension that may have any size."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, datatype and shape of one input or output; `shape` includes the batch dimension, `ANY` where it varies."""
+
+    name: str
+    datatype: DataType
+    shape: tuple[int, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a servable promises. `batchable`: dimension 0 of every tensor counts independent rows.
+
+    `rows_max` bounds the rows of one request (None: only the general bounds hold).
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batchable: bool = False
+    rows_max: int | None = None
+
+    @cached_property
+    def input_named(self) -> Mapping[str, TensorSpec]:
+        """The inputs by name."""
+        return {each.name: each for each in self.inputs}
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, in the model's order."""
+        return tuple(each.name for each in self.outputs)
+
+    @cached_property
+    def _required(self) -> frozenset[str]:
+        return frozenset(each.name for each in self.inputs if not each.optional)
+
+    def check(self, model: str, inputs: Mapping[str, Tensor], outputs: tuple[str, ...]) -> int:
+        """Rows of the request (1 where the servable is not batchable); InvalidArgument where it breaks the promise."""
+        known = self.input_named
+        for name, tensor in inputs.items():
+            spec = known.get(name)
+            if spec is None:
+                raise InvalidArgument(f"model {quoted(model)} has no input {quoted(name)}{nearest(name, known)}")
+            if tensor.datatype is not spec.datatype or not _fits(tensor.array.shape, spec.shape):
+                raise _mismatch(model, spec, tensor)
+        if len(inputs) < len(known) and (missing := self._required - inputs.keys()):
+            raise InvalidArgument(f"model {quoted(model)}: missing input {', '.join(map(quoted, sorted(missing)))}")
+        for name in outputs:
+            if name not in self.output_names:
+                raise InvalidArgument(f"model {quoted(model)} has no output {quoted(name)}{nearest(name, self.output_names)}")
+        return self._rows(model, inputs) if self.batchable else 1
+
+    def _rows(self, model: str, inputs: Mapping[str, Tensor]) -> int:
+        counts = {name: tensor.array.shape[0] for name, tensor in inputs.items()}
+        rows: int = next(iter(counts.values()), 1)
+        if any(count != rows for count in counts.values()):
+            raise InvalidArgument(f"model {quoted(model)}: inputs disagree on the number of rows: {counts}")
+        if rows == 0:
+            raise InvalidArgument(f"model {quoted(model)}: zero rows, at least 1 is needed")
+        if self.rows_max is not None and rows > self.rows_max:
+            raise InvalidArgument(f"model {quoted(model)}: {rows} rows, at most {self.rows_max} are allowed (max_batch_size)")
+        return rows
+
+
+def _fits(actual: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    if len(actual) != len(wanted):
+        return False
+    return all(want in (ANY, got) for got, want in zip(actual, wanted, strict=True))
+
+
+def _mismatch(model: str, spec: TensorSpec, tensor: Tensor) -> InvalidArgument:
+    if tensor.datatype is not spec.datatype:
+        return InvalidArgument(
+            f"model {quoted(model)}, input {quoted(spec.name)}: expected datatype {spec.datatype}, got {tensor.datatype}"
+        )
+    return InvalidArgument(
+        f"model {quoted(model)}, input {quoted(spec.name)}: expected shape {list(spec.shape)}, got {list(tensor.shape)}"
+    )

@@ -1,0 +1,343 @@
+"""The application spec: what should be served, and how. Strict YAML in, frozen values out; it touches nothing else.
+
+An unknown key, a key written twice, or a value of the wrong type fails with the place in the file and, for a key, the
+nearest one that exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.errors import SpecError, nearest, quoted
+from engine.limits import (
+    BATCH_BYTES_MAX,
+    BATCH_ROWS_MAX,
+    DRAIN_S_DEFAULT,
+    INLINE_COMPUTE_US_MAX,
+    MESSAGE_BYTES_MAX,
+    QUEUE_BYTES_MAX,
+    QUEUE_REQUESTS_MAX,
+)
+from engine.tensor import DATATYPES
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSpec:
+    """PEM files. With `client_ca`, clients must present a certificate it signed (mutual TLS)."""
+
+    certificate: str
+    key: str
+    client_ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSpec:
+    """Bearer tokens, one a line of a file or comma-separated in an environment variable."""
+
+    tokens_file: str | None = None
+    tokens_env: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """Where and how clients connect. Port 0 takes a free port; a null port turns that front off."""
+
+    name: str = "vireo"
+    host: str = "127.0.0.1"
+    grpc_port: int | None = 8001
+    http_port: int | None = 8000
+    message_bytes_max: int = MESSAGE_BYTES_MAX
+    drain_s: float = DRAIN_S_DEFAULT
+    auth: AuthSpec | None = None
+    tls: TlsSpec | None = None
+    allow_remote_without_auth: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RepositorySpec:
+    """A folder of models. `control`: what may change while serving.
+
+    `none`: what is there at the start; `explicit`: clients load and unload; `poll`: the folder is read again every
+    `poll_s`. `load` names the models to load at the start under `explicit`; "*" is all.
+    """
+
+    path: str
+    control: Literal["none", "explicit", "poll"] = "none"
+    poll_s: float = 5.0
+    load: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSpec:
+    """Which of the versions found are served: the newest `latest`, or the `specific` ones; `all` as a plain word."""
+
+    latest: int | None = None
+    specific: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingSpec:
+    """Requests that wait while a worker is busy run together, up to these bounds."""
+
+    enabled: bool = True
+    rows_max: int = BATCH_ROWS_MAX
+    bytes_max: int = BATCH_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSpec:
+    """How much may wait for one model version; more is refused with RESOURCE_EXHAUSTED."""
+
+    requests_max: int = QUEUE_REQUESTS_MAX
+    bytes_max: int = QUEUE_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """How one model of the repository is served; a model that is not listed takes these defaults.
+
+    `timeout_ms` is the deadline of a request that brings none. `inline_us_max`: batches expected to be shorter run on
+    the transport's own thread.
+    """
+
+    versions: VersionSpec | Literal["all"] | None = None
+    batching: BatchingSpec = field(default_factory=BatchingSpec)
+    queue: QueueSpec = field(default_factory=QueueSpec)
+    instances: int | None = None
+    threads: int = 1
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    timeout_ms: float | None = None
+    inline_us_max: int = INLINE_COMPUTE_US_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class TensorDeclaration:
+    """Datatype (Open Inference Protocol name) and shape, -1 where a dimension varies."""
+
+    datatype: str
+    shape: tuple[int, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSpec:
+    """A Python function served as a model, version 1. `call` is "package.module:name".
+
+    With `batchable`, dimension 0 of every tensor counts independent rows.
+    """
+
+    call: str
+    inputs: Mapping[str, TensorDeclaration]
+    outputs: Mapping[str, TensorDeclaration]
+    batchable: bool = False
+    batching: BatchingSpec = field(default_factory=BatchingSpec)
+    queue: QueueSpec = field(default_factory=QueueSpec)
+    instances: int = 1
+    timeout_ms: float | None = None
+    inline_us_max: int = INLINE_COMPUTE_US_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Everything one application serves. `folder` is where relative paths start."""
+
+    server: ServerSpec = field(default_factory=ServerSpec)
+    repository: RepositorySpec | None = None
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    functions: Mapping[str, FunctionSpec] = field(default_factory=dict)
+    folder: Path = field(default_factory=Path)
+
+    def path(self, relative: str) -> Path:
+        """`relative` to the folder of the spec file."""
+        return self.folder / Path(relative).expanduser()
+
+
+def load_spec(path: Path) -> Spec:
+    """The spec in a YAML file, or, for a folder, one that serves it as a model repository with every default."""
+    if path.is_dir():
+        return Spec(repository=RepositorySpec(str(path.resolve())))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from error
+    return parse_spec(text, folder=path.parent.resolve(), source=path.name)
+
+
+def parse_spec(text: str, *, folder: Path, source: str = "spec") -> Spec:
+    """The spec in YAML `text`. Raises SpecError with `source`, the line and the key."""
+    spec = _Reader(source).spec(text)
+    _check(spec, source)
+    return dataclasses.replace(spec, folder=folder)
+
+
+class _Reader:
+    """Turns YAML into the dataclasses above by their annotations. Keeps the line of every key for its messages."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def spec(self, text: str) -> Spec:
+        import yaml
+
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            raise SpecError(f"{self._source}: not valid YAML: {error}") from error
+        if node is None:
+            return Spec()
+        return typing.cast(Spec, self._record(node, Spec, ""))
+
+    def _fail(self, node: Any, where: str, problem: str) -> SpecError:  # noqa: ANN401  a YAML node
+        return SpecError(f"{self._source}:{node.start_mark.line + 1}: {where or 'spec'}: {problem}")
+
+    def _record(self, node: Any, kind: type, where: str) -> Any:  # noqa: ANN401
+        kinds = _field_kinds(kind)
+        values = {}
+        for key, (key_node, value) in self._pairs(node, where).items():
+            if key not in kinds:
+                raise self._fail(key_node, where, f"unknown key {quoted(key)}{nearest(key, kinds)}")
+            values[key] = self._value(value, kinds[key], f"{where}.{key}".lstrip("."))
+        for each in dataclasses.fields(kind):
+            if each.name not in values and each.default is each.default_factory is dataclasses.MISSING:
+                raise self._fail(node, where, f"missing key {quoted(each.name)}")
+        return kind(**values)
+
+    def _pairs(self, node: Any, where: str) -> dict[str, tuple[Any, Any]]:  # noqa: ANN401
+        if node.id == "scalar" and node.tag.endswith(":null"):
+            return {}
+        if node.id != "mapping":
+            raise self._fail(node, where, f"expected keys with values, got a {node.id}")
+        pairs: dict[str, tuple[Any, Any]] = {}
+        for key, value in node.value:
+            if key.id != "scalar":
+                raise self._fail(key, where, f"a key must be a plain word, got a {key.id}")
+            if key.value in pairs:
+                raise self._fail(key, where, f"key {quoted(key.value)} is written twice")
+            pairs[key.value] = (key, value)
+        return pairs
+
+    def _value(self, node: Any, kind: Any, where: str) -> Any:  # noqa: ANN401, PLR0911
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin in (typing.Union, types.UnionType):
+            return self._choice(node, arguments, where)
+        if origin is Literal:
+            return self._word(node, arguments, where)
+        if origin is tuple:
+            return self._list(node, arguments[0], where)
+        if origin is not None and issubclass(origin, Mapping):
+            pairs = self._pairs(node, where)
+            return {key: self._value(value, arguments[1], f"{where}.{key}") for key, (_, value) in pairs.items()}
+        if dataclasses.is_dataclass(kind):
+            return self._record(node, typing.cast(type, kind), where)
+        return self._scalar(node, kind, where)
+
+    def _choice(self, node: Any, kinds: tuple[Any, ...], where: str) -> Any:  # noqa: ANN401
+        is_null = node.id == "scalar" and node.tag.endswith(":null")
+        if is_null and type(None) in kinds:
+            return None
+        kinds = tuple(each for each in kinds if each is not type(None))
+        if len(kinds) == 1:
+            return self._value(node, kinds[0], where)
+        fitting = [each for each in kinds if dataclasses.is_dataclass(each) == (node.id == "mapping")]
+        return self._value(node, fitting[0] if fitting else kinds[0], where)
+
+    def _word(self, node: Any, words: tuple[str, ...], where: str) -> str:  # noqa: ANN401
+        if node.id != "scalar" or node.value not in words:
+            got = quoted(node.value) if node.id == "scalar" else f"a {node.id}"
+            raise self._fail(node, where, f"expected one of {', '.join(map(quoted, words))}, got {got}")
+        return typing.cast(str, node.value)
+
+    def _list(self, node: Any, kind: Any, where: str) -> tuple[Any, ...]:  # noqa: ANN401
+        if node.id != "sequence":
+            raise self._fail(node, where, f"expected a list, got a {node.id}")
+        return tuple(self._value(each, kind, f"{where}[{index}]") for index, each in enumerate(node.value))
+
+    def _scalar(self, node: Any, kind: type, where: str) -> Any:  # noqa: ANN401
+        import yaml
+
+        try:
+            value = yaml.safe_load(yaml.serialize(node)) if node.id == "scalar" else None
+        except (yaml.YAMLError, ValueError) as error:
+            raise self._fail(node, where, str(error)) from error
+        if kind is float and type(value) is int:
+            value = float(value)
+        if kind is str and type(value) in (int, float) and node.style is None:
+            value = node.value
+        if type(value) is not kind:
+            got = quoted(node.value) if node.id == "scalar" else f"a {node.id}"
+            raise self._fail(node, where, f"expected {_KIND_NAMES.get(kind, kind.__name__)}, got {got}")
+        return value
+
+
+_KIND_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+@cache
+def _field_kinds(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {each.name: hints[each.name] for each in dataclasses.fields(kind) if hints[each.name] is not Path}
+
+
+def _check(spec: Spec, source: str) -> None:
+    """Bounds and relations that types cannot say."""
+    server, repository = spec.server, spec.repository
+    for name, port in (("grpc_port", server.grpc_port), ("http_port", server.http_port)):
+        _in_range(source, f"server.{name}", port, 0, 65535)
+    _in_range(source, "server.message_bytes_max", server.message_bytes_max, 1024, (1 << 31) - 1)
+    _in_range(source, "server.drain_s", server.drain_s, 0, 3600)
+    if repository is not None:
+        _in_range(source, "repository.poll_s", repository.poll_s, 0.05, 86400)
+    for name, model in spec.models.items():
+        _check_scheduling(source, f"models.{name}", model)
+        _in_range(source, f"models.{name}.threads", model.threads, 1, 1024)
+        _check_versions(source, f"models.{name}.versions", model.versions)
+    for name, function in spec.functions.items():
+        _check_scheduling(source, f"functions.{name}", function)
+        _check_function(source, f"functions.{name}", function)
+    if spec.models and repository is None:
+        raise SpecError(f"{source}: models: needs a repository; add 'repository: {{path: ...}}'")
+
+
+def _check_scheduling(source: str, where: str, spec: ModelSpec | FunctionSpec) -> None:
+    _in_range(source, f"{where}.batching.rows_max", spec.batching.rows_max, 1, 1 << 20)
+    _in_range(source, f"{where}.batching.bytes_max", spec.batching.bytes_max, 1, 1 << 40)
+    _in_range(source, f"{where}.queue.requests_max", spec.queue.requests_max, 1, 1 << 24)
+    _in_range(source, f"{where}.queue.bytes_max", spec.queue.bytes_max, 1, 1 << 40)
+    _in_range(source, f"{where}.instances", spec.instances, 1, 256)
+    _in_range(source, f"{where}.timeout_ms", spec.timeout_ms, 0.001, 86_400_000)
+    _in_range(source, f"{where}.inline_us_max", spec.inline_us_max, 0, 10_000_000)
+
+
+def _check_versions(source: str, where: str, versions: VersionSpec | str | None) -> None:
+    if isinstance(versions, VersionSpec):
+        if (versions.latest is None) == (not versions.specific):
+            raise SpecError(f"{source}: {where}: give either 'latest' or 'specific'")
+        _in_range(source, f"{where}.latest", versions.latest, 1, 1 << 20)
+
+
+def _check_function(source: str, where: str, function: FunctionSpec) -> None:
+    module, _, name = function.call.partition(":")
+    if not module or not name:
+        raise SpecError(f"{source}: {where}.call: expected 'package.module:name', got {quoted(function.call)}")
+    for side, tensors in (("inputs", function.inputs), ("outputs", function.outputs)):
+        for tensor, declared in tensors.items():
+            place = f"{where}.{side}.{tensor}"
+            if declared.datatype not in DATATYPES:
+                known = nearest(declared.datatype, DATATYPES)
+                raise SpecError(f"{source}: {place}.datatype: unknown datatype {quoted(declared.datatype)}{known}")
+            if any(size < -1 for size in declared.shape):
+                raise SpecError(f"{source}: {place}.shape: sizes are -1 or more, got {list(declared.shape)}")
+            if function.batchable and declared.shape[:1] != (-1,):
+                raise SpecError(f"{source}: {place}.shape: a batchable function's tensors begin with -1, got {list(declared.shape)}")
+
+
+def _in_range(source: str, where: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise SpecError(f"{source}: {where}: must be from {low} to {high}, got {value}")

@@ -1,0 +1,1 @@
+"""Hosts and fronts: everything between a socket and `engine`."""

@@ -1,0 +1,145 @@
+"""Open Inference Protocol messages to and from requests and responses. Pure; it knows no transport.
+
+The message classes are tritonclient's: a second copy of protobuf package `inference` in one process fails to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from tritonclient.grpc import service_pb2 as pb
+
+from engine import (
+    Deadline,
+    InvalidArgument,
+    Parameter,
+    Request,
+    Response,
+    Tensor,
+    Unimplemented,
+    datatype_named,
+    limits,
+    quoted,
+)
+
+_TYPED_FIELDS: Mapping[str, str] = {
+    "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
+    "INT64": "int64_contents", "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
+    "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
+}  # fmt: skip
+"""Where typed content of a datatype lives; FP16 and BF16 have none and travel raw only."""
+
+
+def parse(kind: Any, message: bytes) -> Any:  # noqa: ANN401  protobuf classes are dynamic
+    """`message` as a `kind`; InvalidArgument where it is not one."""
+    try:
+        return kind.FromString(message)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"not a valid {kind.DESCRIPTOR.name} message: {error}") from error
+
+
+def check_name(kind: str, name: str) -> str:
+    """`name`, if it is not absurdly long."""
+    if len(name) > limits.NAME_CHARS_MAX:
+        raise InvalidArgument(f"{kind} name {quoted(name)} is too long, at most {limits.NAME_CHARS_MAX} characters are allowed")
+    return name
+
+
+def parse_version(text: str) -> int | None:
+    """A version as the protocol writes it: empty for the newest."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise InvalidArgument(f"model version {quoted(text)} is not a whole number")
+    return int(text)
+
+
+def decode_request(message: pb.ModelInferRequest, deadline: Deadline) -> Request:
+    """The request in a ModelInferRequest. Raises InvalidArgument naming the input at fault."""
+    if len(message.inputs) > limits.INPUTS_MAX or len(message.outputs) > limits.INPUTS_MAX:
+        raise InvalidArgument(f"{len(message.inputs)} inputs and {len(message.outputs)} outputs, at most {limits.INPUTS_MAX} of each")
+    if len(message.id) > limits.ID_CHARS_MAX:
+        raise InvalidArgument(f"request id has {len(message.id)} characters, at most {limits.ID_CHARS_MAX} are allowed")
+    return Request(
+        check_name("model", message.model_name),
+        _inputs(message),
+        parse_version(message.model_version),
+        message.id,
+        requested_outputs([_output_name(each) for each in message.outputs]) if message.outputs else (),
+        deadline,
+        decode_parameters(message.parameters) if message.parameters else {},
+    )
+
+
+def requested_outputs(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each at most once."""
+    if len(set(names)) < len(names):
+        twice = next(each for each in names if names.count(each) > 1)
+        raise InvalidArgument(f"output {quoted(twice)} is requested more than once")
+    return tuple(names)
+
+
+def _output_name(output: Any) -> str:  # noqa: ANN401
+    if output.parameters:
+        check_parameters("output", output.name, output.parameters)
+    return str(output.name)
+
+
+def check_parameters(kind: str, name: str, parameters: Mapping[str, Any]) -> None:
+    """Refuses parameters that would change what a tensor means and that this server does not act on."""
+    for key in parameters:
+        if key.startswith("shared_memory") or key == "classification":
+            raise Unimplemented(f"{kind} {quoted(name)}: parameter {quoted(key)} is not supported")
+
+
+def _inputs(message: pb.ModelInferRequest) -> dict[str, Tensor]:
+    raws = message.raw_input_contents
+    if raws and len(raws) != len(message.inputs):
+        raise InvalidArgument(f"{len(message.inputs)} inputs but {len(raws)} raw contents: one for each is needed")
+    inputs: dict[str, Tensor] = {}
+    for index, each in enumerate(message.inputs):
+        name = each.name
+        if name in inputs:
+            raise InvalidArgument(f"input {quoted(name)} is given more than once")
+        if each.parameters:
+            check_parameters("input", name, each.parameters)
+        datatype = datatype_named(each.datatype, of=name)
+        if not raws:
+            inputs[name] = _typed(each)
+        elif each.HasField("contents"):
+            raise InvalidArgument(f"input {quoted(name)} has both typed and raw contents")
+        else:
+            inputs[name] = Tensor.from_raw(name, datatype, tuple(each.shape), raws[index])
+    return inputs
+
+
+def _typed(each: Any) -> Tensor:  # noqa: ANN401
+    field = _TYPED_FIELDS.get(each.datatype)
+    if field is None:
+        raise InvalidArgument(f"input {quoted(each.name)}: {each.datatype} has no typed contents; send it raw")
+    filled = [found.name for found, _ in each.contents.ListFields()]
+    if filled not in ([], [field]):
+        raise InvalidArgument(f"input {quoted(each.name)}: {each.datatype} travels in {field}, got {', '.join(filled)}")
+    values = getattr(each.contents, field)
+    return Tensor.from_values(each.name, datatype_named(each.datatype, of=each.name), tuple(each.shape), values)
+
+
+def decode_parameters(parameters: Mapping[str, Any]) -> dict[str, Parameter]:
+    """Parameters by name, each as the value it was set to; one with none set is left out."""
+    found = {}
+    for key, value in parameters.items():
+        which = value.WhichOneof("parameter_choice")
+        if which is not None:
+            found[key] = getattr(value, which)
+    return found
+
+
+def encode_response(response: Response) -> pb.ModelInferResponse:
+    """A ModelInferResponse with raw contents, as Triton answers."""
+    message = pb.ModelInferResponse(model_name=response.model, model_version=str(response.version), id=response.id)
+    for name, tensor in response.outputs.items():
+        message.outputs.add(name=name, datatype=tensor.datatype.name, shape=tensor.array.shape)
+        message.raw_output_contents.append(bytes(tensor.to_raw()))
+    return message

@@ -1,0 +1,149 @@
+"""The conservative gRPC transport: grpcio's asyncio server under the method table. The one file that knows `grpc`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from engine import Clock, Deadline, Internal, ServerSpec, Spec, SpecError, VireoError
+from serving.auth import Authenticator
+from serving.methods import Method, MethodTable
+from serving.metrics import CallCounter
+from serving.status import grpc_code, grpc_name, retry_after_ms
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 1024),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class _GrpcCall:
+    """A `methods.Call` over a grpcio context; what a method does not ask for is not computed."""
+
+    __slots__ = ("_clock", "_context")
+
+    def __init__(self, context: Any, clock: Clock) -> None:  # noqa: ANN401  grpcio's servicer context
+        self._context = context
+        self._clock = clock
+
+    @property
+    def deadline(self) -> Deadline:
+        remaining_s = self._context.time_remaining()
+        return Deadline.NEVER if remaining_s is None else Deadline.after(remaining_s, self._clock())
+
+    def metadata(self) -> Mapping[str, str]:
+        return {key: value for key, value in self._context.invocation_metadata() or () if isinstance(value, str)}
+
+
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Looks a path up in handlers made once."""
+
+    def __init__(self, methods: MethodTable, wrap: Callable[[Method], Any]) -> None:
+        self._handlers = {path: wrap(method) for path, method in methods.items()}
+
+    def service(self, handler_call_details: Any) -> Any:  # noqa: ANN401
+        return self._handlers.get(handler_call_details.method)
+
+
+class GrpcServer:
+    """Serves a method table on one port."""
+
+    def __init__(
+        self, spec: Spec, methods: MethodTable, authenticator: Authenticator, counter: CallCounter, clock: Clock
+    ) -> None:
+        self._authenticator = authenticator
+        self._counter = counter
+        self._clock = clock
+        size = spec.server.message_bytes_max
+        options = [*_OPTIONS, ("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", size)]
+        self._server = grpc.aio.server(options=options)
+        self._server.add_generic_rpc_handlers((_Handlers(methods, self._wrap),))
+        self.port = self._bind(spec, spec.server)
+
+    def _bind(self, spec: Spec, server: ServerSpec) -> int:
+        address = f"[{server.host}]:{server.grpc_port}" if ":" in server.host else f"{server.host}:{server.grpc_port}"
+        try:
+            if server.tls is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, _credentials(spec))
+        except RuntimeError as error:
+            raise SpecError(f"server.grpc_port: cannot listen on {address}: {error}") from error
+
+    async def start(self) -> None:
+        """Begins to answer."""
+        await self._server.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new calls; waits up to `grace_s` for those open, then cancels them."""
+        await self._server.stop(grace_s)
+
+    def _wrap(self, method: Method) -> Any:  # noqa: ANN401  grpcio's method handler
+        if method.unary is not None:
+            return grpc.unary_unary_rpc_method_handler(self._unary(method))
+        return grpc.stream_stream_rpc_method_handler(self._stream(method))
+
+    def _unary(self, method: Method) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        handler = method.unary
+        assert handler is not None
+        locked = self._authenticator.required and not method.open_to_all
+        succeeded = self._counter.of(method.path, "OK")
+
+        async def serve(message: bytes, context: Any) -> bytes:  # noqa: ANN401
+            call = _GrpcCall(context, self._clock)
+            try:
+                if locked:
+                    self._authenticator.check(call.metadata())
+                answer = await handler(call, message)
+            except Exception as error:
+                return await self._abort(method, context, error)
+            succeeded()
+            return answer
+
+        return serve
+
+    def _stream(self, method: Method) -> Callable[[AsyncIterator[bytes], Any], AsyncIterator[bytes]]:
+        handler = method.stream
+        assert handler is not None
+        locked = self._authenticator.required and not method.open_to_all
+        succeeded = self._counter.of(method.path, "OK")
+
+        async def serve(messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:  # noqa: ANN401
+            call = _GrpcCall(context, self._clock)
+            try:
+                if locked:
+                    self._authenticator.check(call.metadata())
+                async for answer in handler(call, messages):
+                    yield answer
+            except Exception as error:
+                await self._abort(method, context, error)
+            succeeded()
+
+        return serve
+
+    async def _abort(self, method: Method, context: Any, error: Exception) -> bytes:  # noqa: ANN401
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        known = error if isinstance(error, VireoError) else self._counter.fault(method.path, error)
+        self._counter.of(method.path, grpc_name(known))()
+        pushback_ms = retry_after_ms(known)
+        trailing = () if pushback_ms is None else (("grpc-retry-pushback-ms", str(pushback_ms)),)
+        await context.abort(_CODES[grpc_code(known)], known.message, trailing)
+        raise Internal("unreachable: abort raises")
+
+
+def _credentials(spec: Spec) -> Any:  # noqa: ANN401  grpcio's credentials
+    tls = spec.server.tls
+    assert tls is not None
+    try:
+        certificate, key = (spec.path(each).read_bytes() for each in (tls.certificate, tls.key))
+        client_ca = spec.path(tls.client_ca).read_bytes() if tls.client_ca else None
+    except OSError as error:
+        raise SpecError(f"server.tls: {error}") from error
+    return grpc.ssl_server_credentials([(key, certificate)], client_ca, client_ca is not None)

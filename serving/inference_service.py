@@ -1,0 +1,272 @@
+"""`inference.GRPCInferenceService` as Triton speaks it, as a table of methods on message bytes. It knows no transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from typing import Any, Final
+
+from tritonclient.grpc import service_pb2 as pb
+
+from engine import Engine, InvalidArgument, ModelStatistics, Request, TensorSpec, Unimplemented, VireoError, limits
+from serving.codec import check_name, decode_parameters, decode_request, encode_response, parse, parse_version
+from serving.dispatch import Dispatch
+from serving.methods import Call, Method
+from serving.model_config import describe_config
+
+SERVICE: Final = "inference.GRPCInferenceService"
+EXTENSIONS: Final = (
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "parameters",
+    "statistics",
+)
+_OFFERED_ELSEWHERE: Final = (
+    "SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister", "CudaSharedMemoryStatus",
+    "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister", "TraceSetting", "LogSettings",
+)  # fmt: skip
+
+
+class InferenceService:
+    """The service's methods over one engine. Synchronous answers are built by `describe_*`, which other fronts share."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
+        self._engine: Engine = dispatch.engine
+
+    def methods(self) -> list[Method]:
+        """Every method of the service."""
+        plain: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+            "ServerLive": (pb.ServerLiveRequest, lambda _: pb.ServerLiveResponse(live=True)),
+            "ServerReady": (pb.ServerReadyRequest, lambda _: pb.ServerReadyResponse(ready=self._engine.ready)),
+            "ModelReady": (pb.ModelReadyRequest, self._model_ready),
+            "ServerMetadata": (pb.ServerMetadataRequest, lambda _: self.describe_server()),
+            "ModelMetadata": (pb.ModelMetadataRequest, lambda m: self.describe_model(m.name, m.version)),
+            "ModelConfig": (pb.ModelConfigRequest, lambda m: self.describe_config(m.name, m.version)),
+            "ModelStatistics": (pb.ModelStatisticsRequest, lambda m: self.describe_statistics(m.name, m.version)),
+            "RepositoryIndex": (pb.RepositoryIndexRequest, lambda m: self.describe_index(m.ready)),
+        }
+        return [
+            Method(_path("ModelInfer"), unary=self._infer),
+            Method(_path("ModelStreamInfer"), stream=self._stream_infer),
+            Method(_path("RepositoryModelLoad"), unary=self._load),
+            Method(_path("RepositoryModelUnload"), unary=self._unload),
+            *(Method(_path(name), unary=_answering(kind, answer)) for name, (kind, answer) in plain.items()),
+            *(Method(_path(name), unary=_refusing(name)) for name in _OFFERED_ELSEWHERE),
+        ]
+
+    # Inference.
+
+    async def _infer(self, call: Call, message: bytes) -> bytes:
+        request = decode_request(parse(pb.ModelInferRequest, message), call.deadline)
+        response = await self._dispatch.infer(request)
+        encoded: bytes = encode_response(response).SerializeToString()
+        return encoded
+
+    async def _stream_infer(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        stream = _InferStream(self._dispatch, call)
+        async for answer in stream.run(messages):
+            yield answer
+
+    # Descriptions.
+
+    def _model_ready(self, message: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
+        ready = self._engine.is_ready(check_name("model", message.name), parse_version(message.version))
+        return pb.ModelReadyResponse(ready=ready)
+
+    def describe_server(self) -> pb.ServerMetadataResponse:
+        """Name, version and the protocol extensions offered."""
+        return pb.ServerMetadataResponse(name=self._engine.spec.server.name, version=version("vireo"), extensions=EXTENSIONS)
+
+    def describe_model(self, name: str, model_version: str) -> pb.ModelMetadataResponse:
+        """Tensors and ready versions of a model. Raises NotFound, Unavailable, InvalidArgument."""
+        model = self._engine.describe(check_name("model", name), parse_version(model_version))
+        message = pb.ModelMetadataResponse(
+            name=model.name, versions=[str(each) for each in model.ready_versions], platform=model.traits.platform
+        )
+        for side, specs in ((message.inputs, model.signature.inputs), (message.outputs, model.signature.outputs)):
+            for spec in specs:
+                side.add(**_tensor_metadata(spec))
+        return message
+
+    def describe_config(self, name: str, model_version: str) -> pb.ModelConfigResponse:
+        """The configuration in force. Raises NotFound, Unavailable, InvalidArgument."""
+        model = self._engine.describe(check_name("model", name), parse_version(model_version))
+        return pb.ModelConfigResponse(config=describe_config(model))
+
+    def describe_statistics(self, name: str, model_version: str) -> pb.ModelStatisticsResponse:
+        """Counts and times by stage, of one model or all. Raises NotFound, Unavailable, InvalidArgument."""
+        rows = self._engine.statistics(check_name("model", name) or None, parse_version(model_version))
+        return pb.ModelStatisticsResponse(model_stats=[_statistics(*row) for row in rows])
+
+    def describe_index(self, ready_only: bool) -> pb.RepositoryIndexResponse:
+        """Every model version known, with its state and, where it failed, why."""
+        message = pb.RepositoryIndexResponse()
+        for entry in self._engine.index():
+            state = entry.state if entry.state in ("READY", "LOADING") else "UNAVAILABLE"
+            if not ready_only or state == "READY":
+                number = "" if entry.version is None else str(entry.version)
+                message.models.add(name=entry.name, version=number, state=state, reason=entry.reason)
+        return message
+
+    # Model control. Loading blocks for as long as it takes, so it leaves the event loop.
+
+    async def _load(self, call: Call, message: bytes) -> bytes:
+        request = parse(pb.RepositoryModelLoadRequest, message)
+        parameters = decode_parameters(request.parameters)
+        unknown = [key for key in parameters if key != "config"]
+        if unknown:
+            raise Unimplemented(f"load parameter {unknown[0][:80]!r} is not supported; known: 'config'")
+        await self.load(request.model_name, parameters.get("config"))
+        return pb.RepositoryModelLoadResponse().SerializeToString()  # type: ignore[no-any-return]
+
+    async def load(self, name: str, config: object = None) -> None:
+        """Loads a model, or what is new of it."""
+        if config is not None and not isinstance(config, str):
+            raise InvalidArgument("load parameter 'config' must be JSON text")
+        await asyncio.to_thread(self._engine.load, check_name("model", name), config)
+
+    async def _unload(self, call: Call, message: bytes) -> bytes:
+        await self.unload(parse(pb.RepositoryModelUnloadRequest, message).model_name)
+        return pb.RepositoryModelUnloadResponse().SerializeToString()  # type: ignore[no-any-return]
+
+    async def unload(self, name: str) -> None:
+        """Takes a model out of service."""
+        await asyncio.to_thread(self._engine.unload, check_name("model", name))
+
+
+class _InferStream:
+    """One bidirectional stream: requests are computed side by side, answered in the order they came.
+
+    A model that gives many responses sends each as it comes. An error answers its own request; the stream goes on.
+    """
+
+    def __init__(self, dispatch: Dispatch, call: Call) -> None:
+        self._dispatch = dispatch
+        self._deadline = call.deadline
+        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue(limits.STREAM_PARTS_MAX)
+        self._room = asyncio.Semaphore(limits.STREAM_REQUESTS_MAX)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        reader = asyncio.create_task(self._read(messages))
+        try:
+            while (answer := await self._answers.get()) is not None:
+                yield answer
+            await reader
+        finally:
+            for task in (reader, *self._tasks):
+                task.cancel()
+
+    async def _read(self, messages: AsyncIterator[bytes]) -> None:
+        previous: asyncio.Task[None] | None = None
+        try:
+            async for message in messages:
+                await self._room.acquire()
+                previous = asyncio.create_task(self._answer(message, previous))
+                self._tasks.add(previous)
+                previous.add_done_callback(self._answered)
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            await self._answers.put(None)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._room.release()
+
+    async def _answer(self, message: bytes, previous: asyncio.Task[None] | None) -> None:
+        try:
+            parsed = parse(pb.ModelInferRequest, message)
+        except VireoError as error:
+            await self._answers.put(_stream_error(error, ""))
+            return
+        try:
+            request = decode_request(parsed, self._deadline)
+            if self._dispatch.engine.streams(request.model, request.version):
+                await self._answer_parts(request)
+                return
+            response = await self._dispatch.infer(request)
+            answer = _stream_answer(encode_response(response), final=True)
+        except VireoError as error:
+            answer = _stream_error(error, parsed.id)
+        if previous is not None:
+            await asyncio.wait([previous])
+        await self._answers.put(answer)
+
+    async def _answer_parts(self, request: Request) -> None:
+        async for response in self._dispatch.stream(request):
+            await self._answers.put(_stream_answer(encode_response(response), final=False))
+        if request.parameters.get("triton_enable_empty_final_response"):
+            last = pb.ModelInferResponse(model_name=request.model, id=request.id)
+            await self._answers.put(_stream_answer(last, final=True))
+
+
+def _stream_answer(message: pb.ModelInferResponse, *, final: bool) -> bytes:
+    message.parameters["triton_final_response"].bool_param = final
+    encoded: bytes = pb.ModelStreamInferResponse(infer_response=message).SerializeToString()
+    return encoded
+
+
+def _stream_error(error: VireoError, request_id: str) -> bytes:
+    message = pb.ModelStreamInferResponse(error_message=error.message)
+    message.infer_response.id = request_id
+    encoded: bytes = message.SerializeToString()
+    return encoded
+
+
+def _path(name: str) -> str:
+    return f"/{SERVICE}/{name}"
+
+
+def _answering(kind: Any, answer: Callable[[Any], Any]) -> Callable[[Call, bytes], Any]:  # noqa: ANN401
+    async def handler(call: Call, message: bytes) -> bytes:
+        encoded: bytes = answer(parse(kind, message)).SerializeToString()
+        return encoded
+
+    return handler
+
+
+def _refusing(name: str) -> Callable[[Call, bytes], Any]:
+    async def handler(call: Call, message: bytes) -> bytes:
+        raise Unimplemented(f"{name} is not supported by this server")
+
+    return handler
+
+
+def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype.name, "shape": spec.shape}
+
+
+def _statistics(name: str, number: int, counted: ModelStatistics) -> pb.ModelStatistics:
+    with counted.lock:
+        message = pb.ModelStatistics(
+            name=name,
+            version=str(number),
+            last_inference=counted.last_inference_ms,
+            inference_count=counted.rows,
+            execution_count=counted.executions,
+        )
+        for field, duration in (
+            ("success", counted.success),
+            ("fail", counted.fail),
+            ("queue", counted.queue),
+            ("compute_input", counted.input),
+            ("compute_infer", counted.compute),
+            ("compute_output", counted.output),
+        ):
+            _set_duration(getattr(message.inference_stats, field), duration)
+        for size, batch in sorted(counted.by_batch_size.items()):
+            row = message.batch_stats.add(batch_size=size)
+            _set_duration(row.compute_input, batch.input)
+            _set_duration(row.compute_infer, batch.compute)
+            _set_duration(row.compute_output, batch.output)
+    return message
+
+
+def _set_duration(message: Any, duration: Any) -> None:  # noqa: ANN401
+    message.count, message.ns = duration.count, duration.total_ns
+

@@ -1,0 +1,110 @@
+"""What `/metrics` shows: the engine's own counts in Prometheus form, and calls by method and status code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+
+from engine import BUCKETS_S, Engine, Histogram, Internal, VireoError
+
+log = logging.getLogger("vireo.serving")
+
+_BOUNDS = (*(repr(each) for each in BUCKETS_S), "+Inf")
+
+
+class CallCounter:
+    """Counts finished calls by method and status name. Only the event loop's thread may call it."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, str], int] = {}
+
+    def of(self, method: str, code: str) -> Callable[[], None]:
+        """A function that counts one call of `method` that ended with `code`."""
+        key, counts = (method, code), self.counts
+
+        def count() -> None:
+            counts[key] = counts.get(key, 0) + 1
+
+        return count
+
+    def fault(self, method: str, error: Exception) -> VireoError:
+        """An unforeseen exception as an Internal error: logged in full, told to the caller in brief."""
+        log.error("unexpected error in %s", method, exc_info=error)
+        return Internal(f"internal error: {type(error).__name__}")
+
+
+class EngineCollector:
+    """Reads the engine's statistics whenever Prometheus asks."""
+
+    def __init__(self, engine: Engine, counter: CallCounter) -> None:
+        self._engine = engine
+        self._counter = counter
+
+    def collect(self) -> Iterator[Any]:
+        """Metric families, as prometheus_client wants them."""
+        yield from self._histograms()
+        yield from self._counters()
+        calls = CounterMetricFamily("vireo_calls", "Finished calls by method and status code", labels=["method", "code"])
+        for (method, code), count in list(self._counter.counts.items()):
+            calls.add_metric([method, code], count)
+        yield calls
+        waiting = GaugeMetricFamily("vireo_queue_requests", "Requests that wait for a worker now", labels=["model", "version"])
+        for (name, version), count in self._engine.waiting().items():
+            waiting.add_metric([name, str(version)], count)
+        yield waiting
+        yield GaugeMetricFamily("vireo_ready", "1 while every wanted model answers", value=float(self._engine.ready))
+
+    def _histograms(self) -> Iterator[Any]:
+        for stage, text in (
+            ("queue", "Time a request waited for a worker"),
+            ("compute", "Time the servable took for the batch a request was in"),
+            ("total", "Time from a request's arrival in the engine to its answer"),
+        ):
+            family = HistogramMetricFamily(f"vireo_request_{stage}_seconds", text, labels=["model", "version"])
+            for name, version, counted in self._engine.statistics():
+                with counted.lock:
+                    histogram: Histogram = getattr(counted, f"{stage}_histogram")
+                    counts, sum_s = list(histogram.counts), histogram.sum_ns / 1e9
+                family.add_metric([name, str(version)], _cumulative(counts), sum_s)
+            yield family
+
+    def _counters(self) -> Iterator[Any]:
+        rows = self._engine.statistics()
+        for metric, text, read in (
+            ("vireo_requests_success", "Requests answered", lambda c: c.success.count),
+            ("vireo_requests_failed", "Requests that failed in the servable", lambda c: c.fail.count),
+            ("vireo_requests_shed", "Requests refused on arrival", lambda c: c.shed),
+            ("vireo_requests_dropped", "Requests dropped uncomputed: expired, cancelled, unloaded", lambda c: c.dropped),
+            ("vireo_rows", "Rows computed", lambda c: c.rows),
+            ("vireo_batches", "Batches computed", lambda c: c.executions),
+        ):
+            family = CounterMetricFamily(metric, text, labels=["model", "version"])
+            for name, version, counted in rows:
+                family.add_metric([name, str(version)], read(counted))
+            yield family
+
+
+def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
+    total, buckets = 0, []
+    for bound, count in zip(_BOUNDS, counts, strict=True):
+        total += count
+        buckets.append((bound, float(total)))
+    return buckets
+
+
+class Exposition:
+    """Renders metrics in the format a scraper accepts."""
+
+    def __init__(self, collector: EngineCollector) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(collector)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """(body, content type): OpenMetrics or the classic text format."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type

@@ -1,0 +1,94 @@
+"""Triton's ModelConfig: read from `config.pbtxt` or JSON, and written for the configuration call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import json_format, text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from engine import ConfigTensor, ModelConfig, ModelDescription, ModelLoadError, TensorSpec, VersionSpec
+
+_TO_OURS = {"STRING": "BYTES"}
+_TO_THEIRS = {ours: theirs for theirs, ours in _TO_OURS.items()}
+_REFUSED = ("ensemble_scheduling", "sequence_batching", "batch_input", "batch_output", "model_operations")
+_IGNORED = ("optimization", "model_warmup", "response_cache", "cc_model_filenames", "metric_tags", "parameters", "runtime")
+
+
+def read_config(text: str, form: str) -> ModelConfig:
+    """A configuration in `form` "pbtxt" or "json". Raises ModelLoadError with the line or key at fault."""
+    message = pb.ModelConfig()
+    try:
+        if form == "json":
+            json_format.Parse(text, message)
+        else:
+            text_format.Parse(text, message)
+    except (text_format.ParseError, json_format.ParseError, ValueError, RecursionError) as error:
+        raise ModelLoadError(f"{'config.pbtxt' if form == 'pbtxt' else 'config'}: {error}") from error
+    _check(message)
+    return ModelConfig(
+        name=message.name,
+        platform=message.platform or message.backend,
+        max_batch_size=message.max_batch_size,
+        inputs=tuple(_tensor(each) for each in message.input),
+        outputs=tuple(_tensor(each) for each in message.output),
+        versions=_versions(message.version_policy),
+        instances=sum(each.count or 1 for each in message.instance_group) or None,
+        file_name=message.default_model_filename,
+        ignored=tuple(each.name for each, _ in message.ListFields() if each.name in _IGNORED),
+    )
+
+
+def _check(message: pb.ModelConfig) -> None:
+    for name in _REFUSED:
+        if any(each.name == name for each, _ in message.ListFields()):
+            raise ModelLoadError(f"config.pbtxt: {name} is not supported")
+    for field, accepted in (("platform", ("", "onnxruntime_onnx")), ("backend", ("", "onnxruntime"))):
+        if getattr(message, field) not in accepted:
+            raise ModelLoadError(f"config.pbtxt: {field} {getattr(message, field)!r} is not supported; expected {accepted[1]!r}")
+    if message.max_batch_size < 0:
+        raise ModelLoadError(f"config.pbtxt: max_batch_size is {message.max_batch_size}, expected 0 or more")
+    for each in (*message.input, *message.output):
+        if each.HasField("reshape"):
+            raise ModelLoadError(f"config.pbtxt: reshape of {each.name!r} is not supported")
+
+
+def _tensor(message: Any) -> ConfigTensor:  # noqa: ANN401  ModelInput or ModelOutput
+    theirs = pb.DataType.Name(message.data_type).removeprefix("TYPE_")
+    return ConfigTensor(message.name, _TO_OURS.get(theirs, theirs), tuple(message.dims), getattr(message, "optional", False))
+
+
+def _versions(policy: Any) -> VersionSpec | str | None:  # noqa: ANN401
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return "all"
+    if choice == "specific":
+        return VersionSpec(specific=tuple(policy.specific.versions))
+    return VersionSpec(latest=policy.latest.num_versions or 1) if choice == "latest" else None
+
+
+def describe_config(model: ModelDescription) -> pb.ModelConfig:
+    """The configuration that is in force, in Triton's form: shapes without the batch dimension where rows batch."""
+    rows_max = (model.signature.rows_max or model.options.batch.rows_max) if model.signature.batchable else 0
+    message = pb.ModelConfig(
+        name=model.name,
+        platform=model.traits.platform,
+        backend="onnxruntime" if model.traits.platform == "onnxruntime_onnx" else "python",
+        max_batch_size=rows_max,
+        default_model_filename=(model.config.file_name if model.config else "") or "model.onnx",
+    )
+    start = 1 if rows_max else 0
+    for spec in model.signature.inputs:
+        message.input.add(**_described(spec, start), optional=spec.optional)
+    for spec in model.signature.outputs:
+        message.output.add(**_described(spec, start))
+    message.version_policy.specific.versions.extend(model.ready_versions)
+    message.instance_group.add(name=model.name, count=model.options.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
+    if model.batching:
+        message.dynamic_batching.SetInParent()
+    return message
+
+
+def _described(spec: TensorSpec, start: int) -> dict[str, Any]:
+    name = spec.datatype.name
+    return {"name": spec.name, "data_type": f"TYPE_{_TO_THEIRS.get(name, name)}", "dims": spec.shape[start:]}

@@ -1,0 +1,64 @@
+"""The one table from errors to wire codes, for every front."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engine import (
+    Cancelled,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    VireoError,
+)
+
+OK: Final = 0
+
+# class: (gRPC status code, its name, HTTP status). A subclass without a line of its own has its parent's.
+_CODES: Final[dict[type[VireoError], tuple[int, str, int]]] = {
+    InvalidArgument: (3, "INVALID_ARGUMENT", 400),
+    NotFound: (5, "NOT_FOUND", 404),
+    FailedPrecondition: (9, "FAILED_PRECONDITION", 400),
+    TooLarge: (8, "RESOURCE_EXHAUSTED", 413),
+    ResourceExhausted: (8, "RESOURCE_EXHAUSTED", 429),
+    DeadlineExceeded: (4, "DEADLINE_EXCEEDED", 504),
+    Cancelled: (1, "CANCELLED", 499),
+    Unavailable: (14, "UNAVAILABLE", 503),
+    Unauthenticated: (16, "UNAUTHENTICATED", 401),
+    Unimplemented: (12, "UNIMPLEMENTED", 501),
+    Internal: (13, "INTERNAL", 500),
+    VireoError: (2, "UNKNOWN", 500),
+}
+
+
+def _codes(error: VireoError) -> tuple[int, str, int]:
+    return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+
+
+def grpc_code(error: VireoError) -> int:
+    """The number of the gRPC status of `error`."""
+    return _codes(error)[0]
+
+
+def grpc_name(error: VireoError) -> str:
+    """The name of the gRPC status of `error`, also the `code` label of metrics."""
+    return _codes(error)[1]
+
+
+def http_status(error: VireoError) -> int:
+    """The HTTP status of `error`."""
+    return _codes(error)[2]
+
+
+def retry_after_ms(error: VireoError) -> int | None:
+    """When to try again, in milliseconds; None where trying again cannot help or nobody knows when."""
+    if not error.retryable or error.retry_after_s is None:
+        return None
+    return max(1, round(error.retry_after_s * 1000))
