@@ -3,6 +3,7 @@
 What is named here is the surface that everything outside the core uses.
 """
 
+from engine import limits
 from engine.clock import Clock, Deadline, monotonic
 from engine.control.model_config import ConfigReader, ConfigTensor, ModelConfig
 from engine.control.reconciler import IndexEntry
@@ -32,7 +33,6 @@ from engine.servables.signature import Signature, TensorSpec
 from engine.spec import AuthSpec, ServerSpec, Spec, TlsSpec, VersionSpec, load_spec, parse_spec
 from engine.telemetry import BUCKETS_S, Duration, Histogram, ModelStatistics
 from engine.tensor import BF16, BYTES, DATATYPES, Array, DataType, Tensor, datatype_named, element_count
-from engine import limits
 
 __all__ = [
     "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "Array", "AuthSpec", "Cancelled", "Clock", "ConfigReader", "ConfigTensor",

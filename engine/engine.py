@@ -29,7 +29,7 @@ from engine.servables.onnx import OnnxOptions, load_onnx
 from engine.servables.probe import sample_inputs
 from engine.servables.servable import Servable
 from engine.servables.signature import ANY, Signature, TensorSpec
-from engine.spec import FunctionSpec, ModelSpec, Spec, TensorDeclaration
+from engine.spec import FunctionSpec, Spec, TensorDeclaration
 from engine.telemetry import ModelStatistics
 from engine.tensor import DATATYPES
 
@@ -268,7 +268,10 @@ class Engine:
         hosted = handle.hosted
         served = self._registry.snapshot.served.get(name)
         source = hosted.artifact.source
-        expected = {rows: hosted.worker.expected_us(rows) for rows in warmup_rows(hosted.worker.batchable, hosted.options.batch.rows_max)}
+        expected = {
+            rows: hosted.worker.expected_us(rows)
+            for rows in warmup_rows(hosted.worker.batchable, hosted.options.batch.rows_max)
+        }
         return ModelDescription(
             name=name,
             version=handle.version,
@@ -330,5 +333,3 @@ class Engine:
             raise FailedPrecondition(
                 f"model control is off: repository.control is {control}; loading and unloading needs 'explicit'"
             )
-
-

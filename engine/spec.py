@@ -1,19 +1,12 @@
-"""The application spec: what should be served, and how. Strict YAML in, frozen values out; it touches nothing else.
-
-An unknown key, a key written twice, or a value of the wrong type fails with the place in the file and, for a key, the
-nearest one that exists.
-"""
+"""The application spec: what should be served, and how. Frozen values, read from strict YAML and checked for sense."""
 
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from engine.errors import SpecError, nearest, quoted
 from engine.limits import (
@@ -25,6 +18,7 @@ from engine.limits import (
     QUEUE_BYTES_MAX,
     QUEUE_REQUESTS_MAX,
 )
+from engine.strict_yaml import read_strict
 from engine.tensor import DATATYPES
 
 
@@ -172,117 +166,9 @@ def load_spec(path: Path) -> Spec:
 
 def parse_spec(text: str, *, folder: Path, source: str = "spec") -> Spec:
     """The spec in YAML `text`. Raises SpecError with `source`, the line and the key."""
-    spec = _Reader(source).spec(text)
+    spec = read_strict(text, Spec, source)
     _check(spec, source)
     return dataclasses.replace(spec, folder=folder)
-
-
-class _Reader:
-    """Turns YAML into the dataclasses above by their annotations. Keeps the line of every key for its messages."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-
-    def spec(self, text: str) -> Spec:
-        import yaml
-
-        try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-        except yaml.YAMLError as error:
-            raise SpecError(f"{self._source}: not valid YAML: {error}") from error
-        if node is None:
-            return Spec()
-        return typing.cast(Spec, self._record(node, Spec, ""))
-
-    def _fail(self, node: Any, where: str, problem: str) -> SpecError:  # noqa: ANN401  a YAML node
-        return SpecError(f"{self._source}:{node.start_mark.line + 1}: {where or 'spec'}: {problem}")
-
-    def _record(self, node: Any, kind: type, where: str) -> Any:  # noqa: ANN401
-        kinds = _field_kinds(kind)
-        values = {}
-        for key, (key_node, value) in self._pairs(node, where).items():
-            if key not in kinds:
-                raise self._fail(key_node, where, f"unknown key {quoted(key)}{nearest(key, kinds)}")
-            values[key] = self._value(value, kinds[key], f"{where}.{key}".lstrip("."))
-        for each in dataclasses.fields(kind):
-            if each.name not in values and each.default is each.default_factory is dataclasses.MISSING:
-                raise self._fail(node, where, f"missing key {quoted(each.name)}")
-        return kind(**values)
-
-    def _pairs(self, node: Any, where: str) -> dict[str, tuple[Any, Any]]:  # noqa: ANN401
-        if node.id == "scalar" and node.tag.endswith(":null"):
-            return {}
-        if node.id != "mapping":
-            raise self._fail(node, where, f"expected keys with values, got a {node.id}")
-        pairs: dict[str, tuple[Any, Any]] = {}
-        for key, value in node.value:
-            if key.id != "scalar":
-                raise self._fail(key, where, f"a key must be a plain word, got a {key.id}")
-            if key.value in pairs:
-                raise self._fail(key, where, f"key {quoted(key.value)} is written twice")
-            pairs[key.value] = (key, value)
-        return pairs
-
-    def _value(self, node: Any, kind: Any, where: str) -> Any:  # noqa: ANN401, PLR0911
-        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-        if origin in (typing.Union, types.UnionType):
-            return self._choice(node, arguments, where)
-        if origin is Literal:
-            return self._word(node, arguments, where)
-        if origin is tuple:
-            return self._list(node, arguments[0], where)
-        if origin is not None and issubclass(origin, Mapping):
-            pairs = self._pairs(node, where)
-            return {key: self._value(value, arguments[1], f"{where}.{key}") for key, (_, value) in pairs.items()}
-        if dataclasses.is_dataclass(kind):
-            return self._record(node, typing.cast(type, kind), where)
-        return self._scalar(node, kind, where)
-
-    def _choice(self, node: Any, kinds: tuple[Any, ...], where: str) -> Any:  # noqa: ANN401
-        is_null = node.id == "scalar" and node.tag.endswith(":null")
-        if is_null and type(None) in kinds:
-            return None
-        kinds = tuple(each for each in kinds if each is not type(None))
-        if len(kinds) == 1:
-            return self._value(node, kinds[0], where)
-        fitting = [each for each in kinds if dataclasses.is_dataclass(each) == (node.id == "mapping")]
-        return self._value(node, fitting[0] if fitting else kinds[0], where)
-
-    def _word(self, node: Any, words: tuple[str, ...], where: str) -> str:  # noqa: ANN401
-        if node.id != "scalar" or node.value not in words:
-            got = quoted(node.value) if node.id == "scalar" else f"a {node.id}"
-            raise self._fail(node, where, f"expected one of {', '.join(map(quoted, words))}, got {got}")
-        return typing.cast(str, node.value)
-
-    def _list(self, node: Any, kind: Any, where: str) -> tuple[Any, ...]:  # noqa: ANN401
-        if node.id != "sequence":
-            raise self._fail(node, where, f"expected a list, got a {node.id}")
-        return tuple(self._value(each, kind, f"{where}[{index}]") for index, each in enumerate(node.value))
-
-    def _scalar(self, node: Any, kind: type, where: str) -> Any:  # noqa: ANN401
-        import yaml
-
-        try:
-            value = yaml.safe_load(yaml.serialize(node)) if node.id == "scalar" else None
-        except (yaml.YAMLError, ValueError) as error:
-            raise self._fail(node, where, str(error)) from error
-        if kind is float and type(value) is int:
-            value = float(value)
-        if kind is str and type(value) in (int, float) and node.style is None:
-            value = node.value
-        if type(value) is not kind:
-            got = quoted(node.value) if node.id == "scalar" else f"a {node.id}"
-            raise self._fail(node, where, f"expected {_KIND_NAMES.get(kind, kind.__name__)}, got {got}")
-        return value
-
-
-_KIND_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-
-
-@cache
-def _field_kinds(kind: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {each.name: hints[each.name] for each in dataclasses.fields(kind) if hints[each.name] is not Path}
 
 
 def _check(spec: Spec, source: str) -> None:
@@ -335,7 +221,9 @@ def _check_function(source: str, where: str, function: FunctionSpec) -> None:
             if any(size < -1 for size in declared.shape):
                 raise SpecError(f"{source}: {place}.shape: sizes are -1 or more, got {list(declared.shape)}")
             if function.batchable and declared.shape[:1] != (-1,):
-                raise SpecError(f"{source}: {place}.shape: a batchable function's tensors begin with -1, got {list(declared.shape)}")
+                raise SpecError(
+                    f"{source}: {place}.shape: a batchable function's tensors begin with -1, got {list(declared.shape)}"
+                )
 
 
 def _in_range(source: str, where: str, value: float | None, low: float, high: float) -> None:

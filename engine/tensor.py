@@ -85,7 +85,9 @@ class Tensor:
         """A tensor copied from a flat run of Python values or an array; out-of-range values raise InvalidArgument."""
         count = element_count(name, shape)
         if len(values) != count:
-            raise InvalidArgument(f"input {quoted(name)}: shape {list(shape)} takes {count} elements, got {len(values)}")
+            raise InvalidArgument(
+                f"input {quoted(name)}: shape {list(shape)} takes {count} elements, got {len(values)}"
+            )
         if datatype.size is None:
             return Tensor(datatype, _object_array(check_strings(name, values), shape))
         try:
@@ -136,7 +138,9 @@ def element_count(name: str, shape: Sequence[int]) -> int:
 def split_bytes(name: str, raw: Buffer, count: int) -> list[bytes]:
     """The elements of raw BYTES content, which must hold exactly `count` of them."""
     if len(raw) < 4 * count:  # before any loop: each element has a 4-byte length
-        raise InvalidArgument(f"input {quoted(name)}: {count} BYTES elements take at least {4 * count} bytes, got {len(raw)}")
+        raise InvalidArgument(
+            f"input {quoted(name)}: {count} BYTES elements take at least {4 * count} bytes, got {len(raw)}"
+        )
     view, elements, at, end = bytes(raw), [], 0, len(raw)
     for index in range(count):
         if at + 4 > end:

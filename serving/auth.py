@@ -32,7 +32,8 @@ class Authenticator:
         if value[: len(_PREFIX)].lower() != _PREFIX:
             raise Unauthenticated("this server needs an 'authorization: Bearer TOKEN' header; none was sent")
         digest = _digest(value[len(_PREFIX) :].strip())
-        if not any([hmac.compare_digest(digest, each) for each in self._digests]):  # all compared, none skipped
+        matches = [hmac.compare_digest(digest, each) for each in self._digests]  # all compared, none skipped
+        if not any(matches):
             raise Unauthenticated("the bearer token is not known to this server")
 
 

@@ -29,7 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (("serve", _serve, "serve what a spec says until SIGTERM"),):
         command = commands.add_parser(name, help=text)
-        command.add_argument("app", type=Path, metavar="APP.yaml", help="an application spec, or a model repository folder")
+        command.add_argument(
+            "app", type=Path, metavar="APP.yaml", help="an application spec, or a model repository folder"
+        )
         command.set_defaults(run=run)
     return parser
 

@@ -43,7 +43,9 @@ def parse(kind: Any, message: bytes) -> Any:  # noqa: ANN401  protobuf classes a
 def check_name(kind: str, name: str) -> str:
     """`name`, if it is not absurdly long."""
     if len(name) > limits.NAME_CHARS_MAX:
-        raise InvalidArgument(f"{kind} name {quoted(name)} is too long, at most {limits.NAME_CHARS_MAX} characters are allowed")
+        raise InvalidArgument(
+            f"{kind} name {quoted(name)} is too long, at most {limits.NAME_CHARS_MAX} characters are allowed"
+        )
     return name
 
 
@@ -59,7 +61,9 @@ def parse_version(text: str) -> int | None:
 def decode_request(message: pb.ModelInferRequest, deadline: Deadline) -> Request:
     """The request in a ModelInferRequest. Raises InvalidArgument naming the input at fault."""
     if len(message.inputs) > limits.INPUTS_MAX or len(message.outputs) > limits.INPUTS_MAX:
-        raise InvalidArgument(f"{len(message.inputs)} inputs and {len(message.outputs)} outputs, at most {limits.INPUTS_MAX} of each")
+        raise InvalidArgument(
+            f"{len(message.inputs)} inputs and {len(message.outputs)} outputs, at most {limits.INPUTS_MAX} of each"
+        )
     if len(message.id) > limits.ID_CHARS_MAX:
         raise InvalidArgument(f"request id has {len(message.id)} characters, at most {limits.ID_CHARS_MAX} are allowed")
     return Request(

@@ -79,7 +79,9 @@ class InferenceService:
 
     def describe_server(self) -> pb.ServerMetadataResponse:
         """Name, version and the protocol extensions offered."""
-        return pb.ServerMetadataResponse(name=self._engine.spec.server.name, version=version("vireo"), extensions=EXTENSIONS)
+        return pb.ServerMetadataResponse(
+            name=self._engine.spec.server.name, version=version("vireo"), extensions=EXTENSIONS
+        )
 
     def describe_model(self, name: str, model_version: str) -> pb.ModelMetadataResponse:
         """Tensors and ready versions of a model. Raises NotFound, Unavailable, InvalidArgument."""
@@ -269,4 +271,3 @@ def _statistics(name: str, number: int, counted: ModelStatistics) -> pb.ModelSta
 
 def _set_duration(message: Any, duration: Any) -> None:  # noqa: ANN401
     message.count, message.ns = duration.count, duration.total_ns
-

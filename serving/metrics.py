@@ -49,11 +49,15 @@ class EngineCollector:
         """Metric families, as prometheus_client wants them."""
         yield from self._histograms()
         yield from self._counters()
-        calls = CounterMetricFamily("vireo_calls", "Finished calls by method and status code", labels=["method", "code"])
+        calls = CounterMetricFamily(
+            "vireo_calls", "Finished calls by method and status code", labels=["method", "code"]
+        )
         for (method, code), count in list(self._counter.counts.items()):
             calls.add_metric([method, code], count)
         yield calls
-        waiting = GaugeMetricFamily("vireo_queue_requests", "Requests that wait for a worker now", labels=["model", "version"])
+        waiting = GaugeMetricFamily(
+            "vireo_queue_requests", "Requests that wait for a worker now", labels=["model", "version"]
+        )
         for (name, version), count in self._engine.waiting().items():
             waiting.add_metric([name, str(version)], count)
         yield waiting
@@ -79,7 +83,11 @@ class EngineCollector:
             ("vireo_requests_success", "Requests answered", lambda c: c.success.count),
             ("vireo_requests_failed", "Requests that failed in the servable", lambda c: c.fail.count),
             ("vireo_requests_shed", "Requests refused on arrival", lambda c: c.shed),
-            ("vireo_requests_dropped", "Requests dropped uncomputed: expired, cancelled, unloaded", lambda c: c.dropped),
+            (
+                "vireo_requests_dropped",
+                "Requests dropped uncomputed: expired, cancelled, unloaded",
+                lambda c: c.dropped,
+            ),
             ("vireo_rows", "Rows computed", lambda c: c.rows),
             ("vireo_batches", "Batches computed", lambda c: c.executions),
         ):

@@ -12,7 +12,15 @@ from engine import ConfigTensor, ModelConfig, ModelDescription, ModelLoadError, 
 _TO_OURS = {"STRING": "BYTES"}
 _TO_THEIRS = {ours: theirs for theirs, ours in _TO_OURS.items()}
 _REFUSED = ("ensemble_scheduling", "sequence_batching", "batch_input", "batch_output", "model_operations")
-_IGNORED = ("optimization", "model_warmup", "response_cache", "cc_model_filenames", "metric_tags", "parameters", "runtime")
+_IGNORED = (
+    "optimization",
+    "model_warmup",
+    "response_cache",
+    "cc_model_filenames",
+    "metric_tags",
+    "parameters",
+    "runtime",
+)
 
 
 def read_config(text: str, form: str) -> ModelConfig:
@@ -45,7 +53,9 @@ def _check(message: pb.ModelConfig) -> None:
             raise ModelLoadError(f"config.pbtxt: {name} is not supported")
     for field, accepted in (("platform", ("", "onnxruntime_onnx")), ("backend", ("", "onnxruntime"))):
         if getattr(message, field) not in accepted:
-            raise ModelLoadError(f"config.pbtxt: {field} {getattr(message, field)!r} is not supported; expected {accepted[1]!r}")
+            raise ModelLoadError(
+                f"config.pbtxt: {field} {getattr(message, field)!r} is not supported; expected {accepted[1]!r}"
+            )
     if message.max_batch_size < 0:
         raise ModelLoadError(f"config.pbtxt: max_batch_size is {message.max_batch_size}, expected 0 or more")
     for each in (*message.input, *message.output):
@@ -55,7 +65,9 @@ def _check(message: pb.ModelConfig) -> None:
 
 def _tensor(message: Any) -> ConfigTensor:  # noqa: ANN401  ModelInput or ModelOutput
     theirs = pb.DataType.Name(message.data_type).removeprefix("TYPE_")
-    return ConfigTensor(message.name, _TO_OURS.get(theirs, theirs), tuple(message.dims), getattr(message, "optional", False))
+    return ConfigTensor(
+        message.name, _TO_OURS.get(theirs, theirs), tuple(message.dims), getattr(message, "optional", False)
+    )
 
 
 def _versions(policy: Any) -> VersionSpec | str | None:  # noqa: ANN401

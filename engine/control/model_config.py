@@ -65,13 +65,17 @@ def _check_side(side: str, configured: Sequence[ConfigTensor], actual: Sequence[
     for each in configured:
         spec = known.get(each.name)
         if spec is None:
-            raise ModelLoadError(f"config.pbtxt: the model file has no {side} {quoted(each.name)}{nearest(each.name, known)}")
+            raise ModelLoadError(
+                f"config.pbtxt: the model file has no {side} {quoted(each.name)}{nearest(each.name, known)}"
+            )
         if each.datatype != spec.datatype.name:
             raise ModelLoadError(
                 f"config.pbtxt: {side} {quoted(each.name)} is {each.datatype}, in the model file {spec.datatype.name}"
             )
         shape = (ANY, *each.shape) if batched else each.shape
-        if len(shape) != len(spec.shape) or any(ANY not in (a, b) and a != b for a, b in zip(shape, spec.shape, strict=True)):
+        if len(shape) != len(spec.shape) or any(
+            ANY not in (a, b) and a != b for a, b in zip(shape, spec.shape, strict=True)
+        ):
             raise ModelLoadError(
                 f"config.pbtxt: {side} {quoted(each.name)} has shape {list(shape)}, in the model file {list(spec.shape)}"
             )

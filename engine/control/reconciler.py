@@ -228,7 +228,9 @@ class Reconciler(Generic[Hosted]):
 
     def _wanted_records(self, name: str) -> list[Record[Hosted]]:
         with self._changed:
-            return [self._records[each.key] for each in self._wanted() if each.name == name and each.key in self._records]
+            return [
+                self._records[each.key] for each in self._wanted() if each.name == name and each.key in self._records
+            ]
 
     def _facts(self) -> list[Fact]:
         now_ns = self._clock()
@@ -325,5 +327,3 @@ def _selected_at_start(spec: Spec, found: dict[str, FoundModel]) -> set[str]:
     if absent:
         raise NotFound(f"repository.load: model {quoted(absent[0])} is not in the repository")
     return set(repository.load)
-
-

@@ -50,7 +50,9 @@ class Repository:
 
     def scan(self) -> dict[str, FoundModel]:
         """Every model folder by name. A broken one is there with its problem, so that it can be reported."""
-        names = sorted(entry.name for entry in os.scandir(self._root) if entry.is_dir() and not entry.name.startswith("."))
+        names = sorted(
+            entry.name for entry in os.scandir(self._root) if entry.is_dir() and not entry.name.startswith(".")
+        )
         if len(names) > REPOSITORY_MODELS_MAX:
             raise SpecError(f"repository.path: {len(names)} models, at most {REPOSITORY_MODELS_MAX} are allowed")
         return {name: self._found(name) for name in names}
@@ -69,7 +71,9 @@ class Repository:
                 raise ModelLoadError(f"a model's name has at most {NAME_CHARS_MAX} characters")
             config, fingerprint = self._config(folder)
             file_name = (config.file_name if config else "") or MODEL_FILE
-            versions = {int(each): _version(folder, each, file_name) for each in sorted(os.listdir(folder)) if _is_version(each)}
+            versions = {
+                int(each): _version(folder, each, file_name) for each in sorted(os.listdir(folder)) if _is_version(each)
+            }
         except (VireoError, OSError) as error:
             return FoundModel(name, problem=str(error))
         problem = None if versions else f"no version folder with {file_name} in it"

@@ -64,7 +64,8 @@ def split_outputs(batch: Sequence[Job], outputs: Tensors) -> list[Tensors]:
     for name, tensor in outputs.items():
         if tensor.array.shape[:1] != (rows,):
             raise Internal(f"output '{name}' of a batch of {rows} rows has shape {list(tensor.shape)}")
-    parts, start = [], 0
+    parts: list[Tensors] = []
+    start = 0
     for job in batch:
         stop = start + job.rows
         parts.append(

@@ -18,7 +18,19 @@ class Job:
     somebody sets another before the job is submitted.
     """
 
-    __slots__ = ("bytes_size", "cancelled", "deadline_ns", "done", "error", "ledger", "part", "request", "response", "rows", "shape")
+    __slots__ = (
+        "bytes_size",
+        "cancelled",
+        "deadline_ns",
+        "done",
+        "error",
+        "ledger",
+        "part",
+        "request",
+        "response",
+        "rows",
+        "shape",
+    )
 
     def __init__(
         self,

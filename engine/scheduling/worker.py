@@ -40,7 +40,13 @@ class Worker:
     """Owns the queue and the threads of one servable. All methods may be called from any thread."""
 
     def __init__(
-        self, model: str, version: int, servable: Servable, options: WorkerOptions, clock: Clock, statistics: ModelStatistics
+        self,
+        model: str,
+        version: int,
+        servable: Servable,
+        options: WorkerOptions,
+        clock: Clock,
+        statistics: ModelStatistics,
     ) -> None:
         self._model, self._version = model, version
         self._servable = servable
@@ -192,7 +198,8 @@ class Worker:
         return answers, times
 
     def _compute_stream(self, job: Job) -> list[Tensors]:
-        assert isinstance(self._servable, StreamingServable) and job.part is not None
+        assert isinstance(self._servable, StreamingServable)
+        assert job.part is not None
         parts = self._servable.stream(job.request.inputs, job.request.outputs)
         for outputs in parts:
             late = dead(job, self._clock())

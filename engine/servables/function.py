@@ -44,13 +44,20 @@ class FunctionServable:
 
     def _checked(self, answer: object, outputs: Sequence[str]) -> Tensors:
         if not isinstance(answer, Mapping):
-            raise Internal(f"function {quoted(self._name)} must return a mapping of arrays, got {type(answer).__name__}")
+            raise Internal(
+                f"function {quoted(self._name)} must return a mapping of arrays, got {type(answer).__name__}"
+            )
         wanted = [each for each in self.signature.outputs if not outputs or each.name in outputs]
         for each in wanted:
             if each.name not in answer:
                 raise Internal(f"function {quoted(self._name)} returned no output {quoted(each.name)}")
         try:
-            return {each.name: Tensor(each.datatype, self._array(each.datatype is BYTES, each.datatype.dtype, answer[each.name])) for each in wanted}
+            return {
+                each.name: Tensor(
+                    each.datatype, self._array(each.datatype is BYTES, each.datatype.dtype, answer[each.name])
+                )
+                for each in wanted
+            }
         except (TypeError, ValueError) as error:
             raise Internal(f"function {quoted(self._name)} returned a wrong array: {error}") from error
 

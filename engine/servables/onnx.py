@@ -114,7 +114,9 @@ def load_onnx(path: Path, options: OnnxOptions) -> OnnxServable:
     if not signature.batchable or options.rows_max is not None:
         return servable
     independent, seen = rows_are_independent(servable)
-    return OnnxServable(session, replace(signature, batchable=independent), replace(traits, batching=f"{batching}; {seen}"))
+    return OnnxServable(
+        session, replace(signature, batchable=independent), replace(traits, batching=f"{batching}; {seen}")
+    )
 
 
 def _session(path: Path, options: OnnxOptions) -> onnxruntime.InferenceSession:

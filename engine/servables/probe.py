@@ -49,11 +49,17 @@ def rows_are_independent(servable: Servable) -> tuple[bool, str]:
         together = servable.execute(inputs, ())
         apart = [servable.execute(_row(inputs, index), ()) for index in range(PROBE_ROWS)]
     except Exception as error:
-        return True, f"the model declares a batch dimension; made-up inputs fail on it ({type(error).__name__}), so it was not tried"
+        return (
+            True,
+            f"the model declares a batch dimension; made-up inputs fail on it ({type(error).__name__}), so it was not tried",
+        )
     exact = True
     for name, tensor in together.items():
         if any(each[name].array.shape[:1] != (1,) for each in apart) or tensor.array.shape[:1] != (PROBE_ROWS,):
-            return False, f"output '{name}' of {PROBE_ROWS} rows has shape {list(tensor.shape)}: not one row for each input row"
+            return (
+                False,
+                f"output '{name}' of {PROBE_ROWS} rows has shape {list(tensor.shape)}: not one row for each input row",
+            )
         joined = np.concatenate([each[name].array for each in apart])
         if not _close(joined, tensor.array):
             return False, f"output '{name}' of rows computed together differs from the rows one by one"

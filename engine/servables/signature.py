@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from engine.errors import InvalidArgument, quoted, nearest
+from engine.errors import InvalidArgument, nearest, quoted
 from engine.tensor import DataType, Tensor
 
 ANY = -1
@@ -62,7 +62,9 @@ class Signature:
             raise InvalidArgument(f"model {quoted(model)}: missing input {', '.join(map(quoted, sorted(missing)))}")
         for name in outputs:
             if name not in self.output_names:
-                raise InvalidArgument(f"model {quoted(model)} has no output {quoted(name)}{nearest(name, self.output_names)}")
+                raise InvalidArgument(
+                    f"model {quoted(model)} has no output {quoted(name)}{nearest(name, self.output_names)}"
+                )
         return self._rows(model, inputs) if self.batchable else 1
 
     def _rows(self, model: str, inputs: Mapping[str, Tensor]) -> int:
@@ -73,7 +75,9 @@ class Signature:
         if rows == 0:
             raise InvalidArgument(f"model {quoted(model)}: zero rows, at least 1 is needed")
         if self.rows_max is not None and rows > self.rows_max:
-            raise InvalidArgument(f"model {quoted(model)}: {rows} rows, at most {self.rows_max} are allowed (max_batch_size)")
+            raise InvalidArgument(
+                f"model {quoted(model)}: {rows} rows, at most {self.rows_max} are allowed (max_batch_size)"
+            )
         return rows
 
 
