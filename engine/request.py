@@ -24,6 +24,10 @@ class Ledger:
     computed_ns: int = 0
     batch_rows: int = 0
 
+    def run(self, started_ns: int, computed_ns: int, batch_rows: int) -> None:
+        """Enters the batch that answered the request."""
+        self.started_ns, self.computed_ns, self.batch_rows = started_ns, computed_ns, batch_rows
+
     @property
     def queue_ns(self) -> int:
         """Waiting for a worker."""

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from engine.request import Ledger
+
 BUCKETS_S: Final = (
     50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
@@ -27,10 +29,10 @@ class Histogram:
         self.counts = [0] * (len(_BUCKETS_NS) + 1)
         self.sum_ns = 0
 
-    def observe(self, value_ns: int) -> None:
-        """Counts one value."""
-        self.counts[bisect_left(_BUCKETS_NS, value_ns)] += 1
-        self.sum_ns += value_ns
+    def observe(self, value_ns: int, times: int = 1) -> None:
+        """Counts a value that came up `times` times."""
+        self.counts[bisect_left(_BUCKETS_NS, value_ns)] += times
+        self.sum_ns += value_ns * times
 
 
 @dataclass(slots=True)
@@ -80,26 +82,32 @@ class ModelStatistics:
         self.shed = 0
         self.dropped = 0
 
-    def batch_done(self, times: BatchTimes, queue_ns: Sequence[int], total_ns: Sequence[int], wall_ms: int) -> None:
-        """One batch answered as many requests as `queue_ns` and `total_ns` have entries."""
-        requests = len(queue_ns)
+    def batch_done(self, times: BatchTimes, ledgers: Sequence[Ledger], wall_ms: int) -> None:
+        """One batch answered the requests of `ledgers`."""
+        requests = len(ledgers)
         with self.lock:
             self.rows += times.rows
             self.executions += 1
             self.last_inference_ms = wall_ms
             self._stages(times, requests)
-            for queued, total in zip(queue_ns, total_ns, strict=True):
-                self.queue_histogram.observe(queued)
-                self.compute_histogram.observe(times.compute_ns)
-                self.total_histogram.observe(total)
-            self.queue.add(requests, sum(queue_ns))
-            self.success.add(requests, sum(total_ns))
+            self.compute_histogram.observe(times.compute_ns, requests)
+            for ledger in ledgers:
+                queue_ns = ledger.started_ns - ledger.received_ns
+                total_ns = ledger.computed_ns - ledger.received_ns
+                self.queue_histogram.observe(queue_ns)
+                self.total_histogram.observe(total_ns)
+                self.queue.total_ns += queue_ns
+                self.success.total_ns += total_ns
+            self.queue.count += requests
+            self.success.count += requests
 
     def _stages(self, times: BatchTimes, requests: int) -> None:
         self.input.add(requests, times.input_ns * requests)
         self.compute.add(requests, times.compute_ns * requests)
         self.output.add(requests, times.output_ns * requests)
-        sized = self.by_batch_size.setdefault(times.rows, BatchSizeStatistics())
+        sized = self.by_batch_size.get(times.rows)
+        if sized is None:
+            sized = self.by_batch_size[times.rows] = BatchSizeStatistics()
         sized.input.add(1, times.input_ns)
         sized.compute.add(1, times.compute_ns)
         sized.output.add(1, times.output_ns)

@@ -6,19 +6,26 @@ import argparse
 import asyncio
 import logging
 import signal
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from engine import Spec, VireoError, load_spec
+from engine import Engine, Spec, VireoError, load_spec
+
+Command = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; 0 when it did what it says, 1 when the spec or a model is at fault, 2 for wrong usage."""
+    """Runs one command: 0 when it did what it says, 1 when the spec or a model is at fault, 2 for wrong usage."""
     parsed = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    level = logging.INFO if parsed.run is _serve else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        return int(parsed.run(parsed))
+        run: Command = parsed.run
+        return run(parsed)
     except VireoError as error:
         print(f"vireo: {error.message}", file=sys.stderr)
         return 1
@@ -27,20 +34,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vireo", description="One low-latency serving engine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, run, text in (("serve", _serve, "serve what a spec says until SIGTERM"),):
-        command = commands.add_parser(name, help=text)
-        command.add_argument(
-            "app", type=Path, metavar="APP.yaml", help="an application spec, or a model repository folder"
-        )
-        command.set_defaults(run=run)
+    serve = _app_command(commands, "serve", _serve, "serve what a spec says until SIGTERM")
+    serve.add_argument("--host", help="listen here instead of where the spec says")
+    serve.add_argument("--grpc-port", type=int, help="0 takes a free port")
+    serve.add_argument("--http-port", type=int, help="0 takes a free port")
+    _app_command(commands, "check", _check, "load everything a spec names, serve nothing, report what is wrong")
+    _app_command(commands, "explain", _explain, "say what was inferred and chosen, and why")
+    bench = commands.add_parser("bench", help="run the benchmarks (see 'vireo bench --help')", add_help=False)
+    bench.add_argument("rest", nargs=argparse.REMAINDER)
+    bench.set_defaults(run=_bench)
     return parser
+
+
+def _app_command(commands: argparse._SubParsersAction, name: str, run: Command, text: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.add_argument("app", type=Path, metavar="APP.yaml", help="an application spec, or a model repository folder")
+    command.set_defaults(run=run)
+    return command
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     import uvloop
 
     spec = load_spec(arguments.app)
-    return uvloop.run(_serve_until_signal(spec))
+    given = {name: getattr(arguments, name) for name in ("host", "grpc_port", "http_port")}
+    server = replace(spec.server, **{name: value for name, value in given.items() if value is not None})
+    return uvloop.run(_serve_until_signal(replace(spec, server=server)))
 
 
 async def _serve_until_signal(spec: Spec) -> int:
@@ -52,10 +71,55 @@ async def _serve_until_signal(spec: Spec) -> int:
         loop.add_signal_handler(each, stop.set)
     host = EmbeddedHost(spec)
     await host.start()
-    print(f"vireo: gRPC on {spec.server.host}:{host.grpc_port}, HTTP on {host.http_port}", flush=True)
+    ports = [
+        f"{name} on {spec.server.host}:{port}"
+        for name, port in (("gRPC", host.grpc_port), ("HTTP", host.http_port))
+        if port
+    ]
+    print(f"vireo: serving {', '.join(ports)}", flush=True)
     await stop.wait()
     await host.stop()
     return 0
+
+
+@contextmanager
+def _started(app: Path) -> Iterator[Engine]:
+    from serving.auth import check_exposure, load_authenticator
+    from serving.embedded import new_engine
+
+    spec = load_spec(app)
+    check_exposure(spec.server)
+    load_authenticator(spec)
+    engine = new_engine(spec)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    with _started(arguments.app) as engine:
+        failed = [each for each in engine.index() if each.state == "FAILED" or (each.version is None and each.reason)]
+        for each in failed:
+            version = "" if each.version is None else f" version {each.version}"
+            print(f"{each.name}{version}: {each.reason}", file=sys.stderr)
+        served = len(engine.statistics())
+    print(f"{arguments.app}: {'ok' if not failed else 'not ok'}, {served} model version(s) load, {len(failed)} do not")
+    return 1 if failed else 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from serving.explain import explain
+
+    with _started(arguments.app) as engine:
+        models = [engine.describe(name, version) for name, version, _ in engine.statistics()]
+        print(explain(engine.spec, models, engine.index()), end="")
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    return subprocess.call([sys.executable, "-m", "benchmarks", *arguments.rest])
 
 
 if __name__ == "__main__":

@@ -109,12 +109,12 @@ def _inputs(message: pb.ModelInferRequest) -> dict[str, Tensor]:
             raise InvalidArgument(f"input {quoted(name)} is given more than once")
         if each.parameters:
             check_parameters("input", name, each.parameters)
-        datatype = datatype_named(each.datatype, of=name)
         if not raws:
             inputs[name] = _typed(each)
         elif each.HasField("contents"):
             raise InvalidArgument(f"input {quoted(name)} has both typed and raw contents")
         else:
+            datatype = datatype_named(each.datatype, of=name)
             inputs[name] = Tensor.from_raw(name, datatype, tuple(each.shape), raws[index])
     return inputs
 

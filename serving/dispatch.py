@@ -1,7 +1,8 @@
 """From an asyncio front into the engine and back. The one place where event loop and worker threads meet.
 
-Every request that becomes ready in one turn of the loop is submitted before the engine is flushed once at its end, so
-requests that arrive together are computed together, and short batches run right there without a thread hop.
+A request that arrives alone is computed at once. Those that arrive right behind it, in the same turn of the loop, are
+submitted one after the other and computed together at the turn's end. Short batches run right there, on the loop's
+thread; nothing waits for a timer.
 """
 
 from __future__ import annotations
@@ -10,10 +11,35 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import Final
 
 from engine import Cancelled, DeadlineExceeded, Engine, Job, Request, Response, limits
 
-_Landed = tuple["asyncio.Future[Job]", Job]
+_SAME_TURN_NS: Final = 50_000
+"""Two submissions closer than this come from one turn of the loop: a client's round trip takes longer."""
+
+
+class _Answer:
+    """Where one request's ended job lands. Only the loop's thread touches it, except to call it."""
+
+    __slots__ = ("_dispatch", "future", "job")
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
+        self.job: Job | None = None
+        self.future: asyncio.Future[None] | None = None
+
+    def __call__(self, job: Job) -> None:
+        """The engine's `done`: on whichever thread ended the job."""
+        if threading.get_ident() == self._dispatch.thread:
+            self.settle(job)
+        else:
+            self._dispatch.land(self, job)
+
+    def settle(self, job: Job) -> None:
+        self.job = job
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
 
 
 class Dispatch:
@@ -22,10 +48,11 @@ class Dispatch:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.in_flight = 0
+        self.thread = threading.get_ident()
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
         self._flush_due = False
-        self._landed: deque[_Landed] = deque()
+        self._flushed_ns = 0
+        self._landed: deque[tuple[_Answer, Job]] = deque()
         self._landing_due = False
 
     async def infer(self, request: Request, *, enforce_deadline: bool = False) -> Response:
@@ -34,49 +61,52 @@ class Dispatch:
         If the task is cancelled, the work is dropped. `enforce_deadline`: answer DeadlineExceeded at the deadline even
         while the model still runs, for transports that have no deadline of their own.
         """
-        future: asyncio.Future[Job] = self._loop.create_future()
-        job = self._submit(request, future)
-        timer = self._timer(request, future) if enforce_deadline else None
-        self.in_flight += 1
-        try:
-            await future
-        except asyncio.CancelledError:
-            job.cancel()
-            raise
-        except DeadlineExceeded:
-            job.cancel()
-            raise
-        finally:
-            self.in_flight -= 1
-            if timer is not None:
-                timer.cancel()
+        answer = _Answer(self)
+        job = self.engine.submit(request, answer)
+        self._flush_or_gather(job.ledger.received_ns)
+        if answer.job is None:
+            await self._wait(answer, job, enforce_deadline)
         if job.response is None:
             raise job.error or Cancelled("the request ended without an answer")
         return job.response
 
-    def _submit(self, request: Request, future: asyncio.Future[Job]) -> Job:
-        def done(job: Job) -> None:
-            if threading.get_ident() == self._thread:
-                _settle(future, job)
-            else:
-                self._land(future, job)
-
-        job = self.engine.submit(request, done)
-        self._flush_soon()
-        return job
-
-    def _flush_soon(self) -> None:
-        if not self._flush_due:
+    def _flush_or_gather(self, now_ns: int) -> None:
+        if self._flush_due:
+            return
+        if now_ns - self._flushed_ns > _SAME_TURN_NS:
+            self._flush()
+        else:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_due = False
         self.engine.flush()
+        self._flushed_ns = self.engine.clock()
 
-    def _land(self, future: asyncio.Future[Job], job: Job) -> None:
+    async def _wait(self, answer: _Answer, job: Job, enforce_deadline: bool) -> None:
+        answer.future = self._loop.create_future()
+        timer = self._timer(job, answer.future) if enforce_deadline else None
+        self.in_flight += 1
+        try:
+            await answer.future
+        except (asyncio.CancelledError, DeadlineExceeded):
+            job.cancel()
+            raise
+        finally:
+            self.in_flight -= 1
+            if timer is not None:
+                timer.cancel()
+
+    def _timer(self, job: Job, future: asyncio.Future[None]) -> asyncio.TimerHandle | None:
+        remaining_s = job.request.deadline.remaining_s(self.engine.clock())
+        if remaining_s == float("inf"):
+            return None
+        return self._loop.call_later(remaining_s, _expire, future, job.request.model)
+
+    def land(self, answer: _Answer, job: Job) -> None:
         """Called on a worker's thread: one wake-up of the loop serves all that lands meanwhile."""
-        self._landed.append((future, job))
+        self._landed.append((answer, job))
         if not self._landing_due:
             self._landing_due = True
             self._soon(self._deliver)
@@ -90,13 +120,8 @@ class Dispatch:
     def _deliver(self) -> None:
         self._landing_due = False
         while self._landed:
-            _settle(*self._landed.popleft())
-
-    def _timer(self, request: Request, future: asyncio.Future[Job]) -> asyncio.TimerHandle | None:
-        remaining_s = request.deadline.remaining_s(self.engine.clock())
-        if remaining_s == float("inf"):
-            return None
-        return self._loop.call_later(remaining_s, _expire, future, request.model)
+            answer, job = self._landed.popleft()
+            answer.settle(job)
 
     async def stream(self, request: Request) -> AsyncIterator[Response]:
         """The responses of a servable that may give many; one for any other. Closing the iterator drops the work."""
@@ -110,7 +135,7 @@ class Dispatch:
             self._soon(parts.put_nowait, response)
 
         job = self.engine.submit(request, lambda ended: self._soon(parts.put_nowait, ended), part)
-        self._flush_soon()
+        self._flush_or_gather(job.ledger.received_ns)
         self.in_flight += 1
         try:
             while not isinstance(item := await parts.get(), Job):
@@ -134,11 +159,6 @@ class Dispatch:
         return True
 
 
-def _settle(future: asyncio.Future[Job], job: Job) -> None:
-    if not future.done():
-        future.set_result(job)
-
-
-def _expire(future: asyncio.Future[Job], model: str) -> None:
+def _expire(future: asyncio.Future[None], model: str) -> None:
     if not future.done():
         future.set_exception(DeadlineExceeded(f"model '{model}': deadline passed while the request was being served"))

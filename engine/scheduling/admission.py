@@ -22,11 +22,15 @@ class Load:
     wait_ns: int
 
 
+NO_LOAD = Load(0, 0, 0)
+
+
 def refusal(job: Job, load: Load, bounds: QueueBounds, now_ns: int) -> VireoError | None:
     """The error with which to shed `job`, or None to admit it."""
-    late = dead(job, now_ns)
-    if late is not None:
-        return late
+    if is_dead(job, now_ns):
+        return dead(job, now_ns)
+    if load is NO_LOAD:
+        return None
     retry_after_s = load.wait_ns / 1e9
     if load.requests >= bounds.requests_max:
         return ResourceExhausted(
@@ -46,6 +50,11 @@ def refusal(job: Job, load: Load, bounds: QueueBounds, now_ns: int) -> VireoErro
             retry_after_s=retry_after_s,
         )
     return None
+
+
+def is_dead(job: Job, now_ns: int) -> bool:
+    """Whether `job` is not worth computing any more: its caller is gone or its deadline has passed."""
+    return job.cancelled or job.deadline_ns <= now_ns
 
 
 def dead(job: Job, now_ns: int) -> VireoError | None:

@@ -29,11 +29,14 @@ class BatchBounds:
 def take_batch(queue: Queue, bounds: BatchBounds, batchable: bool) -> list[Job]:
     """Takes the most urgent job and those next in line that fit beside it: same inputs, same row shapes, within bounds."""
     first = queue.pop()
-    batch, rows, size = [first], first.rows, first.bytes_size
-    while batchable and len(queue):
+    batch = [first]
+    if not batchable or not len(queue) or first.part:
+        return batch
+    shape, rows, size = first.shape, first.rows, first.bytes_size
+    while len(queue):
         job = queue.head()
         rows, size = rows + job.rows, size + job.bytes_size
-        if rows > bounds.rows_max or size > bounds.bytes_max or job.shape != first.shape or job.part or first.part:
+        if rows > bounds.rows_max or size > bounds.bytes_max or job.part or job.shape != shape:
             break
         batch.append(queue.pop())
     return batch

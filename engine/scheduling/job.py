@@ -29,7 +29,6 @@ class Job:
         "request",
         "response",
         "rows",
-        "shape",
     )
 
     def __init__(
@@ -49,8 +48,14 @@ class Job:
         self.cancelled = False
         self.response: Response | None = None
         self.error: VireoError | None = None
-        self.bytes_size = sum(each.bytes_size for each in request.inputs.values())
-        self.shape: Shape = tuple([(name, each.array.shape[1:]) for name, each in request.inputs.items()])
+        self.bytes_size = 0
+        for each in request.inputs.values():
+            self.bytes_size += each.bytes_size
+
+    @property
+    def shape(self) -> Shape:
+        """What another job must have alike to run in one batch: input names, and their shapes without the rows."""
+        return tuple([(name, each.array.shape[1:]) for name, each in self.request.inputs.items()])
 
     def cancel(self) -> None:
         """Nobody waits any more: not computed if it has not started, its answer dropped if it has."""

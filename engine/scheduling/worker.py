@@ -16,7 +16,7 @@ from engine.clock import Clock
 from engine.errors import Internal, Unavailable, VireoError
 from engine.limits import FLUSH_BATCHES_MAX, INLINE_COMPUTE_US_MAX
 from engine.request import Response
-from engine.scheduling.admission import Load, dead, refusal
+from engine.scheduling.admission import NO_LOAD, Load, dead, is_dead, refusal
 from engine.scheduling.batcher import BatchBounds, join_inputs, joint_outputs, split_outputs, take_batch
 from engine.scheduling.estimate import ComputeEstimate
 from engine.scheduling.job import Job
@@ -57,7 +57,8 @@ class Worker:
         self.streams = isinstance(servable, StreamingServable)
         self._estimate = ComputeEstimate()
         self._queue = Queue()
-        self._wake = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
         self._running = 0
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -79,10 +80,10 @@ class Worker:
 
     def submit(self, job: Job) -> None:
         """Lets `job` wait, or raises the error it is shed with. It is not started before `flush`."""
-        with self._wake:
+        with self._lock:
             if self._closed:
                 raise Unavailable(f"model '{self._model}' version {self._version} is being unloaded")
-            load = Load(len(self._queue), self._queue.bytes_size, self._wait_ns())
+            load = self._load() if self._queue else NO_LOAD
             error = refusal(job, load, self._options.queue, job.ledger.received_ns)
             if error is None:
                 self._queue.push(job)
@@ -90,20 +91,18 @@ class Worker:
             self._statistics.refused()
             raise error
 
-    def _wait_ns(self) -> int:
-        """Expected time until the queue as it stands would be computed."""
-        if not self._queue:
-            return 0
+    def _load(self) -> Load:
         rows_max = self._options.batch.rows_max if self._batchable else 1
         batches, rest = divmod(self._queue.rows, rows_max)
         full = self._estimate.compute_ns(rows_max) or 0.0
         last = (self._estimate.compute_ns(rest) or 0.0) if rest else 0.0
-        return int((batches * full + last) / self._options.instances)
+        wait_ns = int((batches * full + last) / self._options.instances)
+        return Load(len(self._queue), self._queue.bytes_size, wait_ns)
 
     def flush(self) -> None:
         """Computes what waits, here if that is short, else on the worker's threads. Returns without waiting for those."""
         for _ in range(FLUSH_BATCHES_MAX):
-            with self._wake:
+            with self._lock:
                 if not self._queue or self._running >= self._options.instances:
                     return  # nothing to do, or whoever runs now takes it next
                 if not self._is_short():
@@ -143,11 +142,12 @@ class Worker:
     def _take(self) -> tuple[list[Job], list[Job]]:
         """The next batch and the jobs found dead on the way; the caller holds the lock and then runs both."""
         now_ns = self._clock()
+        alive: list[Job]
         gone: list[Job] = []
         while self._queue:
-            batch = take_batch(self._queue, self._options.batch, self._batchable)
-            alive = [job for job in batch if dead(job, now_ns) is None]
-            gone += [job for job in batch if dead(job, now_ns) is not None] if len(alive) < len(batch) else []
+            alive = []
+            for job in take_batch(self._queue, self._options.batch, self._batchable):
+                (gone if is_dead(job, now_ns) else alive).append(job)
             if alive:
                 self._running += 1
                 return alive, gone
@@ -161,7 +161,7 @@ class Worker:
             if batch:
                 self._compute(batch)
         finally:
-            with self._wake:
+            with self._lock:
                 self._running -= 1
                 if self._queue and self._threads:
                     self._wake.notify()
@@ -174,11 +174,9 @@ class Worker:
 
     def _compute(self, batch: list[Job]) -> None:
         started_ns = self._clock()
-        for job in batch:
-            job.ledger.started_ns = started_ns
         try:
             if self.streams and batch[0].part is not None:
-                answers, times = self._compute_stream(batch[0]), None
+                answers, times = self._compute_stream(batch[0], started_ns)
             else:
                 answers, times = self._compute_batch(batch, started_ns)
         except Exception as error:
@@ -192,12 +190,15 @@ class Worker:
         outputs = self._servable.execute(inputs, joint_outputs(batch))
         computed_ns = self._clock()
         answers = split_outputs(batch, outputs)
-        rows = sum(job.rows for job in batch)
+        ended_ns, rows = self._clock(), 0
+        for job in batch:
+            rows += job.rows
+        for job in batch:
+            job.ledger.run(started_ns, ended_ns, rows)
         self._estimate.observe(rows, computed_ns - started_ns)
-        times = BatchTimes(rows, joined_ns - started_ns, computed_ns - joined_ns, self._clock() - computed_ns)
-        return answers, times
+        return answers, BatchTimes(rows, joined_ns - started_ns, computed_ns - joined_ns, ended_ns - computed_ns)
 
-    def _compute_stream(self, job: Job) -> list[Tensors]:
+    def _compute_stream(self, job: Job, started_ns: int) -> tuple[list[Tensors], BatchTimes]:
         assert isinstance(self._servable, StreamingServable)
         assert job.part is not None
         parts = self._servable.stream(job.request.inputs, job.request.outputs)
@@ -206,21 +207,12 @@ class Worker:
             if late is not None:
                 raise late
             job.part(self._response(job, outputs))
-        return [{}]
+        ended_ns = self._clock()
+        job.ledger.run(started_ns, ended_ns, job.rows)
+        return [{}], BatchTimes(job.rows, 0, ended_ns - started_ns, 0)
 
-    def _answer(self, batch: Sequence[Job], answers: Sequence[Tensors], times: BatchTimes | None) -> None:
-        now_ns = self._clock()
-        rows = sum(job.rows for job in batch)
-        for job in batch:
-            job.ledger.computed_ns = now_ns
-            job.ledger.batch_rows = rows
-        times = times or BatchTimes(rows, 0, now_ns - batch[0].ledger.started_ns, 0)
-        self._statistics.batch_done(
-            times,
-            [job.ledger.queue_ns for job in batch],
-            [job.ledger.total_ns for job in batch],
-            int(time.time() * 1000),
-        )
+    def _answer(self, batch: Sequence[Job], answers: Sequence[Tensors], times: BatchTimes) -> None:
+        self._statistics.batch_done(times, [job.ledger for job in batch], int(time.time() * 1000))
         for job, outputs in zip(batch, answers, strict=True):
             job.finish(self._response(job, outputs))
 

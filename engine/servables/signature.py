@@ -22,6 +22,15 @@ class TensorSpec:
     shape: tuple[int, ...]
     optional: bool = False
 
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor of `shape` fits."""
+        if len(shape) != len(self.shape):
+            return False
+        for got, want in zip(shape, self.shape, strict=True):  # noqa: SIM110  half the time of all(...)
+            if got != want and want != ANY:
+                return False
+        return True
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -56,7 +65,7 @@ class Signature:
             spec = known.get(name)
             if spec is None:
                 raise InvalidArgument(f"model {quoted(model)} has no input {quoted(name)}{nearest(name, known)}")
-            if tensor.datatype is not spec.datatype or not _fits(tensor.array.shape, spec.shape):
+            if tensor.datatype is not spec.datatype or not spec.takes(tensor.array.shape):
                 raise _mismatch(model, spec, tensor)
         if len(inputs) < len(known) and (missing := self._required - inputs.keys()):
             raise InvalidArgument(f"model {quoted(model)}: missing input {', '.join(map(quoted, sorted(missing)))}")
@@ -68,10 +77,15 @@ class Signature:
         return self._rows(model, inputs) if self.batchable else 1
 
     def _rows(self, model: str, inputs: Mapping[str, Tensor]) -> int:
-        counts = {name: tensor.array.shape[0] for name, tensor in inputs.items()}
-        rows: int = next(iter(counts.values()), 1)
-        if any(count != rows for count in counts.values()):
-            raise InvalidArgument(f"model {quoted(model)}: inputs disagree on the number of rows: {counts}")
+        rows: int | None = None
+        for tensor in inputs.values():
+            count = tensor.array.shape[0]
+            if rows is not None and count != rows:
+                counts = {name: each.array.shape[0] for name, each in inputs.items()}
+                raise InvalidArgument(f"model {quoted(model)}: inputs disagree on the number of rows: {counts}")
+            rows = count
+        if rows is None:
+            return 1
         if rows == 0:
             raise InvalidArgument(f"model {quoted(model)}: zero rows, at least 1 is needed")
         if self.rows_max is not None and rows > self.rows_max:
@@ -79,12 +93,6 @@ class Signature:
                 f"model {quoted(model)}: {rows} rows, at most {self.rows_max} are allowed (max_batch_size)"
             )
         return rows
-
-
-def _fits(actual: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    if len(actual) != len(wanted):
-        return False
-    return all(want in (ANY, got) for got, want in zip(actual, wanted, strict=True))
 
 
 def _mismatch(model: str, spec: TensorSpec, tensor: Tensor) -> InvalidArgument:

@@ -1,0 +1,77 @@
+"""What was inferred and chosen, and why, as text for people. Pure: descriptions in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from engine import IndexEntry, ModelDescription, Spec, TensorSpec
+
+
+def explain(spec: Spec, models: Sequence[ModelDescription], index: Sequence[IndexEntry]) -> str:
+    """The whole report for one application."""
+    lines = [*_server(spec), ""]
+    for model in models:
+        lines += [*_model(model), ""]
+    described = {(each.name, each.version) for each in models}
+    lines += [_unserved(each) for each in index if (each.name, each.version) not in described]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _server(spec: Spec) -> Iterator[str]:
+    server = spec.server
+    yield f"server {server.name}: gRPC on {_place(server.host, server.grpc_port)}, HTTP on {_place(server.host, server.http_port)}"
+    guard = "bearer tokens" if server.auth else "no authentication"
+    yield f"  access: {guard}{', TLS' if server.tls else ', clear text'}"
+    if spec.repository:
+        yield f"  repository: {spec.path(spec.repository.path)}, control {spec.repository.control}"
+
+
+def _place(host: str, port: int | None) -> str:
+    return "off" if port is None else f"{host}:{port or 'any free port'}"
+
+
+def _model(model: ModelDescription) -> Iterator[str]:
+    yield f"{model.name} version {model.version}: READY, {model.traits.platform}, from {model.source}"
+    for side, specs in (("in ", model.signature.inputs), ("out", model.signature.outputs)):
+        for each in specs:
+            yield f"  {side} {_tensor(each)}"
+    yield f"  batching: {_batching(model)}"
+    yield f"    because {model.traits.batching}"
+    options = model.options
+    yield (
+        f"  queue: at most {options.queue.requests_max} requests or {options.queue.bytes_max} bytes wait, "
+        f"{options.instances} batch(es) at once"
+    )
+    if model.expected_us:
+        times = ", ".join(f"{rows}: {each:.0f}" for rows, each in sorted(model.expected_us.items()))
+        yield f"  expected compute time by rows, us: {times}"
+        yield f"  runs on {_where(model)}"
+    for note in (*model.traits.notes, *model.notes):
+        yield f"  note: {note}"
+    if model.config and model.config.ignored:
+        yield f"  note: config.pbtxt sets {', '.join(model.config.ignored)}, which have no effect here"
+
+
+def _tensor(spec: TensorSpec) -> str:
+    sizes = ", ".join("any" if size < 0 else str(size) for size in spec.shape)
+    return f"{spec.name}: {spec.datatype.name} [{sizes}]{' (optional)' if spec.optional else ''}"
+
+
+def _batching(model: ModelDescription) -> str:
+    if not model.batching:
+        return "off, each request runs alone"
+    bounds = model.options.batch
+    return f"requests that wait run together, up to {bounds.rows_max} rows or {bounds.bytes_max} bytes; no timer"
+
+
+def _where(model: ModelDescription) -> str:
+    bound = model.options.inline_us_max
+    short = [rows for rows, each in model.expected_us.items() if each <= bound]
+    if not short:
+        return "the worker's threads: every batch is expected to take longer than inline_us_max"
+    return f"the transport's thread up to {max(short)} rows (expected within inline_us_max = {bound} us), beyond that a worker's"
+
+
+def _unserved(entry: IndexEntry) -> str:
+    version = "" if entry.version is None else f" version {entry.version}"
+    return f"{entry.name}{version}: {entry.state}{', ' + entry.reason if entry.reason else ''}"
