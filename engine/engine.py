@@ -195,7 +195,7 @@ class Engine:
             handle.release()
             raise
         worker = handle.hosted.worker
-        if not self._ripe or self._ripe[-1] is not worker:
+        if self._ripe[-1:] != [worker]:  # a slice, because another thread may take the last one meanwhile
             self._ripe.append(worker)
         return job
 
@@ -246,9 +246,7 @@ class Engine:
 
     def problems(self) -> dict[str, str]:
         """Why each wanted model that does not answer does not, by name."""
-        wanted = self._reconciler.problems()
-        explicit = self._spec.repository is not None and self._spec.repository.control == "explicit"
-        return {name: reason for name, reason in wanted.items() if not (explicit and reason == "not loaded")}
+        return self._reconciler.problems()
 
     def is_ready(self, name: str, version: int | None) -> bool:
         """Whether the model version answers. Raises NotFound for an unknown one."""

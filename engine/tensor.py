@@ -91,10 +91,9 @@ class Tensor:
         if datatype.size is None:
             return Tensor(datatype, _object_array(check_strings(name, values), shape))
         try:
-            array = np.asarray(values, datatype.dtype).reshape(shape)
+            return Tensor(datatype, _fitted(values, datatype.dtype).reshape(shape))
         except (OverflowError, ValueError, TypeError) as error:
             raise InvalidArgument(f"input {quoted(name)}: a value does not fit {datatype.name}: {error}") from error
-        return Tensor(datatype, array)
 
     def to_raw(self) -> bytes | memoryview:
         """The raw content: a view of the array where it can be one, little-endian and row-major."""
@@ -128,11 +127,25 @@ def element_count(name: str, shape: Sequence[int]) -> int:
         if size < 0:
             raise InvalidArgument(f"input {quoted(name)}: shape {list(shape)} has a negative dimension")
     count = math.prod(shape)
-    if count > TENSOR_ELEMENTS_MAX or max(shape, default=0) > TENSOR_ELEMENTS_MAX:
+    beside_zeros = count or math.prod(size for size in shape if size)  # numpy multiplies these too
+    if beside_zeros > TENSOR_ELEMENTS_MAX:
         raise InvalidArgument(
             f"input {quoted(name)}: shape {list(shape)[:8]} overflows: at most {TENSOR_ELEMENTS_MAX} elements are allowed"
         )
     return count
+
+
+def _fitted(values: Sequence[Any] | Array, dtype: np.dtype[Any]) -> Array:
+    """A copy of `values` as `dtype`; ValueError where numpy would silently cut, wrap, parse or overflow one."""
+    given = np.asarray(values)
+    if given.size and given.dtype.kind not in "biuf":
+        raise ValueError("not numbers, or beyond 64 bits")
+    with np.errstate(all="ignore"):
+        array = np.array(values, dtype, order="C")
+    changed = np.isinf(array) & np.isfinite(given) if dtype.kind == "f" else array != given
+    if changed.any():
+        raise ValueError(f"{given[changed].flat[0]}")
+    return array
 
 
 def split_bytes(name: str, raw: Buffer, count: int) -> list[bytes]:

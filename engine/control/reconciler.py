@@ -17,7 +17,7 @@ from engine.control.model_config import ModelConfig
 from engine.control.registry import Handle, Registry, Served, Snapshot
 from engine.control.repository import FoundModel, Repository
 from engine.control.rollout import Action, Artifact, Fact, next_action, wanted_artifacts
-from engine.errors import FailedPrecondition, ModelLoadError, NotFound, Unavailable, VireoError, quoted
+from engine.errors import FailedPrecondition, ModelLoadError, NotFound, SpecError, Unavailable, VireoError, quoted
 from engine.spec import Spec
 
 log = logging.getLogger("vireo.control")
@@ -83,17 +83,21 @@ class Reconciler(Generic[Hosted]):
     def apply(self, spec: Spec, repository: Repository | None) -> None:
         """Wants what `spec` says from now on, and returns when that is reached or has failed."""
         found = repository.scan() if repository else {}
+        selected = _selected_at_start(spec, found)
         with self._changed:
-            self._spec, self._repository, self._found = spec, repository, found
-            self._selected = _selected_at_start(spec, found)
+            self._spec, self._repository, self._found, self._selected = spec, repository, found, selected
         self._settle()
 
     def rescan(self) -> None:
         """Reads the repository folder again and follows it."""
-        if self._repository is None:
+        repository = self._repository
+        if repository is None:
             return
-        found = self._repository.scan()
+        found = repository.scan()
         with self._changed:
+            if repository is not self._repository:
+                return
+            found = {name: _beside_old(each, self._found.get(name)) for name, each in found.items()}
             if found == self._found:
                 return
             self._found, self._selected = found, set(found)
@@ -115,7 +119,11 @@ class Reconciler(Generic[Hosted]):
                 if record.state is State.FAILED:
                     self._forget(record)
         self._settle()
-        failures = [each for each in self._wanted_records(name) if each.state is State.FAILED]
+        records = self._wanted_records(name)
+        if not records:
+            have = ", ".join(map(str, sorted(found.versions)))
+            raise ModelLoadError(f"model {quoted(name)}: its version policy chooses none of the versions there: {have}")
+        failures = [each for each in records if each.state is State.FAILED]
         if failures:
             raise ModelLoadError(f"model {quoted(name)} version {failures[0].artifact.version}: {failures[0].reason}")
 
@@ -133,7 +141,9 @@ class Reconciler(Generic[Hosted]):
 
     def problems(self) -> dict[str, str]:
         """Why each wanted model that answers nothing does not, by name."""
-        return dict(self._registry.snapshot.unserved)
+        with self._changed:
+            wanted = self._selected | self._spec.functions.keys()
+            return {name: reason for name, reason in self._registry.snapshot.unserved.items() if name in wanted}
 
     def index(self) -> list[IndexEntry]:
         """Every version known, and every model folder of which none is."""
@@ -172,9 +182,10 @@ class Reconciler(Generic[Hosted]):
             self._wake()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
-        for record in self._records.values():
+        while self._records:
+            record = self._records.popitem()[1]
             if record.handle is not None:
-                self._host.close(record.handle.hosted)
+                self._close(record.handle.hosted)
 
     def _wake(self) -> None:
         with self._changed:
@@ -261,9 +272,7 @@ class Reconciler(Generic[Hosted]):
             self._records[artifact.key] = record
             record.state = move(record.state, State.LOADING)
         try:
-            hosted = self._host.load(artifact)
-            record.state = move(record.state, State.WARMING)
-            self._host.warm(hosted)
+            hosted = self._load_warm(record)
         except Exception as error:
             self._load_failed(record, error)
             return
@@ -272,6 +281,22 @@ class Reconciler(Generic[Hosted]):
             record.state = move(record.state, State.READY)
             self._publish()
         log.info("model %s version %d is ready", artifact.name, artifact.version)
+
+    def _load_warm(self, record: Record[Hosted]) -> Hosted:
+        hosted = self._host.load(record.artifact)
+        record.state = move(record.state, State.WARMING)
+        try:
+            self._host.warm(hosted)
+        except BaseException:
+            self._close(hosted)
+            raise
+        return hosted
+
+    def _close(self, hosted: Hosted) -> None:
+        try:
+            self._host.close(hosted)
+        except Exception:  # nothing can be done about it, and the thread must live
+            log.exception("a model could not be closed")
 
     def _load_failed(self, record: Record[Hosted], error: Exception) -> None:
         text = error.message if isinstance(error, VireoError) else f"{type(error).__name__}: {error}"
@@ -290,7 +315,7 @@ class Reconciler(Generic[Hosted]):
 
     def _unload(self, record: Record[Hosted]) -> None:
         assert record.handle is not None
-        self._host.close(record.handle.hosted)
+        self._close(record.handle.hosted)
         with self._changed:
             self._forget(record)
         log.info("model %s version %d is unloaded", record.artifact.name, record.artifact.version)
@@ -317,7 +342,19 @@ class Reconciler(Generic[Hosted]):
         return reasons
 
 
+def _beside_old(new: FoundModel, old: FoundModel | None) -> FoundModel:
+    """`new`, with the versions known before where it has a problem: a broken file takes nothing out of service."""
+    if new.problem is None or old is None:
+        return new
+    if new.problem != old.problem:
+        log.error("model %s: %s; what is loaded stays", new.name, new.problem)
+    return FoundModel(new.name, old.versions, old.config, old.config_fingerprint, new.problem)
+
+
 def _selected_at_start(spec: Spec, found: dict[str, FoundModel]) -> set[str]:
+    twice = sorted(spec.functions.keys() & found.keys())
+    if twice:
+        raise SpecError(f"functions.{twice[0]}: the repository has a model of that name")
     repository = spec.repository
     if repository is None:
         return set()

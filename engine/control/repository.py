@@ -51,7 +51,7 @@ class Repository:
     def scan(self) -> dict[str, FoundModel]:
         """Every model folder by name. A broken one is there with its problem, so that it can be reported."""
         names = sorted(
-            entry.name for entry in os.scandir(self._root) if entry.is_dir() and not entry.name.startswith(".")
+            entry.name for entry in os.scandir(self._root) if _is_folder(entry) and not entry.name.startswith(".")
         )
         if len(names) > REPOSITORY_MODELS_MAX:
             raise SpecError(f"repository.path: {len(names)} models, at most {REPOSITORY_MODELS_MAX} are allowed")
@@ -59,7 +59,7 @@ class Repository:
 
     def find(self, name: str) -> FoundModel:
         """One model folder; NotFound where the repository has none of that name."""
-        listed = {entry.name for entry in os.scandir(self._root) if entry.is_dir()} if name else set()
+        listed = {entry.name for entry in os.scandir(self._root) if _is_folder(entry)} if name else set()
         if name not in listed or name.startswith("."):
             raise NotFound(f"model {quoted(name)} is not in the repository")
         return self._found(name)
@@ -95,6 +95,13 @@ class Repository:
         return self._read_config(text, form)
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a symlink that leads to itself
+        return False
+
+
 def _is_version(name: str) -> bool:
     return name.isascii() and name.isdigit() and not name.startswith("0") and len(name) < 19
 
@@ -115,7 +122,7 @@ def _version(folder: Path, version: str, file_name: str) -> FoundVersion:
 
 def _inside(folder: Path, path: Path) -> Path:
     """`path` with symlinks resolved; ModelLoadError where that is not inside `folder`."""
-    resolved = path.resolve()
+    resolved = Path(os.path.realpath(path))  # unlike resolve, it stands a symlink that leads to itself
     if not resolved.is_relative_to(folder):
         raise ModelLoadError(f"{quoted(path.name)} leads out of its folder")
     return resolved

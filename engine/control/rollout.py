@@ -69,7 +69,8 @@ def choose_versions(policy: VersionSpec | str | None, available: Collection[int]
 def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Collection[str]) -> list[Artifact]:
     """Every version that should serve: functions, and of the `selected` models the versions their policy chooses."""
     functions = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.functions.items()]
-    models = [artifact for name in sorted(selected) if name in found for artifact in _of_model(spec, found[name])]
+    names = sorted(name for name in selected if name in found and name not in spec.functions)
+    models = [artifact for name in names for artifact in _of_model(spec, found[name])]
     return functions + models
 
 

@@ -18,9 +18,13 @@ class ComputeEstimate:
         self._mean_ns[bucket] = compute_ns if mean is None else mean + _WEIGHT * (compute_ns - mean)
 
     def compute_ns(self, rows: int) -> float | None:
-        """Expected time for `rows`: its bucket's mean, else the nearest bucket's; None before the first sample."""
+        """Expected time for `rows`: its bucket's mean, else the nearest bucket's; None before the first sample.
+
+        More rows than were ever seen are expected to take longer in proportion.
+        """
         bucket = rows.bit_length()
         mean = self._mean_ns.get(bucket)
         if mean is not None or not self._mean_ns:
             return mean
-        return self._mean_ns[min(self._mean_ns, key=lambda known: abs(known - bucket))]
+        nearest = min(self._mean_ns, key=lambda known: abs(known - bucket))
+        return self._mean_ns[nearest] * (1 << max(0, bucket - max(self._mean_ns)))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from engine.errors import VireoError
 from engine.request import Ledger, Request, Response
+
+log = logging.getLogger("vireo.scheduling")
 
 Shape = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -62,9 +65,12 @@ class Job:
         self.cancelled = True
 
     def finish(self, outcome: Response | VireoError) -> None:
-        """Ends the job and tells its caller."""
+        """Ends the job and tells its caller, whose own failure is logged: it must not cost others their answer."""
         if isinstance(outcome, VireoError):
             self.error = outcome
         else:
             self.response = outcome
-        self.done(self)
+        try:
+            self.done(self)
+        except Exception:
+            log.exception("model %s: a caller failed on the answer to its request", self.request.model)

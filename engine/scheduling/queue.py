@@ -50,10 +50,16 @@ class Queue:
 
     def remove(self, unwanted: Callable[[Job], bool]) -> list[Job]:
         """Takes out every job that is `unwanted`, in no particular order."""
-        gone = [entry[2] for entry in self._heap if unwanted(entry[2])]
+        kept: list[tuple[int, int, Job]] = []
+        gone: list[Job] = []
+        for entry in self._heap:  # asked once each: the answer may change meanwhile
+            if unwanted(entry[2]):
+                gone.append(entry[2])
+            else:
+                kept.append(entry)
         if gone:
-            self._heap = [entry for entry in self._heap if not unwanted(entry[2])]
-            heapq.heapify(self._heap)
+            heapq.heapify(kept)
+            self._heap = kept
             self.rows -= sum(each.rows for each in gone)
             self.bytes_size -= sum(each.bytes_size for each in gone)
         return gone

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from engine.clock import Clock
@@ -92,12 +93,15 @@ class Worker:
             raise error
 
     def _load(self) -> Load:
-        rows_max = self._options.batch.rows_max if self._batchable else 1
-        batches, rest = divmod(self._queue.rows, rows_max)
-        full = self._estimate.compute_ns(rows_max) or 0.0
+        requests, size, batches, rest = len(self._queue), self._options.batch.rows_max, 0, 0
+        if self._batchable:
+            batches, rest = divmod(self._queue.rows, size)
+        else:
+            batches, size = requests, -(-self._queue.rows // requests)
+        full = self._estimate.compute_ns(size) or 0.0
         last = (self._estimate.compute_ns(rest) or 0.0) if rest else 0.0
         wait_ns = int((batches * full + last) / self._options.instances)
-        return Load(len(self._queue), self._queue.bytes_size, wait_ns)
+        return Load(requests, self._queue.bytes_size, wait_ns)
 
     def flush(self) -> None:
         """Computes what waits, here if that is short, else on the worker's threads. Returns without waiting for those."""
@@ -114,9 +118,11 @@ class Worker:
     def _is_short(self) -> bool:
         if self.streams:
             return False
-        rows = min(self._queue.rows, self._options.batch.rows_max) if self._batchable else 1
+        rows = self._queue.head().rows  # alone it may exceed the bound
+        if self._batchable:
+            rows = max(rows, min(self._queue.rows, self._options.batch.rows_max))
         expected = self._estimate.compute_ns(rows)
-        return expected is not None and expected <= self._options.inline_us_max * 1_000
+        return expected is not None and expected < self._options.inline_us_max * 1_000
 
     def _wake_thread(self) -> None:
         with self._wake:
@@ -201,12 +207,13 @@ class Worker:
     def _compute_stream(self, job: Job, started_ns: int) -> tuple[list[Tensors], BatchTimes]:
         assert isinstance(self._servable, StreamingServable)
         assert job.part is not None
-        parts = self._servable.stream(job.request.inputs, job.request.outputs)
-        for outputs in parts:
-            late = dead(job, self._clock())
-            if late is not None:
-                raise late
-            job.part(self._response(job, outputs))
+        job.ledger.started_ns = started_ns
+        with closing(self._servable.stream(job.request.inputs, job.request.outputs)) as parts:
+            for outputs in parts:
+                late = dead(job, self._clock())
+                if late is not None:
+                    raise late
+                job.part(self._response(job, outputs))
         ended_ns = self._clock()
         job.ledger.run(started_ns, ended_ns, job.rows)
         return [{}], BatchTimes(job.rows, 0, ended_ns - started_ns, 0)
@@ -240,10 +247,17 @@ class Worker:
         return Internal(f"{where}: {type(error).__name__}: {error}")
 
     def warm_up(self, inputs: Tensors, rows: int) -> None:
-        """Runs made-up `inputs` twice, unseen by statistics; the second run is the first estimate."""
+        """Runs made-up `inputs` twice, unseen by statistics; the second run is the first estimate.
+
+        Of a stream the first answer is enough: how many follow, made-up inputs cannot tell.
+        """
         for _ in range(2):
             started_ns = self._clock()
-            self._servable.execute(inputs, ())
+            if isinstance(self._servable, StreamingServable):
+                with closing(self._servable.stream(inputs, ())) as parts:
+                    next(parts, None)
+            else:
+                self._servable.execute(inputs, ())
             elapsed_ns = self._clock() - started_ns
         self._estimate.observe(rows, elapsed_ns)
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from engine.errors import Internal, ModelLoadError, VireoError, quoted
 from engine.servables.servable import Tensors, Traits
-from engine.servables.signature import Signature
-from engine.tensor import BYTES, Tensor, check_strings
+from engine.servables.signature import Signature, TensorSpec
+from engine.tensor import BYTES, Array, Tensor, check_strings
 
 Function = Callable[..., Any]
 
@@ -32,17 +34,17 @@ class FunctionServable:
 
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """See `Servable.execute`."""
-        return self._checked(self._call(inputs), outputs)
+        return self._checked(self._call(inputs), inputs, outputs)
 
     def _call(self, inputs: Tensors) -> Any:  # noqa: ANN401  whatever the user's function returns
         try:
             return self._function(**{name: each.array for name, each in inputs.items()})
         except VireoError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Internal(f"function {quoted(self._name)} raised {type(error).__name__}: {error}") from error
 
-    def _checked(self, answer: object, outputs: Sequence[str]) -> Tensors:
+    def _checked(self, answer: object, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         if not isinstance(answer, Mapping):
             raise Internal(
                 f"function {quoted(self._name)} must return a mapping of arrays, got {type(answer).__name__}"
@@ -51,22 +53,28 @@ class FunctionServable:
         for each in wanted:
             if each.name not in answer:
                 raise Internal(f"function {quoted(self._name)} returned no output {quoted(each.name)}")
-        try:
-            return {
-                each.name: Tensor(
-                    each.datatype, self._array(each.datatype is BYTES, each.datatype.dtype, answer[each.name])
+        rows = {each.array.shape[0] for each in inputs.values()} if self.signature.batchable else set()
+        answered = {each.name: Tensor(each.datatype, self._array(each, answer[each.name])) for each in wanted}
+        for each in wanted:
+            shape = answered[each.name].shape
+            if not each.takes(shape) or (rows and shape[0] not in rows):
+                raise Internal(
+                    f"function {quoted(self._name)} returned output {quoted(each.name)} of shape {list(shape)}, declared is "
+                    f"{list(each.shape)}{f' with {rows.pop()} row(s)' if rows else ''}"
                 )
-                for each in wanted
-            }
-        except (TypeError, ValueError) as error:
-            raise Internal(f"function {quoted(self._name)} returned a wrong array: {error}") from error
+        return answered
 
-    def _array(self, strings: bool, dtype: Any, value: Any) -> Any:  # noqa: ANN401
-        if not strings:
-            return np.ascontiguousarray(value, dtype)
-        array = np.asarray(value, object)
-        encoded = np.empty(array.shape, object)
-        encoded.reshape(-1)[:] = check_strings(self._name, array.reshape(-1))
+    def _array(self, spec: TensorSpec, value: Any) -> Array:  # noqa: ANN401
+        try:
+            if spec.datatype is not BYTES:
+                return np.asarray(value, spec.datatype.dtype, order="C")
+            array = np.asarray(value, object)
+            encoded = np.empty(array.shape, object)
+            encoded.reshape(-1)[:] = check_strings(spec.name, array.reshape(-1))
+        except (TypeError, ValueError, OverflowError, VireoError) as error:
+            raise Internal(
+                f"function {quoted(self._name)} returned a wrong array as output {quoted(spec.name)}: {error}"
+            ) from error
         return encoded
 
     def close(self) -> None:
@@ -76,24 +84,26 @@ class FunctionServable:
 class StreamingFunctionServable(FunctionServable):
     """Calls a generator function; each mapping it yields is one response."""
 
-    def stream(self, inputs: Tensors, outputs: Sequence[str]) -> Iterator[Tensors]:
+    def stream(self, inputs: Tensors, outputs: Sequence[str]) -> Generator[Tensors, None, None]:
         """See `StreamingServable.stream`."""
         answers = self._call(inputs)
         try:
             for answer in answers:
-                yield self._checked(answer, outputs)
+                yield self._checked(answer, inputs, outputs)
         except (VireoError, GeneratorExit):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Internal(f"function {quoted(self._name)} raised {type(error).__name__}: {error}") from error
         finally:
             answers.close()
 
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """The one response, where there is exactly one."""
-        answers = list(self.stream(inputs, outputs))
+        with closing(self.stream(inputs, outputs)) as stream:
+            answers = list(islice(stream, 2))  # a stream may have no end
         if len(answers) != 1:
-            raise Internal(f"function {quoted(self._name)} gave {len(answers)} responses; a unary call needs exactly 1")
+            gave = "more than one response" if answers else "no response"
+            raise Internal(f"function {quoted(self._name)} gave {gave}; a unary call needs exactly 1")
         return answers[0]
 
 
@@ -104,7 +114,7 @@ def load_function(name: str, target: str, signature: Signature) -> FunctionServa
         function: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             function = getattr(function, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelLoadError(f"function {quoted(name)}: cannot import {quoted(target)}: {error}") from error
     if not callable(function):
         raise ModelLoadError(f"function {quoted(name)}: {quoted(target)} is not callable")

@@ -11,11 +11,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from engine.errors import Internal, InvalidArgument, ModelLoadError, quoted
+from engine.errors import Internal, InvalidArgument, ModelLoadError, Unavailable, VireoError, quoted
 from engine.servables.probe import rows_are_independent
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import ANY, Signature, TensorSpec
@@ -92,7 +92,8 @@ class OnnxServable:
                 return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(each.array, _ONNX_BF16)
             return onnxruntime.OrtValue.ortvalue_from_numpy(each.array)
 
-        assert self._session is not None
+        if self._session is None:
+            _closed()
         values = self._session.run_with_ort_values(names, {name: value(each) for name, each in inputs.items()})
         return {
             name: Tensor(BF16, _bits(each)) if self._output_types[name] is BF16 else self._output(name, each.numpy())
@@ -100,8 +101,8 @@ class OnnxServable:
         }
 
     def close(self) -> None:
-        """Drops the session; its memory goes with the last reference."""
-        self._session = None
+        """Drops the session; its memory goes when those still inside are out."""
+        self._session, self._run = None, _closed
 
 
 def load_onnx(path: Path, options: OnnxOptions) -> OnnxServable:
@@ -182,8 +183,12 @@ def _batchability(shapes: list[list[int | str | None]]) -> tuple[bool, str]:
     return True, f"dimension 0 of every tensor is free{f' and named {names.pop()!r}' if names else ''}"
 
 
+def _closed(*_: object) -> NoReturn:
+    raise Unavailable("the model has been unloaded")
+
+
 def _decoded(name: str, array: Any) -> Any:  # noqa: ANN401
-    """ONNX strings are text: UTF-8 in, with arbitrary bytes carried through as surrogates where possible."""
+    """ONNX strings are text: InvalidArgument for what is not UTF-8."""
     text = np.empty(array.shape, object)
     try:
         text.reshape(-1)[:] = [each.decode() for each in array.reshape(-1)]
@@ -203,7 +208,7 @@ def _bits(value: Any) -> Any:  # noqa: ANN401  an OrtValue
 
 def _translated(error: Exception) -> Exception:
     """ONNX Runtime's error as ours. Its InvalidArgument and a failing node both come from the values given."""
-    if isinstance(error, InvalidArgument):
+    if isinstance(error, VireoError):
         return error
     kind = type(error).__name__
     if kind == "InvalidArgument":
@@ -226,10 +231,14 @@ def check_external_data(path: Path) -> None:
     folder = path.parent.resolve()
     for tensor in _tensors(model.graph, model.functions):
         for entry in tensor.external_data:
-            if entry.key == "location" and not (folder / entry.value).resolve().is_relative_to(folder):
-                raise ModelLoadError(
-                    f"{path.name}: tensor {quoted(tensor.name)} keeps its data outside the model's folder: {quoted(entry.value)}"
-                )
+            if entry.key != "location":
+                continue
+            where = f"{path.name}: tensor {quoted(tensor.name)} keeps its data in {quoted(entry.value)}"
+            file = Path(os.path.realpath(folder / entry.value))
+            if not file.is_relative_to(folder):
+                raise ModelLoadError(f"{where}, outside the model's folder")
+            if not file.is_file():  # ONNX Runtime takes some locations for addresses in memory
+                raise ModelLoadError(f"{where}, which is no file")
 
 
 def _tensors(graph: Any, functions: Sequence[Any]) -> Iterator[Any]:  # noqa: ANN401  onnx protobuf messages
@@ -244,5 +253,7 @@ def _tensors(graph: Any, functions: Sequence[Any]) -> Iterator[Any]:  # noqa: AN
             nodes.extend(graph.node)
         for attribute in (each for node in nodes for each in node.attribute):
             yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
             pending.extend((*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs))
         nodes = []

@@ -13,7 +13,10 @@ _RELATIVE_TOLERANCE = 1e-3
 
 
 def sample_inputs(signature: Signature, rows: int, seed: int | None = None) -> dict[str, Tensor]:
-    """Inputs of `rows` rows where the servable is batchable; zeros, or seeded small values. Free dimensions become 1."""
+    """Inputs of `rows` rows where the servable is batchable; zeros, or seeded small values. Free dimensions become 1.
+
+    Seeded rows 0 and 1 differ in every element: equal rows could not show that one depends on the other.
+    """
     rng = None if seed is None else np.random.default_rng(seed)
     return {each.name: _sample(each, signature.batchable, rows, rng) for each in signature.inputs}
 
@@ -29,14 +32,23 @@ def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator |
     if spec.datatype is BYTES:
         array = np.empty(shape, object)
         array[...] = b"0"
+        if rng is not None:
+            array[1:2] = b"1"
         return array
     if rng is None:
         return np.zeros(shape, spec.datatype.dtype)
     if spec.datatype is BF16:  # the bits of 1.0 and 0.0
-        return rng.choice(np.array([0x3F80, 0], np.uint16), size=shape)
+        return (_bits(shape, rng) * 0x3F80).astype(np.uint16)
     if spec.datatype is BOOL or spec.datatype.dtype.kind in "iu":
-        return rng.integers(0, 2, size=shape).astype(spec.datatype.dtype)
+        return _bits(shape, rng).astype(spec.datatype.dtype)
     return rng.standard_normal(size=shape).astype(spec.datatype.dtype)
+
+
+def _bits(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """0 and 1 at random (safe as an index into nearly any table), row 1 the opposite of row 0."""
+    bits = rng.integers(0, 2, size=shape)
+    bits[1:2] = 1 - bits[:1]
+    return bits
 
 
 def rows_are_independent(servable: Servable) -> tuple[bool, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -52,5 +52,5 @@ class Servable(Protocol):
 class StreamingServable(Servable, Protocol):
     """A servable that may answer one request with many responses."""
 
-    def stream(self, inputs: Tensors, outputs: Sequence[str]) -> Iterator[Tensors]:
-        """The answers one by one; closing the iterator stops the work."""
+    def stream(self, inputs: Tensors, outputs: Sequence[str]) -> Generator[Tensors, None, None]:
+        """The answers one by one; closing the generator stops the work."""

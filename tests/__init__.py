@@ -1,0 +1,1 @@
+"""The tests of Vireo, in folders that mirror the code."""

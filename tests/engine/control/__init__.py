@@ -1,0 +1,1 @@
+"""Tests of repository, rollout, registry and reconciler."""

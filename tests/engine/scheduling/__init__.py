@@ -1,0 +1,1 @@
+"""Tests of queue, batcher, admission, estimate and worker."""

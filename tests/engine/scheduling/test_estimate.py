@@ -1,0 +1,54 @@
+"""What is expected of a batch's compute time."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.scheduling.estimate import ComputeEstimate
+
+
+def test_nothing_is_expected_before_the_first_batch() -> None:
+    assert ComputeEstimate().compute_ns(1) is None
+
+
+def test_first_sample_is_the_estimate_of_its_whole_bucket() -> None:
+    estimate = ComputeEstimate()
+    estimate.observe(5, 100)
+    assert [estimate.compute_ns(rows) for rows in (4, 5, 6, 7)] == [100] * 4
+
+
+def test_rows_never_seen_take_the_nearest_bucket() -> None:
+    estimate = ComputeEstimate()
+    estimate.observe(1, 10)
+    estimate.observe(16, 160)
+    assert estimate.compute_ns(2) == 10
+    assert estimate.compute_ns(8) == 160
+
+
+def test_more_rows_than_ever_seen_are_expected_to_take_longer_in_proportion() -> None:
+    estimate = ComputeEstimate()
+    estimate.observe(64, 100)
+    assert estimate.compute_ns(64 * 256) == 100 * 256
+
+
+def test_estimate_follows_a_lasting_change() -> None:
+    estimate = ComputeEstimate()
+    estimate.observe(1, 1000)
+    for _ in range(50):
+        estimate.observe(1, 10)
+    expected = estimate.compute_ns(1)
+    assert expected is not None
+    assert expected < 20
+
+
+@given(st.lists(st.tuples(st.integers(1, 10_000), st.integers(1, 10**9)), min_size=1), st.integers(1, 5_000))
+def test_estimate_of_seen_sizes_stays_within_what_was_seen(samples: list[tuple[int, int]], rows: int) -> None:
+    estimate = ComputeEstimate()
+    for size, took_ns in samples:
+        estimate.observe(size, took_ns)
+    expected = estimate.compute_ns(samples[0][0])
+    took = [took_ns for _, took_ns in samples]
+    assert expected is not None
+    assert min(took) - 1 <= expected <= max(took) + 1
+    assert estimate.compute_ns(rows) is not None

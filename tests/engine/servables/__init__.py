@@ -1,0 +1,1 @@
+"""Tests of every kind of servable; `contract` is what all of them pass."""

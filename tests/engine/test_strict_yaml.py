@@ -1,0 +1,122 @@
+"""YAML into dataclasses: every mistake has its line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import SpecError
+from engine.strict_yaml import read_strict
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A part with a required key."""
+
+    inches: int
+    brand: str = "none"
+
+
+@dataclass(frozen=True)
+class Car:
+    """Every kind of field the reader knows."""
+
+    name: str = "car"
+    doors: int = 4
+    weight_kg: float = 900.0
+    sold: bool = False
+    colour: Literal["red", "blue"] = "red"
+    owner: str | None = None
+    tags: tuple[str, ...] = ()
+    wheels: Mapping[str, Wheel] = field(default_factory=dict)
+    spare: Wheel | Literal["none"] | None = None
+    folder: Path = field(default_factory=Path)
+
+
+def _read(text: str) -> Car:
+    return read_strict(text, Car, "car.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "null", "---\n", "{}"])
+def test_an_empty_text_is_all_defaults(text: str) -> None:
+    assert _read(text) == Car()
+
+
+def test_every_kind_of_value_is_read() -> None:
+    car = _read(
+        "name: beetle\ndoors: 2\nweight_kg: 800\nsold: true\ncolour: blue\nowner: ~\ntags: [old, 'no']\n"
+        "wheels: {left: {inches: 15}, right: {inches: 16, brand: x}}\nspare: {inches: 14}\n"
+    )
+    assert car == Car(
+        "beetle", 2, 800.0, True, "blue", None, ("old", "no"), {"left": Wheel(15), "right": Wheel(16, "x")}, Wheel(14)
+    )
+    assert type(car.weight_kg) is float
+
+
+def test_a_choice_takes_the_word_the_keys_or_nothing() -> None:
+    assert _read("spare: none").spare == "none"
+    assert _read("spare: ~").spare is None
+    assert _read("spare: {inches: 3}").spare == Wheel(3)
+
+
+def test_text_that_looks_like_a_number_stays_as_written() -> None:
+    assert _read("name: 1.10").name == "1.10"
+    assert _read("name: 007").name == "007"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nmae: x", "car.yaml:1: spec: unknown key 'nmae'; nearest: 'name'"),
+        ("doors: 2\ncolor: red", "car.yaml:2: spec: unknown key 'color'; nearest: 'colour'"),
+        ("wheels:\n  left:\n    inchs: 3", "car.yaml:3: wheels.left: unknown key 'inchs'; nearest: 'inches'"),
+        ("folder: /etc", "car.yaml:1: spec: unknown key 'folder'"),
+        ("doors: 2\ndoors: 3", "car.yaml:2: spec: key 'doors' is written twice"),
+        ("wheels: {a: {inches: 1}, a: {inches: 2}}", "wheels: key 'a' is written twice"),
+        ("wheels: {a: {}}", "car.yaml:1: wheels.a: missing key 'inches'"),
+        ("doors: two", "car.yaml:1: doors: expected a whole number, got 'two'"),
+        ("doors: 2.0", "expected a whole number, got '2.0'"),
+        ("doors: true", "expected a whole number, got 'true'"),
+        ("doors: '2'", "expected a whole number, got '2'"),
+        ("doors: ~", "expected a whole number, got '~'"),
+        ("sold: 1", "expected true or false, got '1'"),
+        ("name: yes", "expected text, got 'yes'"),
+        ("name: [a]", "expected text, got a sequence"),
+        ("weight_kg: heavy", "expected a number, got 'heavy'"),
+        ("colour: green", "expected one of 'red', 'blue', got 'green'"),
+        ("colour: [red]", "expected one of 'red', 'blue', got a sequence"),
+        ("tags: old", "expected a list, got a scalar"),
+        ("tags:\n  - a\n  - 3: 4", "car.yaml:3: tags\\[1\\]: expected text, got a mapping"),
+        ("wheels: [1]", "expected keys with values, got a sequence"),
+        ("spare: [1]", "expected one of 'none', got a sequence"),
+        ("- a", "car.yaml:1: spec: expected keys with values, got a sequence"),
+        ("[a]: 3", "a key must be a plain word, got a sequence"),
+        ("a: [", "car.yaml: not valid YAML"),
+        ("a: 1\n---\nb: 2", "car.yaml: not valid YAML"),
+        ("name: \x07", "car.yaml: not valid YAML"),
+        ("name: !!python/object/apply:os.system ['true']", "expected text, got a sequence"),
+        ("name: !!python/name:os.system x", "car.yaml:1: name: could not determine a constructor"),
+        ("tags: &a [*a]", "expected text, got a sequence"),
+        ("<<: {doors: 3}", "unknown key '<<'"),
+        ("[" * 3000, "nested too deep|not valid YAML"),
+    ],
+)
+def test_every_mistake_names_the_place(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        _read(text)
+
+
+@given(st.text(max_size=60) | st.from_regex(r"([a-z_]{1,9}: ?[\w\[\]{}&*!'\"~.:-]{0,9}\n){1,4}", fullmatch=True))
+def test_any_text_is_read_or_refused_with_a_spec_error(text: str) -> None:
+    message = ""
+    try:
+        _read(text)
+    except SpecError as error:
+        message = error.message
+    assert message == "" or message.startswith("car.yaml")

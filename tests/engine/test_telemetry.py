@@ -1,0 +1,81 @@
+"""Counts and histograms of one model version."""
+
+from __future__ import annotations
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import BUCKETS_S, Histogram, Ledger, ModelStatistics
+from engine.telemetry import BatchTimes
+
+
+def _ledger(received_ns: int, started_ns: int, computed_ns: int, rows: int) -> Ledger:
+    ledger = Ledger(received_ns)
+    ledger.run(started_ns, computed_ns, rows)
+    return ledger
+
+
+@given(st.lists(st.tuples(st.integers(0, 20_000_000_000), st.integers(1, 5)), max_size=30))
+def test_histogram_agrees_with_counting_by_hand(samples: list[tuple[int, int]]) -> None:
+    histogram = Histogram()
+    for value_ns, times in samples:
+        histogram.observe(value_ns, times)
+    bounds_ns = [round(each * 1e9) for each in BUCKETS_S]
+    lower = [-1, *bounds_ns]
+    upper = [*bounds_ns, 1 << 62]
+    naive = [
+        sum(times for value, times in samples if low < value <= high) for low, high in zip(lower, upper, strict=True)
+    ]
+    assert histogram.counts == naive
+    assert histogram.sum_ns == sum(value * times for value, times in samples)
+
+
+def test_a_value_on_a_bound_counts_below_it() -> None:
+    histogram = Histogram()
+    histogram.observe(50_000)
+    assert histogram.counts[0] == 1
+
+
+def test_ledger_parts_add_up_to_the_whole() -> None:
+    ledger = _ledger(10, 14, 21, 3)
+    assert (ledger.queue_ns, ledger.compute_ns, ledger.total_ns) == (4, 7, 11)
+
+
+def test_a_batch_counts_each_request_and_one_execution() -> None:
+    statistics = ModelStatistics()
+    statistics.batch_done(BatchTimes(5, 1, 10, 2), [_ledger(0, 7, 20, 5), _ledger(3, 7, 20, 5)], wall_ms=99)
+    assert (statistics.success.count, statistics.success.total_ns) == (2, 37)
+    assert (statistics.queue.count, statistics.queue.total_ns) == (2, 11)
+    assert (statistics.compute.count, statistics.compute.total_ns) == (2, 20)
+    assert (statistics.rows, statistics.executions, statistics.last_inference_ms) == (5, 1, 99)
+    sized = statistics.by_batch_size[5]
+    assert (sized.input.total_ns, sized.compute.total_ns, sized.output.total_ns) == (1, 10, 2)
+    assert sized.compute.count == 1
+
+
+def test_refused_dropped_and_failed_requests_are_counted_apart() -> None:
+    statistics = ModelStatistics()
+    statistics.refused()
+    statistics.not_computed(3)
+    statistics.failed([5, 6])
+    assert (statistics.shed, statistics.dropped, statistics.fail.count, statistics.fail.total_ns) == (1, 3, 2, 11)
+    assert statistics.success.count == 0
+
+
+def test_no_count_is_lost_between_threads() -> None:
+    statistics = ModelStatistics()
+
+    def count() -> None:
+        for _ in range(500):
+            statistics.batch_done(BatchTimes(1, 1, 1, 1), [_ledger(0, 1, 2, 1)], wall_ms=0)
+            statistics.refused()
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert statistics.success.count == statistics.executions == statistics.shed == 2000
+    assert sum(statistics.total_histogram.counts) == 2000
