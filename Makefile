@@ -1,0 +1,38 @@
+# Every target sets itself up: it makes .venv with any Python 3.11 or later and installs the pinned versions it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CACHE := .cache
+
+.PHONY: help demo test check bench clean
+
+help:
+	@echo 'make demo   train a fraud model, serve it, call it over gRPC and HTTP, show its latency'
+	@echo 'make test   run every test'
+	@echo 'make check  ruff, mypy --strict, architecture test'
+	@echo 'make bench  run the benchmarks (about 15 minutes); report in $(CACHE)/bench'
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Vireo needs Python 3.11 or later; set PYTHON=...'; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,bench,test]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/python -m benchmarks.demo --cache $(CACHE)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks all --out $(CACHE)/bench
+
+clean:
+	rm -rf $(VENV) $(CACHE) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
