@@ -1,0 +1,1 @@
+"""Benchmarks: what is measured, on which data, beside which rival; every figure can be repeated from its report."""

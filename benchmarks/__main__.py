@@ -1,0 +1,43 @@
+"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|all] [--quick]`; `make bench` calls this.
+
+Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 1 when a promise is broken.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from benchmarks import bench_fraud, bench_overhead, bench_swap
+from benchmarks.options import Options, add_options
+from benchmarks.report import Report, print_report, write_report
+
+BENCHMARKS: dict[str, Callable[[Options], Report]] = {
+    "fraud": bench_fraud.run,
+    "overhead": bench_overhead.run,
+    "swap": bench_swap.run,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("which", nargs="?", default="all", choices=[*BENCHMARKS, "all"])
+    add_options(parser)
+    given = parser.parse_args(arguments)
+    options = Options(given.out, given.inputs, given.quick, given.seed)
+    names = list(BENCHMARKS) if given.which == "all" else [given.which]
+    broken = [name for name in names if not run_one(name, options)]
+    return int(bool(broken))
+
+
+def run_one(name: str, options: Options) -> bool:
+    """Run one benchmark, write and print its report; whether no promise was broken."""
+    report = BENCHMARKS[name](options)
+    print_report(report, write_report(report, options.out))
+    return not any(one.kept is False for one in report.judgements)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

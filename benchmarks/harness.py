@@ -1,0 +1,136 @@
+"""Start a server on given cores, wait until it answers, load it, and tell what CPU it used meanwhile."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from benchmarks.load.order import LoadOrder
+from benchmarks.load.process import LoadProcess
+from benchmarks.load.result import LoadResult
+from benchmarks.process_cpu import cpu_seconds
+
+SERVER_CORE = 0
+LOAD_CORE = 1
+READY_S_MAX = 60.0
+STOP_S_MAX = 20.0
+PROBE_S = 0.05
+NS_PER_S = 1e9
+
+
+class ServerError(Exception):
+    """A server did not come up, or went away; its own words are in the message."""
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def grpc_ready(port: int, model: str) -> Callable[[], bool]:
+    """A probe: whether the server on `port` is live and `model` is ready, by gRPC."""
+
+    def probe() -> bool:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            try:
+                live = stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=1.0).live
+                return bool(live and stub.ModelReady(service_pb2.ModelReadyRequest(name=model), timeout=1.0).ready)
+            except grpc.RpcError:
+                return False
+
+    return probe
+
+
+class ServerProcess:
+    """A server in a process of its own, pinned to `core` (None: not pinned), its output in a log file."""
+
+    def __init__(
+        self, command: Sequence[str], *, log: Path, core: int | None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.command = list(command)
+        self._log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        pinned = command if core is None else ["taskset", "-c", str(core), *command]
+        with log.open("wb") as out:
+            self._child = subprocess.Popen(
+                pinned, stdout=out, stderr=out, env={**os.environ, **(environment or {})}, start_new_session=True
+            )
+
+    def wait_ready(self, probe: Callable[[], bool]) -> None:
+        """Return once `probe` says yes. Raises ServerError when the server ends or READY_S_MAX passes before."""
+        give_up = time.monotonic() + READY_S_MAX
+        while not probe():
+            if self._child.poll() is not None or time.monotonic() > give_up:
+                raise ServerError(f"{' '.join(self.command)} is not ready: {self.last_words()}")
+            time.sleep(PROBE_S)
+
+    def last_words(self) -> str:
+        """The end of the server's log."""
+        return self._log.read_text(errors="replace")[-2000:].strip()
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far, children included."""
+        return cpu_seconds(self._child.pid)
+
+    def stop(self) -> int:
+        """SIGTERM, then SIGKILL to what is left of its session after STOP_S_MAX; the exit code."""
+        if self._child.poll() is None:
+            self._child.terminate()
+        try:
+            return self._child.wait(STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._child.pid, signal.SIGKILL)
+            return self._child.wait()
+
+    def __enter__(self) -> "ServerProcess":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A load and what it cost the server: CPU in microseconds for each answered request, and as a share of one core."""
+
+    load: LoadResult
+    server_cpu_us_per_request: float | None
+    server_cpu_share: float
+
+
+def measure(order: LoadOrder, server: ServerProcess) -> Measured:
+    """Carry out `order` and read the server's CPU time at both ends of the measured window."""
+    with LoadProcess(order) as load:
+        sleep_until(load.window.begin_ns)
+        before_s, began_ns = server.cpu_s(), time.monotonic_ns()
+        sleep_until(load.window.end_ns)
+        after_s, ended_ns = server.cpu_s(), time.monotonic_ns()
+        result = load.finish()
+    share = (after_s - before_s) / ((ended_ns - began_ns) / NS_PER_S)
+    window_s = (result.end_ns - result.begin_ns) / NS_PER_S
+    answered_per_s = (result.requests - result.errors.get("no answer before the drain ended", 0)) / window_s
+    return Measured(result, share * 1e6 / answered_per_s if answered_per_s else None, share)
+
+
+def sleep_until(instant_ns: int) -> None:
+    """Sleep until the monotonic clock shows `instant_ns`."""
+    time.sleep(max(0.0, (instant_ns - time.monotonic_ns()) / NS_PER_S))
+
+
+def python_module(module: str, *words: str) -> list[str]:
+    """The command that runs one of our modules under this interpreter."""
+    return [sys.executable, "-m", module, *words]

@@ -1,0 +1,36 @@
+"""What the pump asks of a protocol: bytes in, answers out, no sockets and no clock."""
+
+from typing import Protocol
+
+Answer = tuple[int, int]
+"""(tag of the request, status as in `statuses`)."""
+
+
+class WireError(Exception):
+    """The peer broke the protocol; the connection is of no further use."""
+
+
+class Wire(Protocol):
+    """One connection's protocol state. Owned by one pump; not for several threads."""
+
+    outgoing: list[bytes]
+    """Bytes to be sent, in order; the pump takes them and empties the list."""
+
+    received_bytes: int
+    """Bytes of responses so far: of bodies for HTTP/2, heads too for HTTP/1.1."""
+
+    def room(self) -> bool:
+        """Whether one more request may be submitted now."""
+        ...
+
+    def submit(self, tag: int) -> None:
+        """Put the request `tag` into `outgoing` (or hold back what flow control forbids)."""
+        ...
+
+    def receive(self, data: bytes) -> list[Answer]:
+        """Take bytes from the peer; the requests that they finish. Raises WireError."""
+        ...
+
+    def lose(self) -> list[Answer]:
+        """The connection is gone: all unfinished requests, as UNAVAILABLE."""
+        ...

@@ -1,0 +1,77 @@
+"""The servers that the benchmarks run: ours, and the plain rival in two dresses; all pinned to one core."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import yaml
+
+from benchmarks.fraud_inputs import MODEL
+from benchmarks.harness import SERVER_CORE, ServerProcess, free_port, grpc_ready, python_module
+
+ROWS_MAX = 64
+
+
+@dataclass(slots=True)
+class Server:
+    """A server that answers; `http_port` is None where it speaks gRPC only."""
+
+    name: str
+    process: ServerProcess
+    grpc_port: int
+    http_port: int | None
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.stop()
+
+
+def vireo_spec(
+    *, models: Path, grpc_port: int, http_port: int, control: str = "none", latest: int | None = None
+) -> dict[str, object]:
+    """The app that serves the fraud model; `latest` bounds how many versions are kept loaded."""
+    model: dict[str, object] = {"batching": {"rows_max": ROWS_MAX}}
+    if latest is not None:
+        model["versions"] = {"latest": latest}
+    return {
+        "server": {"name": "bench", "host": "127.0.0.1", "grpc_port": grpc_port, "http_port": http_port},
+        "repository": {"path": str(models.resolve()), "control": control},
+        "models": {MODEL: model},
+    }
+
+
+def start_vireo(*, models: Path, out: Path, control: str = "none", latest: int | None = None) -> Server:
+    """`vireo serve` on free ports, ready. Raises ServerError when it does not come up."""
+    grpc_port, http_port = free_port(), free_port()
+    spec = vireo_spec(models=models, grpc_port=grpc_port, http_port=http_port, control=control, latest=latest)
+    out.mkdir(parents=True, exist_ok=True)
+    app = out / "app.yaml"
+    app.write_text(yaml.safe_dump(spec, sort_keys=False))
+    command = [sys.executable, "-m", "serving.cli", "serve", str(app)]
+    return _ready(Server("vireo", _start(command, out / "vireo.log"), grpc_port, http_port))
+
+
+def start_plain(*, model_file: Path, out: Path, uvloop: bool = False) -> Server:
+    """The 40-line grpc.aio server on a free port, ready."""
+    port, name = free_port(), "plain grpc.aio + uvloop" if uvloop else "plain grpc.aio"
+    words = ["--port", str(port), "--model", str(model_file), *(["--uvloop"] if uvloop else [])]
+    command = python_module("benchmarks.peers.plain_grpc_server", *words)
+    return _ready(Server(name, _start(command, out / f"{name.replace(' ', '-')}.log"), port, None))
+
+
+def _start(command: list[str], log: Path) -> ServerProcess:
+    return ServerProcess(command, log=log, core=SERVER_CORE)
+
+
+def _ready(server: Server) -> Server:
+    try:
+        server.process.wait_ready(grpc_ready(server.grpc_port, MODEL))
+    except BaseException:
+        server.process.stop()
+        raise
+    return server
