@@ -19,7 +19,11 @@ def explain(spec: Spec, models: Sequence[ModelDescription], index: Sequence[Inde
 
 def _server(spec: Spec) -> Iterator[str]:
     server = spec.server
-    yield f"server {server.name}: gRPC on {_place(server.host, server.grpc_port)}, HTTP on {_place(server.host, server.http_port)}"
+    places = [
+        f"{name} on {_place(server.host, port)}"
+        for name, port in (("gRPC", server.grpc_port), ("HTTP", server.http_port))
+    ]
+    yield f"server {server.name}: {', '.join(places)}"
     guard = "bearer tokens" if server.auth else "no authentication"
     yield f"  access: {guard}{', TLS' if server.tls else ', clear text'}"
     if spec.repository:

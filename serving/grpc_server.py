@@ -42,7 +42,7 @@ class _GrpcCall:
         return {key: value for key, value in self._context.invocation_metadata() or () if isinstance(value, str)}
 
 
-class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
+class _Handlers(grpc.GenericRpcHandler):
     """Looks a path up in handlers made once."""
 
     def __init__(self, methods: MethodTable, wrap: Callable[[Method], Any]) -> None:

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 
-from engine import BUCKETS_S, Engine, Histogram, Internal, VireoError
+from engine import BUCKETS_S, Engine, Histogram, Internal, ModelStatistics, VireoError
 
 log = logging.getLogger("vireo.serving")
 
@@ -79,22 +79,25 @@ class EngineCollector:
 
     def _counters(self) -> Iterator[Any]:
         rows = self._engine.statistics()
-        for metric, text, read in (
-            ("vireo_requests_success", "Requests answered", lambda c: c.success.count),
-            ("vireo_requests_failed", "Requests that failed in the servable", lambda c: c.fail.count),
-            ("vireo_requests_shed", "Requests refused on arrival", lambda c: c.shed),
-            (
-                "vireo_requests_dropped",
-                "Requests dropped uncomputed: expired, cancelled, unloaded",
-                lambda c: c.dropped,
-            ),
-            ("vireo_rows", "Rows computed", lambda c: c.rows),
-            ("vireo_batches", "Batches computed", lambda c: c.executions),
-        ):
+        for metric, text, read in _COUNTERS:
             family = CounterMetricFamily(metric, text, labels=["model", "version"])
             for name, version, counted in rows:
                 family.add_metric([name, str(version)], read(counted))
             yield family
+
+
+_COUNTERS: tuple[tuple[str, str, Callable[[ModelStatistics], int]], ...] = (
+    ("vireo_requests_success", "Requests answered", lambda counted: counted.success.count),
+    ("vireo_requests_failed", "Requests that failed in the servable", lambda counted: counted.fail.count),
+    ("vireo_requests_shed", "Requests refused on arrival", lambda counted: counted.shed),
+    (
+        "vireo_requests_dropped",
+        "Requests dropped uncomputed: expired, cancelled, unloaded",
+        lambda counted: counted.dropped,
+    ),
+    ("vireo_rows", "Rows computed", lambda counted: counted.rows),
+    ("vireo_batches", "Batches computed", lambda counted: counted.executions),
+)
 
 
 def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
