@@ -6,6 +6,7 @@ models whose files or values are wrong, and Python functions. Some have a `confi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ def identity_of(datatype: str) -> str:
 
 def simple() -> ModelProto:
     """Triton's `simple`: OUTPUT0 = INPUT0 + INPUT1, OUTPUT1 = INPUT0 - INPUT1."""
-    shape: list[onnx_models.Dim] = ["batch", 16]
+    shape: Sequence[onnx_models.Dim] = ["batch", 16]
     nodes = [helper.make_node(*each) for each in _sum_and_difference("INPUT0", "INPUT1", "OUTPUT0", "OUTPUT1")]
     names = ("INPUT0", "INPUT1"), ("OUTPUT0", "OUTPUT1")
     inputs, outputs = (dict.fromkeys(side, (INT32, shape)) for side in names)
@@ -124,7 +125,7 @@ def simple() -> ModelProto:
 
 def simple_string() -> ModelProto:
     """Triton's `simple_string`: the same over integers written out as strings."""
-    shape: list[onnx_models.Dim] = ["batch", 16]
+    shape: Sequence[onnx_models.Dim] = ["batch", 16]
     nodes = [helper.make_node("Cast", [f"INPUT{index}"], [f"i{index}"], to=INT32) for index in range(2)]
     nodes += [helper.make_node(*each) for each in _sum_and_difference("i0", "i1", "o0", "o1")]
     nodes += [helper.make_node("Cast", [f"o{index}"], [f"OUTPUT{index}"], to=STRING) for index in range(2)]
@@ -139,7 +140,7 @@ def _sum_and_difference(a: str, b: str, total: str, difference: str) -> list[tup
 
 def simple_identity() -> ModelProto:
     """Triton's `simple_identity`: strings in, the same out."""
-    shape: list[onnx_models.Dim] = ["batch", "length"]
+    shape: Sequence[onnx_models.Dim] = ["batch", "length"]
     nodes = [helper.make_node("Identity", ["INPUT0"], ["OUTPUT0"])]
     return graph(nodes, {"INPUT0": (STRING, shape)}, {"OUTPUT0": (STRING, shape)})
 
