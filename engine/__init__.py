@@ -32,14 +32,24 @@ from engine.scheduling.job import Job
 from engine.servables.signature import Signature, TensorSpec
 from engine.spec import AuthSpec, ServerSpec, Spec, TlsSpec, VersionSpec, load_spec, parse_spec
 from engine.telemetry import BUCKETS_S, Duration, Histogram, ModelStatistics
-from engine.tensor import BF16, BYTES, DATATYPES, Array, DataType, Tensor, datatype_named, element_count
+from engine.tensor import (
+    BF16,
+    BYTES,
+    DATATYPES,
+    Array,
+    DataType,
+    Tensor,
+    bfloat16_values,
+    datatype_named,
+    element_count,
+)
 
 __all__ = [
-    "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "Array", "AuthSpec", "Cancelled", "Clock", "ConfigReader", "ConfigTensor",
-    "DataType", "Deadline", "DeadlineExceeded", "Duration", "Engine", "FailedPrecondition", "Histogram", "IndexEntry",
-    "Internal", "InvalidArgument", "Job", "Ledger", "ModelConfig", "ModelDescription", "ModelLoadError",
-    "ModelStatistics", "NotFound", "Parameter", "Request", "ResourceExhausted", "Response", "ServerSpec", "Signature",
-    "Spec", "SpecError", "Tensor", "TensorSpec", "TlsSpec", "TooLarge", "Unauthenticated", "Unavailable",
-    "Unimplemented", "VersionSpec", "VireoError", "datatype_named", "element_count", "limits", "load_spec", "monotonic",
-    "nearest", "parse_spec", "quoted",
+    "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "Array", "AuthSpec", "Cancelled", "Clock", "ConfigReader",
+    "ConfigTensor", "DataType", "Deadline", "DeadlineExceeded", "Duration", "Engine", "FailedPrecondition",
+    "Histogram", "IndexEntry", "Internal", "InvalidArgument", "Job", "Ledger", "ModelConfig", "ModelDescription",
+    "ModelLoadError", "ModelStatistics", "NotFound", "Parameter", "Request", "ResourceExhausted", "Response",
+    "ServerSpec", "Signature", "Spec", "SpecError", "Tensor", "TensorSpec", "TlsSpec", "TooLarge", "Unauthenticated",
+    "Unavailable", "Unimplemented", "VersionSpec", "VireoError", "bfloat16_values", "datatype_named", "element_count",
+    "limits", "load_spec", "monotonic", "nearest", "parse_spec", "quoted",
 ]  # fmt: skip

@@ -44,11 +44,16 @@ WARMUP_BYTES_MAX: Final = 256 << 20
 
 DRAIN_S_DEFAULT: Final = 20.0
 HTTP_HEADER_BYTES_MAX: Final = 64 << 10
-HTTP_BODY_CHUNKS_MAX: Final = 100_000
-"""Pieces one HTTP body may arrive in; a flood of one-byte chunks is refused."""
+"""Request line and headers of one HTTP request together."""
 
-DECOMPRESSION_RATIO_MAX: Final = 1_000
-"""A gzip body that grows by more is a bomb; deflate's own bound is 1,032."""
+HTTP_CHUNKS_MAX: Final = 100_000
+"""Pieces one chunked HTTP body may arrive in; a flood of one-byte chunks is refused."""
+
+HTTP_IDLE_S_MAX: Final = 30.0
+"""Longest silence while an HTTP request's head or body is arriving."""
+
+HTTP_KEEP_ALIVE_S: Final = 120
+"""How long an idle HTTP connection stays open; longer than clients' pools keep theirs, so that they end it, not we."""
 
 CONFIG_BYTES_MAX: Final = 1 << 20
 REPOSITORY_MODELS_MAX: Final = 10_000

@@ -91,7 +91,8 @@ class Tensor:
         if datatype.size is None:
             return Tensor(datatype, _object_array(check_strings(name, values), shape))
         try:
-            return Tensor(datatype, _fitted(values, datatype.dtype).reshape(shape))
+            fitted = _bfloat16_bits(values) if datatype is BF16 else _fitted(values, datatype.dtype)
+            return Tensor(datatype, fitted.reshape(shape))
         except (OverflowError, ValueError, TypeError) as error:
             raise InvalidArgument(f"input {quoted(name)}: a value does not fit {datatype.name}: {error}") from error
 
@@ -146,6 +147,20 @@ def _fitted(values: Sequence[Any] | Array, dtype: np.dtype[Any]) -> Array:
     if changed.any():
         raise ValueError(f"{given[changed].flat[0]}")
     return array
+
+
+def bfloat16_values(bits: Array) -> Array:
+    """The float32 values of an array of bfloat16 bits."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _bfloat16_bits(values: Sequence[Any] | Array) -> Array:
+    """The bits of `values` rounded to bfloat16, ties to even; a NaN stays one."""
+    exact = _fitted(values, np.dtype(np.float32))
+    wide = exact.view(np.uint32).astype(np.uint64)
+    bits = ((wide + 0x7FFF + ((wide >> 16) & 1)) >> 16).astype(np.uint16)
+    bits[np.isnan(exact)] = 0x7FC0
+    return bits
 
 
 def split_bytes(name: str, raw: Buffer, count: int) -> list[bytes]:

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from engine import (
+    Clock,
     Deadline,
     InvalidArgument,
     Parameter,
@@ -58,23 +59,42 @@ def parse_version(text: str) -> int | None:
     return int(text)
 
 
-def decode_request(message: pb.ModelInferRequest, deadline: Deadline) -> Request:
+def decode_request(message: pb.ModelInferRequest, deadline: Deadline, clock: Clock) -> Request:
     """The request in a ModelInferRequest. Raises InvalidArgument naming the input at fault."""
-    if len(message.inputs) > limits.INPUTS_MAX or len(message.outputs) > limits.INPUTS_MAX:
-        raise InvalidArgument(
-            f"{len(message.inputs)} inputs and {len(message.outputs)} outputs, at most {limits.INPUTS_MAX} of each"
-        )
-    if len(message.id) > limits.ID_CHARS_MAX:
-        raise InvalidArgument(f"request id has {len(message.id)} characters, at most {limits.ID_CHARS_MAX} are allowed")
+    check_tensor_counts(len(message.inputs), len(message.outputs))
+    parameters = decode_parameters(message.parameters) if message.parameters else {}
     return Request(
         check_name("model", message.model_name),
         _inputs(message),
         parse_version(message.model_version),
-        message.id,
+        check_id(message.id),
         requested_outputs([_output_name(each) for each in message.outputs]) if message.outputs else (),
-        deadline,
-        decode_parameters(message.parameters) if message.parameters else {},
+        sooner(deadline, parameters, clock) if parameters else deadline,
+        parameters,
     )
+
+
+def check_tensor_counts(inputs: int, outputs: int) -> None:
+    """Refuses absurdly many inputs or requested outputs."""
+    if inputs > limits.INPUTS_MAX or outputs > limits.INPUTS_MAX:
+        raise InvalidArgument(f"{inputs} inputs and {outputs} outputs, at most {limits.INPUTS_MAX} of each")
+
+
+def check_id(request_id: str) -> str:
+    """`request_id`, if it is not absurdly long."""
+    if len(request_id) > limits.ID_CHARS_MAX:
+        raise InvalidArgument(f"request id has {len(request_id)} characters, at most {limits.ID_CHARS_MAX} are allowed")
+    return request_id
+
+
+def sooner(deadline: Deadline, parameters: Mapping[str, Parameter], clock: Clock) -> Deadline:
+    """`deadline`, or the one that a request's `timeout` parameter (microseconds; 0 for none) sets, if that is sooner."""
+    timeout_us = parameters.get("timeout", 0)
+    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int) or timeout_us < 0:
+        raise InvalidArgument(
+            f"parameter 'timeout' must be a whole number of microseconds, got {quoted(str(timeout_us))}"
+        )
+    return min(deadline, Deadline.after(timeout_us / 1e6, clock())) if timeout_us else deadline
 
 
 def requested_outputs(names: Sequence[str]) -> tuple[str, ...]:

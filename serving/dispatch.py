@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from engine import Cancelled, DeadlineExceeded, Engine, Job, Request, Response, limits
@@ -55,17 +55,20 @@ class Dispatch:
         self._landed: deque[tuple[_Answer, Job]] = deque()
         self._landing_due = False
 
-    async def infer(self, request: Request, *, enforce_deadline: bool = False) -> Response:
+    async def infer(
+        self, request: Request, *, enforce_deadline: bool = False, gone: Callable[[], Awaitable[None]] | None = None
+    ) -> Response:
         """The response to `request`. Raises what it fails with.
 
-        If the task is cancelled, the work is dropped. `enforce_deadline`: answer DeadlineExceeded at the deadline even
-        while the model still runs, for transports that have no deadline of their own.
+        If the task is cancelled, the work is dropped. For transports that have no deadline of their own and cancel no
+        task: `enforce_deadline` answers DeadlineExceeded at the deadline even while the model still runs; `gone` returns
+        when the caller has left, and is only called where the answer is not there at once.
         """
         answer = _Answer(self)
         job = self.engine.submit(request, answer)
         self._flush_or_gather(job.ledger.received_ns)
         if answer.job is None:
-            await self._wait(answer, job, enforce_deadline)
+            await self._wait(answer, job, enforce_deadline, gone)
         if job.response is None:
             raise job.error or Cancelled("the request ended without an answer")
         return job.response
@@ -84,19 +87,24 @@ class Dispatch:
         self.engine.flush()
         self._flushed_ns = self.engine.clock()
 
-    async def _wait(self, answer: _Answer, job: Job, enforce_deadline: bool) -> None:
+    async def _wait(
+        self, answer: _Answer, job: Job, enforce_deadline: bool, gone: Callable[[], Awaitable[None]] | None
+    ) -> None:
         answer.future = self._loop.create_future()
         timer = self._timer(job, answer.future) if enforce_deadline else None
+        watcher = None if gone is None else self._loop.create_task(_watch(gone, answer.future, job.request.model))
         self.in_flight += 1
         try:
             await answer.future
-        except (asyncio.CancelledError, DeadlineExceeded):
+        except (asyncio.CancelledError, Cancelled, DeadlineExceeded):
             job.cancel()
             raise
         finally:
             self.in_flight -= 1
             if timer is not None:
                 timer.cancel()
+            if watcher is not None:
+                watcher.cancel()
 
     def _timer(self, job: Job, future: asyncio.Future[None]) -> asyncio.TimerHandle | None:
         remaining_s = job.request.deadline.remaining_s(self.engine.clock())
@@ -157,6 +165,12 @@ class Dispatch:
                 return False
             await asyncio.sleep(0.01)
         return True
+
+
+async def _watch(gone: Callable[[], Awaitable[None]], future: asyncio.Future[None], model: str) -> None:
+    await gone()
+    if not future.done():
+        future.set_exception(Cancelled(f"model '{model}': the caller is gone"))
 
 
 def _expire(future: asyncio.Future[None], model: str) -> None:

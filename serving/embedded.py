@@ -12,11 +12,15 @@ from serving.dispatch import Dispatch
 from serving.grpc_server import GrpcServer
 from serving.health_service import SERVICE as HEALTH
 from serving.health_service import HealthService
+from serving.http_app import HttpApp
+from serving.http_server import HttpServer
+from serving.inference_endpoints import InferenceEndpoints
 from serving.inference_service import SERVICE as INFERENCE
 from serving.inference_service import InferenceService
 from serving.methods import Method
-from serving.metrics import CallCounter
+from serving.metrics import CallCounter, EngineCollector, Exposition
 from serving.model_config import read_config
+from serving.operations_endpoints import OperationsEndpoints
 from serving.reflection_service import ReflectionService
 
 log = logging.getLogger("vireo.serving")
@@ -53,10 +57,21 @@ class EmbeddedHost:
             self._grpc = GrpcServer(self._spec, methods, self._authenticator, self._counter, self.engine.clock)
             await self._grpc.start()
             self.grpc_port = self._grpc.port
+        if self._spec.server.http_port is not None:
+            self._http = HttpServer(self._spec, self._app(service))
+            await self._http.start()
+            self.http_port = self._http.port
 
     def _methods(self, service: InferenceService) -> list[Method]:
         reflection = ReflectionService([INFERENCE, HEALTH])
         return [*service.methods(), *HealthService(self.engine, (INFERENCE,)).methods(), *reflection.methods()]
+
+    def _app(self, service: InferenceService) -> HttpApp:
+        inference = InferenceEndpoints(self._dispatch, service).endpoints()
+        exposition = Exposition(EngineCollector(self.engine, self._counter))
+        operations = OperationsEndpoints(self.engine, exposition, inference).endpoints()
+        bytes_max = self._spec.server.message_bytes_max
+        return HttpApp([*inference, *operations], self._authenticator, self._counter, self.engine.clock, bytes_max)
 
     async def stop(self) -> None:
         """Takes no new work, finishes what is in flight within the spec's bound, closes everything."""
@@ -65,4 +80,6 @@ class EmbeddedHost:
         await self._dispatch.drained(drain_s)
         if self.grpc_port is not None:
             await self._grpc.stop(1.0)
+        if self.http_port is not None:
+            await self._http.stop()
         await asyncio.to_thread(self.engine.close, drain_s)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
 from tritonclient.grpc import service_pb2 as pb
 
-from engine import Engine, InvalidArgument, ModelStatistics, Request, TensorSpec, Unimplemented, VireoError, limits
+from engine import (
+    Engine,
+    InvalidArgument,
+    ModelStatistics,
+    Parameter,
+    Request,
+    TensorSpec,
+    Unimplemented,
+    VireoError,
+    limits,
+    quoted,
+)
 from serving.codec import check_name, decode_parameters, decode_request, encode_response, parse, parse_version
 from serving.dispatch import Dispatch
 from serving.methods import Call, Method
@@ -61,7 +72,7 @@ class InferenceService:
     # Inference.
 
     async def _infer(self, call: Call, message: bytes) -> bytes:
-        request = decode_request(parse(pb.ModelInferRequest, message), call.deadline)
+        request = decode_request(parse(pb.ModelInferRequest, message), call.deadline, self._engine.clock)
         response = await self._dispatch.infer(request)
         encoded: bytes = encode_response(response).SerializeToString()
         return encoded
@@ -118,26 +129,32 @@ class InferenceService:
 
     async def _load(self, call: Call, message: bytes) -> bytes:
         request = parse(pb.RepositoryModelLoadRequest, message)
-        parameters = decode_parameters(request.parameters)
-        unknown = [key for key in parameters if key != "config"]
-        if unknown:
-            raise Unimplemented(f"load parameter {unknown[0][:80]!r} is not supported; known: 'config'")
-        await self.load(request.model_name, parameters.get("config"))
+        await self.load(request.model_name, decode_parameters(request.parameters))
         return pb.RepositoryModelLoadResponse().SerializeToString()  # type: ignore[no-any-return]
 
-    async def load(self, name: str, config: object = None) -> None:
-        """Loads a model, or what is new of it."""
+    async def load(self, name: str, parameters: Mapping[str, Parameter]) -> None:
+        """Loads a model, or what is new of it. The one parameter, `config`, is JSON in place of its config.pbtxt."""
+        _check_known("load", parameters, "config")
+        config = parameters.get("config")
         if config is not None and not isinstance(config, str):
-            raise InvalidArgument("load parameter 'config' must be JSON text")
+            raise InvalidArgument(f"load parameter 'config' must be JSON text, got {quoted(str(config))}")
         await asyncio.to_thread(self._engine.load, check_name("model", name), config)
 
     async def _unload(self, call: Call, message: bytes) -> bytes:
-        await self.unload(parse(pb.RepositoryModelUnloadRequest, message).model_name)
+        request = parse(pb.RepositoryModelUnloadRequest, message)
+        await self.unload(request.model_name, decode_parameters(request.parameters))
         return pb.RepositoryModelUnloadResponse().SerializeToString()  # type: ignore[no-any-return]
 
-    async def unload(self, name: str) -> None:
-        """Takes a model out of service."""
+    async def unload(self, name: str, parameters: Mapping[str, Parameter]) -> None:
+        """Takes a model out of service. `unload_dependents` is accepted: no model depends on another here."""
+        _check_known("unload", parameters, "unload_dependents")
         await asyncio.to_thread(self._engine.unload, check_name("model", name))
+
+
+def _check_known(call: str, parameters: Mapping[str, Parameter], known: str) -> None:
+    for key in parameters:
+        if key != known:
+            raise Unimplemented(f"{call} parameter {quoted(key)} is not supported; known: {quoted(known)}")
 
 
 class _InferStream:
@@ -187,7 +204,7 @@ class _InferStream:
             await self._answers.put(_stream_error(error, ""))
             return
         try:
-            request = decode_request(parsed, self._deadline)
+            request = decode_request(parsed, self._deadline, self._dispatch.engine.clock)
             if self._dispatch.engine.streams(request.model, request.version):
                 await self._answer_parts(request)
                 return

@@ -1,0 +1,196 @@
+"""The HTTP API's description: an OpenAPI 3.1 document made from the endpoints and models served, and a page that shows it.
+
+The page is one file without a library: it must work where nothing can be fetched from elsewhere. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from typing import Any, Final
+
+from engine import DATATYPES, ModelDescription, TensorSpec
+from serving.http_app import Endpoint
+
+_TENSOR: Final = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "datatype": {"type": "string", "enum": list(DATATYPES)},
+        "data": {"type": "array", "description": "Elements in row-major order, flat or nested.", "items": {}},
+        "parameters": {
+            "type": "object",
+            "description": "binary_data_size: bytes of this tensor's raw content after the JSON.",
+        },
+    },
+}
+_SCHEMAS: Final = {
+    "Tensor": _TENSOR,
+    "InferRequest": {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string"},
+            "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
+            "outputs": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {
+                        "name": {"type": "string"},
+                        "parameters": {"type": "object", "description": "binary_data: true for raw content."},
+                    },
+                },
+            },
+            "parameters": {
+                "type": "object",
+                "description": "timeout: microseconds; binary_data_output: raw content for every output.",
+            },
+        },
+    },
+    "InferResponse": {
+        "type": "object",
+        "properties": {
+            "model_name": {"type": "string"},
+            "model_version": {"type": "string"},
+            "id": {"type": "string"},
+            "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
+        },
+    },
+    "Error": {
+        "type": "object",
+        "properties": {"error": {"type": "string"}, "code": {"type": "string", "description": "gRPC status name"}},
+    },
+}
+
+
+def document(name: str, endpoints: Iterable[Endpoint], models: Sequence[ModelDescription]) -> dict[str, Any]:
+    """The OpenAPI document: every endpoint, and for every model its own inference path with an example that works."""
+    paths: dict[str, dict[str, Any]] = {}
+    for model in models:
+        paths[f"/v2/models/{model.name}/infer"] = {"post": _model_operation(model)}
+    for each in endpoints:
+        paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": name,
+            "version": version("vireo"),
+            "description": "Open Inference Protocol v2 with the binary tensor data extension.",
+        },
+        "paths": paths,
+        "components": {"schemas": _SCHEMAS, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    parameters = [
+        {"name": each, "in": "path", "required": True, "schema": {"type": "string"}}
+        for each in re.findall(r"{(\w+)}", endpoint.path)
+    ]
+    operation: dict[str, Any] = {"summary": endpoint.summary, "responses": _responses(endpoint.path.endswith("/infer"))}
+    if parameters:
+        operation["parameters"] = parameters
+    if endpoint.path.endswith("/infer"):
+        operation["requestBody"] = _request_body(None)
+    if not endpoint.open_to_all:
+        operation["security"] = [{"bearer": []}, {}]
+    return operation
+
+
+def _model_operation(model: ModelDescription) -> dict[str, Any]:
+    return {
+        "summary": f"Run {model.name}",
+        "requestBody": _request_body(example(model)),
+        "responses": _responses(infer=True),
+        "security": [{"bearer": []}, {}],
+    }
+
+
+def _request_body(shown: dict[str, Any] | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/InferRequest"}}
+    if shown is not None:
+        content["example"] = shown
+    return {"required": True, "content": {"application/json": content}}
+
+
+def _responses(infer: bool) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": "OK"}
+    if infer:
+        good["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/InferResponse"}}}
+    bad = {"schema": {"$ref": "#/components/schemas/Error"}}
+    return {"200": good, "default": {"description": "An error", "content": {"application/json": bad}}}
+
+
+def example(model: ModelDescription) -> dict[str, Any]:
+    """An inference body of zeros that the model takes, each free dimension 1."""
+    return {"inputs": [_example_tensor(each) for each in model.signature.inputs if not each.optional]}
+
+
+_EXAMPLE_ELEMENTS_MAX: Final = 256
+
+
+def _example_tensor(spec: TensorSpec) -> dict[str, Any]:
+    shape = [1 if size < 0 else size for size in spec.shape]
+    count = 1
+    for size in shape:
+        count *= size
+    zero: Any = {"BYTES": "0", "BOOL": False}.get(spec.datatype.name, 0)
+    data = [zero] * count if count <= _EXAMPLE_ELEMENTS_MAX else f"{count} elements"
+    return {"name": spec.name, "shape": shape, "datatype": spec.datatype.name, "data": data}
+
+
+PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>API</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222 }
+summary { cursor: pointer; padding: .25rem 0 } code, pre, textarea { font: 13px/1.4 ui-monospace, monospace }
+pre, textarea { background: #f4f4f4; padding: .5rem; width: 100%; box-sizing: border-box; white-space: pre-wrap; border: 0 }
+.method { display: inline-block; width: 3.5rem; font-weight: 600 } .about { color: #666; margin-left: .5rem }
+input { width: 24rem }
+</style></head><body>
+<h1 id="title">API</h1><p id="about"></p>
+<p><label>Bearer token, if the server asks for one: <input id="token" autocomplete="off"></label></p>
+<p>The description itself is at <a href="openapi.json">openapi.json</a>.</p><div id="operations"></div>
+<script>
+const by = (id) => document.getElementById(id);
+const add = (parent, name, text, kind) => {
+  const made = document.createElement(name); made.textContent = text ?? ""; made.className = kind ?? "";
+  parent.append(made); return made;
+};
+const call = async (method, path, body) => {
+  const token = by("token").value, headers = token ? { authorization: `Bearer ${token}` } : {};
+  const answer = await fetch(path, { method, headers, body });
+  return `${answer.status} ${answer.statusText}\\n${await answer.text()}`;
+};
+const show = (path, method, operation) => {
+  const box = add(by("operations"), "details"), line = add(box, "summary");
+  add(line, "span", method.toUpperCase(), "method"); add(line, "code", path); add(line, "span", operation.summary, "about");
+  const names = (operation.parameters ?? []).map((each) => [each.name, add(box, "input")]);
+  for (const [name, field] of names) field.placeholder = name;
+  const shown = operation.requestBody?.content["application/json"].example;
+  const body = method === "post" ? add(box, "textarea") : null;
+  if (body) { body.rows = 8; body.value = shown ? JSON.stringify(shown, null, 1) : ""; }
+  const button = add(box, "button", "Send"), answer = add(box, "pre");
+  button.onclick = async () => {
+    const filled = names.reduce((text, [name, field]) => text.replace(`{${name}}`, encodeURIComponent(field.value)), path);
+    answer.textContent = await call(method.toUpperCase(), filled, body?.value).catch(String);
+  };
+};
+const load = async () => {
+  by("operations").textContent = "";
+  const token = by("token").value;
+  const answer = await fetch("openapi.json", { headers: token ? { authorization: `Bearer ${token}` } : {} });
+  if (!answer.ok) { by("about").textContent = `openapi.json: ${answer.status}`; return; }
+  const told = await answer.json();
+  by("title").textContent = document.title = told.info.title; by("about").textContent = told.info.description;
+  for (const [path, operations] of Object.entries(told.paths))
+    for (const [method, operation] of Object.entries(operations)) show(path, method, operation);
+};
+by("token").onchange = load; load();
+</script></body></html>
+"""

@@ -1,0 +1,58 @@
+"""What operators ask for over HTTP: probes, metrics, and the description of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine import Engine, ModelDescription
+from serving.http_app import Endpoint, HttpCall, Reply, json_reply
+from serving.metrics import Exposition
+from serving.openapi import PAGE, document
+
+
+class OperationsEndpoints:
+    """The endpoints over one engine."""
+
+    def __init__(self, engine: Engine, exposition: Exposition, described: Sequence[Endpoint]) -> None:
+        self._engine = engine
+        self._exposition = exposition
+        self._described = described
+
+    def endpoints(self) -> list[Endpoint]:
+        """Every endpoint."""
+        return [
+            Endpoint("GET", "/livez", self._livez, "Whether the process runs", open_to_all=True),
+            Endpoint("GET", "/readyz", self._readyz, "Whether every wanted model answers", open_to_all=True),
+            Endpoint("GET", "/metrics", self._metrics, "Metrics for Prometheus"),
+            Endpoint("GET", "/openapi.json", self._openapi, "This API's description"),
+            Endpoint("GET", "/docs", self._docs, "This API's description as a page", open_to_all=True),
+        ]
+
+    async def _livez(self, call: HttpCall) -> Reply:
+        return Reply(b"ok\n", "text/plain; charset=utf-8")
+
+    async def _readyz(self, call: HttpCall) -> Reply:
+        if self._engine.ready:
+            return Reply(b"ok\n", "text/plain; charset=utf-8")
+        problems = self._engine.problems() or {"server": "not accepting requests"}
+        text = "".join(f"{name}: {reason}\n" for name, reason in sorted(problems.items()))
+        return Reply(text.encode(errors="replace"), "text/plain; charset=utf-8", 503)
+
+    async def _metrics(self, call: HttpCall) -> Reply:
+        body, content_type = self._exposition.render(call.headers().get("accept", ""))
+        return Reply(body, content_type)
+
+    async def _openapi(self, call: HttpCall) -> Reply:
+        endpoints = [*self._described, *self.endpoints()]
+        return json_reply(document(self._engine.spec.server.name, endpoints, self._models()))
+
+    def _models(self) -> list[ModelDescription]:
+        return [
+            self._engine.describe(name, None) for name in sorted({name for name, _, _ in self._engine.statistics()})
+        ]
+
+    async def _docs(self, call: HttpCall) -> Reply:
+        return Reply(PAGE.encode(), "text/html; charset=utf-8", headers=(("content-security-policy", _POLICY),))
+
+
+_POLICY = "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
