@@ -14,7 +14,7 @@ from engine.servables.signature import Signature
 class ModelDescription:
     """One ready version. `ready_versions` are all of its model's; `inline` says where its batches run now.
 
-    `expected_us` is the learnt compute time by rows, in microseconds.
+    `expected_us` is the learnt compute time by rows, in microseconds. `streams`: one request may have many responses.
     """
 
     name: str
@@ -27,4 +27,5 @@ class ModelDescription:
     source: str
     config: ModelConfig | None
     expected_us: dict[int, float]
+    streams: bool = False
     notes: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from engine.control.registry import Handle, Registry
 from engine.control.repository import Repository
 from engine.control.rollout import Artifact
 from engine.description import ModelDescription
-from engine.errors import FailedPrecondition, InvalidArgument, ModelLoadError, Unavailable, quoted
+from engine.errors import FailedPrecondition, InvalidArgument, ModelFailed, ModelLoadError, Unavailable, quoted
 from engine.limits import WARMUP_BYTES_MAX
 from engine.request import Ledger, Request, Response
 from engine.scheduling.batcher import BatchBounds
@@ -79,7 +79,8 @@ class ModelHost:
             try:
                 hosted.worker.warm_up(inputs, rows)
             except Exception as error:
-                if not isinstance(error, InvalidArgument) and not _guessed(hosted.servable.signature):
+                refused = isinstance(error, InvalidArgument) and not isinstance(error, ModelFailed)
+                if not refused and not _guessed(hosted.servable.signature):
                     raise ModelLoadError(f"warm-up with {rows} row(s) of zeros failed: {error}") from error
                 hosted.notes = (f"not warmed up: made-up inputs of {rows} row(s) fail: {error}",)
                 return
@@ -281,6 +282,7 @@ class Engine:
             source=str(source.path) if source else f"function {getattr(hosted.artifact.settings, 'call', '')}",
             config=hosted.artifact.config,
             expected_us={rows: each for rows, each in expected.items() if each is not None},
+            streams=hosted.worker.streams,
             notes=hosted.notes,
         )
 

@@ -28,6 +28,10 @@ class InvalidArgument(VireoError):
     """The caller's input is wrong and will stay wrong."""
 
 
+class ModelFailed(InvalidArgument):
+    """A model failed on inputs that fit its signature: their values are to blame, unless it fails on all of them."""
+
+
 class SpecError(InvalidArgument):
     """The application spec is wrong; the message names the place in the file."""
 

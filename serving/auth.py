@@ -60,7 +60,7 @@ def _read(spec: Spec, auth: AuthSpec) -> list[str]:
     assert auth.tokens_file is not None
     try:
         return spec.path(auth.tokens_file).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"server.auth.tokens_file: {error}") from error
 
 

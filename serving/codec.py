@@ -121,6 +121,8 @@ def check_parameters(kind: str, name: str, parameters: Mapping[str, Any]) -> Non
 def _inputs(message: pb.ModelInferRequest) -> dict[str, Tensor]:
     raws = message.raw_input_contents
     if raws and len(raws) != len(message.inputs):
+        for each in message.inputs:  # one in shared memory has no content here
+            check_parameters("input", each.name, each.parameters)
         raise InvalidArgument(f"{len(message.inputs)} inputs but {len(raws)} raw contents: one for each is needed")
     inputs: dict[str, Tensor] = {}
     for index, each in enumerate(message.inputs):
@@ -140,14 +142,15 @@ def _inputs(message: pb.ModelInferRequest) -> dict[str, Tensor]:
 
 
 def _typed(each: Any) -> Tensor:  # noqa: ANN401
-    field = _TYPED_FIELDS.get(each.datatype)
+    datatype = datatype_named(each.datatype, of=each.name)
+    field = _TYPED_FIELDS.get(datatype.name)
     if field is None:
-        raise InvalidArgument(f"input {quoted(each.name)}: {each.datatype} has no typed contents; send it raw")
+        raise InvalidArgument(f"input {quoted(each.name)}: {datatype} has no typed contents; send it raw")
     filled = [found.name for found, _ in each.contents.ListFields()]
     if filled not in ([], [field]):
         raise InvalidArgument(f"input {quoted(each.name)}: {each.datatype} travels in {field}, got {', '.join(filled)}")
     values = getattr(each.contents, field)
-    return Tensor.from_values(each.name, datatype_named(each.datatype, of=each.name), tuple(each.shape), values)
+    return Tensor.from_values(each.name, datatype, tuple(each.shape), values)
 
 
 def decode_parameters(parameters: Mapping[str, Any]) -> dict[str, Parameter]:

@@ -12,7 +12,7 @@ from engine import Clock, Deadline, Internal, ServerSpec, Spec, SpecError, Vireo
 from serving.auth import Authenticator
 from serving.methods import Method, MethodTable
 from serving.metrics import CallCounter
-from serving.status import grpc_code, grpc_name, retry_after_ms
+from serving.status import grpc_code, grpc_name, retry_after_ms, told
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _OPTIONS = (
@@ -134,7 +134,7 @@ class GrpcServer:
         self._counter.of(method.path, grpc_name(known))()
         pushback_ms = retry_after_ms(known)
         trailing = () if pushback_ms is None else (("grpc-retry-pushback-ms", str(pushback_ms)),)
-        await context.abort(_CODES[grpc_code(known)], known.message, trailing)
+        await context.abort(_CODES[grpc_code(known)], told(known), trailing)
         raise Internal("unreachable: abort raises")
 
 

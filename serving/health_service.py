@@ -11,7 +11,7 @@ from typing import Final
 
 from grpc_health.v1 import health_pb2 as pb
 
-from engine import Engine, NotFound, quoted
+from engine import Engine, InvalidArgument, NotFound, quoted
 from serving.codec import parse
 from serving.methods import Call, Method
 
@@ -51,7 +51,10 @@ class HealthService:
         return encoded
 
     async def _watch(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        name = parse(pb.HealthCheckRequest, await anext(messages)).service
+        message = await anext(messages, None)
+        if message is None:
+            raise InvalidArgument("Watch needs a HealthCheckRequest; the stream ended without one")
+        name = parse(pb.HealthCheckRequest, message).service
         sent: int | None = None
         while True:
             status = self._status() if name in self._names else pb.HealthCheckResponse.SERVICE_UNKNOWN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
@@ -11,8 +12,10 @@ from tritonclient.grpc import service_pb2 as pb
 
 from engine import (
     Engine,
+    Internal,
     InvalidArgument,
     ModelStatistics,
+    NotFound,
     Parameter,
     Request,
     TensorSpec,
@@ -25,6 +28,9 @@ from serving.codec import check_name, decode_parameters, decode_request, encode_
 from serving.dispatch import Dispatch
 from serving.methods import Call, Method
 from serving.model_config import describe_config
+from serving.status import told
+
+log = logging.getLogger("vireo.serving")
 
 SERVICE: Final = "inference.GRPCInferenceService"
 EXTENSIONS: Final = (
@@ -85,7 +91,11 @@ class InferenceService:
     # Descriptions.
 
     def _model_ready(self, message: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        ready = self._engine.is_ready(check_name("model", message.name), parse_version(message.version))
+        name, number = check_name("model", message.name), parse_version(message.version)
+        try:
+            ready = self._engine.is_ready(name, number)
+        except NotFound:  # as Triton answers: clients wait for a version by asking before it is there
+            ready = False
         return pb.ModelReadyResponse(ready=ready)
 
     def describe_server(self) -> pb.ServerMetadataResponse:
@@ -160,7 +170,8 @@ def _check_known(call: str, parameters: Mapping[str, Parameter], known: str) -> 
 class _InferStream:
     """One bidirectional stream: requests are computed side by side, answered in the order they came.
 
-    A model that gives many responses sends each as it comes. An error answers its own request; the stream goes on.
+    A model that gives many responses sends each as it comes, and holds no other request back. An error answers its own
+    request; the stream goes on.
     """
 
     def __init__(self, dispatch: Dispatch, call: Call) -> None:
@@ -181,47 +192,64 @@ class _InferStream:
                 task.cancel()
 
     async def _read(self, messages: AsyncIterator[bytes]) -> None:
-        previous: asyncio.Task[None] | None = None
+        last: asyncio.Task[None] | None = None  # of those that answer in the order they came
         try:
             async for message in messages:
                 await self._room.acquire()
-                previous = asyncio.create_task(self._answer(message, previous))
-                self._tasks.add(previous)
-                previous.add_done_callback(self._answered)
+                last = self._begin(message, last)
             while self._tasks:
                 await asyncio.wait(self._tasks)
-        finally:
+        except asyncio.CancelledError:
+            raise  # nobody takes answers any more, not even the one that ends them
+        except Exception:
             await self._answers.put(None)
+            raise
+        await self._answers.put(None)
 
-    def _answered(self, task: asyncio.Task[None]) -> None:
+    def _begin(self, message: bytes, last: asyncio.Task[None] | None) -> asyncio.Task[None] | None:
+        request_id, many = "", False
+        try:
+            parsed = parse(pb.ModelInferRequest, message)
+            request_id = parsed.id[: limits.ID_CHARS_MAX]
+            request = decode_request(parsed, self._deadline, self._dispatch.engine.clock)
+            many = self._dispatch.engine.streams(request.model, request.version)
+        except VireoError as error:
+            work = self._in_turn(_stream_error(error, request_id), last)
+        else:
+            work = self._answer_parts(request) if many else self._answer(request, last)
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return last if many else task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._room.release()
 
-    async def _answer(self, message: bytes, previous: asyncio.Task[None] | None) -> None:
+    async def _answer(self, request: Request, last: asyncio.Task[None] | None) -> None:
         try:
-            parsed = parse(pb.ModelInferRequest, message)
-        except VireoError as error:
-            await self._answers.put(_stream_error(error, ""))
-            return
-        try:
-            request = decode_request(parsed, self._deadline, self._dispatch.engine.clock)
-            if self._dispatch.engine.streams(request.model, request.version):
-                await self._answer_parts(request)
-                return
             response = await self._dispatch.infer(request)
             answer = _stream_answer(encode_response(response), final=True)
-        except VireoError as error:
-            answer = _stream_error(error, parsed.id)
-        if previous is not None:
-            await asyncio.wait([previous])
+        except Exception as error:
+            answer = _stream_error(error, request.id)
+        await self._in_turn(answer, last)
+
+    async def _in_turn(self, answer: bytes, last: asyncio.Task[None] | None) -> None:
+        if last is not None:
+            await asyncio.wait([last])
         await self._answers.put(answer)
 
     async def _answer_parts(self, request: Request) -> None:
-        async for response in self._dispatch.stream(request):
-            await self._answers.put(_stream_answer(encode_response(response), final=False))
-        if request.parameters.get("triton_enable_empty_final_response"):
-            last = pb.ModelInferResponse(model_name=request.model, id=request.id)
-            await self._answers.put(_stream_answer(last, final=True))
+        end = pb.ModelInferResponse(model_name=request.model, id=request.id)
+        try:
+            async for response in self._dispatch.stream(request):
+                end.model_version = str(response.version)
+                await self._answers.put(_stream_answer(encode_response(response), final=False))
+        except Exception as error:
+            await self._answers.put(_stream_error(error, request.id))
+        else:
+            if request.parameters.get("triton_enable_empty_final_response"):
+                await self._answers.put(_stream_answer(end, final=True))
 
 
 def _stream_answer(message: pb.ModelInferResponse, *, final: bool) -> bytes:
@@ -230,8 +258,12 @@ def _stream_answer(message: pb.ModelInferResponse, *, final: bool) -> bytes:
     return encoded
 
 
-def _stream_error(error: VireoError, request_id: str) -> bytes:
-    message = pb.ModelStreamInferResponse(error_message=error.message)
+def _stream_error(error: Exception, request_id: str) -> bytes:
+    """An answer in place of a response; every request gets one, whatever happens."""
+    if not isinstance(error, VireoError):
+        log.error("unexpected error in %s", _path("ModelStreamInfer"), exc_info=error)
+        error = Internal(f"internal error: {type(error).__name__}")
+    message = pb.ModelStreamInferResponse(error_message=told(error))
     message.infer_response.id = request_id
     encoded: bytes = message.SerializeToString()
     return encoded

@@ -98,6 +98,8 @@ def describe_config(model: ModelDescription) -> pb.ModelConfig:
     message.instance_group.add(name=model.name, count=model.options.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
     if model.batching:
         message.dynamic_batching.SetInParent()
+    if model.streams:
+        message.model_transaction_policy.decoupled = True
     return message
 
 

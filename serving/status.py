@@ -17,6 +17,7 @@ from engine import (
     Unavailable,
     Unimplemented,
     VireoError,
+    limits,
 )
 
 OK: Final = 0
@@ -55,6 +56,14 @@ def grpc_name(error: VireoError) -> str:
 def http_status(error: VireoError) -> int:
     """The HTTP status of `error`."""
     return _codes(error)[2]
+
+
+def told(error: VireoError) -> str:
+    """The message of `error` as callers may be told it: of bounded length, and text that can be encoded."""
+    encoded = error.message.encode("utf-8", "backslashreplace")
+    if len(encoded) <= limits.ERROR_BYTES_MAX:
+        return encoded.decode()
+    return encoded[: limits.ERROR_BYTES_MAX].decode(errors="ignore") + f"... ({len(encoded)} bytes)"
 
 
 def retry_after_ms(error: VireoError) -> int | None:

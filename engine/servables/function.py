@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import Internal, ModelLoadError, VireoError, quoted
+from engine.errors import Internal, ModelLoadError, Unimplemented, VireoError, quoted
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import Signature, TensorSpec
 from engine.tensor import BYTES, Array, Tensor, check_strings
@@ -98,12 +98,14 @@ class StreamingFunctionServable(FunctionServable):
             answers.close()
 
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
-        """The one response, where there is exactly one."""
+        """The one response; Unimplemented where there is not exactly one."""
         with closing(self.stream(inputs, outputs)) as stream:
             answers = list(islice(stream, 2))  # a stream may have no end
         if len(answers) != 1:
             gave = "more than one response" if answers else "no response"
-            raise Internal(f"function {quoted(self._name)} gave {gave}; a unary call needs exactly 1")
+            raise Unimplemented(
+                f"function {quoted(self._name)} gave {gave}; a unary call needs exactly 1, a stream any"
+            )
         return answers[0]
 
 

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from engine.errors import Internal, InvalidArgument, ModelLoadError, Unavailable, VireoError, quoted
+from engine.errors import (
+    Internal,
+    InvalidArgument,
+    ModelFailed,
+    ModelLoadError,
+    ResourceExhausted,
+    Unavailable,
+    VireoError,
+    quoted,
+)
 from engine.servables.probe import rows_are_independent
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import ANY, Signature, TensorSpec
@@ -33,6 +42,8 @@ _TYPES: Mapping[str, DataType] = {
     }.items()
 }  # fmt: skip
 _ONNX_BF16 = 16
+_NODE_FAILED = "Non-zero status code returned while running"
+_DEVICES = ("CUDA", "cuda", "CUDNN", "CUBLAS", "TensorRT", "HIP", "MIGraphX", "OpenVINO", "CoreML", "DML")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +138,7 @@ def _session(path: Path, options: OnnxOptions) -> onnxruntime.InferenceSession:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
-    settings.log_severity_level = 3
+    settings.log_severity_level = 4  # errors are raised as well, and bad input must not fill the log
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the other core belongs to others
     missing = [each for each in options.providers if each not in onnxruntime.get_available_providers()]
     if missing:
@@ -207,12 +218,19 @@ def _bits(value: Any) -> Any:  # noqa: ANN401  an OrtValue
 
 
 def _translated(error: Exception) -> Exception:
-    """ONNX Runtime's error as ours. Its InvalidArgument and a failing node both come from the values given."""
+    """ONNX Runtime's error as ours. Its InvalidArgument and a failing node both come from the values given.
+
+    Except where the node failed for want of memory, or on a device that may be at fault itself.
+    """
     if isinstance(error, VireoError):
         return error
-    kind = type(error).__name__
+    kind, text = type(error).__name__, str(error)
+    if "Failed to allocate" in text:
+        return ResourceExhausted(f"ONNX Runtime is out of memory: {_first_line(error)}")
     if kind == "InvalidArgument":
         return InvalidArgument(f"ONNX Runtime refuses the input: {_first_line(error)}")
+    if _NODE_FAILED in text and not any(each in text for each in _DEVICES):
+        return ModelFailed(f"ONNX Runtime failed on the input: {_first_line(error)}")
     return Internal(f"ONNX Runtime failed: {kind}: {_first_line(error)}")
 
 

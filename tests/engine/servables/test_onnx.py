@@ -11,7 +11,17 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from engine import BF16, BYTES, Internal, InvalidArgument, ModelLoadError, Tensor, Unavailable, datatype_named
+from engine import (
+    BF16,
+    BYTES,
+    Internal,
+    InvalidArgument,
+    ModelLoadError,
+    ResourceExhausted,
+    Tensor,
+    Unavailable,
+    datatype_named,
+)
 from engine.servables.onnx import OnnxOptions, OnnxServable, load_onnx
 from engine.servables.probe import sample_inputs
 from tests.engine import onnx_models
@@ -205,6 +215,26 @@ def test_value_the_model_refuses_is_the_callers_fault(tmp_path: Path) -> None:
     servable = _load(tmp_path, onnx_models.lookup(2))
     with pytest.raises(InvalidArgument, match="ONNX Runtime refuses the input"):
         servable.execute({"x": Tensor(datatype_named("INT64", of="x"), np.array([[7]]))}, ())
+
+
+def test_value_a_node_cannot_compute_is_the_callers_fault(tmp_path: Path) -> None:
+    cast = onnx_models.graph(
+        [helper.make_node("Cast", ["x"], ["y"], to=onnx_models.FLOAT)],
+        {"x": (onnx_models.STRING, ["batch"])},
+        {"y": (onnx_models.FLOAT, ["batch"])},
+    )
+    with pytest.raises(InvalidArgument, match=r"ONNX Runtime failed on the input: .* running Cast node"):
+        _load(tmp_path, cast).execute({"x": Tensor.from_values("x", BYTES, [1], ["one"])}, ())
+
+
+def test_value_that_asks_for_more_memory_than_there_is_exhausts_resources(tmp_path: Path) -> None:
+    fill = onnx_models.graph(
+        [helper.make_node("ConstantOfShape", ["x"], ["y"])],
+        {"x": (onnx_models.INT64, ["rank"])},
+        {"y": (onnx_models.FLOAT, ["a"])},
+    )
+    with pytest.raises(ResourceExhausted, match="out of memory"):
+        _load(tmp_path, fill).execute({"x": Tensor(datatype_named("INT64", of="x"), np.array([1 << 50]))}, ())
 
 
 def test_failure_inside_the_model_is_internal(tmp_path: Path) -> None:
