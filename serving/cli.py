@@ -9,11 +9,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine import Engine, Spec, VireoError, load_spec
+
+if TYPE_CHECKING:
+    from serving.embedded import EmbeddedHost
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -70,7 +74,8 @@ async def _serve_until_signal(spec: Spec) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
     host = EmbeddedHost(spec)
-    await host.start()
+    if not await _started_before(stop, host):
+        return 0
     ports = [
         f"{name} on {spec.server.host}:{port}"
         for name, port in (("gRPC", host.grpc_port), ("HTTP", host.http_port))
@@ -80,6 +85,20 @@ async def _serve_until_signal(spec: Spec) -> int:
     await stop.wait()
     await host.stop()
     return 0
+
+
+async def _started_before(stop: asyncio.Event, host: EmbeddedHost) -> bool:
+    """Whether `host` is up before a signal comes, which ends it while it is still loading."""
+    starting, stopping = asyncio.create_task(host.start()), asyncio.create_task(stop.wait())
+    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        stopping.cancel()
+        starting.result()
+        return True
+    await host.stop()
+    with suppress(VireoError):
+        await starting
+    return False
 
 
 @contextmanager

@@ -43,24 +43,32 @@ class EmbeddedHost:
         self._authenticator = load_authenticator(spec)
         self.engine = new_engine(spec)
         self._counter = CallCounter()
+        self._fronts: list[GrpcServer | HttpServer] = []
         self.grpc_port: int | None = None
         self.http_port: int | None = None
 
     async def start(self) -> None:
-        """Loads the models, then opens the ports."""
+        """Opens the ports, then loads the models: probes are answered meanwhile, requests refused as unavailable."""
         sys.setswitchinterval(_SWITCH_S)
-        await asyncio.to_thread(self.engine.start)
         self._dispatch = Dispatch(self.engine)
-        service = InferenceService(self._dispatch)
-        if self._spec.server.grpc_port is not None:
+        try:
+            await self._open(InferenceService(self._dispatch))
+            await asyncio.to_thread(self.engine.start)
+        except BaseException:
+            await self._close_fronts()
+            raise
+
+    async def _open(self, service: InferenceService) -> None:
+        server = self._spec.server
+        if server.grpc_port is not None:
             methods = {method.path: method for method in self._methods(service)}
-            self._grpc = GrpcServer(self._spec, methods, self._authenticator, self._counter, self.engine.clock)
-            await self._grpc.start()
-            self.grpc_port = self._grpc.port
-        if self._spec.server.http_port is not None:
-            self._http = HttpServer(self._spec, self._app(service))
-            await self._http.start()
-            self.http_port = self._http.port
+            grpc = GrpcServer(self._spec, methods, self._authenticator, self._counter, self.engine.clock)
+            self._fronts.append(grpc)
+            self.grpc_port = await grpc.start()
+        if server.http_port is not None:
+            http = HttpServer(self._spec, self._app(service))
+            self._fronts.append(http)
+            self.http_port = await http.start()
 
     def _methods(self, service: InferenceService) -> list[Method]:
         reflection = ReflectionService([INFERENCE, HEALTH])
@@ -78,8 +86,9 @@ class EmbeddedHost:
         drain_s = self._spec.server.drain_s
         self.engine.stop_accepting()
         await self._dispatch.drained(drain_s)
-        if self.grpc_port is not None:
-            await self._grpc.stop(1.0)
-        if self.http_port is not None:
-            await self._http.stop()
+        await self._close_fronts()
         await asyncio.to_thread(self.engine.close, drain_s)
+
+    async def _close_fronts(self) -> None:
+        for front in self._fronts:
+            await front.stop()

@@ -10,11 +10,13 @@ import grpc.aio
 
 from engine import Clock, Deadline, Internal, ServerSpec, Spec, SpecError, VireoError
 from serving.auth import Authenticator
+from serving.listener import listener
 from serving.methods import Method, MethodTable
 from serving.metrics import CallCounter
 from serving.status import grpc_code, grpc_name, retry_after_ms, told
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+_GRACE_S = 1.0
 _OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", 1024),
@@ -65,24 +67,29 @@ class GrpcServer:
         options = [*_OPTIONS, ("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", size)]
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_Handlers(methods, self._wrap),))
-        self.port = self._bind(spec, spec.server)
+        self._spec = spec
 
-    def _bind(self, spec: Spec, server: ServerSpec) -> int:
-        address = f"[{server.host}]:{server.grpc_port}" if ":" in server.host else f"{server.host}:{server.grpc_port}"
+    def _bind(self, server: ServerSpec) -> int:
+        host = server.host.strip("[]")
+        address = f"[{host}]:{server.grpc_port}" if ":" in host else f"{host}:{server.grpc_port}"
         try:
+            listener(host, server.grpc_port or 0).close()  # grpcio does not say why it cannot
             if server.tls is None:
                 return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, _credentials(spec))
-        except RuntimeError as error:
-            raise SpecError(f"server.grpc_port: cannot listen on {address}: {error}") from error
+            return self._server.add_secure_port(address, _credentials(self._spec))
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SpecError(f"server.grpc_port: cannot listen on {address}: {reason}") from error
 
-    async def start(self) -> None:
-        """Begins to answer."""
+    async def start(self) -> int:
+        """Begins to answer; the port. Raises SpecError where it cannot listen."""
+        port = self._bind(self._spec.server)
         await self._server.start()
+        return port
 
-    async def stop(self, grace_s: float) -> None:
-        """Takes no new calls; waits up to `grace_s` for those open, then cancels them."""
-        await self._server.stop(grace_s)
+    async def stop(self) -> None:
+        """Takes no new calls; those open may finish within `_GRACE_S`, then they are cancelled."""
+        await self._server.stop(_GRACE_S)
 
     def _wrap(self, method: Method) -> Any:  # noqa: ANN401  grpcio's method handler
         if method.unary is not None:

@@ -19,8 +19,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from engine import Spec, SpecError, limits
 from serving.http_app import HttpApp
+from serving.listener import listener
 
 _BACKLOG = 2048
+_GRACE_S = 1
 
 
 class _BoundedProtocol(HttpToolsProtocol):
@@ -110,8 +112,7 @@ class HttpServer:
     """Serves an application on one port."""
 
     def __init__(self, spec: Spec, app: HttpApp) -> None:
-        self._socket = _bind(spec)
-        self.port: int = self._socket.getsockname()[1]
+        self._spec = spec
         config = uvicorn.Config(
             app,
             http=_BoundedProtocol,
@@ -124,21 +125,24 @@ class HttpServer:
             server_header=False,
             backlog=_BACKLOG,
             timeout_keep_alive=limits.HTTP_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=_GRACE_S,
         )
         config.load()
         config.ssl = _tls_context(spec)
         self._server = _Server(config)
         self._running: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Begins to answer."""
-        self._running = asyncio.create_task(self._server.serve([self._socket]))
+    async def start(self) -> int:
+        """Begins to answer; the port. Raises SpecError where it cannot listen."""
+        listener = _bind(self._spec)
+        self._running = asyncio.create_task(self._server.serve([listener]))
         listening = asyncio.create_task(self._server.listening.wait())
         await asyncio.wait([self._running, listening], return_when=asyncio.FIRST_COMPLETED)
         if not listening.done():
             listening.cancel()
             self._running.result()
+        port: int = listener.getsockname()[1]
+        return port
 
     async def stop(self) -> None:
         """Takes no new connections; those at work finish within a second, the idle are closed."""
@@ -148,16 +152,11 @@ class HttpServer:
 
 
 def _bind(spec: Spec) -> socket.socket:
-    host, port = spec.server.host.strip("[]"), spec.server.http_port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    host, port = spec.server.host.strip("[]"), spec.server.http_port or 0
     try:
-        made.bind((host, port))
+        return listener(host, port)
     except OSError as error:
-        made.close()
-        raise SpecError(f"server.http_port: cannot listen on {host}:{port}: {error}") from error
-    return made
+        raise SpecError(f"server.http_port: cannot listen on {host}:{port}: {error.strerror or error}") from error
 
 
 def _tls_context(spec: Spec) -> ssl.SSLContext | None:

@@ -86,6 +86,7 @@ class Reconciler(Generic[Hosted]):
         selected = _selected_at_start(spec, found)
         with self._changed:
             self._spec, self._repository, self._found, self._selected = spec, repository, found, selected
+            self._publish()
         self._settle()
 
     def rescan(self) -> None:
@@ -271,6 +272,7 @@ class Reconciler(Generic[Hosted]):
             record: Record[Hosted] = Record(artifact, self._loads)
             self._records[artifact.key] = record
             record.state = move(record.state, State.LOADING)
+            self._publish()
         try:
             hosted = self._load_warm(record)
         except Exception as error:
@@ -335,7 +337,8 @@ class Reconciler(Generic[Hosted]):
         self._registry.publish(Snapshot(served, self._unserved(served.keys())))
 
     def _unserved(self, served: Collection[str]) -> dict[str, str]:
-        reasons = {name: model.problem or "not loaded" for name, model in self._found.items() if name not in served}
+        reasons = {name: "not loaded" for name in self._spec.functions if name not in served}
+        reasons |= {name: model.problem or "not loaded" for name, model in self._found.items() if name not in served}
         for record in self._records.values():
             if record.artifact.name not in served:
                 reasons[record.artifact.name] = record.reason or record.state.value.lower()

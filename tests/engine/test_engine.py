@@ -427,10 +427,10 @@ def test_close_without_patience_fails_what_waits(start: Start) -> None:
     endings, gate = Endings(), Gate()
     GATES.append(gate)
     engine = start(_function("gated", more="inline_us_max: 0,"))
-    for value in (1.0, 2.0):
-        engine.submit(_request("f", value), endings)
-        engine.flush()
-    gate.wait_entered()
+    engine.submit(_request("f", 1.0), endings)
+    engine.flush()
+    gate.wait_entered()  # or both would run in one batch
+    engine.submit(_request("f", 2.0), endings)
     engine.close(0)
     assert [type(each) for each in endings.errors] == [Unavailable]
     gate.open()
