@@ -57,10 +57,17 @@ def _app_command(commands: argparse._SubParsersAction, name: str, run: Command, 
     return command
 
 
+def _load(app: Path) -> Spec:
+    """The spec in `app`, whose folder is where its functions' modules are looked for first."""
+    spec = load_spec(app)
+    sys.path.insert(0, str(spec.folder.resolve()))
+    return spec
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     import uvloop
 
-    spec = load_spec(arguments.app)
+    spec = _load(arguments.app)
     given = {name: getattr(arguments, name) for name in ("host", "grpc_port", "http_port")}
     server = replace(spec.server, **{name: value for name, value in given.items() if value is not None})
     return uvloop.run(_serve_until_signal(replace(spec, server=server)))
@@ -106,7 +113,7 @@ def _started(app: Path) -> Iterator[Engine]:
     from serving.auth import check_exposure, load_authenticator
     from serving.embedded import new_engine
 
-    spec = load_spec(app)
+    spec = _load(app)
     check_exposure(spec.server)
     load_authenticator(spec)
     engine = new_engine(spec)
