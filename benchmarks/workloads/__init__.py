@@ -1,0 +1,1 @@
+"""Realistic data, models and requests for the benchmarks, made from seeds."""

@@ -1,0 +1,34 @@
+"""Build the fraud workload: `python -m benchmarks.workloads.fraud --out DIR [--seed N]`.
+
+DIR gets a model repository (models/fraud/1 and 2), requests.frames, sample.npz, summary.json and the transactions.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.table import as_text
+from benchmarks.workloads.fraud.artifacts import make_artifacts
+from benchmarks.workloads.fraud.summary import quality_table
+from benchmarks.workloads.fraud.transactions import SEED, Simulation
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.workloads.fraud",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything goes")
+    parser.add_argument("--seed", type=int, default=SEED, help="of simulation, training and drawing")
+    given = parser.parse_args(arguments)
+    began_s = time.monotonic()
+    summary = make_artifacts(given.out, Simulation(seed=given.seed))
+    print(f"\n{as_text(quality_table(summary))}\n{given.out} is complete after {time.monotonic() - began_s:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
