@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -115,19 +116,22 @@ class GrpcServer:
 
         return serve
 
-    def _stream(self, method: Method) -> Callable[[AsyncIterator[bytes], Any], AsyncIterator[bytes]]:
+    def _stream(self, method: Method) -> Callable[[AsyncIterator[bytes], Any], Awaitable[None]]:
         handler = method.stream
         assert handler is not None
         locked = self._authenticator.required and not method.open_to_all
         succeeded = self._counter.of(method.path, "OK")
 
-        async def serve(messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:  # noqa: ANN401
+        async def serve(messages: AsyncIterator[bytes], context: Any) -> None:  # noqa: ANN401
             call = _GrpcCall(context, self._clock)
             try:
                 if locked:
                     self._authenticator.check(call.metadata())
-                async for answer in handler(call, messages):
-                    yield answer
+                async with aclosing(handler(call, messages)) as answers:
+                    async for answer in answers:
+                        await context.write(answer)
+            except grpc.aio.InternalError:  # the caller left while an answer was on its way
+                return
             except Exception as error:
                 await self._abort(method, context, error)
             succeeded()

@@ -6,7 +6,7 @@ Watch sends a status at once and then each change, seen within `_WATCH_S`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from grpc_health.v1 import health_pb2 as pb
@@ -50,7 +50,7 @@ class HealthService:
         encoded: bytes = pb.HealthListResponse(statuses=statuses).SerializeToString()
         return encoded
 
-    async def _watch(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _watch(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         message = await anext(messages, None)
         if message is None:
             raise InvalidArgument("Watch needs a HealthCheckRequest; the stream ended without one")

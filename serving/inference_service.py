@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -83,10 +83,8 @@ class InferenceService:
         encoded: bytes = encode_response(response).SerializeToString()
         return encoded
 
-    async def _stream_infer(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        stream = _InferStream(self._dispatch, call)
-        async for answer in stream.run(messages):
-            yield answer
+    def _stream_infer(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        return _InferStream(self._dispatch, call).run(messages)
 
     # Descriptions.
 
@@ -181,7 +179,7 @@ class _InferStream:
         self._room = asyncio.Semaphore(limits.STREAM_REQUESTS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def run(self, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         reader = asyncio.create_task(self._read(messages))
         try:
             while (answer := await self._answers.get()) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any, Final
 
 from grpc_reflection.v1alpha import reflection_pb2 as pb
@@ -26,7 +26,7 @@ class ReflectionService:
         """The one streaming method, under both names."""
         return [Method(f"/{name}/ServerReflectionInfo", stream=self._info) for name in (SERVICE, SERVICE_V1)]
 
-    async def _info(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _info(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         async def requests() -> AsyncIterator[Any]:
             async for message in messages:
                 yield parse(pb.ServerReflectionRequest, message)

@@ -79,9 +79,10 @@ def typed(model: str, name: str, datatype: str, shape: Sequence[int], **contents
 
 
 @contextmanager
-def stub_of(address: str) -> Iterator[Any]:
-    """Plain generated stubs, for what no client library would send."""
-    with grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)]) as channel:
+def stub_of(address: str, **options: int) -> Iterator[Any]:
+    """Plain generated stubs, for what no client library would send; `options` are grpcio's, without their prefix."""
+    given = {"max_send_message_length": -1, **options}
+    with grpc.insecure_channel(address, [(f"grpc.{name}", value) for name, value in given.items()]) as channel:
         yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 

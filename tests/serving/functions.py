@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -81,3 +82,28 @@ def faulty(x: Array) -> Answer:
 def enormous(x: Array) -> Answer:
     """Answers as many rows of 1,000 numbers as x says."""
     return {"y": np.zeros((int(x.ravel()[0]), 1000), np.float32)}
+
+
+def gated_stream(x: Array) -> Iterator[Answer]:
+    """One answer, the test's gate, a second answer; the zeros of the warm-up pass."""
+    yield {"y": x}
+    if x.any():
+        GATES[-1]()
+    yield {"y": x * 2}
+
+
+YIELDED: list[int] = []
+"""Answers that `endless` has given so far, counted."""
+
+CLOSED = threading.Event()
+"""Set when `endless` is stopped."""
+
+
+def endless(x: Array) -> Iterator[Answer]:
+    """Answers of 400 KB without an end."""
+    try:
+        while True:
+            YIELDED.append(1)
+            yield {"y": np.full(100_000, x[0], np.float32)}
+    finally:
+        CLOSED.set()

@@ -49,6 +49,14 @@ functions:
     call: tests.serving.functions:countdown
     inputs: {x: {datatype: FP32, shape: [1]}}
     outputs: {y: {datatype: FP32, shape: [1]}}
+  gated_stream:
+    call: tests.serving.functions:gated_stream
+    inputs: {x: {datatype: FP32, shape: [1]}}
+    outputs: {y: {datatype: FP32, shape: [1]}}
+  endless:
+    call: tests.serving.functions:endless
+    inputs: {x: {datatype: FP32, shape: [1]}}
+    outputs: {y: {datatype: FP32, shape: [-1]}}
   shout:
     call: tests.serving.functions:shout
     batchable: true

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -80,17 +81,23 @@ class ServerHere:
         """Runs `work` on the server's loop."""
         return self.submit(work).result(PATIENCE_S)
 
-    def tasks(self) -> set[str]:
-        """The tasks of the server's loop, by the coroutine they run."""
+    def tasks(self) -> Counter[str]:
+        """The tasks of the server's loop, counted by the coroutine they run."""
 
-        async def names() -> set[str]:
-            return {str(task.get_coro()) for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+        async def names() -> Counter[str]:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            return Counter(getattr(each.get_coro(), "__qualname__", "") for each in others)
 
         return self.run(names())
 
     def waiting(self, model: str) -> int:
         """Requests in the queue of a model."""
         return sum(count for (name, _), count in self.engine.waiting().items() if name == model)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that somebody waits for, as the server sees it."""
+        return self.host._dispatch.in_flight
 
     def stop(self) -> None:
         """Drains and closes; stopping twice is stopping once."""
