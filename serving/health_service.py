@@ -27,10 +27,9 @@ class HealthService:
         self._names = ("", *names)
 
     def methods(self) -> list[Method]:
-        """Check, List and Watch; open to all, since probes carry no credentials."""
+        """Check and Watch (grpcio's package of this protocol has no List yet); open to all, since probes carry no credentials."""
         return [
             Method(f"/{SERVICE}/Check", unary=self._check, open_to_all=True),
-            Method(f"/{SERVICE}/List", unary=self._list, open_to_all=True),
             Method(f"/{SERVICE}/Watch", stream=self._watch, open_to_all=True),
         ]
 
@@ -43,11 +42,6 @@ class HealthService:
         if name not in self._names:
             raise NotFound(f"unknown service {quoted(name)}")
         encoded: bytes = pb.HealthCheckResponse(status=self._status()).SerializeToString()
-        return encoded
-
-    async def _list(self, call: Call, message: bytes) -> bytes:
-        statuses = {name: pb.HealthCheckResponse(status=self._status()) for name in self._names}
-        encoded: bytes = pb.HealthListResponse(statuses=statuses).SerializeToString()
         return encoded
 
     async def _watch(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
