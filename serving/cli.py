@@ -112,10 +112,12 @@ async def _started_before(stop: asyncio.Event, host: EmbeddedHost) -> bool:
 def _started(app: Path) -> Iterator[Engine]:
     from serving.auth import check_exposure, load_authenticator
     from serving.embedded import new_engine
+    from serving.tls import load_tls
 
     spec = _load(app)
     check_exposure(spec.server)
     load_authenticator(spec)
+    load_tls(spec)
     engine = new_engine(spec)
     engine.start()
     try:

@@ -15,6 +15,7 @@ from serving.listener import listener
 from serving.methods import Method, MethodTable
 from serving.metrics import CallCounter
 from serving.status import grpc_code, grpc_name, retry_after_ms, told
+from serving.tls import load_tls
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _GRACE_S = 1.0
@@ -152,9 +153,7 @@ class GrpcServer:
 def _credentials(spec: Spec) -> Any:  # noqa: ANN401  grpcio's credentials
     tls = spec.server.tls
     assert tls is not None
-    try:
-        certificate, key = (spec.path(each).read_bytes() for each in (tls.certificate, tls.key))
-        client_ca = spec.path(tls.client_ca).read_bytes() if tls.client_ca else None
-    except OSError as error:
-        raise SpecError(f"server.tls: {error}") from error
+    load_tls(spec)  # grpcio does not say why it cannot
+    certificate, key = (spec.path(each).read_bytes() for each in (tls.certificate, tls.key))
+    client_ca = spec.path(tls.client_ca).read_bytes() if tls.client_ca else None
     return grpc.ssl_server_credentials([(key, certificate)], client_ca, client_ca is not None)
