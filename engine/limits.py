@@ -56,6 +56,15 @@ HTTP_CHUNKS_MAX: Final = 100_000
 HTTP_IDLE_S_MAX: Final = 30.0
 """Longest silence while an HTTP request's head or body is arriving."""
 
+HTTP_PIPELINE_MAX: Final = 1_000
+"""Requests one HTTP connection may send ahead of their answers."""
+
+HTTP_LINGER_S: Final = 2.0
+"""How long a refused HTTP client may take to read why, while what it still sends is thrown away."""
+
+GZIP_MEMBERS_MAX: Final = 1_000
+"""Compressed members one HTTP body may consist of; in practice it is one."""
+
 HTTP_KEEP_ALIVE_S: Final = 120
 """How long an idle HTTP connection stays open; longer than clients' pools keep theirs, so that they end it, not we."""
 

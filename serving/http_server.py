@@ -1,94 +1,22 @@
-"""Runs the HTTP application on uvicorn: sockets, TLS, and bounds on what a connection may send before it is a request.
-
-The one file that knows `uvicorn`.
-"""
+"""Runs the HTTP application on uvicorn: its socket, TLS, start and graceful end. Only it and `http_connection` know uvicorn."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 import ssl
 from collections.abc import Generator
-from http import HTTPStatus
-from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from engine import Spec, SpecError, limits
 from serving.http_app import HttpApp
+from serving.http_connection import HttpConnection
 from serving.listener import listener
 
 _BACKLOG = 2048
 _GRACE_S = 1
-
-
-class _BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds it lacks: bytes and seconds of a request's head, chunks of its body."""
-
-    _in_head = True
-    _heads = 0
-    _head_bytes = 0
-    _chunks = 0
-    _patience: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:  # noqa: ANN401  asyncio's transport
-        super().connection_made(transport)
-        self._wait_at_most(limits.HTTP_KEEP_ALIVE_S)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def _wait_at_most(self, seconds: float) -> None:
-        self._patience = self.loop.call_later(seconds, self.transport.close)
-
-    def _stop_waiting(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def data_received(self, data: bytes) -> None:
-        heads = self._heads
-        if self._in_head and self._head_bytes > limits.HTTP_HEADER_BYTES_MAX:
-            self._refuse(431, f"request head: more than {limits.HTTP_HEADER_BYTES_MAX} bytes")
-            return
-        super().data_received(data)
-        if self._in_head:
-            if heads == self._heads:  # else the head began somewhere in `data`, perhaps behind a long body
-                self._head_bytes += len(data)
-            if self._patience is None:
-                self._wait_at_most(limits.HTTP_IDLE_S_MAX)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head, self._head_bytes, self._chunks = True, 0, 0
-        self._heads += 1
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._stop_waiting()
-        super().on_headers_complete()
-
-    def on_chunk_header(self) -> None:
-        """Called by httptools where a chunk of a body begins."""
-        self._chunks += 1
-        if self._chunks == limits.HTTP_CHUNKS_MAX + 1:
-            self._refuse(413, f"request body: more than {limits.HTTP_CHUNKS_MAX} chunks")
-
-    def send_400_response(self, msg: str) -> None:
-        """uvicorn's answer to what is not HTTP, in our form."""
-        self._refuse(400, msg)
-
-    def _refuse(self, status: int, message: str) -> None:
-        if self.transport.is_closing():
-            return
-        body = json.dumps({"error": message}).encode()
-        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
-        self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
-        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -115,7 +43,7 @@ class HttpServer:
         self._spec = spec
         config = uvicorn.Config(
             app,
-            http=_BoundedProtocol,
+            http=HttpConnection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -154,7 +82,9 @@ class HttpServer:
 def _bind(spec: Spec) -> socket.socket:
     host, port = spec.server.host.strip("[]"), spec.server.http_port or 0
     try:
-        return listener(host, port)
+        made = listener(host, port)
+        made.listen(_BACKLOG)  # two sockets may be bound alike as long as neither listens
+        return made
     except OSError as error:
         raise SpecError(f"server.http_port: cannot listen on {host}:{port}: {error.strerror or error}") from error
 
