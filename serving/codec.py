@@ -90,7 +90,7 @@ def check_id(request_id: str) -> str:
 def sooner(deadline: Deadline, parameters: Mapping[str, Parameter], clock: Clock) -> Deadline:
     """`deadline`, or the one that a request's `timeout` parameter (microseconds; 0 for none) sets, if that is sooner."""
     timeout_us = parameters.get("timeout", 0)
-    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int) or timeout_us < 0:
+    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int) or not 0 <= timeout_us < 1 << 64:
         raise InvalidArgument(
             f"parameter 'timeout' must be a whole number of microseconds, got {quoted(str(timeout_us))}"
         )

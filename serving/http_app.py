@@ -6,19 +6,30 @@ status of the one table in `status`. Which server runs the application, no endpo
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.routing import Match, Route
 
-from engine import Clock, Deadline, InvalidArgument, NotFound, Unimplemented, VireoError, quoted
+from engine import (
+    Clock,
+    Deadline,
+    InvalidArgument,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    VireoError,
+    quoted,
+)
 from serving.auth import Authenticator
-from serving.http_body import Receive, chosen_encoding, pack, read_body, unpack
+from serving.http_body import Receive, UnknownEncoding, chosen_encoding, pack, read_body, unpack
 from serving.metrics import CallCounter
-from serving.status import grpc_name, http_status, retry_after_ms
+from serving.status import grpc_name, http_status, retry_after_ms, told
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -139,21 +150,25 @@ class HttpApp:
                 self._authenticator.check(call.headers())
             reply = await endpoint.handler(call)
             self._succeeded[endpoint]()
+        except asyncio.CancelledError:  # only the end of the server's patience with what is in flight cancels
+            reply = self._failed(
+                _label(endpoint) if endpoint else "unrouted", Unavailable("the server is shutting down")
+            )
         except Exception as error:
             reply = self._failed("unrouted" if endpoint is None else _label(endpoint), error)
         await _send(reply, call, send)
 
     def _find(self, scope: Scope) -> Endpoint:
-        allowed = []
+        allowed: list[str] = []
         for route, endpoint in self._routes:
             match, found = route.matches(scope)
             if match is Match.FULL:
                 scope["path_params"] = found["path_params"]
                 return endpoint
             if match is Match.PARTIAL:
-                allowed.append(endpoint.method)
+                allowed += ["GET", "HEAD"] if endpoint.method == "GET" else [endpoint.method]
         if allowed:
-            raise MethodNotAllowed(f"{scope['method']} {quoted(scope['path'])}: allowed is {', '.join(allowed)}")
+            raise MethodNotAllowed(f"{scope['method']} {quoted(scope['path'])}", tuple(dict.fromkeys(allowed)))
         raise NotFound(f"nothing is served at {quoted(scope['path'])}; see /docs")
 
     def _failed(self, label: str, error: Exception) -> Reply:
@@ -163,19 +178,35 @@ class HttpApp:
 
 
 class MethodNotAllowed(Unimplemented):
-    """The path is served, the method is not."""
+    """The path is served, the method is not; `allowed` are those that are."""
+
+    def __init__(self, call: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"{call}: allowed is {', '.join(allowed)}")
+        self.allowed = allowed
 
 
 def error_reply(error: VireoError) -> Reply:
     """The reply that tells `error`."""
-    status = 405 if isinstance(error, MethodNotAllowed) else http_status(error)
-    headers: list[tuple[str, str]] = []
+    body = {"error": told(error), "code": grpc_name(error)}
+    return json_reply(body, status=_status(error), headers=tuple(_error_headers(error)))
+
+
+def _status(error: VireoError) -> int:
+    if isinstance(error, MethodNotAllowed):
+        return 405
+    return 415 if isinstance(error, UnknownEncoding) else http_status(error)
+
+
+def _error_headers(error: VireoError) -> Iterator[tuple[str, str]]:
     after_ms = retry_after_ms(error)
     if after_ms is not None:
-        headers.append(("retry-after", str(math.ceil(after_ms / 1000))))
-    if status == 401:
-        headers.append(("www-authenticate", "Bearer"))
-    return json_reply({"error": error.message, "code": grpc_name(error)}, status=status, headers=tuple(headers))
+        yield "retry-after", str(math.ceil(after_ms / 1000))
+    if isinstance(error, Unauthenticated):
+        yield "www-authenticate", "Bearer"
+    if isinstance(error, MethodNotAllowed):
+        yield "allow", ", ".join(error.allowed)
+    if isinstance(error, UnknownEncoding):
+        yield "accept-encoding", "gzip, deflate"
 
 
 def json_reply(value: object, *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:

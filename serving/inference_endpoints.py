@@ -162,7 +162,11 @@ _NOT_OFFERED = (
             ("POST", "/region/{region}/{action}"),
         )
     ),
-    *((method, "/v2/trace/setting", "Trace settings (not offered)") for method in ("GET", "POST")),
+    *(
+        (method, f"{of}/trace/setting", "Trace settings (not offered)")
+        for of in ("/v2", MODEL)
+        for method in ("GET", "POST")
+    ),
     *((method, "/v2/logging", "Log settings (not offered)") for method in ("GET", "POST")),
 )
 

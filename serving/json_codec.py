@@ -56,6 +56,7 @@ class _Body(msgspec.Struct):
     outputs: list[_Output] | None = None
 
 
+_NUMBERS = {bool, int, float}
 _decode = msgspec.json.Decoder(_Body).decode
 
 
@@ -125,7 +126,10 @@ def _parse(header: bytes) -> _Body:
 
 def _parse_with_literals(header: bytes) -> _Body:
     try:
-        return msgspec.convert(json.loads(header), _Body)
+        parsed = json.loads(header.decode())
+        if b"\\ud" in header.lower():
+            json.dumps(parsed, ensure_ascii=False).encode()  # UnicodeEncodeError for half a surrogate pair
+        return msgspec.convert(parsed, _Body)
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"request body: malformed JSON: {error}") from error
 
@@ -182,18 +186,30 @@ def _from_json(each: _Input) -> Tensor:
         got = "neither data nor binary_data_size" if each.data is msgspec.UNSET else f"a {type(each.data).__name__}"
         raise InvalidArgument(f"input {quoted(each.name)}: expected a list as data, got {got}")
     datatype = datatype_named(each.datatype, of=each.name)
-    return Tensor.from_values(each.name, datatype, each.shape, _flat(each.name, each.data))
+    data = _flat(each.name, each.data)
+    if datatype is not BYTES:
+        _check_numbers(each.name, data)
+    return Tensor.from_values(each.name, datatype, each.shape, data)
 
 
 def _flat(name: str, data: list[Any]) -> list[Any]:
     """Nested lists as one, row-major; the protocol allows either form."""
     depth = 0
-    while data and isinstance(data[0], list):
+    while list in (kinds := set(map(type, data))):
         depth += 1
-        if depth > limits.TENSOR_DIMENSIONS_MAX or not all(isinstance(each, list) for each in data):
+        if depth > limits.TENSOR_DIMENSIONS_MAX or len(kinds) > 1 or len(set(map(len, data))) > 1:
             raise InvalidArgument(f"input {quoted(name)}: data is nested unevenly or too deep")
         data = list(itertools.chain.from_iterable(data))
     return data
+
+
+def _check_numbers(name: str, data: list[Any]) -> None:
+    """Refuses what numpy would otherwise make an array of: of one long text, one as wide as that for each element."""
+    odd = set(map(type, data)) - _NUMBERS
+    if odd:
+        index, value = next((index, value) for index, value in enumerate(data) if type(value) in odd)
+        got = "null" if value is None else f"a {type(value).__name__}"
+        raise InvalidArgument(f"input {quoted(name)}: element {index} of data must be a number, got {got}")
 
 
 def raw_body(name: str, tensor: Tensor) -> InferBody:

@@ -117,5 +117,8 @@ class Exposition:
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """(body, content type): OpenMetrics or the classic text format."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # it compares whatever stands where a version should
+            encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
