@@ -35,6 +35,7 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON: Final = "application/json"
+TEXT: Final = "text/plain"
 _PACK_BYTES_MIN: Final = 1024
 """A shorter body is not worth packing: it fits into one packet."""
 
@@ -110,7 +111,8 @@ Handler = Callable[[HttpCall], Awaitable[Reply]]
 class Endpoint:
     """A method and a path (Starlette's syntax for its variable parts) with what answers there.
 
-    `open_to_all`: answered without credentials, as health checks must be. `summary` is for the API's description.
+    `open_to_all`: answered without credentials, as health checks must be. The rest is for the API's description: the
+    schema of the JSON it takes, the media type it gives, and whether it is `offered` or known only to be refused.
     """
 
     method: str
@@ -118,6 +120,9 @@ class Endpoint:
     handler: Handler
     summary: str
     open_to_all: bool = False
+    takes: str | None = None
+    gives: str = JSON
+    offered: bool = True
 
 
 class HttpApp:

@@ -6,7 +6,6 @@ Descriptions are those of the gRPC service, turned into JSON: the two fronts can
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -16,7 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from engine import Engine, InvalidArgument, Ledger, Response, Tensor, TensorSpec, Unavailable, Unimplemented, quoted
 from serving.codec import check_name, parse_version, sooner
 from serving.dispatch import Dispatch
-from serving.http_app import JSON, Endpoint, HttpCall, Reply, json_reply
+from serving.http_app import JSON, Endpoint, Handler, HttpCall, Reply, json_reply
 from serving.inference_service import InferenceService
 from serving.json_codec import InferBody, Wanted, decode_body, encode_body, raw_body
 
@@ -37,7 +36,7 @@ class InferenceEndpoints:
     def endpoints(self) -> list[Endpoint]:
         """Every endpoint, the busiest first."""
         return [
-            *_both("POST", "/infer", self._infer, "Run a model"),
+            *_both("POST", "/infer", self._infer, "Run a model", takes="InferRequest"),
             *_both("GET", "/ready", self._model_ready, "Whether a model answers", open_to_all=True),
             *_both("GET", "/config", self._config, "A model's configuration in force"),
             *_both("GET", "/stats", self._statistics, "Counts and times by stage of a model"),
@@ -47,10 +46,10 @@ class InferenceEndpoints:
             Endpoint("GET", "/v2/health/ready", self._ready, "Whether every wanted model answers", open_to_all=True),
             Endpoint("GET", "/v2", self._server, "The server's name, version and protocol extensions"),
             Endpoint("GET", "/v2/models", self._models, "The names of the models that answer"),
-            Endpoint("POST", "/v2/repository/index", self._index, "Every model version known and its state"),
-            Endpoint("POST", "/v2/repository/models/{model}/load", self._load, "Load a model, or what is new of it"),
-            Endpoint("POST", "/v2/repository/models/{model}/unload", self._unload, "Take a model out of service"),
-            *(Endpoint(method, path, _refuse, text) for method, path, text in _NOT_OFFERED),
+            _control("/v2/repository/index", self._index, "Every model version known and its state", "IndexRequest"),
+            _control("/v2/repository/models/{model}/load", self._load, "Load a model, or what is new of it"),
+            _control("/v2/repository/models/{model}/unload", self._unload, "Take a model out of service"),
+            *(Endpoint(method, path, _refuse, "Not offered", offered=False) for method, path in _NOT_OFFERED),
         ]
 
     # Inference.
@@ -142,32 +141,33 @@ def _parsed(body: bytes, kind: type[Any]) -> Any:  # noqa: ANN401
         raise InvalidArgument(f"request body: {error}") from error
 
 
+def _control(path: str, handler: Handler, summary: str, takes: str = "ControlRequest") -> Endpoint:
+    return Endpoint("POST", path, handler, summary, takes=takes)
+
+
 def _both(
-    method: str, tail: str, handler: Callable[[HttpCall], Awaitable[Reply]], summary: str, *, open_to_all: bool = False
+    method: str, tail: str, handler: Handler, summary: str, *, open_to_all: bool = False, takes: str | None = None
 ) -> list[Endpoint]:
     return [
-        Endpoint(method, f"{MODEL}{tail}", handler, f"{summary}, newest version", open_to_all),
-        Endpoint(method, f"{VERSIONED}{tail}", handler, f"{summary}, one version", open_to_all),
+        Endpoint(method, f"{of}{tail}", handler, f"{summary}, {which}", open_to_all, takes)
+        for of, which in ((MODEL, "newest version"), (VERSIONED, "one version"))
     ]
 
 
 _NOT_OFFERED = (
     *(
-        (method, f"/v2/{kind}{tail}", "Shared memory (not offered)")
+        (method, f"/v2/{kind}{tail}")
         for kind in ("systemsharedmemory", "cudasharedmemory")
         for method, tail in (
             ("GET", "/status"),
             ("GET", "/region/{region}/status"),
             ("POST", "/unregister"),
-            ("POST", "/region/{region}/{action}"),
+            ("POST", "/region/{region}/register"),
+            ("POST", "/region/{region}/unregister"),
         )
     ),
-    *(
-        (method, f"{of}/trace/setting", "Trace settings (not offered)")
-        for of in ("/v2", MODEL)
-        for method in ("GET", "POST")
-    ),
-    *((method, "/v2/logging", "Log settings (not offered)") for method in ("GET", "POST")),
+    *((method, f"{of}/trace/setting") for of in ("/v2", MODEL) for method in ("GET", "POST")),
+    *((method, "/v2/logging") for method in ("GET", "POST")),
 )
 
 

@@ -5,26 +5,45 @@ The page is one file without a library: it must work where nothing can be fetche
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, Final
+from urllib.parse import quote
 
-from engine import DATATYPES, ModelDescription, TensorSpec
-from serving.http_app import Endpoint
+from engine import DATATYPES, ModelDescription, TensorSpec, limits
+from serving.http_app import JSON, Endpoint
 
+_PARAMETERS: Final = {"type": ["object", "null"], "additionalProperties": {"type": ["boolean", "number", "string"]}}
 _TENSOR: Final = {
     "type": "object",
     "required": ["name", "shape", "datatype"],
     "properties": {
         "name": {"type": "string"},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "shape": {
+            "type": "array",
+            "maxItems": limits.TENSOR_DIMENSIONS_MAX,
+            "items": {"type": "integer", "minimum": 0},
+        },
         "datatype": {"type": "string", "enum": list(DATATYPES)},
-        "data": {"type": "array", "description": "Elements in row-major order, flat or nested.", "items": {}},
+        "data": {
+            "type": "array",
+            "description": "Elements in row-major order, flat or nested.",
+            "items": {"type": ["array", "boolean", "number", "string"]},
+        },
         "parameters": {
-            "type": "object",
+            **_PARAMETERS,
             "description": "binary_data_size: bytes of this tensor's raw content after the JSON.",
         },
+    },
+}
+_REQUESTED: Final = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string"},
+        "parameters": {**_PARAMETERS, "description": "binary_data: true for raw content."},
     },
 }
 _SCHEMAS: Final = {
@@ -33,27 +52,22 @@ _SCHEMAS: Final = {
         "type": "object",
         "required": ["inputs"],
         "properties": {
-            "id": {"type": "string"},
-            "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
-            "outputs": {
+            "id": {"type": ["string", "null"], "maxLength": limits.ID_CHARS_MAX},
+            "inputs": {
                 "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["name"],
-                    "properties": {
-                        "name": {"type": "string"},
-                        "parameters": {"type": "object", "description": "binary_data: true for raw content."},
-                    },
-                },
+                "maxItems": limits.INPUTS_MAX,
+                "items": {"$ref": "#/components/schemas/Tensor"},
             },
+            "outputs": {"type": ["array", "null"], "maxItems": limits.INPUTS_MAX, "items": _REQUESTED},
             "parameters": {
-                "type": "object",
+                **_PARAMETERS,
                 "description": "timeout: microseconds; binary_data_output: raw content for every output.",
             },
         },
     },
     "InferResponse": {
         "type": "object",
+        "required": ["model_name", "model_version", "outputs"],
         "properties": {
             "model_name": {"type": "string"},
             "model_version": {"type": "string"},
@@ -61,20 +75,41 @@ _SCHEMAS: Final = {
             "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
         },
     },
+    "IndexRequest": {"type": "object", "properties": {"ready": {"type": "boolean"}}},
+    "ControlRequest": {
+        "type": "object",
+        "properties": {
+            "parameters": {
+                "type": "object",
+                "additionalProperties": {"type": ["boolean", "number", "string"]},
+                "description": "config, when loading: JSON text in place of the model's config.pbtxt.",
+            }
+        },
+    },
     "Error": {
         "type": "object",
         "properties": {"error": {"type": "string"}, "code": {"type": "string", "description": "gRPC status name"}},
     },
 }
+_VARIABLES: Final = {
+    "model": {"type": "string", "minLength": 1, "maxLength": limits.NAME_CHARS_MAX},
+    "version": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+}
 
 
-def document(name: str, endpoints: Iterable[Endpoint], models: Sequence[ModelDescription]) -> dict[str, Any]:
-    """The OpenAPI document: every endpoint, and for every model its own inference path with an example that works."""
+def document(
+    name: str, endpoints: Iterable[Endpoint], models: Sequence[ModelDescription], *, locked: bool
+) -> dict[str, Any]:
+    """The OpenAPI document: every endpoint, and for every model its own inference path with an example that works.
+
+    `locked`: calls need a bearer token.
+    """
     paths: dict[str, dict[str, Any]] = {}
     for model in models:
-        paths[f"/v2/models/{model.name}/infer"] = {"post": _model_operation(model)}
+        paths[f"/v2/models/{quote(model.name, safe='')}/infer"] = {"post": _model_operation(model)}
     for each in endpoints:
-        paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)
+        if each.offered:
+            paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -83,65 +118,72 @@ def document(name: str, endpoints: Iterable[Endpoint], models: Sequence[ModelDes
             "description": "Open Inference Protocol v2 with the binary tensor data extension.",
         },
         "paths": paths,
+        "security": [{"bearer": []}] if locked else [],
         "components": {"schemas": _SCHEMAS, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
     }
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     parameters = [
-        {"name": each, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": each, "in": "path", "required": True, "schema": _VARIABLES[each]}
         for each in re.findall(r"{(\w+)}", endpoint.path)
     ]
-    operation: dict[str, Any] = {"summary": endpoint.summary, "responses": _responses(endpoint.path.endswith("/infer"))}
+    operation: dict[str, Any] = {"summary": endpoint.summary, "responses": _responses(endpoint.takes, endpoint.gives)}
     if parameters:
         operation["parameters"] = parameters
-    if endpoint.path.endswith("/infer"):
-        operation["requestBody"] = _request_body(None)
-    if not endpoint.open_to_all:
-        operation["security"] = [{"bearer": []}, {}]
+    if endpoint.takes is not None:
+        operation["requestBody"] = _request_body(endpoint.takes, None)
+    if endpoint.open_to_all:
+        operation["security"] = []
     return operation
 
 
 def _model_operation(model: ModelDescription) -> dict[str, Any]:
+    only = " (only where it gives exactly one response)" if model.streams else ""
     return {
-        "summary": f"Run {model.name}",
-        "requestBody": _request_body(example(model)),
-        "responses": _responses(infer=True),
-        "security": [{"bearer": []}, {}],
+        "summary": f"Run {model.name}{only}",
+        "requestBody": _request_body("InferRequest", example(model)),
+        "responses": _responses("InferRequest", JSON),
     }
 
 
-def _request_body(shown: dict[str, Any] | None) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/InferRequest"}}
+def _request_body(schema: str, shown: dict[str, Any] | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
     if shown is not None:
         content["example"] = shown
-    return {"required": True, "content": {"application/json": content}}
+    return {"required": schema == "InferRequest", "content": {JSON: content}}
 
 
-def _responses(infer: bool) -> dict[str, Any]:
-    good: dict[str, Any] = {"description": "OK"}
-    if infer:
-        good["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/InferResponse"}}}
-    bad = {"schema": {"$ref": "#/components/schemas/Error"}}
-    return {"200": good, "default": {"description": "An error", "content": {"application/json": bad}}}
+def _responses(takes: str | None, gives: str) -> dict[str, Any]:
+    media: dict[str, Any] = {}
+    if takes == "InferRequest":
+        media["schema"] = {"$ref": "#/components/schemas/InferResponse"}
+    bad = {gives: {}, JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {
+        "200": {"description": "OK", "content": {gives: media}},
+        "default": {"description": "An error", "content": bad},
+    }
 
 
-def example(model: ModelDescription) -> dict[str, Any]:
-    """An inference body of zeros that the model takes, each free dimension 1."""
-    return {"inputs": [_example_tensor(each) for each in model.signature.inputs if not each.optional]}
+_EXAMPLE_ELEMENTS_MAX: Final = 4096
 
 
-_EXAMPLE_ELEMENTS_MAX: Final = 256
+def example(model: ModelDescription) -> dict[str, Any] | None:
+    """An inference body of zeros that the model takes, each free dimension 1.
+
+    None where it would be too long to show, or where zeros may not get exactly one answer.
+    """
+    shapes = [
+        (each, [1 if size < 0 else size for size in each.shape]) for each in model.signature.inputs if not each.optional
+    ]
+    if model.streams or sum(math.prod(shape) for _, shape in shapes) > _EXAMPLE_ELEMENTS_MAX:
+        return None
+    return {"inputs": [_example_tensor(spec, shape) for spec, shape in shapes]}
 
 
-def _example_tensor(spec: TensorSpec) -> dict[str, Any]:
-    shape = [1 if size < 0 else size for size in spec.shape]
-    count = 1
-    for size in shape:
-        count *= size
+def _example_tensor(spec: TensorSpec, shape: list[int]) -> dict[str, Any]:
     zero: Any = {"BYTES": "0", "BOOL": False}.get(spec.datatype.name, 0)
-    data = [zero] * count if count <= _EXAMPLE_ELEMENTS_MAX else f"{count} elements"
-    return {"name": spec.name, "shape": shape, "datatype": spec.datatype.name, "data": data}
+    return {"name": spec.name, "shape": shape, "datatype": spec.datatype.name, "data": [zero] * math.prod(shape)}
 
 
 PAGE: Final = """<!doctype html>

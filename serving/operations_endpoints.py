@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
-from engine import Engine, ModelDescription
-from serving.http_app import Endpoint, HttpCall, Reply, json_reply
+from engine import Engine, ModelDescription, NotFound, Unavailable
+from serving.http_app import TEXT, Endpoint, HttpCall, Reply, json_reply
 from serving.metrics import Exposition
 from serving.openapi import PAGE, document
 
@@ -21,22 +22,26 @@ class OperationsEndpoints:
     def endpoints(self) -> list[Endpoint]:
         """Every endpoint."""
         return [
-            Endpoint("GET", "/livez", self._livez, "Whether the process runs", open_to_all=True),
-            Endpoint("GET", "/readyz", self._readyz, "Whether every wanted model answers", open_to_all=True),
-            Endpoint("GET", "/metrics", self._metrics, "Metrics for Prometheus"),
+            Endpoint("GET", "/livez", self._livez, "Whether the process runs", open_to_all=True, gives=TEXT),
+            Endpoint(
+                "GET", "/readyz", self._readyz, "Whether every wanted model answers", open_to_all=True, gives=TEXT
+            ),
+            Endpoint("GET", "/metrics", self._metrics, "Metrics for Prometheus", gives=TEXT),
             Endpoint("GET", "/openapi.json", self._openapi, "This API's description"),
-            Endpoint("GET", "/docs", self._docs, "This API's description as a page", open_to_all=True),
+            Endpoint(
+                "GET", "/docs", self._docs, "This API's description as a page", open_to_all=True, gives="text/html"
+            ),
         ]
 
     async def _livez(self, call: HttpCall) -> Reply:
-        return Reply(b"ok\n", "text/plain; charset=utf-8")
+        return Reply(b"ok\n", f"{TEXT}; charset=utf-8")
 
     async def _readyz(self, call: HttpCall) -> Reply:
         if self._engine.ready:
-            return Reply(b"ok\n", "text/plain; charset=utf-8")
+            return Reply(b"ok\n", f"{TEXT}; charset=utf-8")
         problems = self._engine.problems() or {"server": "not accepting requests"}
         text = "".join(f"{name}: {reason}\n" for name, reason in sorted(problems.items()))
-        return Reply(text.encode(errors="replace"), "text/plain; charset=utf-8", 503)
+        return Reply(text.encode(errors="replace"), f"{TEXT}; charset=utf-8", 503)
 
     async def _metrics(self, call: HttpCall) -> Reply:
         body, content_type = self._exposition.render(call.headers().get("accept", ""))
@@ -44,12 +49,15 @@ class OperationsEndpoints:
 
     async def _openapi(self, call: HttpCall) -> Reply:
         endpoints = [*self._described, *self.endpoints()]
-        return json_reply(document(self._engine.spec.server.name, endpoints, self._models()))
+        server = self._engine.spec.server
+        return json_reply(document(server.name, endpoints, self._models(), locked=server.auth is not None))
 
     def _models(self) -> list[ModelDescription]:
-        return [
-            self._engine.describe(name, None) for name in sorted({name for name, _, _ in self._engine.statistics()})
-        ]
+        found = []
+        for name in sorted({name for name, _, _ in self._engine.statistics()}):
+            with suppress(NotFound, Unavailable):  # unloaded meanwhile
+                found.append(self._engine.describe(name, None))
+        return found
 
     async def _docs(self, call: HttpCall) -> Reply:
         return Reply(PAGE.encode(), "text/html; charset=utf-8", headers=(("content-security-policy", _POLICY),))
