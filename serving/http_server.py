@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import Generator
 
 import uvicorn
@@ -14,6 +13,7 @@ from engine import Spec, SpecError, limits
 from serving.http_app import HttpApp
 from serving.http_connection import HttpConnection
 from serving.listener import listener
+from serving.tls import load_tls
 
 _BACKLOG = 2048
 _GRACE_S = 1
@@ -56,7 +56,7 @@ class HttpServer:
             timeout_graceful_shutdown=_GRACE_S,
         )
         config.load()
-        config.ssl = _tls_context(spec)
+        config.ssl = load_tls(spec)
         self._server = _Server(config)
         self._running: asyncio.Task[None] | None = None
 
@@ -87,18 +87,3 @@ def _bind(spec: Spec) -> socket.socket:
         return made
     except OSError as error:
         raise SpecError(f"server.http_port: cannot listen on {host}:{port}: {error.strerror or error}") from error
-
-
-def _tls_context(spec: Spec) -> ssl.SSLContext | None:
-    tls = spec.server.tls
-    if tls is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(spec.path(tls.certificate), spec.path(tls.key))
-        if tls.client_ca:
-            context.load_verify_locations(spec.path(tls.client_ca))
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise SpecError(f"server.tls: {error}") from error
-    return context
