@@ -179,24 +179,29 @@ class Engine:
 
     # Requests.
 
-    def submit(self, request: Request, done: Done, part: Part | None = None) -> Job:
-        """Lets a request wait for its model; `done` is called once, on the thread that ends it, never from here.
+    def submit(self, request: Request, done: Done, part: Part | None = None, *, at_once: bool = False) -> Job:
+        """Lets a request wait for its model; `done` is called once, on the thread that ends it.
 
-        Nothing is computed before `flush`. Raises what the request is refused with: NotFound, InvalidArgument,
-        Unavailable, ResourceExhausted, DeadlineExceeded.
+        Nothing is computed, and `done` not called, before `flush`; unless `at_once`, for a request behind which no
+        other follows: then what `flush` would do is done for it here. Raises what the request is refused with:
+        NotFound, InvalidArgument, Unavailable, ResourceExhausted, DeadlineExceeded.
         """
         received_ns = self.clock()
         if not self._accepting:
             raise Unavailable("the server is shutting down or not yet ready")
         handle = self._registry.acquire(request.model, request.version)
+        worker = handle.hosted.worker
         try:
             job = self._job(handle, request, received_ns, done, part)
-            handle.hosted.worker.submit(job)
+            if at_once and worker.run_at_once(job):
+                return job
+            worker.submit(job)
         except BaseException:
             handle.release()
             raise
-        worker = handle.hosted.worker
-        if self._ripe[-1:] != [worker]:  # a slice, because another thread may take the last one meanwhile
+        if at_once:
+            worker.flush()
+        elif self._ripe[-1:] != [worker]:  # a slice, because another thread may take the last one meanwhile
             self._ripe.append(worker)
         return job
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from engine.request import Ledger
@@ -17,6 +17,7 @@ from engine.request import Ledger
 BUCKETS_S: Final = (
     50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
+EXACT_ROWS_MAX: Final = 1024
 _BUCKETS_NS: Final = tuple(int(each * 1e9) for each in BUCKETS_S)
 
 
@@ -58,26 +59,52 @@ class BatchTimes:
     output_ns: int
 
 
-@dataclass(slots=True)
-class BatchSizeStatistics:
-    """What batches of one size took."""
+class StageTimes:
+    """Nanoseconds by stage, summed over however many batches or requests went through them."""
 
-    input: Duration = field(default_factory=Duration)
-    compute: Duration = field(default_factory=Duration)
-    output: Duration = field(default_factory=Duration)
+    __slots__ = ("_compute_ns", "_count", "_input_ns", "_output_ns")
+
+    def __init__(self) -> None:
+        self._count = self._input_ns = self._compute_ns = self._output_ns = 0
+
+    def add(self, times: BatchTimes, count: int) -> None:
+        """Counts `times` for each of `count`."""
+        self._count += count
+        self._input_ns += times.input_ns * count
+        self._compute_ns += times.compute_ns * count
+        self._output_ns += times.output_ns * count
+
+    @property
+    def input(self) -> Duration:
+        """Putting inputs together."""
+        return Duration(self._count, self._input_ns)
+
+    @property
+    def compute(self) -> Duration:
+        """Computing."""
+        return Duration(self._count, self._compute_ns)
+
+    @property
+    def output(self) -> Duration:
+        """Taking outputs apart."""
+        return Duration(self._count, self._output_ns)
 
 
 class ModelStatistics:
-    """Everything counted for one model version, as Triton's statistics extension defines it. Thread-safe."""
+    """Everything counted for one model version, as Triton's statistics extension defines it. Thread-safe.
+
+    Batches past `EXACT_ROWS_MAX` rows are counted in `by_batch_size` under the power of two below: callers choose how
+    many rows they send, and must not choose how much is remembered.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.success, self.fail, self.queue = Duration(), Duration(), Duration()
-        self.input, self.compute, self.output = Duration(), Duration(), Duration()
+        self.stages = StageTimes()
         self.rows = 0
         self.executions = 0
         self.last_inference_ms = 0
-        self.by_batch_size: dict[int, BatchSizeStatistics] = {}
+        self.by_batch_size: dict[int, StageTimes] = {}
         self.queue_histogram, self.compute_histogram, self.total_histogram = Histogram(), Histogram(), Histogram()
         self.shed = 0
         self.dropped = 0
@@ -85,32 +112,30 @@ class ModelStatistics:
     def batch_done(self, times: BatchTimes, ledgers: Sequence[Ledger], wall_ms: int) -> None:
         """One batch answered the requests of `ledgers`."""
         requests = len(ledgers)
+        queue_ns = total_ns = 0
         with self.lock:
+            for ledger in ledgers:
+                waited_ns = ledger.started_ns - ledger.received_ns
+                took_ns = ledger.computed_ns - ledger.received_ns
+                self.queue_histogram.observe(waited_ns)
+                self.total_histogram.observe(took_ns)
+                queue_ns += waited_ns
+                total_ns += took_ns
+            self.queue.add(requests, queue_ns)
+            self.success.add(requests, total_ns)
+            self.compute_histogram.observe(times.compute_ns, requests)
+            self.stages.add(times, requests)
+            self._batch_size(times.rows).add(times, 1)
             self.rows += times.rows
             self.executions += 1
             self.last_inference_ms = wall_ms
-            self._stages(times, requests)
-            self.compute_histogram.observe(times.compute_ns, requests)
-            for ledger in ledgers:
-                queue_ns = ledger.started_ns - ledger.received_ns
-                total_ns = ledger.computed_ns - ledger.received_ns
-                self.queue_histogram.observe(queue_ns)
-                self.total_histogram.observe(total_ns)
-                self.queue.total_ns += queue_ns
-                self.success.total_ns += total_ns
-            self.queue.count += requests
-            self.success.count += requests
 
-    def _stages(self, times: BatchTimes, requests: int) -> None:
-        self.input.add(requests, times.input_ns * requests)
-        self.compute.add(requests, times.compute_ns * requests)
-        self.output.add(requests, times.output_ns * requests)
-        sized = self.by_batch_size.get(times.rows)
+    def _batch_size(self, rows: int) -> StageTimes:
+        size = rows if rows <= EXACT_ROWS_MAX else 1 << (rows.bit_length() - 1)
+        sized = self.by_batch_size.get(size)
         if sized is None:
-            sized = self.by_batch_size[times.rows] = BatchSizeStatistics()
-        sized.input.add(1, times.input_ns)
-        sized.compute.add(1, times.compute_ns)
-        sized.output.add(1, times.output_ns)
+            sized = self.by_batch_size[size] = StageTimes()
+        return sized
 
     def failed(self, total_ns: Iterable[int]) -> None:
         """Requests that reached the servable and failed there."""

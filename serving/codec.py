@@ -100,8 +100,7 @@ def sooner(deadline: Deadline, parameters: Mapping[str, Parameter], clock: Clock
 def requested_outputs(names: Sequence[str]) -> tuple[str, ...]:
     """The names, each at most once."""
     if len(set(names)) < len(names):
-        twice = next(each for each in names if names.count(each) > 1)
-        raise InvalidArgument(f"output {quoted(twice)} is requested more than once")
+        raise InvalidArgument(f"output {quoted(_first_twice(names))} is requested more than once")
     return tuple(names)
 
 
@@ -119,29 +118,36 @@ def check_parameters(kind: str, name: str, parameters: Mapping[str, Any]) -> Non
 
 
 def _inputs(message: pb.ModelInferRequest) -> dict[str, Tensor]:
-    raws = message.raw_input_contents
-    if raws and len(raws) != len(message.inputs):
-        for each in message.inputs:  # one in shared memory has no content here
+    given, raws = message.inputs, message.raw_input_contents
+    if not raws:
+        inputs = {each.name: _typed(each) for each in given}
+    elif len(raws) == len(given):
+        inputs = {each.name: _raw(each, raw) for each, raw in zip(given, raws, strict=True)}
+    else:
+        for each in given:  # one in shared memory has no content here
             check_parameters("input", each.name, each.parameters)
-        raise InvalidArgument(f"{len(message.inputs)} inputs but {len(raws)} raw contents: one for each is needed")
-    inputs: dict[str, Tensor] = {}
-    for index, each in enumerate(message.inputs):
-        name = each.name
-        if name in inputs:
-            raise InvalidArgument(f"input {quoted(name)} is given more than once")
-        if each.parameters:
-            check_parameters("input", name, each.parameters)
-        if not raws:
-            inputs[name] = _typed(each)
-        elif each.HasField("contents"):
-            raise InvalidArgument(f"input {quoted(name)} has both typed and raw contents")
-        else:
-            datatype = datatype_named(each.datatype, of=name)
-            inputs[name] = Tensor.from_raw(name, datatype, tuple(each.shape), raws[index])
+        raise InvalidArgument(f"{len(given)} inputs but {len(raws)} raw contents: one for each is needed")
+    if len(inputs) < len(given):
+        raise InvalidArgument(f"input {quoted(_first_twice([each.name for each in given]))} is given more than once")
     return inputs
 
 
+def _first_twice(names: Sequence[str]) -> str:
+    return next(each for each in names if names.count(each) > 1)
+
+
+def _raw(each: Any, raw: bytes) -> Tensor:  # noqa: ANN401
+    name = each.name
+    if each.parameters:
+        check_parameters("input", name, each.parameters)
+    if each.HasField("contents"):
+        raise InvalidArgument(f"input {quoted(name)} has both typed and raw contents")
+    return Tensor.from_raw(name, datatype_named(each.datatype, of=name), tuple(each.shape), raw)
+
+
 def _typed(each: Any) -> Tensor:  # noqa: ANN401
+    if each.parameters:
+        check_parameters("input", each.name, each.parameters)
     datatype = datatype_named(each.datatype, of=each.name)
     field = _TYPED_FIELDS.get(datatype.name)
     if field is None:

@@ -15,6 +15,8 @@ from typing import Final
 
 from engine import Cancelled, DeadlineExceeded, Engine, Job, Request, Response, limits
 
+Part = Callable[[Response], None]
+
 _SAME_TURN_NS: Final = 50_000
 """Two submissions closer than this come from one turn of the loop: a client's round trip takes longer."""
 
@@ -65,22 +67,24 @@ class Dispatch:
         when the caller has left, and is only called where the answer is not there at once.
         """
         answer = _Answer(self)
-        job = self.engine.submit(request, answer)
-        self._flush_or_gather(job.ledger.received_ns)
+        job = self._submit(request, answer)
         if answer.job is None:
             await self._wait(answer, job, enforce_deadline, gone)
         if job.response is None:
             raise job.error or Cancelled("the request ended without an answer")
         return job.response
 
-    def _flush_or_gather(self, now_ns: int) -> None:
+    def _submit(self, request: Request, done: Callable[[Job], None], part: Part | None = None) -> Job:
         if self._flush_due:
-            return
-        if now_ns - self._flushed_ns > _SAME_TURN_NS:
-            self._flush()
-        else:
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
+            return self.engine.submit(request, done, part)
+        if self.engine.clock() - self._flushed_ns > _SAME_TURN_NS:
+            job = self.engine.submit(request, done, part, at_once=True)
+            self._flushed_ns = self.engine.clock()
+            return job
+        job = self.engine.submit(request, done, part)
+        self._flush_due = True
+        self._loop.call_soon(self._flush)
+        return job
 
     def _flush(self) -> None:
         self._flush_due = False
@@ -142,8 +146,7 @@ class Dispatch:
                     return
             self._soon(parts.put_nowait, response)
 
-        job = self.engine.submit(request, lambda ended: self._soon(parts.put_nowait, ended), part)
-        self._flush_or_gather(job.ledger.received_ns)
+        job = self._submit(request, lambda ended: self._soon(parts.put_nowait, ended), part)
         self.in_flight += 1
         try:
             while not isinstance(item := await parts.get(), Job):

@@ -303,9 +303,9 @@ def _statistics(name: str, number: int, counted: ModelStatistics) -> pb.ModelSta
             ("success", counted.success),
             ("fail", counted.fail),
             ("queue", counted.queue),
-            ("compute_input", counted.input),
-            ("compute_infer", counted.compute),
-            ("compute_output", counted.output),
+            ("compute_input", counted.stages.input),
+            ("compute_infer", counted.stages.compute),
+            ("compute_output", counted.stages.output),
         ):
             _set_duration(getattr(message.inference_stats, field), duration)
         for size, batch in sorted(counted.by_batch_size.items()):

@@ -92,6 +92,19 @@ class Worker:
             self._statistics.refused()
             raise error
 
+    def run_at_once(self, job: Job) -> bool:
+        """Computes `job` here and now, past the queue, where nobody waits and it is short; else False, nothing done."""
+        if self.streams or is_dead(job, job.ledger.received_ns):
+            return False
+        with self._lock:
+            if self._closed or self._queue or self._running >= self._options.instances or not self._is_short(job.rows):
+                return False
+            self._running += 1
+        self._run([job], ())
+        if self._queue:  # came meanwhile, and was left to whoever runs
+            self.flush()
+        return True
+
     def _load(self) -> Load:
         requests, size, batches, rest = len(self._queue), self._options.batch.rows_max, 0, 0
         if self._batchable:
@@ -109,20 +122,21 @@ class Worker:
             with self._lock:
                 if not self._queue or self._running >= self._options.instances:
                     return  # nothing to do, or whoever runs now takes it next
-                if not self._is_short():
+                if self.streams or not self._is_short(self._next_rows()):
                     break
                 batch, gone = self._take()
             self._run(batch, gone)
         self._wake_thread()
 
-    def _is_short(self) -> bool:
-        if self.streams:
-            return False
+    def _next_rows(self) -> int:
         rows = self._queue.head().rows  # alone it may exceed the bound
         if self._batchable:
             rows = max(rows, min(self._queue.rows, self._options.batch.rows_max))
-        expected = self._estimate.compute_ns(rows)
-        return expected is not None and expected < self._options.inline_us_max * 1_000
+        return rows
+
+    def _is_short(self, rows: int) -> bool:
+        expected_ns = self._estimate.compute_ns(rows)
+        return expected_ns is not None and expected_ns < self._options.inline_us_max * 1_000
 
     def _wake_thread(self) -> None:
         with self._wake:
@@ -160,7 +174,7 @@ class Worker:
         self._running += 1
         return [], gone
 
-    def _run(self, batch: list[Job], gone: list[Job]) -> None:
+    def _run(self, batch: list[Job], gone: Sequence[Job]) -> None:
         try:
             if gone:
                 self._drop(gone)

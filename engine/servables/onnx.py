@@ -79,8 +79,8 @@ class OnnxServable:
             if self._has_bf16:
                 return self._execute_bf16(inputs, names)
             feeds = {name: each.array for name, each in inputs.items()}
-            for name in self._strings & feeds.keys():
-                feeds[name] = _decoded(name, feeds[name])
+            if self._strings:
+                feeds |= {name: _decoded(name, feeds[name]) for name in self._strings & feeds.keys()}
             arrays = self._run(names, feeds)
         except Exception as error:
             raise _translated(error) from error

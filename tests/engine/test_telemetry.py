@@ -48,11 +48,23 @@ def test_a_batch_counts_each_request_and_one_execution() -> None:
     statistics.batch_done(BatchTimes(5, 1, 10, 2), [_ledger(0, 7, 20, 5), _ledger(3, 7, 20, 5)], wall_ms=99)
     assert (statistics.success.count, statistics.success.total_ns) == (2, 37)
     assert (statistics.queue.count, statistics.queue.total_ns) == (2, 11)
-    assert (statistics.compute.count, statistics.compute.total_ns) == (2, 20)
+    assert (statistics.stages.compute.count, statistics.stages.compute.total_ns) == (2, 20)
     assert (statistics.rows, statistics.executions, statistics.last_inference_ms) == (5, 1, 99)
     sized = statistics.by_batch_size[5]
     assert (sized.input.total_ns, sized.compute.total_ns, sized.output.total_ns) == (1, 10, 2)
     assert sized.compute.count == 1
+
+
+def test_batches_of_a_million_sizes_are_remembered_in_few_places() -> None:
+    statistics = ModelStatistics()
+    for rows in (1024, 1025, 2047, 2048, 1_000_000):
+        statistics.batch_done(BatchTimes(rows, 1, 1, 1), [_ledger(0, 1, 2, rows)], wall_ms=1)
+    assert {size: each.compute.count for size, each in statistics.by_batch_size.items()} == {
+        1024: 3,
+        2048: 1,
+        524_288: 1,
+    }
+    assert statistics.rows == 1024 + 1025 + 2047 + 2048 + 1_000_000
 
 
 def test_refused_dropped_and_failed_requests_are_counted_apart() -> None:
