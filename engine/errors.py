@@ -14,11 +14,13 @@ from engine.limits import ECHO_CHARS_MAX
 
 
 class VireoError(Exception):
-    """Root of every error Vireo raises on purpose."""
+    """Root of every error Vireo raises on purpose. `message` can always be encoded, whatever bytes a name was made of."""
 
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        if not message.isascii():
+            message = message.encode("utf-8", "backslashreplace").decode()
         super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s

@@ -301,7 +301,8 @@ class Reconciler(Generic[Hosted]):
             log.exception("a model could not be closed")
 
     def _load_failed(self, record: Record[Hosted], error: Exception) -> None:
-        text = error.message if isinstance(error, VireoError) else f"{type(error).__name__}: {error}"
+        known = error if isinstance(error, VireoError) else VireoError(f"{type(error).__name__}: {error}")
+        text = known.message
         with self._changed:
             record.state = move(record.state, State.FAILED)
             record.reason = text

@@ -6,6 +6,7 @@ zero. Nothing may lead out of the model's own folder, by symlink or otherwise.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from pathlib import Path
 from engine.control.model_config import ConfigReader, ModelConfig
 from engine.errors import ModelLoadError, NotFound, SpecError, VireoError, quoted
 from engine.limits import CONFIG_BYTES_MAX, NAME_CHARS_MAX, REPOSITORY_MODELS_MAX
+
+log = logging.getLogger("vireo.control")
 
 MODEL_FILE = "model.onnx"
 CONFIG_FILE = "config.pbtxt"
@@ -49,9 +52,12 @@ class Repository:
         self._read_config = read_config
 
     def scan(self) -> dict[str, FoundModel]:
-        """Every model folder by name. A broken one is there with its problem, so that it can be reported."""
+        """Every model folder by name, but hidden ones and those whose name is no text.
+
+        A broken one is there with its problem, so that it can be reported.
+        """
         names = sorted(
-            entry.name for entry in os.scandir(self._root) if _is_folder(entry) and not entry.name.startswith(".")
+            entry.name for entry in os.scandir(self._root) if _is_folder(entry) and _can_be_served(entry.name)
         )
         if len(names) > REPOSITORY_MODELS_MAX:
             raise SpecError(f"repository.path: {len(names)} models, at most {REPOSITORY_MODELS_MAX} are allowed")
@@ -60,7 +66,7 @@ class Repository:
     def find(self, name: str) -> FoundModel:
         """One model folder; NotFound where the repository has none of that name."""
         listed = {entry.name for entry in os.scandir(self._root) if _is_folder(entry)} if name else set()
-        if name not in listed or name.startswith("."):
+        if name not in listed or not _can_be_served(name):
             raise NotFound(f"model {quoted(name)} is not in the repository")
         return self._found(name)
 
@@ -100,6 +106,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a symlink that leads to itself
         return False
+
+
+def _can_be_served(name: str) -> bool:
+    if name.startswith("."):
+        return False
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes on disk that are not UTF-8, which no protocol could carry
+        log.warning("repository: folder %r is left out: its name is not UTF-8", name)
+        return False
+    return True
 
 
 def _is_version(name: str) -> bool:
