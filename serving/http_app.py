@@ -42,12 +42,17 @@ _PACK_BYTES_MIN: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an endpoint answers."""
+    """What an endpoint answers.
+
+    `packable`: may be compressed. Only what is asked to be large is: tritonclient's aio client accepts gzip for every
+    answer and unpacks only those to inference.
+    """
 
     body: bytes = b""
     content_type: str = JSON
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
+    packable: bool = False
 
 
 class HttpCall:
@@ -226,7 +231,7 @@ def _label(endpoint: Endpoint) -> str:
 async def _send(reply: Reply, call: HttpCall, send: Send) -> None:
     body = reply.body
     headers = [(b"content-type", reply.content_type.encode()), *((n.encode(), v.encode()) for n, v in reply.headers)]
-    if len(body) >= _PACK_BYTES_MIN:
+    if reply.packable and len(body) >= _PACK_BYTES_MIN:
         encoding = chosen_encoding(call.headers().get("accept-encoding", ""))
         headers.append((b"vary", b"accept-encoding"))
         if encoding is not None:

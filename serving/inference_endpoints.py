@@ -204,8 +204,8 @@ def _answer(response: Response, wanted: Wanted) -> Reply:
     body, header_bytes = encode_body(response, wanted)
     timing = ("server-timing", _timing(response.ledger))
     if header_bytes is None:
-        return Reply(body, JSON, headers=(timing,))
-    return Reply(body, BINARY, headers=((HEADER_LENGTH, str(header_bytes)), timing))
+        return Reply(body, JSON, headers=(timing,), packable=True)
+    return Reply(body, BINARY, headers=((HEADER_LENGTH, str(header_bytes)), timing), packable=True)
 
 
 def _timing(ledger: Ledger) -> str:

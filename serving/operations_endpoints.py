@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from engine import Engine, ModelDescription, NotFound, Unavailable
 from serving.http_app import TEXT, Endpoint, HttpCall, Reply, json_reply
@@ -45,12 +46,13 @@ class OperationsEndpoints:
 
     async def _metrics(self, call: HttpCall) -> Reply:
         body, content_type = self._exposition.render(call.headers().get("accept", ""))
-        return Reply(body, content_type)
+        return Reply(body, content_type, packable=True)
 
     async def _openapi(self, call: HttpCall) -> Reply:
         endpoints = [*self._described, *self.endpoints()]
         server = self._engine.spec.server
-        return json_reply(document(server.name, endpoints, self._models(), locked=server.auth is not None))
+        described = document(server.name, endpoints, self._models(), locked=server.auth is not None)
+        return replace(json_reply(described), packable=True)
 
     def _models(self) -> list[ModelDescription]:
         found = []
@@ -60,7 +62,8 @@ class OperationsEndpoints:
         return found
 
     async def _docs(self, call: HttpCall) -> Reply:
-        return Reply(PAGE.encode(), "text/html; charset=utf-8", headers=(("content-security-policy", _POLICY),))
+        policy = ("content-security-policy", _POLICY)
+        return Reply(PAGE.encode(), "text/html; charset=utf-8", headers=(policy,), packable=True)
 
 
 _POLICY = "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"

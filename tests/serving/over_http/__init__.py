@@ -1,0 +1,1 @@
+"""Tests of the HTTP front: unmodified clients, plain requests, and bytes that no client would send."""
