@@ -63,6 +63,11 @@ class Connection:
             for each in pieces:
                 self._socket.sendall(each)
 
+    def end(self) -> None:
+        """Says that nothing more will be sent; answers can still be read."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
     def ask(self, *pieces: bytes) -> Answer:
         """Sends, and reads one answer."""
         self.send(*pieces)
