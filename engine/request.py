@@ -44,9 +44,12 @@ class Ledger:
         return self.computed_ns - self.received_ns
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, nor is Response: that costs four times as much to make, once a request
 class Request:
-    """Tensors for one servable. `version` None means the newest; empty `outputs` means all of them."""
+    """Tensors for one servable. `version` None means the newest; empty `outputs` means all of them.
+
+    Never changed once made.
+    """
 
     model: str
     inputs: Mapping[str, Tensor]
@@ -57,9 +60,12 @@ class Request:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Response:
-    """What a servable answered, outputs in the order they were asked for (or in the model's own)."""
+    """What a servable answered, outputs in the order they were asked for (or in the model's own).
+
+    Never changed once made.
+    """
 
     model: str
     version: int

@@ -6,7 +6,6 @@ as an object array of `bytes`. BF16 has no numpy dtype: its bits live in a uint1
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -51,9 +50,12 @@ DATATYPES: dict[str, DataType] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that costs four times as much to make, several times a request
 class Tensor:
-    """A typed array. `array.dtype` is always `datatype.dtype`; the array is C-contiguous and must not be written to."""
+    """A typed array. `array.dtype` is always `datatype.dtype`; the array is C-contiguous and must not be written to.
+
+    Neither are the fields, once it is made.
+    """
 
     datatype: DataType
     array: Array
@@ -77,8 +79,8 @@ class Tensor:
                 f"input {quoted(name)}: {datatype.name} of shape {list(shape)} takes {count * datatype.size} bytes, "
                 f"got {len(raw)}"
             )
-        flat = np.frombuffer(raw, datatype.dtype)
-        return Tensor(datatype, (flat if flat.flags.aligned else flat.copy()).reshape(shape))
+        array: Array = np.ndarray(shape, datatype.dtype, raw)
+        return Tensor(datatype, array if type(raw) is bytes or array.flags.aligned else array.copy())
 
     @staticmethod
     def from_values(name: str, datatype: DataType, shape: Sequence[int], values: Sequence[Any] | Array) -> Tensor:
@@ -102,6 +104,10 @@ class Tensor:
             return join_bytes(self.array.ravel())
         return np.ascontiguousarray(self.array, self.datatype.dtype).reshape(-1).view(np.uint8).data
 
+    def to_bytes(self) -> bytes:
+        """A copy of the raw content, little-endian and row-major."""
+        return self.array.tobytes() if self.datatype.size is not None else join_bytes(self.array.ravel())
+
     @property
     def bytes_size(self) -> int:
         """Bytes of raw content, as batching counts them."""
@@ -124,11 +130,12 @@ def element_count(name: str, shape: Sequence[int]) -> int:
         raise InvalidArgument(
             f"input {quoted(name)}: {len(shape)} dimensions, at most {TENSOR_DIMENSIONS_MAX} are allowed"
         )
+    count = beside_zeros = 1
     for size in shape:
         if size < 0:
             raise InvalidArgument(f"input {quoted(name)}: shape {list(shape)} has a negative dimension")
-    count = math.prod(shape)
-    beside_zeros = count or math.prod(size for size in shape if size)  # numpy multiplies these too
+        count *= size
+        beside_zeros *= size or 1  # numpy multiplies these too
     if beside_zeros > TENSOR_ELEMENTS_MAX:
         raise InvalidArgument(
             f"input {quoted(name)}: shape {list(shape)[:8]} overflows: at most {TENSOR_ELEMENTS_MAX} elements are allowed"

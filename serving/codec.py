@@ -61,14 +61,15 @@ def parse_version(text: str) -> int | None:
 
 def decode_request(message: pb.ModelInferRequest, deadline: Deadline, clock: Clock) -> Request:
     """The request in a ModelInferRequest. Raises InvalidArgument naming the input at fault."""
-    check_tensor_counts(len(message.inputs), len(message.outputs))
+    outputs = message.outputs
+    check_tensor_counts(len(message.inputs), len(outputs))
     parameters = decode_parameters(message.parameters) if message.parameters else {}
     return Request(
         check_name("model", message.model_name),
         _inputs(message),
         parse_version(message.model_version),
         check_id(message.id),
-        requested_outputs([_output_name(each) for each in message.outputs]) if message.outputs else (),
+        requested_outputs([_output_name(each) for each in outputs]) if outputs else (),
         sooner(deadline, parameters, clock) if parameters else deadline,
         parameters,
     )
@@ -118,7 +119,7 @@ def check_parameters(kind: str, name: str, parameters: Mapping[str, Any]) -> Non
 
 
 def _inputs(message: pb.ModelInferRequest) -> dict[str, Tensor]:
-    given, raws = message.inputs, message.raw_input_contents
+    given, raws = message.inputs[:], message.raw_input_contents[:]  # lists: iterating over protobuf's own is slow
     if not raws:
         inputs = {each.name: _typed(each) for each in given}
     elif len(raws) == len(given):
@@ -142,7 +143,7 @@ def _raw(each: Any, raw: bytes) -> Tensor:  # noqa: ANN401
         check_parameters("input", name, each.parameters)
     if each.HasField("contents"):
         raise InvalidArgument(f"input {quoted(name)} has both typed and raw contents")
-    return Tensor.from_raw(name, datatype_named(each.datatype, of=name), tuple(each.shape), raw)
+    return Tensor.from_raw(name, datatype_named(each.datatype, of=name), each.shape[:], raw)
 
 
 def _typed(each: Any) -> Tensor:  # noqa: ANN401
@@ -156,7 +157,7 @@ def _typed(each: Any) -> Tensor:  # noqa: ANN401
     if filled not in ([], [field]):
         raise InvalidArgument(f"input {quoted(each.name)}: {each.datatype} travels in {field}, got {', '.join(filled)}")
     values = getattr(each.contents, field)
-    return Tensor.from_values(each.name, datatype, tuple(each.shape), values)
+    return Tensor.from_values(each.name, datatype, each.shape[:], values)
 
 
 def decode_parameters(parameters: Mapping[str, Any]) -> dict[str, Parameter]:
@@ -174,5 +175,5 @@ def encode_response(response: Response) -> pb.ModelInferResponse:
     message = pb.ModelInferResponse(model_name=response.model, model_version=str(response.version), id=response.id)
     for name, tensor in response.outputs.items():
         message.outputs.add(name=name, datatype=tensor.datatype.name, shape=tensor.array.shape)
-        message.raw_output_contents.append(bytes(tensor.to_raw()))
+        message.raw_output_contents.append(tensor.to_bytes())
     return message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 
@@ -54,6 +55,8 @@ class EmbeddedHost:
         try:
             await self._open(InferenceService(self._dispatch))
             await asyncio.to_thread(self.engine.start)
+            gc.collect()
+            gc.freeze()  # what lives as long as the server is not looked through again and again
         except BaseException:
             await self._close_fronts()
             raise

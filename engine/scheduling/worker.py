@@ -197,12 +197,22 @@ class Worker:
         try:
             if self.streams and batch[0].part is not None:
                 answers, times = self._compute_stream(batch[0], started_ns)
+            elif len(batch) == 1:
+                answers, times = self._compute_lone(batch[0], started_ns)
             else:
                 answers, times = self._compute_batch(batch, started_ns)
         except Exception as error:
             self._failed(batch, error)
             return
         self._answer(batch, answers, times)
+
+    def _compute_lone(self, job: Job, started_ns: int) -> tuple[list[Tensors], BatchTimes]:
+        """As `_compute_batch`, without what only several jobs need: most batches of a quiet server are lone jobs."""
+        outputs = self._servable.execute(job.request.inputs, job.request.outputs)
+        ended_ns = self._clock()
+        job.ledger.run(started_ns, ended_ns, job.rows)
+        self._estimate.observe(job.rows, ended_ns - started_ns)
+        return split_outputs([job], outputs), BatchTimes(job.rows, 0, ended_ns - started_ns, 0)
 
     def _compute_batch(self, batch: Sequence[Job], started_ns: int) -> tuple[list[Tensors], BatchTimes]:
         inputs = join_inputs(batch)
