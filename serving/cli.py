@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import Engine, Spec, VireoError, load_spec
+from engine import Engine, Spec, SpecError, VireoError, load_spec
 
 if TYPE_CHECKING:
     from serving.embedded import EmbeddedHost
@@ -147,6 +148,8 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
+    if not all(map(find_spec, ("benchmarks", "hdrh", "matplotlib"))):
+        raise SpecError("the benchmarks are not installed; pip install 'vireo[cpu,bench]'")
     return subprocess.call([sys.executable, "-m", "benchmarks", *arguments.rest])
 
 
