@@ -86,8 +86,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def _fed(self, size: int, *, within_head: bool) -> None:
         if self._in_head:
-            if within_head:  # else the head began somewhere in these bytes, perhaps behind a long body
-                self._head_bytes += size
+            # Where the head began somewhere in these bytes, perhaps behind a long body, its whole lines are counted.
+            self._head_bytes += size if within_head else self._size_of_head()
             if self._head_bytes > limits.HTTP_HEADER_BYTES_MAX:
                 self._refuse_head()
             elif self._patience is None:

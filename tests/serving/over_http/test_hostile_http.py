@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.serving.over_http.bodies import GOOD_REQUEST, is_right
 from tests.serving.over_http.hostile import Sent, framed, unframed
-from tests.serving.over_http.wire import Answer, Closed, Connection
+from tests.serving.over_http.wire import Answer, Connection
 from tests.serving.servers import ServerHere, eventually
 
 SEED_VARIABLE = "VIREO_HOSTILE_SEED"
@@ -40,15 +40,6 @@ def _answer_to(connection: Connection, sent: Sent) -> Answer:
     while (answer := connection.read(bodiless=sent.method == "HEAD")).status == 100:
         pass
     return answer
-
-
-def _answers_until_closed(connection: Connection) -> list[Answer]:
-    answers = []
-    try:
-        while True:
-            answers.append(connection.read())
-    except Closed:
-        return answers
 
 
 def _check(answer: Answer, sent: object) -> None:
@@ -124,7 +115,7 @@ def test_bytes_that_are_no_request_are_refused_or_hung_up_on_and_nothing_stays_b
                 _check_serves(connection)
             connection.send_what_it_takes([sent])
             connection.end()
-            for each in _answers_until_closed(connection):
+            for each in connection.rest():
                 _check(each, sent)
         _check_serves(beside)
 

@@ -82,6 +82,15 @@ class Connection:
         size = 0 if bodiless or status == 100 else int(headers["content-length"])
         return Answer(status, headers, self._exactly(size))
 
+    def rest(self) -> list[Answer]:
+        """Every answer that still comes before the server closes."""
+        answers = []
+        try:
+            while True:
+                answers.append(self.read())
+        except Closed:
+            return answers
+
     def _until(self, mark: bytes) -> bytes:
         while mark not in self._unread:
             self._receive()
