@@ -25,7 +25,11 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command: 0 when it did what it says, 1 when the spec or a model is at fault, 2 for wrong usage."""
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and parsed.run is not _bench:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    parsed.rest = rest
     level = logging.INFO if parsed.run is _serve else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
@@ -46,7 +50,6 @@ def _parser() -> argparse.ArgumentParser:
     _app_command(commands, "check", _check, "load everything a spec names, serve nothing, report what is wrong")
     _app_command(commands, "explain", _explain, "say what was inferred and chosen, and why")
     bench = commands.add_parser("bench", help="run the benchmarks (see 'vireo bench --help')", add_help=False)
-    bench.add_argument("rest", nargs=argparse.REMAINDER)
     bench.set_defaults(run=_bench)
     return parser
 
