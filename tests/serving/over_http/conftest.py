@@ -13,6 +13,7 @@ from tests.fakes import PATIENCE_S
 from tests.serving.models import SPEC, write_repository
 from tests.serving.over_http.wire import Connect, Connection
 from tests.serving.servers import ServerHere, spec_for
+from tests.serving.test_access import certificates as certificates  # a fixture
 
 
 def start_over_http(text: str, folder: Path) -> ServerHere:
