@@ -52,7 +52,7 @@ def _check_serves(connection: Connection) -> None:
     assert is_right(connection.ask(GOOD_REQUEST))
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _seed_is_told() -> None:
     print(f"replay with {SEED_VARIABLE}={SEED}")
 
