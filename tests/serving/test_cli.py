@@ -1,0 +1,113 @@
+"""The `vireo` command: exit codes, and messages that name file, line and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.engine import onnx_models
+from tests.serving.models import simple, write_model
+from tests.serving.servers import vireo
+
+DOUBLE = """
+functions:
+  double: {call: "beside:double", inputs: {x: {datatype: FP32, shape: [1]}}, outputs: {y: {datatype: FP32, shape: [1]}}}
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """A spec over a model and a function whose module lies beside the spec."""
+    write_model(tmp_path / "models", "simple", simple())
+    (tmp_path / "beside.py").write_text("def double(x):\n    return {'y': x * 2}\n")
+    path = tmp_path / "app.yaml"
+    path.write_text(f"repository: {{path: models}}\n{DOUBLE}")
+    return path
+
+
+def test_check_of_a_good_spec_counts_what_loads(app: Path) -> None:
+    ended = vireo("check", app, folder=app.parent)
+    assert (ended.returncode, ended.stdout) == (0, f"{app}: ok, 2 model version(s) load, 0 do not\n")
+
+
+def test_modules_beside_the_spec_are_found_from_anywhere(app: Path) -> None:
+    assert vireo("check", app, folder=Path("/")).returncode == 0
+
+
+def test_check_names_every_model_that_does_not_load(app: Path) -> None:
+    broken = app.parent / "models" / "broken" / "1"
+    broken.mkdir(parents=True)
+    (broken / "model.onnx").write_bytes(b"no model")
+    (app.parent / "models" / "empty").mkdir()
+    ended = vireo("check", app, folder=app.parent)
+    assert ended.returncode == 1
+    assert "broken version 1: model.onnx: not an ONNX file" in ended.stderr
+    assert "empty: no version folder with model.onnx in it" in ended.stderr
+    assert "not ok, 2 model version(s) load, 2 do not" in ended.stdout
+
+
+def test_explain_says_what_was_inferred_and_why(app: Path) -> None:
+    write_model(
+        app.parent / "models", "alone", onnx_models.affine(2.0), "max_batch_size: 0 platform: 'onnxruntime_onnx'"
+    )
+    ended = vireo("explain", app, folder=app.parent)
+    assert ended.returncode == 0, ended.stderr
+    for text in (
+        "gRPC on 127.0.0.1:8001, HTTP on 127.0.0.1:8000",
+        "access: no authentication",
+        "simple version 1: READY, onnxruntime_onnx",
+        "INPUT0: INT32 [any, 16]",
+        "because dimension 0 of every tensor is free and named 'batch'",
+        "double version 1: READY, python",
+        "expected compute time by rows",
+    ):
+        assert text in ended.stdout
+
+
+def test_a_folder_is_explained_as_a_repository(app: Path) -> None:
+    ended = vireo("explain", app.parent / "models", folder=app.parent)
+    assert "simple version 1: READY" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("server: {hots: x}", ("app.yaml:1:", "unknown key 'hots'", "nearest: 'host'")),
+        ("server:\n  grpc_port: high", ("app.yaml:2:", "server.grpc_port", "expected a whole number", "'high'")),
+        ("server: {grpc_port: 70000}", ("server.grpc_port", "from 0 to 65535", "70000")),
+        ("repository: {path: nowhere}", ("repository.path", "nowhere", "is not a folder")),
+        ("server: {host: 0.0.0.0}", ("server.host", "0.0.0.0", "server.auth", "allow_remote_without_auth")),
+        ("server: {auth: {tokens_env: NO_SUCH_TOKENS}}", ("server.auth", "no tokens found")),
+        ("server: [1", ("app.yaml", "not valid YAML")),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "check", "explain"])
+def test_every_command_says_what_is_wrong_with_a_spec(
+    command: str, text: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "app.yaml").write_text(text)
+    ended = vireo(command, "app.yaml", folder=tmp_path)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    for word in words:
+        assert word in ended.stderr
+
+
+def test_a_spec_that_is_not_there_is_told(tmp_path: Path) -> None:
+    ended = vireo("check", "nothing.yaml", folder=tmp_path)
+    assert ended.returncode == 1
+    assert "nothing.yaml: cannot be read" in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("srve",), ("serve",), ("serve", "app.yaml", "--colour")])
+def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    ended = vireo(*arguments, folder=tmp_path)
+    assert ended.returncode == 2
+    assert "usage: vireo" in ended.stderr
+
+
+def test_bench_hands_its_options_on(tmp_path: Path) -> None:
+    ended = vireo("bench", "fraud", "--help", folder=tmp_path)
+    assert ended.returncode == 0
+    assert "--quick" in ended.stdout
