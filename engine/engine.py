@@ -17,7 +17,15 @@ from engine.control.registry import Handle, Registry
 from engine.control.repository import Repository
 from engine.control.rollout import Artifact
 from engine.description import ModelDescription
-from engine.errors import FailedPrecondition, InvalidArgument, ModelFailed, ModelLoadError, Unavailable, quoted
+from engine.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    ModelFailed,
+    ModelLoadError,
+    Unavailable,
+    VireoError,
+    quoted,
+)
 from engine.limits import WARMUP_BYTES_MAX
 from engine.request import Ledger, Request, Response
 from engine.scheduling.batcher import BatchBounds
@@ -320,11 +328,18 @@ class Engine:
         it, NotFound, ModelLoadError.
         """
         self._check_control()
-        config: ModelConfig | None = None
-        if config_json is not None:
-            assert self._repository is not None
-            config = self._repository.parse_config(config_json, "json")
-        self._reconciler.load(name, config, config_json or "")
+        try:
+            self._reconciler.load(name, self._given_config(config_json), config_json or "")
+        except VireoError as error:
+            raise type(error)(
+                f"failed to load {quoted(name)}: {error.message}"
+            ) from error  # scripts look for the words
+
+    def _given_config(self, config_json: str | None) -> ModelConfig | None:
+        if config_json is None:
+            return None
+        assert self._repository is not None
+        return self._repository.parse_config(config_json, "json")
 
     def unload(self, name: str) -> None:
         """Takes a model out of service; requests in flight finish. Raises FailedPrecondition, NotFound."""

@@ -109,4 +109,6 @@ class Registry(Generic[Hosted]):
         if reason is not None:
             return Unavailable(f"model {quoted(name)} is not ready: {reason}")
         known = self._snapshot.served.keys() | self._snapshot.unserved.keys()
-        return NotFound(f"unknown model {quoted(name)}{nearest(name, known)}")
+        return NotFound(
+            f"Request for unknown model: {quoted(name)} is not found{nearest(name, known)}"
+        )  # Triton's words

@@ -148,7 +148,7 @@ def test_function_answers_like_a_model(start: Start) -> None:
 
 def test_unknown_model_and_version_are_named_with_the_nearest(start: Start) -> None:
     engine = start(_function("double"))
-    with pytest.raises(NotFound, match="unknown model 'ff'; nearest: 'f'"):
+    with pytest.raises(NotFound, match="unknown model: 'ff' is not found; nearest: 'f'"):
         engine.infer(_request("ff", 1.0))
     with pytest.raises(NotFound, match="model 'f' has no version 2 ready; ready: 1"):
         engine.infer(_request("f", 1.0, version=2))

@@ -54,8 +54,12 @@ def _length(count: int) -> bytes:
 
 
 CASES: dict[str, tuple[pb.ModelInferRequest, str, tuple[str, ...]]] = {
-    "unknown model": (message("simpel", *GOOD), "NOT_FOUND", ("unknown model 'simpel'", "nearest: 'simple'")),
-    "no model": (message("", *GOOD), "NOT_FOUND", ("unknown model ''",)),
+    "unknown model": (
+        message("simpel", *GOOD),
+        "NOT_FOUND",
+        ("unknown model: 'simpel' is not found", "nearest: 'simple'"),
+    ),
+    "no model": (message("", *GOOD), "NOT_FOUND", ("unknown model: '' is not found",)),
     "endless model name": (message("m" * 1000), "INVALID_ARGUMENT", ("model name", "1000 characters", "at most 256")),
     "unknown version": (
         message("simple", *GOOD, model_version="7"),
@@ -198,7 +202,7 @@ def test_error_of_a_model_with_an_endless_message_arrives_cut(client: InferenceS
 def test_questions_about_the_unknown_are_refused_by_name(
     client: InferenceServerClient, ask: Callable[..., object]
 ) -> None:
-    with refused("NOT_FOUND", "unknown model 'doubel'", "nearest: 'double'"):
+    with refused("NOT_FOUND", "unknown model: 'doubel' is not found", "nearest: 'double'"):
         ask(client, "doubel")
     with refused("NOT_FOUND", "model 'double' has no version 3 ready; ready: 1"):
         ask(client, "double", "3")

@@ -131,6 +131,20 @@ def test_what_cannot_be_loaded_or_unloaded_is_named(connect_to: ConnectTo, model
         client.load_model("m" * 300)
 
 
+def test_errors_have_the_words_that_scripts_written_for_triton_look_for(connect_to: ConnectTo, models: Path) -> None:
+    write_model(models, "simple", simple())
+    client = connect_to(EXPLICIT % '"*"')
+    with pytest.raises(InferenceServerException) as unknown:
+        client.get_model_metadata("wrong_model_name")
+    assert unknown.value.message().startswith("Request for unknown model")
+    for attempt in (
+        lambda: client.load_model("wrong_model_name"),
+        lambda: client.load_model("simple", config='"x": {{'),
+    ):
+        with pytest.raises(InferenceServerException, match="failed to load"):
+            attempt()
+
+
 def test_load_parameters_other_than_the_configuration_are_refused(connect_to: ConnectTo, models: Path) -> None:
     write_versions(models, "m", 1)
     client = connect_to(EXPLICIT % "m")

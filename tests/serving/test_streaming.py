@@ -78,7 +78,7 @@ def test_order_holds_while_an_earlier_request_is_computed(
     gate.open()
     slow, quick, wrong = answers.wait(3)
     assert (slow.get_response().id, quick.get_response().id) == ("slow", "quick")
-    assert "unknown model 'no-such-model'" in wrong.message()
+    assert "unknown model: 'no-such-model' is not found" in wrong.message()
 
 
 def test_streaming_model_gives_many_responses_to_one_request(stream: InferenceServerClient, answers: Answers) -> None:
@@ -135,7 +135,7 @@ def test_error_on_the_wire_carries_the_id_and_the_stream_goes_on(server: ServerH
     with stub_of(server.address) as stub:
         got = list(stub.ModelStreamInfer(iter([*bad, good]), timeout=PATIENCE_S))
     assert [each.infer_response.id for each in got] == ["a", "b", "", ""]
-    assert "unknown model 'no-such-model'" in got[0].error_message
+    assert "unknown model: 'no-such-model' is not found" in got[0].error_message
     assert "takes 64 bytes, got 5" in got[1].error_message
     assert "idx=99" in got[2].error_message
     assert got[3].error_message == ""

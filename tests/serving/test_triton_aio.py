@@ -90,7 +90,7 @@ def test_stream_infer_of_a_streaming_model_gives_every_response_and_errors_in_th
         errors = [error.message() for _, error in got if error is not None]
         parts = [result for result, error in got if error is None]
         assert len(errors) == 1
-        assert "unknown model 'no-such-model'" in errors[0]
+        assert "unknown model: 'no-such-model' is not found" in errors[0]
         assert [each.as_numpy("y").item() for each in parts] == [3.0, 2.0, 1.0]
 
     _run(server, work)

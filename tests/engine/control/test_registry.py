@@ -51,12 +51,12 @@ def test_newest_version_answers_where_none_is_named() -> None:
 
 def test_unknown_model_and_version_name_what_there_is() -> None:
     registry: Registry[str] = Registry()
-    with pytest.raises(NotFound, match=r"^unknown model 'm'$"):
+    with pytest.raises(NotFound, match=r"^Request for unknown model: 'm' is not found$"):
         registry.find("m", None)
     registry.publish(_snapshot(_handle(2), _handle(10), unserved={"other": "warming"}))
     with pytest.raises(NotFound, match="no version 3 ready; ready: 2, 10"):
         registry.find("m", 3)
-    with pytest.raises(NotFound, match="unknown model 'othr'; nearest: 'other'"):
+    with pytest.raises(NotFound, match="unknown model: 'othr' is not found; nearest: 'other'"):
         registry.find("othr", None)
     with pytest.raises(Unavailable, match="model 'other' is not ready: warming"):
         registry.acquire("other", None)

@@ -214,7 +214,7 @@ def test_parameter_of_256_characters_is_echoed_cut(http: httpx.Client) -> None:
 # Where it goes.
 
 PLACES = {
-    "/v2/models/simpel/infer": (404, ("unknown model 'simpel'", "nearest: 'simple'")),
+    "/v2/models/simpel/infer": (404, ("unknown model: 'simpel' is not found", "nearest: 'simple'")),
     "/v2/models/simple/versions/9/infer": (404, ("'simple' has no version 9", "1")),
     "/v2/models/simple/versions/x/infer": (400, ("model version 'x' is not a whole number",)),
     "/v2/models/simple/versions/-1/infer": (400, ("model version '-1' is not a whole number",)),

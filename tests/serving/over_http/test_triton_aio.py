@@ -75,7 +75,10 @@ def test_many_at_once_each_get_their_own_answer(server: ServerHere) -> None:
 
 def test_errors_keep_their_status_and_message(server: ServerHere) -> None:
     async def work(client: InferenceServerClient) -> None:
-        with pytest.raises(InferenceServerException, match=r"^\[404\] unknown model 'simpel'; nearest: 'simple'"):
+        with pytest.raises(
+            InferenceServerException,
+            match=r"^\[404\] Request for unknown model: 'simpel' is not found; nearest: 'simple'",
+        ):
             await client.infer("simpel", simple_inputs(*pair()))
         with pytest.raises(InferenceServerException, match=r"^\[404\] .*no-such-model"):
             await client.load_model("no-such-model")
