@@ -137,12 +137,9 @@ def test_errors_have_the_words_that_scripts_written_for_triton_look_for(connect_
     with pytest.raises(InferenceServerException) as unknown:
         client.get_model_metadata("wrong_model_name")
     assert unknown.value.message().startswith("Request for unknown model")
-    for attempt in (
-        lambda: client.load_model("wrong_model_name"),
-        lambda: client.load_model("simple", config='"x": {{'),
-    ):
+    for name, config in (("wrong_model_name", None), ("simple", '"x": {{')):
         with pytest.raises(InferenceServerException, match="failed to load"):
-            attempt()
+            client.load_model(name, config=config)
 
 
 def test_load_parameters_other_than_the_configuration_are_refused(connect_to: ConnectTo, models: Path) -> None:
