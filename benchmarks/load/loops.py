@@ -41,9 +41,8 @@ class Window:
     def cpu_s(self) -> float:
         """CPU time spent on the load, spinning left out."""
         used = self.end.cpu_ns - self.begin.cpu_ns
-        return (
-            max(0, used - (self.end.spun_ns - self.begin.spun_ns)) / NS_PER_S
-        )  # spinning is wall time: it may be more
+        spun = self.end.spun_ns - self.begin.spun_ns  # by the wall: where others took the core it may be more
+        return max(0, used - spun) / NS_PER_S
 
 
 class Loop:
