@@ -180,10 +180,13 @@ class Engine:
         """Refuses new requests as unavailable from now on; what was admitted is still computed."""
         self._accepting = False
 
-    def close(self, drain_s: float | None = None) -> None:
-        """Refuses new requests, lets those in flight finish for up to `drain_s` (the spec's by default), unloads all."""
+    def close(self, drain_s: float | None = None) -> bool:
+        """Refuses new requests, lets those in flight finish for up to `drain_s` (the spec's by default), unloads all.
+
+        False where a model is still being loaded, by a daemon thread that nothing can stop.
+        """
         self.stop_accepting()
-        self._reconciler.stop(self._spec.server.drain_s if drain_s is None else drain_s)
+        return self._reconciler.stop(self._spec.server.drain_s if drain_s is None else drain_s)
 
     # Requests.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -74,10 +75,15 @@ def _serve(arguments: argparse.Namespace) -> int:
     spec = _load(arguments.app)
     given = {name: getattr(arguments, name) for name in ("host", "grpc_port", "http_port")}
     server = replace(spec.server, **{name: value for name, value in given.items() if value is not None})
-    return uvloop.run(_serve_until_signal(replace(spec, server=server)))
+    if not uvloop.run(_serve_until_signal(replace(spec, server=server))):
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)  # a thread is inside a model's library, which need not survive Python's own end
+    return 0
 
 
-async def _serve_until_signal(spec: Spec) -> int:
+async def _serve_until_signal(spec: Spec) -> bool:
+    """Whether everything had ended; False where a model was still being loaded."""
     from serving.embedded import EmbeddedHost
 
     stop = asyncio.Event()
@@ -85,31 +91,26 @@ async def _serve_until_signal(spec: Spec) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
     host = EmbeddedHost(spec)
-    if not await _started_before(stop, host):
-        return 0
+    starting, stopping = asyncio.create_task(host.start()), asyncio.create_task(stop.wait())
+    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        return await _stopped_while_starting(host, starting)
+    starting.result()
     ports = [
         f"{name} on {spec.server.host}:{port}"
         for name, port in (("gRPC", host.grpc_port), ("HTTP", host.http_port))
         if port
     ]
     print(f"vireo: serving {', '.join(ports)}", flush=True)
-    await stop.wait()
-    await host.stop()
-    return 0
+    await stopping
+    return await host.stop()
 
 
-async def _started_before(stop: asyncio.Event, host: EmbeddedHost) -> bool:
-    """Whether `host` is up before a signal comes, which ends it while it is still loading."""
-    starting, stopping = asyncio.create_task(host.start()), asyncio.create_task(stop.wait())
-    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
-    if starting.done():
-        stopping.cancel()
-        starting.result()
-        return True
-    await host.stop()
+async def _stopped_while_starting(host: EmbeddedHost, starting: asyncio.Task[None]) -> bool:
+    ended = await host.stop()
     with suppress(VireoError):
         await starting
-    return False
+    return ended
 
 
 @contextmanager

@@ -84,13 +84,16 @@ class EmbeddedHost:
         bytes_max = self._spec.server.message_bytes_max
         return HttpApp([*inference, *operations], self._authenticator, self._counter, self.engine.clock, bytes_max)
 
-    async def stop(self) -> None:
-        """Takes no new work, finishes what is in flight within the spec's bound, closes everything."""
+    async def stop(self) -> bool:
+        """Takes no new work, finishes what is in flight within the spec's bound, closes everything.
+
+        False where a model is still being loaded, by a daemon thread that nothing can stop.
+        """
         drain_s = self._spec.server.drain_s
         self.engine.stop_accepting()
         await self._dispatch.drained(drain_s)
         await self._close_fronts()
-        await asyncio.to_thread(self.engine.close, drain_s)
+        return await asyncio.to_thread(self.engine.close, drain_s)
 
     async def _close_fronts(self) -> None:
         for front in self._fronts:

@@ -22,6 +22,9 @@ from engine.spec import Spec
 
 log = logging.getLogger("vireo.control")
 
+_END_S, _END_LOADING_S = 5.0, 0.5
+"""How long `stop` waits for the thread to end; less where it is loading a model, which nothing can cut short."""
+
 Hosted = TypeVar("Hosted")
 
 
@@ -172,21 +175,36 @@ class Reconciler(Generic[Hosted]):
         """Starts the thread."""
         self._thread.start()
 
-    def stop(self, drain_s: float) -> None:
-        """Retires everything, waits up to `drain_s` for users to leave, closes all, ends the thread."""
+    def stop(self, drain_s: float) -> bool:
+        """Retires everything, waits up to `drain_s` for users to leave, closes all, ends the thread.
+
+        False where the thread lives on because it is in the middle of a load, which then ends as a daemon.
+        """
         with self._changed:
             self._spec = Spec(server=self._spec.server)
             self._found, self._selected = {}, set()
+            for record in [each for each in self._records.values() if each.state is State.READY]:
+                self._retire(record)
             self._wake()
-            self._changed.wait_for(lambda: not self._records, timeout=drain_s)
+            self._changed.wait_for(self._nothing_to_wait_for, timeout=drain_s)
             self._stopping = True
             self._wake()
+            end_s = _END_LOADING_S if self._loading() else _END_S
         if self._thread.is_alive():
-            self._thread.join(timeout=5)
+            self._thread.join(end_s)
         while self._records:
             record = self._records.popitem()[1]
             if record.handle is not None:
                 self._close(record.handle.hosted)
+        return not self._thread.is_alive()
+
+    def _loading(self) -> bool:
+        return any(each.state in (State.LOADING, State.WARMING) for each in self._records.values())
+
+    def _nothing_to_wait_for(self) -> bool:
+        """Whether all is closed; or the thread is busy with a load, so closes nothing, and nobody uses a model."""
+        used = any(each.handle.users for each in self._records.values() if each.handle is not None)
+        return not self._records or (self._loading() and not used)
 
     def _wake(self) -> None:
         with self._changed:
@@ -259,7 +277,7 @@ class Reconciler(Generic[Hosted]):
     def _end(self, action: Action) -> None:
         with self._changed:
             record = self._records[action.key]
-            if action.kind == "retire":
+            if action.kind == "retire" and record.state is State.READY:  # `stop` may have been first
                 self._retire(record)
             elif action.kind == "forget":
                 self._forget(record)
@@ -279,10 +297,15 @@ class Reconciler(Generic[Hosted]):
             self._load_failed(record, error)
             return
         with self._changed:
-            record.handle = Handle(artifact.name, artifact.version, hosted, self._wake)
-            record.state = move(record.state, State.READY)
-            self._publish()
-        log.info("model %s version %d is ready", artifact.name, artifact.version)
+            late = self._stopping
+            if not late:
+                record.handle = Handle(artifact.name, artifact.version, hosted, self._wake)
+                record.state = move(record.state, State.READY)
+                self._publish()
+        if late:
+            self._close(hosted)
+        else:
+            log.info("model %s version %d is ready", artifact.name, artifact.version)
 
     def _load_warm(self, record: Record[Hosted]) -> Hosted:
         hosted = self._host.load(record.artifact)

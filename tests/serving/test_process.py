@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,14 +10,15 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tritonclient.grpc import InferenceServerClient, InferResult
+from tritonclient.grpc import InferenceServerClient
 
 from tests.fakes import PATIENCE_S
-from tests.serving.calls import numbers, pair, refused, simple_inputs
+from tests.serving.calls import given, numbers, pair, refused, simple_inputs
 from tests.serving.functions import ENTERED, MEETING_VARIABLE, OPEN, wait_for_file
 from tests.serving.models import MEETING, simple, write_model
 from tests.serving.servers import PROJECT, VIREO, ServerProcess, eventually, vireo
@@ -65,21 +67,39 @@ def _app(folder: Path, text: str) -> Path:
     return path
 
 
-def test_sigterm_finishes_what_is_in_flight_and_admits_nothing_more(serve: Serve, tmp_path: Path) -> None:
+def _ask_http(url: str, value: float) -> object:
+    """The y of `meeting` over HTTP, or the status it is refused with."""
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [value]}]}
+    request = urllib.request.Request(f"{url}/v2/models/meeting/infer", json.dumps(body).encode())
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            return json.load(answer)["outputs"][0]["data"]
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def _ask_grpc(address: str, value: float) -> object:
+    """The y of `meeting` over gRPC."""
+    with InferenceServerClient(address) as client:
+        return client.infer("meeting", numbers(value)).as_numpy("y").ravel().tolist()
+
+
+@pytest.mark.parametrize("front", ["grpc", "http"])
+def test_sigterm_finishes_what_is_in_flight_and_admits_nothing_more(front: str, serve: Serve, tmp_path: Path) -> None:
     server = serve(_app(tmp_path, BOTH + MEETING), **{MEETING_VARIABLE: str(tmp_path)})
     http = _http(server)
-    with InferenceServerClient(server.address) as client:
-        answers: list[object] = []
-        client.async_infer("meeting", numbers(4.0), lambda result, error: answers.append(error or result))
+    ask, place = (_ask_grpc, server.address) if front == "grpc" else (_ask_http, http)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(ask, place, 4.0)
         wait_for_file(tmp_path / ENTERED)
         server.signal(signal.SIGTERM)
         eventually(lambda: _get(f"{http}/readyz")[0] == 503, "the server is not ready any more")
+        assert _ask_http(http, 5.0) == 503
         with refused("UNAVAILABLE", "shutting down"):
-            client.infer("meeting", numbers(5.0))
+            _ask_grpc(server.address, 5.0)
+        assert not answer.done()
         (tmp_path / OPEN).touch()
-        eventually(lambda: answers, "the request in flight is answered")
-    assert isinstance(answers[0], InferResult)
-    assert answers[0].as_numpy("y").tolist() == [[8.0]]
+        assert answer.result(PATIENCE_S) == [8.0]
     assert server.wait() == 0
 
 
@@ -109,12 +129,12 @@ def test_probes_answer_and_requests_are_refused_while_models_load(tmp_path: Path
         assert process.wait(PATIENCE_S) == 0
 
 
-def test_sigterm_ends_a_start(tmp_path: Path) -> None:
+def test_sigterm_ends_a_start_whatever_is_loading(tmp_path: Path) -> None:
     (tmp_path / "slow_to_import.py").write_text(SLOW_MODULE)
-    with _started(_app(tmp_path, BOTH + SLOW)) as process:
+    server = f"server: {{grpc_port: 0, http_port: 0, drain_s: {10 * PATIENCE_S}}}\n"
+    with _started(_app(tmp_path, server + SLOW)) as process:
         wait_for_file(tmp_path / "entered")
         process.terminate()
-        (tmp_path / "open").touch()
         assert process.wait(PATIENCE_S) == 0
 
 
@@ -155,3 +175,12 @@ def test_a_taken_port_is_told_before_any_model_loads(front: str, tmp_path: Path)
     assert f"server.{front}_port: cannot listen on 127.0.0.1:{port}: Address already in use" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "entered").exists()
+
+
+def test_a_function_beside_the_spec_is_found_from_any_folder(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "slow_to_import.py").write_text("def f(x):\n    return {'y': x + 1}\n")
+    assert Path.cwd() != tmp_path
+    server = serve(_app(tmp_path, BOTH + SLOW))
+    with InferenceServerClient(server.address) as client:
+        x = np.array([1.5], np.float32)
+        assert client.infer("slow", [given("x", x, "FP32")]).as_numpy("y").tolist() == [2.5]

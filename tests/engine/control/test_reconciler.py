@@ -394,6 +394,34 @@ def test_stop_waits_for_users_who_leave_in_time(tmp_path: Path) -> None:
     assert len(plant.host.closed) == 1
 
 
+def test_stop_does_not_wait_for_a_load_and_what_comes_of_it_is_closed(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    plant.reconciler.start()
+    plant.put("a", 1)
+    plant.apply(control="explicit")
+    gate = Gate()
+    plant.host.before_load = gate
+    plant.put("b", 1)
+    refusals: list[pytest.ExceptionInfo[Unavailable]] = []
+
+    def ask() -> None:
+        with pytest.raises(Unavailable, match="shutting down") as caught:
+            plant.reconciler.load("b")
+        refusals.append(caught)
+
+    asked = threading.Thread(target=ask)
+    asked.start()
+    gate.wait_entered()
+    assert not plant.reconciler.stop(10 * PATIENCE_S), "the load goes on"
+    assert [each.artifact.name for each in plant.host.closed] == ["a"]
+    asked.join(PATIENCE_S)
+    assert refusals
+    gate.open()
+    plant.wait(lambda: [each.artifact.name for each in plant.host.closed] == ["a", "b"])
+    assert plant.reconciler.stop(0)
+    assert plant.serving() == {}
+
+
 def test_engine_that_never_started_stops(tmp_path: Path) -> None:
     Plant(tmp_path).reconciler.stop(0)
 
