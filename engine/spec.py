@@ -18,7 +18,7 @@ from engine.limits import (
     QUEUE_BYTES_MAX,
     QUEUE_REQUESTS_MAX,
 )
-from engine.strict_yaml import read_strict
+from engine.strict_yaml import Place, read_strict
 from engine.tensor import DATATYPES
 
 
@@ -166,66 +166,64 @@ def load_spec(path: Path) -> Spec:
 
 def parse_spec(text: str, *, folder: Path, source: str = "spec") -> Spec:
     """The spec in YAML `text`. Raises SpecError with `source`, the line and the key."""
-    spec = read_strict(text, Spec, source)
-    _check(spec, source)
+    spec, place = read_strict(text, Spec, source)
+    _check(spec, place)
     return dataclasses.replace(spec, folder=folder)
 
 
-def _check(spec: Spec, source: str) -> None:
+def _check(spec: Spec, place: Place) -> None:
     """Bounds and relations that types cannot say."""
     server, repository = spec.server, spec.repository
     for name, port in (("grpc_port", server.grpc_port), ("http_port", server.http_port)):
-        _in_range(source, f"server.{name}", port, 0, 65535)
-    _in_range(source, "server.message_bytes_max", server.message_bytes_max, 1024, (1 << 31) - 1)
-    _in_range(source, "server.drain_s", server.drain_s, 0, 3600)
+        _in_range(place, f"server.{name}", port, 0, 65535)
+    _in_range(place, "server.message_bytes_max", server.message_bytes_max, 1024, (1 << 31) - 1)
+    _in_range(place, "server.drain_s", server.drain_s, 0, 3600)
     if repository is not None:
-        _in_range(source, "repository.poll_s", repository.poll_s, 0.05, 86400)
+        _in_range(place, "repository.poll_s", repository.poll_s, 0.05, 86400)
     for name, model in spec.models.items():
-        _check_scheduling(source, f"models.{name}", model)
-        _in_range(source, f"models.{name}.threads", model.threads, 1, 1024)
-        _check_versions(source, f"models.{name}.versions", model.versions)
+        _check_scheduling(place, f"models.{name}", model)
+        _in_range(place, f"models.{name}.threads", model.threads, 1, 1024)
+        _check_versions(place, f"models.{name}.versions", model.versions)
     for name, function in spec.functions.items():
-        _check_scheduling(source, f"functions.{name}", function)
-        _check_function(source, f"functions.{name}", function)
+        _check_scheduling(place, f"functions.{name}", function)
+        _check_function(place, f"functions.{name}", function)
     if spec.models and repository is None:
-        raise SpecError(f"{source}: models: needs a repository; add 'repository: {{path: ...}}'")
+        raise SpecError(f"{place('models')}: needs a repository; add 'repository: {{path: ...}}'")
 
 
-def _check_scheduling(source: str, where: str, spec: ModelSpec | FunctionSpec) -> None:
-    _in_range(source, f"{where}.batching.rows_max", spec.batching.rows_max, 1, 1 << 20)
-    _in_range(source, f"{where}.batching.bytes_max", spec.batching.bytes_max, 1, 1 << 40)
-    _in_range(source, f"{where}.queue.requests_max", spec.queue.requests_max, 1, 1 << 24)
-    _in_range(source, f"{where}.queue.bytes_max", spec.queue.bytes_max, 1, 1 << 40)
-    _in_range(source, f"{where}.instances", spec.instances, 1, 256)
-    _in_range(source, f"{where}.timeout_ms", spec.timeout_ms, 0.001, 86_400_000)
-    _in_range(source, f"{where}.inline_us_max", spec.inline_us_max, 0, 10_000_000)
+def _check_scheduling(place: Place, where: str, spec: ModelSpec | FunctionSpec) -> None:
+    _in_range(place, f"{where}.batching.rows_max", spec.batching.rows_max, 1, 1 << 20)
+    _in_range(place, f"{where}.batching.bytes_max", spec.batching.bytes_max, 1, 1 << 40)
+    _in_range(place, f"{where}.queue.requests_max", spec.queue.requests_max, 1, 1 << 24)
+    _in_range(place, f"{where}.queue.bytes_max", spec.queue.bytes_max, 1, 1 << 40)
+    _in_range(place, f"{where}.instances", spec.instances, 1, 256)
+    _in_range(place, f"{where}.timeout_ms", spec.timeout_ms, 0.001, 86_400_000)
+    _in_range(place, f"{where}.inline_us_max", spec.inline_us_max, 0, 10_000_000)
 
 
-def _check_versions(source: str, where: str, versions: VersionSpec | str | None) -> None:
+def _check_versions(place: Place, where: str, versions: VersionSpec | str | None) -> None:
     if isinstance(versions, VersionSpec):
         if (versions.latest is None) == (not versions.specific):
-            raise SpecError(f"{source}: {where}: give either 'latest' or 'specific'")
-        _in_range(source, f"{where}.latest", versions.latest, 1, 1 << 20)
+            raise SpecError(f"{place(where)}: give either 'latest' or 'specific'")
+        _in_range(place, f"{where}.latest", versions.latest, 1, 1 << 20)
 
 
-def _check_function(source: str, where: str, function: FunctionSpec) -> None:
+def _check_function(place: Place, where: str, function: FunctionSpec) -> None:
     module, _, name = function.call.partition(":")
     if not module or not name:
-        raise SpecError(f"{source}: {where}.call: expected 'package.module:name', got {quoted(function.call)}")
+        raise SpecError(f"{place(f'{where}.call')}: expected 'package.module:name', got {quoted(function.call)}")
     for side, tensors in (("inputs", function.inputs), ("outputs", function.outputs)):
         for tensor, declared in tensors.items():
-            place = f"{where}.{side}.{tensor}"
+            datatype, shape = (place(f"{where}.{side}.{tensor}.{key}") for key in ("datatype", "shape"))
             if declared.datatype not in DATATYPES:
                 known = nearest(declared.datatype, DATATYPES)
-                raise SpecError(f"{source}: {place}.datatype: unknown datatype {quoted(declared.datatype)}{known}")
+                raise SpecError(f"{datatype}: unknown datatype {quoted(declared.datatype)}{known}")
             if any(size < -1 for size in declared.shape):
-                raise SpecError(f"{source}: {place}.shape: sizes are -1 or more, got {list(declared.shape)}")
+                raise SpecError(f"{shape}: sizes are -1 or more, got {list(declared.shape)}")
             if function.batchable and declared.shape[:1] != (-1,):
-                raise SpecError(
-                    f"{source}: {place}.shape: a batchable function's tensors begin with -1, got {list(declared.shape)}"
-                )
+                raise SpecError(f"{shape}: a batchable function's tensors begin with -1, got {list(declared.shape)}")
 
 
-def _in_range(source: str, where: str, value: float | None, low: float, high: float) -> None:
+def _in_range(place: Place, where: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
-        raise SpecError(f"{source}: {where}: must be from {low} to {high}, got {value}")
+        raise SpecError(f"{place(where)}: must be from {low} to {high}, got {value}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,9 +21,14 @@ from engine.errors import SpecError, nearest, quoted
 Record = TypeVar("Record")
 
 
-def read_strict(text: str, kind: type[Record], source: str) -> Record:
+Place = Callable[[str], str]
+"""Where a key such as "server.grpc_port" is written: source, line (of the nearest key above it, where it is not) and key."""
+
+
+def read_strict(text: str, kind: type[Record], source: str) -> tuple[Record, Place]:
     """`text` as a `kind`, an empty text as its defaults. Raises SpecError that begins with `source` and the line."""
-    return _Reader(source).read(text, kind)
+    reader = _Reader(source)
+    return reader.read(text, kind), reader.place
 
 
 class _Reader:
@@ -31,6 +36,7 @@ class _Reader:
 
     def __init__(self, source: str) -> None:
         self._source = source
+        self._lines: dict[str, int] = {}
 
     def read(self, text: str, kind: type[Record]) -> Record:
         try:
@@ -40,6 +46,14 @@ class _Reader:
             raise SpecError(f"{self._source}: not valid YAML: {error}") from error
         except RecursionError as error:
             raise SpecError(f"{self._source}: nested too deep, or an alias that contains itself") from error
+
+    def place(self, where: str) -> str:
+        """See `Place`."""
+        written = where
+        while written and written not in self._lines:
+            written = written.rpartition(".")[0]
+        line = f":{self._lines[written]}" if written else ""
+        return f"{self._source}{line}: {where}"
 
     def _fail(self, node: Any, where: str, problem: str) -> SpecError:  # noqa: ANN401  a YAML node
         return SpecError(f"{self._source}:{node.start_mark.line + 1}: {where or 'spec'}: {problem}")
@@ -71,6 +85,7 @@ class _Reader:
         return pairs
 
     def _value(self, node: Any, kind: Any, where: str) -> Any:  # noqa: ANN401
+        self._lines[where] = node.start_mark.line + 1
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if origin in (typing.Union, types.UnionType):
             return self._choice(node, arguments, where)

@@ -40,7 +40,7 @@ class Car:
 
 
 def _read(text: str) -> Car:
-    return read_strict(text, Car, "car.yaml")
+    return read_strict(text, Car, "car.yaml")[0]
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "null", "---\n", "{}"])
@@ -120,3 +120,11 @@ def test_any_text_is_read_or_refused_with_a_spec_error(text: str) -> None:
     except SpecError as error:
         message = error.message
     assert message == "" or message.startswith("car.yaml")
+
+
+def test_a_place_is_the_line_of_the_key_or_of_the_nearest_one_above() -> None:
+    _, place = read_strict("name: a\nwheels:\n  left:\n    inches: 3\n", Car, "car.yaml")
+    assert place("wheels.left.inches") == "car.yaml:4: wheels.left.inches"
+    assert place("wheels.left.brand") == "car.yaml:4: wheels.left.brand"
+    assert place("wheels.right.inches") == "car.yaml:3: wheels.right.inches"
+    assert place("spare") == "car.yaml: spare"
