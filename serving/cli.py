@@ -46,13 +46,19 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = _app_command(commands, "serve", _serve, "serve what a spec says until SIGTERM")
     serve.add_argument("--host", help="listen here instead of where the spec says")
-    serve.add_argument("--grpc-port", type=int, help="0 takes a free port")
-    serve.add_argument("--http-port", type=int, help="0 takes a free port")
+    serve.add_argument("--grpc-port", type=_port, help="0 takes a free port")
+    serve.add_argument("--http-port", type=_port, help="0 takes a free port")
     _app_command(commands, "check", _check, "load everything a spec names, serve nothing, report what is wrong")
     _app_command(commands, "explain", _explain, "say what was inferred and chosen, and why")
     bench = commands.add_parser("bench", help="run the benchmarks (see 'vireo bench --help')", add_help=False)
     bench.set_defaults(run=_bench)
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
 
 
 def _app_command(commands: argparse._SubParsersAction, name: str, run: Command, text: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
@@ -75,6 +81,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     spec = _load(arguments.app)
     given = {name: getattr(arguments, name) for name in ("host", "grpc_port", "http_port")}
     server = replace(spec.server, **{name: value for name, value in given.items() if value is not None})
+    if server.grpc_port is None and server.http_port is None:
+        raise SpecError("server: grpc_port and http_port are both null, so nobody could connect")
     if not uvloop.run(_serve_until_signal(replace(spec, server=server))):
         logging.shutdown()
         sys.stdout.flush()

@@ -15,6 +15,15 @@ functions:
   double: {call: "beside:double", inputs: {x: {datatype: FP32, shape: [1]}}, outputs: {y: {datatype: FP32, shape: [1]}}}
 """
 
+FUNCTION = """
+functions:
+  f:
+    %s
+    outputs: {y: {datatype: FP32, shape: [1]}}
+"""
+BAD_CALL = FUNCTION % "call: beside\n    inputs: {}"
+BAD_DATATYPE = FUNCTION % "inputs: {x: {datatype: FP33, shape: [1]}}\n    call: beside:double"
+
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
@@ -75,7 +84,10 @@ def test_a_folder_is_explained_as_a_repository(app: Path) -> None:
     [
         ("server: {hots: x}", ("app.yaml:1:", "unknown key 'hots'", "nearest: 'host'")),
         ("server:\n  grpc_port: high", ("app.yaml:2:", "server.grpc_port", "expected a whole number", "'high'")),
-        ("server: {grpc_port: 70000}", ("server.grpc_port", "from 0 to 65535", "70000")),
+        ("server: {grpc_port: 70000}", ("app.yaml:1:", "server.grpc_port", "from 0 to 65535", "70000")),
+        (BAD_CALL, ("app.yaml:4:", "functions.f.call", "'package.module:name'", "'beside'")),
+        (BAD_DATATYPE, ("app.yaml:4:", "functions.f.inputs.x.datatype", "'FP33'", "nearest: 'FP32'")),
+        ("\nmodels: {a: {}}", ("app.yaml:2:", "models", "needs a repository")),
         ("repository: {path: nowhere}", ("repository.path", "nowhere", "is not a folder")),
         ("server: {host: 0.0.0.0}", ("server.host", "0.0.0.0", "server.auth", "allow_remote_without_auth")),
         ("server: {auth: {tokens_env: NO_SUCH_TOKENS}}", ("server.auth", "no tokens found")),
@@ -98,6 +110,30 @@ def test_a_spec_that_is_not_there_is_told(tmp_path: Path) -> None:
     ended = vireo("check", "nothing.yaml", folder=tmp_path)
     assert ended.returncode == 1
     assert "nothing.yaml: cannot be read" in ended.stderr
+
+
+def test_a_function_that_cannot_be_imported_is_named(app: Path) -> None:
+    (app.parent / "beside.py").write_text("import no_such_module\n")
+    ended = vireo("check", app, folder=app.parent)
+    assert ended.returncode == 1
+    assert "double version 1: function 'double': cannot import 'beside:double'" in ended.stderr
+    assert "no_such_module" in ended.stderr
+    assert "1 model version(s) load, 1 do not" in ended.stdout
+
+
+def test_serving_on_no_port_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "app.yaml").write_text("server: {grpc_port: null, http_port: null}")
+    ended = vireo("serve", "app.yaml", folder=tmp_path)
+    assert ended.returncode == 1
+    assert "grpc_port and http_port are both null" in ended.stderr
+
+
+@pytest.mark.parametrize("port", ["high", "65536", "99999", "-1", ""])
+@pytest.mark.parametrize("front", ["grpc", "http"])
+def test_a_port_that_cannot_be_is_wrong_usage(front: str, port: str, app: Path) -> None:
+    ended = vireo("serve", app, f"--{front}-port={port}", folder=app.parent)
+    assert ended.returncode == 2
+    assert f"argument --{front}-port: {port!r} is not a port from 0 to 65535" in ended.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("srve",), ("serve",), ("serve", "app.yaml", "--colour")])
