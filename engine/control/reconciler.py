@@ -99,7 +99,7 @@ class Reconciler(Generic[Hosted]):
             return
         found = repository.scan()
         with self._changed:
-            if repository is not self._repository:
+            if repository is not self._repository or self._spec.repository is None:  # another came, or the stop
                 return
             found = {name: _beside_old(each, self._found.get(name)) for name, each in found.items()}
             if found == self._found:

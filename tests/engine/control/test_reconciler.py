@@ -422,6 +422,34 @@ def test_stop_does_not_wait_for_a_load_and_what_comes_of_it_is_closed(tmp_path: 
     assert plant.serving() == {}
 
 
+def test_scan_under_way_at_the_stop_brings_nothing_back(tmp_path: Path) -> None:
+    plant, gate = Plant(tmp_path), Gate()
+
+    def read_config(text: str, form: str) -> ModelConfig:
+        gate()
+        return _read_config(text, form)
+
+    plant.reconciler.start()
+    plant.put("a", 1)
+    plant.reconciler.apply(Spec(repository=RepositorySpec(str(tmp_path))), Repository(tmp_path, read_config))
+    user = plant.registry.acquire("a", None)
+    plant.put("a", 2)
+    (tmp_path / "a" / "config.pbtxt").write_text("all")
+    scanner = threading.Thread(target=plant.reconciler.rescan)
+    scanner.start()
+    gate.wait_entered()
+    stopper = threading.Thread(target=plant.reconciler.stop, args=(PATIENCE_S,))
+    stopper.start()
+    plant.wait(lambda: plant.states() == {"a/1": "DRAINING"})
+    gate.open()
+    scanner.join(PATIENCE_S)
+    assert plant.states() == {"a/1": "DRAINING"}
+    user.release()
+    stopper.join(PATIENCE_S)
+    assert not stopper.is_alive()
+    assert len(plant.host.loaded) == 1
+
+
 def test_engine_that_never_started_stops(tmp_path: Path) -> None:
     Plant(tmp_path).reconciler.stop(0)
 
