@@ -11,7 +11,7 @@ help:
 	@echo 'make demo   train a fraud model, serve it, call it over gRPC and HTTP, show its latency'
 	@echo 'make test   run every test'
 	@echo 'make check  ruff, mypy --strict, architecture test'
-	@echo 'make bench  run the benchmarks (about 15 minutes); report in $(CACHE)/bench'
+	@echo 'make bench  run the benchmarks (some seven minutes); report in $(CACHE)/bench'
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Vireo needs Python 3.11 or later; set PYTHON=...'; exit 1; }
