@@ -5,13 +5,12 @@ Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 
 
 import argparse
 import sys
-from collections.abc import Callable
 
 from benchmarks import bench_fraud, bench_overhead, bench_swap
+from benchmarks.command import Run, keeps_promises
 from benchmarks.options import Options, add_options
-from benchmarks.report import Report, print_report, write_report
 
-BENCHMARKS: dict[str, Callable[[Options], Report]] = {
+BENCHMARKS: dict[str, Run] = {
     "fraud": bench_fraud.run,
     "overhead": bench_overhead.run,
     "swap": bench_swap.run,
@@ -28,15 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     options = Options(given.out, given.inputs, given.quick, given.seed)
     names = list(BENCHMARKS) if given.which == "all" else [given.which]
-    broken = [name for name in names if not run_one(name, options)]
+    broken = [name for name in names if not keeps_promises(BENCHMARKS[name], options)]
     return int(bool(broken))
-
-
-def run_one(name: str, options: Options) -> bool:
-    """Run one benchmark, write and print its report; whether no promise was broken."""
-    report = BENCHMARKS[name](options)
-    print_report(report, write_report(report, options.out))
-    return not any(one.kept is False for one in report.judgements)
 
 
 if __name__ == "__main__":

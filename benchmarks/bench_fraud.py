@@ -13,13 +13,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.command import run_command
 from benchmarks.fraud_inputs import FraudInputs, fraud_inputs
 from benchmarks.harness import LOAD_CORE, Measured, measure
 from benchmarks.load.order import LoadOrder, Protocol
 from benchmarks.load.verdict import Verdict
-from benchmarks.options import Options, parse_options
+from benchmarks.options import Options
 from benchmarks.plots import percentile_plot, rate_plot
-from benchmarks.report import Judgement, Report, print_report, write_report
+from benchmarks.report import Judgement, Report
 from benchmarks.servers import Server, start_vireo
 from benchmarks.sweep import SweepPlan, SweepResult, sweep
 from benchmarks.table import Cell, Table
@@ -166,13 +167,5 @@ def judgement_of(data: FraudData) -> Judgement:
     return Judgement(promise, None if invalid else True, said)
 
 
-def main() -> int:
-    """The command line; 1 when the promise is broken."""
-    options = parse_options(__doc__)
-    report = run(options)
-    print_report(report, write_report(report, options.out))
-    return int(any(one.kept is False for one in report.judgements))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(run, __doc__))

@@ -20,13 +20,14 @@ from statistics import median
 import msgspec
 
 from benchmarks.bare_model import BareCost
+from benchmarks.command import run_command
 from benchmarks.fraud_inputs import FraudInputs, fraud_inputs
 from benchmarks.harness import LOAD_CORE, SERVER_CORE, Measured, measure, python_module
 from benchmarks.load.order import LoadOrder
 from benchmarks.machine import ROOT
-from benchmarks.options import Options, parse_options
+from benchmarks.options import Options
 from benchmarks.plots import bar_plot
-from benchmarks.report import Judgement, Report, print_report, write_report
+from benchmarks.report import Judgement, Report
 from benchmarks.servers import Server, start_plain, start_vireo
 from benchmarks.table import Cell, Table
 
@@ -199,13 +200,5 @@ def judgements_of(turns: Sequence[Turn]) -> list[Judgement]:
     ]
 
 
-def main() -> int:
-    """The command line; 1 when a promise is broken."""
-    options = parse_options(__doc__)
-    report = run(options)
-    print_report(report, write_report(report, options.out))
-    return int(any(one.kept is False for one in report.judgements))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(run, __doc__))

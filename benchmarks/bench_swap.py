@@ -21,6 +21,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from benchmarks.command import run_command
 from benchmarks.fraud_inputs import MODEL, FraudInputs, fraud_inputs
 from benchmarks.harness import LOAD_CORE, NS_PER_S, ServerError, sleep_until
 from benchmarks.load.frames import message_of, read_frames
@@ -30,9 +31,9 @@ from benchmarks.load.process import LoadProcess
 from benchmarks.load.result import LoadResult, errors_by_name
 from benchmarks.load.samples import Samples, load_samples
 from benchmarks.load.verdict import Verdict
-from benchmarks.options import Options, parse_options
+from benchmarks.options import Options
 from benchmarks.plots import percentile_plot
-from benchmarks.report import Judgement, Report, print_report, write_report
+from benchmarks.report import Judgement, Report
 from benchmarks.servers import start_vireo
 from benchmarks.table import Cell, Table
 
@@ -210,13 +211,5 @@ def judgements_of(rounds: Sequence[Round], pooled: dict[str, Percentiles]) -> li
     return [nothing, Judgement(promise, None if late else ratio <= RATIO_MAX, said)]
 
 
-def main() -> int:
-    """The command line; 1 when a promise is broken."""
-    options = parse_options(__doc__)
-    report = run(options)
-    print_report(report, write_report(report, options.out))
-    return int(any(one.kept is False for one in report.judgements))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(run, __doc__))

@@ -5,10 +5,7 @@ A failure is replayed by the line it prints: `VIREO_HOSTILE_SEED=... pytest test
 
 from __future__ import annotations
 
-import logging
-import os
 import queue
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,18 +13,17 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
 from engine import DATATYPES
 from tests.fakes import PATIENCE_S
 from tests.serving.calls import AS_BYTES, SERVICE, message, pair
+from tests.serving.hostility import SEED, drawing, nothing_logged_as_an_error
 from tests.serving.models import SERVER, simple, write_model
 from tests.serving.servers import ServerHere
 
-SEED_VARIABLE = "VIREO_HOSTILE_SEED"
-SEED = int(os.environ.get(SEED_VARIABLE, random.SystemRandom().randrange(2**32)))
 BATCHES, MESSAGES_EACH = 250, 10
 DESERVED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED", "FAILED_PRECONDITION"}
 """And DEADLINE_EXCEEDED where a timeout was sent in the message. Never INTERNAL or UNKNOWN."""
@@ -43,9 +39,7 @@ GOOD = message(
     "simple", ("INPUT0", "INT32", (1, 16), LEFT.tobytes()), ("INPUT1", "INT32", (1, 16), RIGHT.tobytes()), id="good"
 )
 
-hostile = settings(
-    max_examples=BATCHES, deadline=None, database=None, derandomize=False, suppress_health_check=list(HealthCheck)
-)
+hostile = drawing(BATCHES)
 
 names = st.one_of(
     st.sampled_from(["simple", "INPUT0", "INPUT1", "OUTPUT0", "x", "double", "simple_string", "identity_fp16", ""]),
@@ -209,28 +203,10 @@ messages = st.one_of(
 )
 
 
-class Faults(logging.Handler):
-    """Whatever the server logs as an error: an answer may look right and hide one."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.told: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keeps it."""
-        self.told.append(logging.Formatter().format(record))
-
-
 @pytest.fixture(autouse=True)
 def _nothing_is_logged_as_an_error() -> Iterator[None]:
-    print(f"replay with {SEED_VARIABLE}={SEED}")
-    faults, loggers = Faults(), [logging.getLogger(name) for name in ("vireo", "asyncio", "grpc")]
-    for each in loggers:
-        each.addHandler(faults)
-    yield
-    for each in loggers:
-        each.removeHandler(faults)
-    assert not faults.told
+    with nothing_logged_as_an_error("vireo", "asyncio", "grpc"):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,29 +5,23 @@ A failure is replayed by the line it prints: `VIREO_HOSTILE_SEED=... pytest test
 
 from __future__ import annotations
 
-import logging
-import os
-import random
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given, seed
 from hypothesis import strategies as st
 
+from tests.serving.hostility import SEED, drawing, nothing_logged_as_an_error
 from tests.serving.over_http.bodies import GOOD_REQUEST, is_right
 from tests.serving.over_http.hostile import Sent, framed, unframed
 from tests.serving.over_http.wire import Answer, Connection
 from tests.serving.servers import ServerHere, eventually
 
-SEED_VARIABLE = "VIREO_HOSTILE_SEED"
-SEED = int(os.environ.get(SEED_VARIABLE, random.SystemRandom().randrange(2**32)))
 CONNECTIONS, REQUESTS_EACH = 300, 8
 DESERVED = {200, 400, 404, 405, 413, 415, 429, 431, 499, 501, 503, 504}
 """503: a model asked about is not ready; 504: the timeout sent is over. Never 500: that would be our own fault."""
 
-hostile = settings(
-    max_examples=CONNECTIONS, deadline=None, database=None, derandomize=False, suppress_health_check=list(HealthCheck)
-)
+hostile = drawing(CONNECTIONS)
 
 
 def _connection(server: ServerHere) -> Connection:
@@ -53,31 +47,9 @@ def _check_serves(connection: Connection) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _seed_is_told() -> None:
-    print(f"replay with {SEED_VARIABLE}={SEED}")
-
-
-class Faults(logging.Handler):
-    """Whatever the server logs as an error: an answer may look right and hide one."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.told: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keeps it."""
-        self.told.append(logging.Formatter().format(record))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_is_logged_as_an_error(server: ServerHere) -> Iterator[None]:
-    faults, loggers = Faults(), [logging.getLogger(name) for name in ("vireo", "uvicorn.error", "asyncio")]
-    for each in loggers:
-        each.addHandler(faults)
-    yield
-    for each in loggers:
-        each.removeHandler(faults)
-    assert not faults.told
+def _nothing_is_logged_as_an_error() -> Iterator[None]:
+    with nothing_logged_as_an_error("vireo", "uvicorn.error", "asyncio"):
+        yield
 
 
 def test_malformed_requests_are_refused_one_by_one_on_connections_that_stay_open(server: ServerHere) -> None:

@@ -1,0 +1,20 @@
+"""Runs benchmarks from the command line: measure, print, write, and say by the exit code whether promises were kept."""
+
+from collections.abc import Callable
+
+from benchmarks.options import Options, parse_options
+from benchmarks.report import Report, print_report, write_report
+
+Run = Callable[[Options], Report]
+
+
+def keeps_promises(run: Run, options: Options) -> bool:
+    """Run one benchmark, write and print its report; whether no promise was broken."""
+    report = run(options)
+    print_report(report, write_report(report, options.out))
+    return not any(one.kept is False for one in report.judgements)
+
+
+def run_command(run: Run, about: str | None) -> int:
+    """One benchmark with the options of the command line; 1 when a promise is broken."""
+    return int(not keeps_promises(run, parse_options(about)))
