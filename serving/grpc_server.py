@@ -146,7 +146,10 @@ class GrpcServer:
         self._counter.of(method.path, grpc_name(known))()
         pushback_ms = retry_after_ms(known)
         trailing = () if pushback_ms is None else (("grpc-retry-pushback-ms", str(pushback_ms)),)
-        await context.abort(_CODES[grpc_code(known)], told(known), trailing)
+        try:
+            await context.abort(_CODES[grpc_code(known)], told(known), trailing)
+        except grpc.aio.InternalError:  # the caller has left: there is nobody to tell, and nothing to log
+            return b""  # which grpcio, seeing that the call was aborted, does not send
         raise Internal("unreachable: abort raises")
 
 
