@@ -68,5 +68,33 @@ GZIP_MEMBERS_MAX: Final = 1_000
 HTTP_KEEP_ALIVE_S: Final = 120
 """How long an idle HTTP connection stays open; longer than clients' pools keep theirs, so that they end it, not we."""
 
+STREAMS_MAX: Final = 1024
+"""Calls that one HTTP/2 connection may have open at once."""
+
+STREAM_WINDOW_BYTES: Final = 4 << 20
+CONNECTION_WINDOW_BYTES: Final = 16 << 20
+"""What a client may send before any of it is taken, on one HTTP/2 stream and on all of a connection."""
+
+FRAME_BYTES_MAX: Final = 1 << 20
+"""Largest HTTP/2 frame a client may send: fewer frames carry a large tensor more cheaply."""
+
+STREAM_QUEUE_BYTES_MAX: Final = 1 << 20
+"""Bytes of a streamed answer that may wait for a slow reader."""
+
+WIRE_BYTES_MAX: Final = 2 << 30
+"""Bytes of all requests that have arrived or are arriving; a message that would pass it is refused."""
+
+TURN_EVENTS_MAX: Final = 256
+"""Calls begun in one turn of the event loop; between turns sockets are read, so that who has left is not served."""
+
+KEEPALIVE_S: Final = 60.0
+"""After this silence an HTTP/2 client is pinged; it has HTTP_IDLE_S_MAX to answer."""
+
+STUCK_S_MAX: Final = 300.0
+"""How long an HTTP/2 client may take nothing of what waits for it."""
+
+SWEEP_S: Final = 5.0
+"""How often HTTP/2 connections are looked through for such."""
+
 CONFIG_BYTES_MAX: Final = 1 << 20
 REPOSITORY_MODELS_MAX: Final = 10_000

@@ -41,12 +41,18 @@ class AuthSpec:
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """Where and how clients connect. Port 0 takes a free port; a null port turns that front off."""
+    """Where and how clients connect. Port 0 takes a free port; a null port turns that front off.
+
+    `transport`: `native` serves gRPC, HTTP/2 and HTTP/1.1 on each port, and on `unix_socket`; `grpcio` serves gRPC on one
+    port and HTTP/1.1 on the other; `auto` is native where it is installed.
+    """
 
     name: str = "vireo"
     host: str = "127.0.0.1"
     grpc_port: int | None = 8001
     http_port: int | None = 8000
+    unix_socket: str | None = None
+    transport: Literal["auto", "native", "grpcio"] = "auto"
     message_bytes_max: int = MESSAGE_BYTES_MAX
     drain_s: float = DRAIN_S_DEFAULT
     auth: AuthSpec | None = None

@@ -6,7 +6,7 @@ The message classes are tritonclient's: a second copy of protobuf package `infer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
@@ -31,6 +31,8 @@ _TYPED_FIELDS: Mapping[str, str] = {
     "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
 """Where typed content of a datatype lives; FP16 and BF16 have none and travel raw only."""
+
+_HEADS_MAX: Final = 1024
 
 
 def parse(kind: Any, message: bytes) -> Any:  # noqa: ANN401  protobuf classes are dynamic
@@ -168,6 +170,27 @@ def decode_parameters(parameters: Mapping[str, Any]) -> dict[str, Parameter]:
         if which is not None:
             found[key] = getattr(value, which)
     return found
+
+
+class ResponseHeads:
+    """What a ModelInferResponse says besides its id and its raw contents, encoded; remembered by the outputs' layout."""
+
+    def __init__(self) -> None:
+        self._heads: dict[tuple[object, ...], bytes] = {}
+
+    def of(self, response: Response) -> bytes:
+        """The encoded fields of `response` but for id and raw contents; the wire lets these follow in any order."""
+        layout = [(name, each.datatype.name, each.array.shape) for name, each in response.outputs.items()]
+        key = (response.model, response.version, *layout)
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= _HEADS_MAX:
+                self._heads.clear()
+            message = pb.ModelInferResponse(model_name=response.model, model_version=str(response.version))
+            for name, datatype, shape in layout:
+                message.outputs.add(name=name, datatype=datatype, shape=shape)
+            head = self._heads[key] = message.SerializeToString()
+        return head
 
 
 def encode_response(response: Response) -> pb.ModelInferResponse:

@@ -36,12 +36,45 @@ class _Answer:
         if threading.get_ident() == self._dispatch.thread:
             self.settle(job)
         else:
-            self._dispatch.land(self, job)
+            self._dispatch.land(self.settle, job)
 
     def settle(self, job: Job) -> None:
         self.job = job
         if self.future is not None and not self.future.done():
             self.future.set_result(None)
+
+
+class Begun:
+    """A request that no task waits for. Only the loop's thread touches it, except to call it."""
+
+    __slots__ = ("_dispatch", "_over", "_settle", "job")
+
+    def __init__(self, dispatch: Dispatch, settle: Callable[[Job], None]) -> None:
+        self._dispatch = dispatch
+        self._settle = settle
+        self._over = False
+        self.job: Job | None = None
+
+    def __call__(self, job: Job) -> None:
+        """The engine's `done`: on whichever thread ended the job."""
+        if threading.get_ident() == self._dispatch.thread:
+            self._land(job)
+        else:
+            self._dispatch.land(self._land, job)
+
+    def _land(self, job: Job) -> None:
+        if not self._over:
+            self._over = True
+            self._dispatch.in_flight -= 1
+            self._settle(job)
+
+    def cancel(self) -> None:
+        """Nobody waits any more: the work is dropped, and `settle` not called."""
+        if not self._over:
+            self._over = True
+            self._dispatch.in_flight -= 1
+            if self.job is not None:
+                self.job.cancel()
 
 
 class Dispatch:
@@ -54,7 +87,7 @@ class Dispatch:
         self._loop = asyncio.get_running_loop()
         self._flush_due = False
         self._flushed_ns = 0
-        self._landed: deque[tuple[_Answer, Job]] = deque()
+        self._landed: deque[tuple[Callable[[Job], None], Job]] = deque()
         self._landing_due = False
 
     async def infer(
@@ -116,9 +149,9 @@ class Dispatch:
             return None
         return self._loop.call_later(remaining_s, _expire, future, job.request.model)
 
-    def land(self, answer: _Answer, job: Job) -> None:
+    def land(self, settle: Callable[[Job], None], job: Job) -> None:
         """Called on a worker's thread: one wake-up of the loop serves all that lands meanwhile."""
-        self._landed.append((answer, job))
+        self._landed.append((settle, job))
         if not self._landing_due:
             self._landing_due = True
             self._soon(self._deliver)
@@ -132,8 +165,26 @@ class Dispatch:
     def _deliver(self) -> None:
         self._landing_due = False
         while self._landed:
-            answer, job = self._landed.popleft()
-            answer.settle(job)
+            settle, job = self._landed.popleft()
+            settle(job)
+
+    def begin(self, request: Request, settle: Callable[[Job], None], *, alone: bool) -> Begun:
+        """Submits `request`; `settle` is called on the loop's thread, perhaps before this returns, unless it is cancelled.
+
+        Unless it is `alone`, nothing is computed before `flush`. Raises what the request is refused with.
+        """
+        begun = Begun(self, settle)
+        self.in_flight += 1
+        try:
+            begun.job = self.engine.submit(request, begun, at_once=alone)
+        except BaseException:
+            self.in_flight -= 1
+            raise
+        return begun
+
+    def flush(self) -> None:
+        """Computes what `begin` has submitted: short batches here and now, the rest on the workers' threads."""
+        self.engine.flush()
 
     async def stream(self, request: Request) -> AsyncIterator[Response]:
         """The responses of a servable that may give many; one for any other. Closing the iterator drops the work."""

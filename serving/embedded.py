@@ -6,8 +6,9 @@ import asyncio
 import gc
 import logging
 import sys
+from typing import Protocol
 
-from engine import Engine, Spec
+from engine import Engine, ServerSpec, Spec, SpecError
 from serving.auth import check_exposure, load_authenticator
 from serving.dispatch import Dispatch
 from serving.grpc_server import GrpcServer
@@ -35,6 +36,27 @@ def new_engine(spec: Spec) -> Engine:
     return Engine(spec, read_config=read_config)
 
 
+def is_native(server: ServerSpec) -> bool:
+    """Whether the native transport serves. Raises SpecError where it is asked for and not installed."""
+    if server.transport == "grpcio":
+        return False
+    try:
+        import serving.native._wire  # noqa: F401
+    except ImportError as error:
+        if server.transport == "native":
+            raise SpecError(f"server.transport: the native transport is not installed: {error}") from error
+        log.warning("the native transport is not installed (%s); gRPC is served by grpcio, slower", error)
+        return False
+    return True
+
+
+class Front(Protocol):
+    """Something that listens."""
+
+    async def stop(self) -> None:
+        """Takes nothing new; what is open may finish shortly, then it is ended."""
+
+
 class EmbeddedHost:
     """Runs the fronts a spec asks for over one engine, on the running event loop."""
 
@@ -44,7 +66,7 @@ class EmbeddedHost:
         self._authenticator = load_authenticator(spec)
         self.engine = new_engine(spec)
         self._counter = CallCounter()
-        self._fronts: list[GrpcServer | HttpServer] = []
+        self._fronts: list[Front] = []
         self.grpc_port: int | None = None
         self.http_port: int | None = None
 
@@ -53,7 +75,7 @@ class EmbeddedHost:
         sys.setswitchinterval(_SWITCH_S)
         self._dispatch = Dispatch(self.engine)
         try:
-            await self._open(InferenceService(self._dispatch))
+            await self._open()
             await asyncio.to_thread(self.engine.start)
             gc.collect()
             gc.freeze()  # what lives as long as the server is not looked through again and again
@@ -61,8 +83,41 @@ class EmbeddedHost:
             await self._close_fronts()
             raise
 
-    async def _open(self, service: InferenceService) -> None:
+    async def _open(self) -> None:
+        if is_native(self._spec.server):
+            await self._open_native()
+        else:
+            await self._open_apart()
+
+    async def _open_native(self) -> None:
+        """One server for every protocol, on each port."""
+        from serving.native.calls import Surroundings
+        from serving.native.infer_plans import RequestPlans
+        from serving.native.server import NativeServer
+
+        server, clock = self._spec.server, self.engine.clock
+        service = InferenceService(self._dispatch, RequestPlans(clock).decode)
+        app = self._app(service)
+        http = HttpServer(self._spec, app)
+        await http.start_unbound()
+        loop = asyncio.get_running_loop()
+        around = Surroundings(self._authenticator, self._counter, clock, server.message_bytes_max, loop)
+        methods = {method.path: method for method in self._methods(service)}
+        native = NativeServer(self._spec, methods, around, app, http.protocol, self._dispatch.flush)
+        self._fronts += [native, http]
+        if server.grpc_port is not None:
+            self.grpc_port = await native.listen("grpc_port", server.grpc_port)
+        if server.http_port and server.http_port == server.grpc_port:
+            self.http_port = self.grpc_port
+        elif server.http_port is not None:
+            self.http_port = await native.listen("http_port", server.http_port)
+        if server.unix_socket is not None:
+            await native.listen_unix(self._spec.path(server.unix_socket))
+
+    async def _open_apart(self) -> None:
+        """gRPC by grpcio, HTTP by uvicorn, each on a port of its own."""
         server = self._spec.server
+        service = InferenceService(self._dispatch)
         if server.grpc_port is not None:
             methods = {method.path: method for method in self._methods(service)}
             grpc = GrpcServer(self._spec, methods, self._authenticator, self._counter, self.engine.clock)

@@ -14,7 +14,7 @@ from serving.auth import Authenticator
 from serving.listener import listener
 from serving.methods import Method, MethodTable
 from serving.metrics import CallCounter
-from serving.status import grpc_code, grpc_name, retry_after_ms, told
+from serving.status import grpc_code, grpc_name, told, trailing_metadata
 from serving.tls import load_tls
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -144,10 +144,8 @@ class GrpcServer:
             raise error
         known = error if isinstance(error, VireoError) else self._counter.fault(method.path, error)
         self._counter.of(method.path, grpc_name(known))()
-        pushback_ms = retry_after_ms(known)
-        trailing = () if pushback_ms is None else (("grpc-retry-pushback-ms", str(pushback_ms)),)
         try:
-            await context.abort(_CODES[grpc_code(known)], told(known), trailing)
+            await context.abort(_CODES[grpc_code(known)], told(known), tuple(trailing_metadata(known)))
         except grpc.aio.InternalError:  # the caller has left: there is nobody to tell, and nothing to log
             return b""  # which grpcio, seeing that the call was aborted, does not send
         raise Internal("unreachable: abort raises")

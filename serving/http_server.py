@@ -60,17 +60,29 @@ class HttpServer:
         self._server = _Server(config)
         self._running: asyncio.Task[None] | None = None
 
+    def protocol(self) -> asyncio.Protocol:
+        """Serves a connection that somebody else accepts; `start_unbound` has been called."""
+        config = self._server.config
+        return HttpConnection(config=config, server_state=self._server.server_state, app_state={})
+
+    async def start_unbound(self) -> None:
+        """Serves the connections given to `protocol`, and listens itself on no port."""
+        await self._begin([])
+
     async def start(self) -> int:
         """Begins to answer; the port. Raises SpecError where it cannot listen."""
         listener = _bind(self._spec)
-        self._running = asyncio.create_task(self._server.serve([listener]))
+        await self._begin([listener])
+        port: int = listener.getsockname()[1]
+        return port
+
+    async def _begin(self, listeners: list[socket.socket]) -> None:
+        self._running = asyncio.create_task(self._server.serve(listeners))
         listening = asyncio.create_task(self._server.listening.wait())
         await asyncio.wait([self._running, listening], return_when=asyncio.FIRST_COMPLETED)
         if not listening.done():
             listening.cancel()
             self._running.result()
-        port: int = listener.getsockname()[1]
-        return port
 
     async def stop(self) -> None:
         """Takes no new connections; those at work finish within a second, the idle are closed."""

@@ -6,14 +6,17 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tritonclient.grpc import service_pb2 as pb
 
 from engine import (
+    Cancelled,
+    Deadline,
     Engine,
     Internal,
     InvalidArgument,
+    Job,
     ModelStatistics,
     NotFound,
     Parameter,
@@ -24,11 +27,24 @@ from engine import (
     limits,
     quoted,
 )
-from serving.codec import check_name, decode_parameters, decode_request, encode_response, parse, parse_version
+from serving.codec import (
+    ResponseHeads,
+    check_name,
+    decode_parameters,
+    decode_request,
+    encode_response,
+    parse,
+    parse_version,
+)
 from serving.dispatch import Dispatch
-from serving.methods import Call, Method
+from serving.methods import Call, Exchange, Method
 from serving.model_config import describe_config
 from serving.status import told
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+Decode = Callable[["Buffer", Deadline], Request]
 
 log = logging.getLogger("vireo.serving")
 
@@ -50,9 +66,12 @@ _OFFERED_ELSEWHERE: Final = (
 class InferenceService:
     """The service's methods over one engine. Synchronous answers are built by `describe_*`, which other fronts share."""
 
-    def __init__(self, dispatch: Dispatch) -> None:
+    def __init__(self, dispatch: Dispatch, decode: Decode | None = None) -> None:
+        """`decode` reads a ModelInferRequest quickly, for transports that need no task to answer it."""
         self._dispatch = dispatch
         self._engine: Engine = dispatch.engine
+        self._decode = decode
+        self._heads = ResponseHeads()
 
     def methods(self) -> list[Method]:
         """Every method of the service."""
@@ -67,7 +86,7 @@ class InferenceService:
             "RepositoryIndex": (pb.RepositoryIndexRequest, lambda m: self.describe_index(m.ready)),
         }
         return [
-            Method(_path("ModelInfer"), unary=self._infer),
+            Method(_path("ModelInfer"), unary=self._infer, direct=self._infer_direct if self._decode else None),
             Method(_path("ModelStreamInfer"), stream=self._stream_infer),
             Method(_path("RepositoryModelLoad"), unary=self._load),
             Method(_path("RepositoryModelUnload"), unary=self._unload),
@@ -82,6 +101,21 @@ class InferenceService:
         response = await self._dispatch.infer(request)
         encoded: bytes = encode_response(response).SerializeToString()
         return encoded
+
+    def _infer_direct(self, call: Exchange, message: Buffer) -> None:
+        assert self._decode is not None
+        request = self._decode(message, call.deadline)
+        heads = self._heads
+
+        def settle(job: Job) -> None:
+            response = job.response
+            if response is None:
+                call.fail(job.error or Cancelled("the request ended without an answer"))
+            else:
+                raws = [each.to_raw() for each in response.outputs.values()]
+                call.answer(heads.of(response), response.id, raws)
+
+        call.on_gone(self._dispatch.begin(request, settle, alone=call.alone).cancel)
 
     def _stream_infer(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         return _InferStream(self._dispatch, call).run(messages)

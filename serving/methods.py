@@ -6,11 +6,14 @@ status by `status`. Which transport that is, no method knows.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from engine import Deadline
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 class Call(Protocol):
@@ -24,7 +27,26 @@ class Call(Protocol):
         """Request metadata, keys in lower case; binary values left out."""
 
 
+class Exchange(Call, Protocol):
+    """A unary inference call that is answered by calling back, on the event loop's thread, exactly once."""
+
+    @property
+    def alone(self) -> bool:
+        """No other call came in the same turn of the event loop; where others did, the turn's end flushes them all."""
+
+    def answer(self, head: bytes, request_id: str, raws: Sequence[Buffer]) -> None:
+        """A ModelInferResponse: its encoded fields without id and raw contents, and those. Nothing is copied before it is
+        written, so the buffers must not change."""
+
+    def fail(self, error: Exception) -> None:
+        """The status of `error`."""
+
+    def on_gone(self, cancel: Callable[[], None]) -> None:
+        """What to call where the caller leaves, or the deadline passes, before the answer."""
+
+
 Unary = Callable[[Call, bytes], Awaitable[bytes]]
+Direct = Callable[[Exchange, "Buffer"], None]
 Stream = Callable[[Call, AsyncIterator[bytes]], AsyncGenerator[bytes, None]]
 
 
@@ -32,12 +54,14 @@ Stream = Callable[[Call, AsyncIterator[bytes]], AsyncGenerator[bytes, None]]
 class Method:
     """Exactly one of `unary` (one message in, one out) and `stream` (any number either way) is set.
 
+    `direct`, beside `unary`: the same without a task, for transports that can; may raise what the call fails with.
     `open_to_all`: answered without credentials, as health checks must be.
     """
 
     path: str
     unary: Unary | None = None
     stream: Stream | None = None
+    direct: Direct | None = None
     open_to_all: bool = False
 
 

@@ -53,6 +53,11 @@ def grpc_name(error: VireoError) -> str:
     return _codes(error)[1]
 
 
+def grpc_status_name(code: int) -> str:
+    """The name of a gRPC status code that this server uses."""
+    return next(name for number, name, _ in _CODES.values() if number == code)
+
+
 def http_status(error: VireoError) -> int:
     """The HTTP status of `error`."""
     return _codes(error)[2]
@@ -71,3 +76,9 @@ def retry_after_ms(error: VireoError) -> int | None:
     if not error.retryable or error.retry_after_s is None:
         return None
     return max(1, round(error.retry_after_s * 1000))
+
+
+def trailing_metadata(error: VireoError) -> list[tuple[str, str | bytes]]:
+    """What a gRPC answer that tells `error` carries besides its code and message; a name of binary values ends in -bin."""
+    pushback_ms = retry_after_ms(error)
+    return [] if pushback_ms is None else [("grpc-retry-pushback-ms", str(pushback_ms))]

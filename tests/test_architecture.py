@@ -136,12 +136,12 @@ def _is_type_checking(node: ast.AST) -> bool:
 
 
 def read(root: Path, *packages: str) -> list[Source]:
-    """Every Python file of `packages` under `root`; generated protobuf code is nobody's style."""
+    """Every Python file of `packages` under `root`; generated protobuf code is nobody's style, installed code is others'."""
     return [
         Source(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8"))
         for package in packages
         for path in sorted((root / package).rglob("*.py"))
-        if "_pb2" not in path.name
+        if "_pb2" not in path.name and not any(part.startswith(".") for part in path.relative_to(root).parts)
     ]
 
 

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from engine import Engine, Spec, parse_spec
 from serving.embedded import EmbeddedHost
 from tests.fakes import PATIENCE_S
 
-TRANSPORTS = ["grpcio"]
+TRANSPORTS = ["native", "grpcio"]
 VIREO = Path(sys.executable).with_name("vireo")
 PROJECT = Path(__file__).resolve().parents[2]
 POLL_S = 0.005
@@ -36,7 +37,9 @@ Result = TypeVar("Result")
 def spec_for(text: str, folder: Path, transport: str) -> Spec:
     """The spec in `text`, served by `transport`."""
     assert transport in TRANSPORTS
-    return parse_spec(text, folder=folder)
+    spec = parse_spec(text, folder=folder)
+    server = replace(spec.server, transport=transport)  # type: ignore[arg-type]
+    return replace(spec, server=server)
 
 
 def eventually(is_so: Callable[[], object], what: str) -> None:

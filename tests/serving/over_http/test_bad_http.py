@@ -311,7 +311,7 @@ def _answered(server: ServerHere) -> bool:
 
 async def _connections(server: ServerHere) -> int:
     (http,) = [each for each in server.host._fronts if hasattr(each, "_server") and hasattr(each, "_running")]
-    return len(http._server.server_state.connections)  # type: ignore[union-attr]
+    return len(http._server.server_state.connections)
 
 
 ENORMOUS = """

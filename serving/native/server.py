@@ -1,0 +1,240 @@
+"""The native transport's ports, and its turns.
+
+A turn of the event loop reads every socket that has something; then, once, everything that came is taken from the
+compiled module, computed together where it goes to one model, and all answers are written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from engine import Spec, SpecError, limits
+from serving.listener import listener
+from serving.methods import MethodTable
+from serving.native import _wire
+from serving.native.asgi import App, HttpExchange
+from serving.native.calls import DirectCall, Served, StreamCall, Surroundings, UnaryCall
+from serving.native.connection import Connection
+from serving.native.door import Door
+from serving.native.events import CALL, DATA, END, MESSAGE, OPEN, REFUSED, RESET, ROOM
+from serving.status import grpc_status_name
+from serving.tls import load_tls
+
+_GRACE_S: Final = 1.0
+_BACKLOG: Final = 2048
+_WRITE_BUFFER_BYTES: Final = 1 << 20
+_POLL_S: Final = 0.01
+
+
+class NativeServer:
+    """Serves a method table and an HTTP application on any number of ports, gRPC, HTTP/2 and HTTP/1.1 on each."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        methods: MethodTable,
+        around: Surroundings,
+        app: App,
+        http1: Callable[[], asyncio.Protocol],
+        flush: Callable[[], None],
+    ) -> None:
+        """`http1` makes a protocol for a connection that speaks HTTP/1.1; `flush` computes what direct calls began."""
+        self._spec = spec
+        self._around = around
+        self._counter = around.counter
+        self._app = app
+        self._http1 = http1
+        self._flush = flush
+        self._paths = frozenset(methods)
+        self._connections: set[Connection] = set()
+        self._doors: set[Door] = set()
+        self._servers: list[asyncio.Server] = []
+        self._tls = load_tls(spec)
+        if self._tls is not None:
+            self._tls.set_alpn_protocols(["h2", "http/1.1"])
+        table = {
+            path: (Served(each, around), each.stream is None, each.direct is not None) for path, each in methods.items()
+        }
+        _wire.set_message_bytes_max(limits.WIRE_BYTES_MAX)
+        self._wire = _wire.Wire(
+            table,  # type: ignore[arg-type]
+            self._wake,
+            streams_max=limits.STREAMS_MAX,
+            header_bytes_max=limits.HTTP_HEADER_BYTES_MAX,
+            window_bytes=limits.STREAM_WINDOW_BYTES,
+            connection_window_bytes=limits.CONNECTION_WINDOW_BYTES,
+            frame_bytes_max=limits.FRAME_BYTES_MAX,
+            message_bytes_max=around.message_bytes_max,
+            queued_bytes_max=limits.STREAM_QUEUE_BYTES_MAX,
+        )
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    # Ports.
+
+    async def listen(self, name: str, port: int) -> int:
+        """Begins to answer on a TCP port; the port. `name` is its key in the spec. Raises SpecError."""
+        host = self._spec.server.host.strip("[]")
+        try:
+            bound = listener(host, port)
+            bound.listen(_BACKLOG)  # two sockets may be bound alike as long as neither listens
+        except OSError as error:
+            reason = error.strerror or error
+            raise SpecError(f"server.{name}: cannot listen on {host}:{port}: {reason}") from error
+        await self._serve(bound)
+        taken: int = bound.getsockname()[1]
+        return taken
+
+    async def listen_unix(self, path: Path) -> None:
+        """Begins to answer on a Unix domain socket that only this user may open. Raises SpecError."""
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            remove_stale(path)
+            bound.bind(str(path))
+            os.chmod(path, 0o600)
+            bound.listen(_BACKLOG)
+        except OSError as error:
+            bound.close()
+            raise SpecError(f"server.unix_socket: cannot listen on {path}: {error.strerror or error}") from error
+        await self._serve(bound)
+
+    async def _serve(self, bound: socket.socket) -> None:
+        loop = self._around.loop
+        made = await loop.create_server(self._door, sock=bound, ssl=self._tls, backlog=_BACKLOG)
+        self._servers.append(made)
+        if self._sweeper is None:
+            self._sweep()
+
+    def _door(self) -> Door:
+        return Door(self._connection, self._http1, self._doors)
+
+    def _connection(self) -> Connection:
+        return Connection(self._wire, self._connections)
+
+    # Turns.
+
+    def _wake(self) -> None:
+        self._around.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        events = self._wire.take(limits.TURN_EVENTS_MAX)
+        begun: list[DirectCall] = []
+        alone = len(events) == 1
+        for event in events:
+            kind, connection, stream, served, payload, deadline_ns, encoding = event
+            if kind == CALL and encoding is None and served.direct is not None:
+                call = DirectCall(connection, stream, served, deadline_ns, alone)
+                call.begin(payload)
+                begun.append(call)
+            else:
+                self._happened(event)
+        if begun and not alone:
+            self._flush()
+        for call in begun:
+            if not call.ended_:
+                call.wait()
+        for each in self._wire.dirty():
+            each.flush()
+
+    def _happened(self, event: _wire.Event) -> None:
+        kind, connection, stream, served, payload, deadline_ns, encoding = event
+        if kind == CALL:
+            UnaryCall(connection, stream, served, deadline_ns).begin(payload, encoding)
+        elif kind == OPEN:
+            self._opened(connection, stream, served, deadline_ns)
+        elif kind == REFUSED:
+            self._refused(connection, stream, served, *payload)
+        elif (waiting := connection.open.get(stream)) is None:
+            pass  # it has ended meanwhile
+        elif kind in (MESSAGE, DATA):
+            waiting.message(payload, encoding)
+        elif kind == END:
+            waiting.ended()
+        elif kind == ROOM:
+            waiting.room()
+        elif kind == RESET:
+            waiting.gone()
+
+    def _opened(self, connection: Connection, stream: int, served: Served | None, deadline_ns: int) -> None:
+        if served is not None:
+            StreamCall(connection, stream, served, deadline_ns).begin()
+            return
+        exchange = HttpExchange(connection, stream, self._around.loop)
+        target = connection.target(stream)
+        if target is not None and target[0] == b"POST" and target[3].decode("latin-1") in self._paths:
+            exchange.refuse(415, "this is a gRPC method: its content-type is application/grpc")
+        else:
+            exchange.begin(self._app)
+
+    def _refused(self, connection: Connection, stream: int, served: Served | None, code: int, text: str) -> None:
+        self._counter.of("unknown" if served is None else served.path, grpc_status_name(code))()
+        waiting = connection.open.get(stream)
+        if waiting is None:
+            connection.finish(stream, code, text, [])
+        else:
+            waiting.refused(code, text)
+
+    # Connections that do not move.
+
+    def _sweep(self) -> None:
+        self._sweeper = self._around.loop.call_later(limits.SWEEP_S, self._sweep)
+        now_ns = self._around.clock()
+        for each in list(self._connections):
+            silent_s = (now_ns - each.received_ns) / 1e9
+            if (
+                each.stuck_ns(now_ns) > limits.STUCK_S_MAX * 1e9
+                or silent_s > limits.KEEPALIVE_S + limits.HTTP_IDLE_S_MAX
+            ):
+                each.transport.abort()
+            elif silent_s > limits.KEEPALIVE_S:
+                each.ping()
+
+    # The end.
+
+    async def stop(self) -> None:
+        """Takes no new connections or calls; those open may finish within `_GRACE_S`, then they are ended."""
+        for server in self._servers:
+            server.close()
+        for door in list(self._doors):
+            door.close()
+        self._tell_all(_wire.Session.announce_end)
+        await asyncio.sleep(_POLL_S)  # calls already on their way are still served
+        self._tell_all(_wire.Session.end)
+        for _ in range(round(_GRACE_S / _POLL_S)):
+            if not any(each.streams for each in self._connections):
+                break
+            await asyncio.sleep(_POLL_S)
+        for connection in list(self._connections):
+            for each in list(connection.open.values()):
+                each.shut_down()
+        await asyncio.sleep(_POLL_S)
+        for connection in list(self._connections):
+            connection.flush()
+            connection.transport.close()
+        await asyncio.sleep(0)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._wire.close()
+        if self._spec.server.unix_socket is not None:
+            with suppress(OSError):
+                self._spec.path(self._spec.server.unix_socket).unlink()
+
+    def _tell_all(self, message: Callable[[Any], None]) -> None:
+        for each in list(self._connections):
+            message(each)
+
+
+def remove_stale(path: Path) -> None:
+    """Removes the socket that a server which is gone has left at `path`; one that still answers stays."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()

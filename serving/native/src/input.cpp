@@ -1,0 +1,319 @@
+// What a client sends: nghttp2's callbacks, turned into events.
+#include "input.hpp"
+
+#include "answer.hpp"
+#include "infer.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+namespace {
+
+// gRPC status codes that are decided here.
+constexpr int INVALID_ARGUMENT = 3, RESOURCE_EXHAUSTED = 8, UNIMPLEMENTED = 12, INTERNAL = 13;
+constexpr size_t FIELD_OVERHEAD = 32;           // RFC 9113 section 6.5.2
+constexpr uint32_t IDLE_FRAMES_MAX = 10000;     // frames in a row that ask for nothing
+constexpr size_t ALIGNMENT = 16;                // what malloc gives and numpy asks for at most
+constexpr int64_t NEVER_NS = INT64_MAX;
+
+Session *session_of(void *user) { return static_cast<Session *>(user); }
+
+Stream *stream_of(nghttp2_session *http2, int32_t id) {
+    return static_cast<Stream *>(nghttp2_session_get_stream_user_data(http2, id));
+}
+
+Event event_of(EventKind kind, Session *session, const Stream *stream, PyObject *payload) {
+    PyObject *method = stream->method == nullptr ? nullptr : stream->method->object;
+    return Event{kind, session, stream->id, method, payload, NEVER_NS, nullptr};
+}
+
+// Ends the request with a status, whatever else it brings. Python counts it and sends the answer.
+void refuse(Session *session, Stream *stream, int code, const char *format, ...) {
+    if (stream->kind == Stream::Kind::refused || stream->finished) return;
+    stream->kind = Stream::Kind::refused;
+    stream->drop_message();
+    va_list values;
+    va_start(values, format);
+    PyObject *text = PyUnicode_FromFormatV(format, values);
+    va_end(values);
+    if (text == nullptr) {  // a path that is not UTF-8
+        PyErr_Clear();
+        text = PyUnicode_FromString("not a valid request");
+    }
+    stream->announced = true;
+    wire_add(session->wire, event_of(EventKind::refused, session, stream, Py_BuildValue("(iN)", code, text)));
+}
+
+int on_begin_headers(nghttp2_session *http2, const nghttp2_frame *frame, void *user) {
+    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+    Session *session = session_of(user);
+    Stream *stream = wire_stream(session->wire);
+    stream->id = frame->hd.stream_id;
+    nghttp2_session_set_stream_user_data(http2, stream->id, stream);
+    session_link(session, stream);
+    return 0;
+}
+
+void put_size(std::string &out, size_t size) {
+    uint32_t value = static_cast<uint32_t>(size);
+    out.append(reinterpret_cast<const char *>(&value), sizeof value);
+}
+
+// "TimeoutValue TimeoutUnit", at most 8 digits; -1 where it is not that.
+int64_t parse_timeout(std::string_view text) {
+    if (text.size() < 2 || text.size() > 9) return -1;
+    int64_t value = 0;
+    for (char digit : text.substr(0, text.size() - 1)) {
+        if (digit < '0' || digit > '9') return -1;
+        value = value * 10 + (digit - '0');
+    }
+    switch (text.back()) {
+        case 'H': return value * 3600000000000;
+        case 'M': return value * 60000000000;
+        case 'S': return value * 1000000000;
+        case 'm': return value * 1000000;
+        case 'u': return value * 1000;
+        case 'n': return value;
+        default: return -1;
+    }
+}
+
+// The member of `stream` that a header goes to, or null.
+std::string *slot(Stream *stream, std::string_view name) {
+    switch (name.size()) {
+        case 5: return name == ":path" ? &stream->path : nullptr;
+        case 7: return name == ":method" ? &stream->verb : name == ":scheme" ? &stream->scheme : nullptr;
+        case 10: return name == ":authority" ? &stream->authority : nullptr;
+        case 12: return name == "content-type" ? &stream->content_type : nullptr;
+        case 13: return name == "grpc-encoding" ? &stream->encoding : nullptr;
+        default: return nullptr;
+    }
+}
+
+int on_header(nghttp2_session *http2, const nghttp2_frame *frame, const uint8_t *name, size_t name_size, const uint8_t *value,
+              size_t value_size, uint8_t, void *user) {
+    Stream *stream = stream_of(http2, frame->hd.stream_id);
+    if (stream == nullptr) return 0;
+    stream->field_bytes += name_size + value_size + FIELD_OVERHEAD;
+    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST || stream->field_bytes > session_of(user)->wire->bounds.header_bytes_max) return 0;
+    std::string_view key(reinterpret_cast<const char *>(name), name_size);
+    std::string_view content(reinterpret_cast<const char *>(value), value_size);
+    if (std::string *found = slot(stream, key)) found->assign(content);
+    if (key == "grpc-timeout") {
+        stream->timeout_ns = parse_timeout(content);
+        stream->bad_timeout = stream->timeout_ns < 0;
+    }
+    if (name_size != 0 && name[0] != ':') {
+        put_size(stream->fields, name_size);
+        put_size(stream->fields, value_size);
+        stream->fields.append(key).append(content);
+    }
+    return 0;
+}
+
+bool is_grpc(const std::string &content_type) {
+    constexpr std::string_view GRPC = "application/grpc";
+    if (content_type.compare(0, GRPC.size(), GRPC) != 0) return false;
+    return content_type.size() == GRPC.size() || content_type[GRPC.size()] == '+' || content_type[GRPC.size()] == ';';
+}
+
+void open_call(Session *session, Stream *stream) {
+    auto found = session->wire->methods->find(stream->path);
+    if (found == session->wire->methods->end()) {
+        refuse(session, stream, UNIMPLEMENTED, "unknown method '%.200s'", stream->path.c_str());
+        return;
+    }
+    stream->method = &found->second;
+    stream->kind = found->second.unary ? Stream::Kind::unary : Stream::Kind::streaming;
+    if (stream->bad_timeout) refuse(session, stream, INVALID_ARGUMENT, "grpc-timeout is not at most 8 digits and a unit of HMSmun");
+}
+
+int64_t deadline_of(const Session *session, const Stream *stream) {
+    if (stream->timeout_ns < 0 || stream->timeout_ns > NEVER_NS - session->received_ns) return NEVER_NS;
+    return session->received_ns + stream->timeout_ns;
+}
+
+void head_complete(Session *session, Stream *stream) {
+    const Bounds &bounds = session->wire->bounds;
+    bool grpc = stream->verb == "POST" && is_grpc(stream->content_type);
+    if (stream->field_bytes > bounds.header_bytes_max && !grpc) {
+        answer_http(session, stream, 431, nullptr, true);
+        return;
+    }
+    if (stream->field_bytes > bounds.header_bytes_max) {
+        refuse(session, stream, RESOURCE_EXHAUSTED, "request headers: %zu bytes, at most %u are allowed", stream->field_bytes,
+               bounds.header_bytes_max);
+    } else if (grpc) {
+        open_call(session, stream);
+    }
+    if (stream->kind == Stream::Kind::streaming || stream->kind == Stream::Kind::http) {
+        Event event = event_of(EventKind::open, session, stream, nullptr);
+        event.deadline_ns = deadline_of(session, stream);
+        stream->announced = true;
+        wire_add(session->wire, event);
+    }
+}
+
+// The encoding of a compressed message, as an event carries it; null with the request refused where there is none.
+PyObject *encoding_of(Session *session, Stream *stream) {
+    if (stream->encoding.empty() || stream->encoding == "identity") {
+        refuse(session, stream, INTERNAL, "a message is marked as compressed, but grpc-encoding names no compression");
+        return nullptr;
+    }
+    return PyUnicode_DecodeLatin1(stream->encoding.data(), static_cast<Py_ssize_t>(stream->encoding.size()), nullptr);
+}
+
+void announce_message(Session *session, Stream *stream, EventKind kind) {
+    Event event = event_of(kind, session, stream, nullptr);
+    if (stream->compressed && (event.encoding = encoding_of(session, stream)) == nullptr) return;
+    event.payload = reinterpret_cast<PyObject *>(stream->message);
+    event.deadline_ns = deadline_of(session, stream);
+    stream->message = nullptr;
+    stream->prefix_filled = 0;
+    uint64_t number = wire_add(session->wire, event);
+    if (kind == EventKind::call) stream->event = number;
+}
+
+void input_ended(Session *session, Stream *stream) {
+    stream->ended = true;
+    bool cut = stream->prefix_filled != 0 && (stream->message == nullptr || stream->message->filled < stream->message->size);
+    if (stream->kind == Stream::Kind::refused) return;
+    if (cut) {
+        refuse(session, stream, INVALID_ARGUMENT, "the request ends in the middle of a message");
+    } else if (stream->kind == Stream::Kind::unary) {
+        if (stream->message == nullptr) refuse(session, stream, UNIMPLEMENTED, "a unary method takes one message, got none");
+        else announce_message(session, stream, EventKind::call);
+    } else {
+        wire_add(session->wire, event_of(EventKind::end, session, stream, nullptr));
+    }
+}
+
+bool begin_message(Session *session, Stream *stream, const uint8_t *following, size_t length) {
+    const uint8_t *prefix = stream->prefix;
+    size_t size = static_cast<size_t>(prefix[1]) << 24 | prefix[2] << 16 | prefix[3] << 8 | prefix[4];
+    size_t size_max = session->wire->bounds.message_bytes_max;
+    if (prefix[0] > 1) {
+        refuse(session, stream, INTERNAL, "a message begins with the flag %d, which means nothing", prefix[0]);
+        return false;
+    }
+    if (size > size_max) {
+        refuse(session, stream, RESOURCE_EXHAUSTED, "message larger than max (%zu vs. %zu bytes; server.message_bytes_max)", size, size_max);
+        return false;
+    }
+    size_t raw = stream->method->tensors ? first_raw_offset(following, std::min(length, size)) : 0;
+    stream->compressed = prefix[0] == 1;
+    stream->message = message_new(size, (ALIGNMENT - raw % ALIGNMENT) % ALIGNMENT);
+    if (stream->message == nullptr) refuse(session, stream, RESOURCE_EXHAUSTED, "the server holds as many bytes of messages as it may");
+    return stream->message != nullptr;
+}
+
+void message_complete(Session *session, Stream *stream) {
+    stream->messages++;
+    if (stream->kind != Stream::Kind::streaming) return;  // a unary call begins when its request has ended
+    stream->untaken += stream->message->size;
+    announce_message(session, stream, EventKind::message);
+}
+
+// Takes `length` bytes of gRPC's length-prefixed messages apart.
+void deframe(Session *session, Stream *stream, const uint8_t *data, size_t length) {
+    while (length != 0) {
+        if (stream->prefix_filled < sizeof stream->prefix) {
+            stream->prefix[stream->prefix_filled++] = *data++;
+            length--;
+            if (stream->prefix_filled < sizeof stream->prefix) continue;
+            if (!begin_message(session, stream, data, length)) return;
+        } else if (stream->message->filled == stream->message->size) {
+            refuse(session, stream, UNIMPLEMENTED, "a unary method takes one message, got more");
+            return;
+        }
+        size_t taken = std::min(length, stream->message->size - stream->message->filled);
+        if (!message_append(stream->message, data, taken)) {
+            refuse(session, stream, RESOURCE_EXHAUSTED, "the server holds as many bytes of messages as it may");
+            return;
+        }
+        data += taken;
+        length -= taken;
+        if (stream->message->filled == stream->message->size) message_complete(session, stream);
+        if (stream->kind == Stream::Kind::refused) return;
+    }
+}
+
+int on_data(nghttp2_session *http2, uint8_t, int32_t id, const uint8_t *data, size_t length, void *user) {
+    Session *session = session_of(user);
+    Stream *stream = stream_of(http2, id);
+    session->idle_frames = 0;
+    if (stream == nullptr || stream->kind == Stream::Kind::refused || stream->finished) {
+        nghttp2_session_consume(http2, id, length);
+        return 0;
+    }
+    if (stream->kind == Stream::Kind::http) {
+        PyObject *bytes = PyBytes_FromStringAndSize(reinterpret_cast<const char *>(data), static_cast<Py_ssize_t>(length));
+        if (bytes == nullptr) return NGHTTP2_ERR_CALLBACK_FAILURE;
+        stream->untaken += length;
+        wire_add(session->wire, event_of(EventKind::data, session, stream, bytes));
+    } else {
+        deframe(session, stream, data, length);
+    }
+    // Half a window may wait for Python to take it; from then on the client waits as well.
+    if (stream->untaken > session->wire->bounds.window_bytes / 2) stream->unreturned += length;
+    else nghttp2_session_consume(http2, id, length);
+    return 0;
+}
+
+bool asks_for_nothing(const nghttp2_frame *frame) {
+    if (frame->hd.type == NGHTTP2_DATA) return frame->hd.length == 0 && !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM);
+    return frame->hd.type != NGHTTP2_HEADERS;
+}
+
+int on_frame(nghttp2_session *http2, const nghttp2_frame *frame, void *user) {
+    Session *session = session_of(user);
+    if (asks_for_nothing(frame) && ++session->idle_frames > IDLE_FRAMES_MAX) {
+        session->idle_frames = 0;
+        return nghttp2_session_terminate_session(http2, NGHTTP2_ENHANCE_YOUR_CALM);
+    }
+    if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
+    Stream *stream = stream_of(http2, frame->hd.stream_id);
+    if (stream == nullptr) return 0;
+    if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
+        session->idle_frames = 0;
+        head_complete(session, stream);
+    }
+    if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) input_ended(session, stream);
+    return 0;
+}
+
+int on_stream_close(nghttp2_session *http2, int32_t id, uint32_t error, void *user) {
+    Session *session = session_of(user);
+    Stream *stream = stream_of(http2, id);
+    if (stream == nullptr) return 0;
+    nghttp2_session_set_stream_user_data(http2, id, nullptr);
+    stream_gone(session, stream, error);
+    return 0;
+}
+
+}  // namespace
+
+void set_input_callbacks(nghttp2_session_callbacks *callbacks) {
+    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+}
+
+void stream_gone(Session *session, Stream *stream, uint32_t error) {
+    session_unlink(session, stream);
+    if (stream->event != 0) wire_kill(session->wire, stream->event);
+    else if (stream->announced && !stream->finished)
+        wire_add(session->wire, event_of(EventKind::reset, session, stream, PyLong_FromUnsignedLong(error)));
+    wire_spare(session->wire, stream);
+}
+
+void take_credit(Session *session, Stream *stream, size_t size) {
+    stream->untaken -= std::min(size, stream->untaken);
+    if (stream->unreturned == 0 || stream->untaken > session->wire->bounds.window_bytes / 4) return;
+    nghttp2_session_consume(session->http2, stream->id, stream->unreturned);
+    stream->unreturned = 0;
+    wire_dirty(session->wire, session);
+}

@@ -1,0 +1,12 @@
+// What a client sends: nghttp2's callbacks, turned into events.
+#pragma once
+
+#include "session.hpp"
+
+void set_input_callbacks(nghttp2_session_callbacks *callbacks);
+
+// `stream` is closed, by whomever: whoever works on it is told, and it is freed.
+void stream_gone(Session *session, Stream *stream, uint32_t error);
+
+// Python has taken `size` bytes of what `stream` brought: the client may send as many more.
+void take_credit(Session *session, Stream *stream, size_t size);

@@ -1,0 +1,28 @@
+// One HTTP/2 connection of a server, without its socket: bytes in, events out; answers in, bytes out. gRPC's framing is
+// done here, so that Python sees whole messages. RFC 9113, and "gRPC over HTTP2" of the gRPC documentation.
+#pragma once
+
+#include "wire.hpp"
+
+#include "nghttp2/nghttp2.h"
+
+#include <vector>
+
+struct Session {
+    PyObject_HEAD
+    Wire *wire;
+    nghttp2_session *http2;
+    PyObject *output;             // bytes being filled, null between calls of `take_output`
+    size_t output_size;
+    Stream *open;         // the streams that are open now
+    uint32_t streams;     // how many those are
+    bool dirty;           // waits in wire->dirty
+    bool failed;          // of no more use: write what is left and close
+    int64_t received_ns;  // when bytes last arrived
+    uint32_t idle_frames; // frames in a row that asked for nothing
+};
+
+extern PyTypeObject SessionType;
+
+void session_link(Session *session, Stream *stream);
+void session_unlink(Session *session, Stream *stream);

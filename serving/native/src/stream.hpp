@@ -1,0 +1,96 @@
+// One HTTP/2 stream of a server: what has been read of its request and what waits to be written of its answer.
+#pragma once
+
+#include "message.hpp"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+// A method of the table, as Python registered it. `unary`: called once, with its one message, when the request is whole.
+struct Method {
+    PyObject *object;
+    bool unary;
+    bool tensors;  // its message is a ModelInferRequest: align its first tensor
+};
+
+// A piece of an answer: bytes of its own, or a Python buffer that is only looked at.
+struct Chunk {
+    std::string bytes;
+    Py_buffer view{};
+    bool borrowed = false;
+
+    const uint8_t *data() const {
+        return borrowed ? static_cast<const uint8_t *>(view.buf) : reinterpret_cast<const uint8_t *>(bytes.data());
+    }
+    size_t size() const { return borrowed ? static_cast<size_t>(view.len) : bytes.size(); }
+};
+
+struct Stream {
+    enum class Kind : uint8_t { http, unary, streaming, refused };
+
+    Stream *before = nullptr, *after = nullptr;  // among the open ones of its session
+    int32_t id = 0;
+    Kind kind = Kind::http;
+    const Method *method = nullptr;
+
+    // The request's head.
+    std::string verb, path, scheme, authority, content_type, encoding;
+    std::string fields;       // every header as two lengths (4 bytes each), name, value
+    size_t field_bytes = 0;   // as RFC 9113 section 6.5.2 counts them
+    int64_t timeout_ns = -1;  // from grpc-timeout; -1 for none
+    bool bad_timeout = false;
+
+    // Its body, as it arrives.
+    uint8_t prefix[5];
+    uint8_t prefix_filled = 0;
+    bool compressed = false;
+    Message *message = nullptr;
+    uint64_t messages = 0;
+    bool ended = false;    // by the client
+    size_t untaken = 0;    // bytes handed over that nobody has taken yet
+    size_t unreturned = 0; // flow control credit that waits for that
+
+    // What Python knows of it.
+    bool announced = false;
+    uint64_t event = 0;  // the number of its waiting call event, 0 for none
+
+    // The answer.
+    std::vector<Chunk> out;
+    size_t out_first = 0, out_offset = 0, out_bytes = 0;
+    std::vector<std::pair<std::string, std::string>> trailers;
+    bool has_trailers = false;
+    bool started = false;   // its head has been submitted
+    bool finished = false;  // nothing more will be added
+    bool full = false;      // Python waits for room
+
+    void drop_message() {
+        Py_CLEAR(message);
+        prefix_filled = 0;
+    }
+
+    void drop_out() {
+        for (size_t i = out_first; i < out.size(); i++)
+            if (out[i].borrowed) PyBuffer_Release(&out[i].view);
+        out.clear();
+        out_first = out_offset = out_bytes = 0;
+    }
+
+    // As new, but with the memory its strings and vectors have.
+    void reset() {
+        drop_message();
+        drop_out();
+        id = 0, kind = Kind::http, method = nullptr;
+        for (auto *text : {&verb, &path, &scheme, &authority, &content_type, &encoding, &fields}) text->clear();
+        field_bytes = 0, timeout_ns = -1, bad_timeout = false;
+        compressed = false, messages = 0, ended = false, untaken = unreturned = 0;
+        announced = false, event = 0;
+        trailers.clear();
+        has_trailers = started = finished = full = false;
+    }
+
+    ~Stream() {
+        drop_message();
+        drop_out();
+    }
+};

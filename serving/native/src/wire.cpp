@@ -1,0 +1,208 @@
+#include "session.hpp"
+
+#include <utility>
+
+namespace {
+
+constexpr size_t SPARE_MAX = 4096;
+
+void release(Event &event) {
+    Py_CLEAR(event.session);
+    Py_CLEAR(event.payload);
+    Py_CLEAR(event.encoding);
+}
+
+PyObject *or_none(PyObject *object) { return object == nullptr ? Py_None : object; }
+
+// Hands an event to Python: its references move into the tuple.
+PyObject *event_tuple(Event &event) {
+    PyObject *tuple = Py_BuildValue("(iOiOOLO)", static_cast<int>(event.kind), event.session, event.stream, or_none(event.method),
+                                    or_none(event.payload), static_cast<long long>(event.deadline_ns), or_none(event.encoding));
+    release(event);
+    return tuple;
+}
+
+void mark_taken(const Event &event) {
+    if (event.kind != EventKind::call || event.session->http2 == nullptr) return;
+    auto *stream = static_cast<Stream *>(nghttp2_session_get_stream_user_data(event.session->http2, event.stream));
+    if (stream != nullptr) stream->event = 0, stream->announced = true;
+}
+
+// take(count) -> list of at most `count` events, oldest first.
+PyObject *take(PyObject *self, PyObject *argument) {
+    auto *wire = reinterpret_cast<Wire *>(self);
+    Py_ssize_t count = PyLong_AsSsize_t(argument);
+    if (count == -1 && PyErr_Occurred()) return nullptr;
+    PyObject *taken = PyList_New(0);
+    while (taken != nullptr && !wire->events->empty() && PyList_GET_SIZE(taken) < count) {
+        Event event = wire->events->front();
+        wire->events->pop_front();
+        wire->first_event++;
+        if (event.kind == EventKind::dead) continue;
+        mark_taken(event);
+        PyObject *tuple = event_tuple(event);
+        if (tuple == nullptr || PyList_Append(taken, tuple) < 0) Py_CLEAR(taken);
+        Py_XDECREF(tuple);
+    }
+    return taken;
+}
+
+// dirty() -> list of the sessions that may have output, each once. Ends a turn: what comes from now on wakes again.
+PyObject *dirty(PyObject *self, PyObject *) {
+    auto *wire = reinterpret_cast<Wire *>(self);
+    PyObject *sessions = PyList_New(static_cast<Py_ssize_t>(wire->dirty->size()));
+    if (sessions == nullptr) return nullptr;
+    Py_ssize_t i = 0;
+    for (Session *session : *wire->dirty) {
+        session->dirty = false;
+        PyList_SET_ITEM(sessions, i++, reinterpret_cast<PyObject *>(session));
+    }
+    wire->dirty->clear();
+    wire->awake = false;
+    if (!wire->events->empty()) wire_wake(wire);
+    return sessions;
+}
+
+PyObject *close(PyObject *self, PyObject *) {
+    auto *wire = reinterpret_cast<Wire *>(self);
+    Py_CLEAR(wire->wake);
+    for (Event &event : *wire->events) release(event);
+    wire->first_event += wire->events->size();
+    wire->events->clear();
+    auto sessions = std::exchange(*wire->dirty, {});
+    for (Session *session : sessions) {
+        session->dirty = false;
+        Py_DECREF(session);
+    }
+    Py_RETURN_NONE;
+}
+
+bool add_method(Wire *wire, PyObject *path, PyObject *entry) {
+    PyObject *object;
+    int unary, tensors;
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(path, &size);
+    if (text == nullptr || !PyArg_ParseTuple(entry, "Opp", &object, &unary, &tensors)) return false;
+    Py_INCREF(object);
+    (*wire->methods)[std::string(text, static_cast<size_t>(size))] = Method{object, unary != 0, tensors != 0};
+    return true;
+}
+
+int init(PyObject *self, PyObject *arguments, PyObject *keywords) {
+    auto *wire = reinterpret_cast<Wire *>(self);
+    static const char *names[] = {"methods",      "wake",
+                                  "streams_max",  "header_bytes_max",
+                                  "window_bytes", "connection_window_bytes",
+                                  "frame_bytes_max", "message_bytes_max",
+                                  "queued_bytes_max", nullptr};
+    PyObject *methods, *wake, *path, *entry;
+    Bounds &bounds = wire->bounds;
+    Py_ssize_t message_bytes_max, queued_bytes_max, position = 0;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O$IIIIInn", const_cast<char **>(names), &PyDict_Type, &methods,
+                                     &wake, &bounds.streams_max, &bounds.header_bytes_max, &bounds.window_bytes,
+                                     &bounds.connection_window_bytes, &bounds.frame_bytes_max, &message_bytes_max,
+                                     &queued_bytes_max))
+        return -1;
+    bounds.message_bytes_max = static_cast<size_t>(message_bytes_max);
+    bounds.queued_bytes_max = static_cast<size_t>(queued_bytes_max);
+    while (PyDict_Next(methods, &position, &path, &entry))
+        if (!add_method(wire, path, entry)) return -1;
+    Py_INCREF(wake);
+    Py_XSETREF(wire->wake, wake);
+    return 0;
+}
+
+PyObject *make(PyTypeObject *type, PyObject *, PyObject *) {
+    auto *wire = reinterpret_cast<Wire *>(type->tp_alloc(type, 0));
+    if (wire == nullptr) return nullptr;
+    wire->methods = new std::unordered_map<std::string, Method>();
+    wire->events = new std::deque<Event>();
+    wire->dirty = new std::vector<Session *>();
+    wire->spare = new std::vector<Stream *>();
+    wire->input = new uint8_t[INPUT_BYTES];
+    wire->first_event = 1;
+    return reinterpret_cast<PyObject *>(wire);
+}
+
+void dealloc(PyObject *self) {
+    auto *wire = reinterpret_cast<Wire *>(self);
+    Py_XDECREF(close(self, nullptr));
+    for (auto &named : *wire->methods) Py_DECREF(named.second.object);
+    for (Stream *stream : *wire->spare) delete stream;
+    delete wire->methods;
+    delete wire->events;
+    delete wire->dirty;
+    delete wire->spare;
+    delete[] wire->input;
+    Py_TYPE(self)->tp_free(self);
+}
+
+PyMethodDef methods[] = {
+    {"take", take, METH_O, "take(count) -> list of at most `count` events, oldest first."},
+    {"dirty", dirty, METH_NOARGS, "dirty() -> list of the sessions that may have output, each once."},
+    {"close", close, METH_NOARGS, "close() drops what has not been taken; `wake` is not called any more."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyTypeObject make_type() {
+    PyTypeObject type = {PyVarObject_HEAD_INIT(nullptr, 0)};
+    type.tp_name = "serving.native._wire.Wire";
+    type.tp_basicsize = sizeof(Wire);
+    type.tp_new = make;
+    type.tp_init = init;
+    type.tp_dealloc = dealloc;
+    type.tp_methods = methods;
+    type.tp_flags = Py_TPFLAGS_DEFAULT;
+    type.tp_doc = "What all connections of one server share: its methods, its bounds, and the events not yet taken.";
+    return type;
+}
+
+}  // namespace
+
+PyTypeObject WireType = make_type();
+
+void wire_wake(Wire *wire) {
+    if (wire->awake || wire->wake == nullptr) return;
+    wire->awake = true;
+    PyObject *result = PyObject_CallNoArgs(wire->wake);
+    if (result == nullptr) PyErr_WriteUnraisable(wire->wake);
+    Py_XDECREF(result);
+}
+
+uint64_t wire_add(Wire *wire, Event event) {
+    Py_INCREF(event.session);
+    wire->events->push_back(event);
+    wire_wake(wire);
+    return wire->first_event + wire->events->size() - 1;
+}
+
+void wire_kill(Wire *wire, uint64_t number) {
+    Event &event = (*wire->events)[number - wire->first_event];
+    event.kind = EventKind::dead;
+    release(event);
+}
+
+void wire_dirty(Wire *wire, Session *session) {
+    if (session->dirty) return;
+    session->dirty = true;
+    Py_INCREF(session);
+    wire->dirty->push_back(session);
+    wire_wake(wire);
+}
+
+Stream *wire_stream(Wire *wire) {
+    if (wire->spare->empty()) return new Stream();
+    Stream *stream = wire->spare->back();
+    wire->spare->pop_back();
+    return stream;
+}
+
+void wire_spare(Wire *wire, Stream *stream) {
+    constexpr size_t fields_kept_max = 4096;
+    if (wire->spare->size() >= SPARE_MAX || stream->fields.capacity() > fields_kept_max) {
+        delete stream;
+        return;
+    }
+    stream->reset();
+    wire->spare->push_back(stream);
+}
