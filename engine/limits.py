@@ -22,9 +22,9 @@ ID_CHARS_MAX: Final = 4096
 ECHO_CHARS_MAX: Final = 120
 """Most characters of a caller's text repeated in an error message."""
 
-ERROR_BYTES_MAX: Final = 2_000
-"""Longest error message told to a caller. gRPC puts it into a header, a byte as three characters, and clients refuse more
-than 8 KiB of headers."""
+ERROR_BYTES_MAX: Final = 1_600
+"""Longest error message told to a caller. gRPC puts it into headers twice, a byte as three characters and in base64, and
+clients refuse more than 8 KiB of headers."""
 
 QUEUE_REQUESTS_MAX: Final = 4096
 QUEUE_BYTES_MAX: Final = 512 << 20

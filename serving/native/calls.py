@@ -26,7 +26,7 @@ from serving.http_body import unpack
 from serving.methods import Method
 from serving.metrics import CallCounter
 from serving.native.connection import Connection
-from serving.status import grpc_code, grpc_name, told, trailing_metadata
+from serving.status import DETAILS, grpc_code, grpc_name, grpc_status_name, status_details, told, trailing_metadata
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -132,7 +132,7 @@ class _GrpcCall:
         if finish is None:
             self.fail(error)
         elif self.end():
-            self.connection.finish(self.stream, *finish, [])
+            self.connection.finish(self.stream, *finish, refusal_trailers(*finish))
         self.stop()
 
     def stop(self) -> None:
@@ -293,10 +293,19 @@ class StreamCall(_TaskCall):
 
 
 def _trailers(error: VireoError) -> list[tuple[bytes, bytes]]:
-    """Trailing metadata as it travels: binary values in base64 without padding, by names that end in -bin."""
+    return _encoded(trailing_metadata(error))
+
+
+def refusal_trailers(code: int, text: str) -> list[tuple[bytes, bytes]]:
+    """Trailing metadata where the compiled session refuses a call: it knows codes, but no errors."""
+    return _encoded([(DETAILS, status_details(code, text, grpc_status_name(code)))])
+
+
+def _encoded(metadata: list[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
+    """Metadata as it travels: binary values in base64 without padding, by names that end in -bin."""
     return [
         (name.encode(), value.encode() if isinstance(value, str) else b64encode(value).rstrip(b"="))
-        for name, value in trailing_metadata(error)
+        for name, value in metadata
     ]
 
 

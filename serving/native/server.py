@@ -19,7 +19,7 @@ from serving.listener import listener
 from serving.methods import MethodTable
 from serving.native import _wire
 from serving.native.asgi import App, HttpExchange
-from serving.native.calls import DirectCall, Served, StreamCall, Surroundings, UnaryCall
+from serving.native.calls import DirectCall, Served, StreamCall, Surroundings, UnaryCall, refusal_trailers
 from serving.native.connection import Connection
 from serving.native.door import Door
 from serving.native.events import CALL, DATA, END, MESSAGE, OPEN, REFUSED, RESET, ROOM
@@ -175,7 +175,7 @@ class NativeServer:
         self._counter.of("unknown" if served is None else served.path, grpc_status_name(code))()
         waiting = connection.open.get(stream)
         if waiting is None:
-            connection.finish(stream, code, text, [])
+            connection.finish(stream, code, text, refusal_trailers(code, text))
         else:
             waiting.refused(code, text)
 
