@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|all] [--quick]`; `make bench` calls this.
+"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|wire|all] [--quick]`; `make bench` calls this.
 
 Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 1 when a promise is broken.
 """
@@ -6,14 +6,15 @@ Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 
 import argparse
 import sys
 
-from benchmarks import bench_fraud, bench_overhead, bench_swap
+from benchmarks import bench_fraud, bench_overhead, bench_swap, bench_wire
 from benchmarks.command import Run, keeps_promises
-from benchmarks.options import Options, add_options
+from benchmarks.options import add_options, options_of
 
 BENCHMARKS: dict[str, Run] = {
     "fraud": bench_fraud.run,
     "overhead": bench_overhead.run,
     "swap": bench_swap.run,
+    "wire": bench_wire.run,
 }
 
 
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("which", nargs="?", default="all", choices=[*BENCHMARKS, "all"])
     add_options(parser)
     given = parser.parse_args(arguments)
-    options = Options(given.out, given.inputs, given.quick, given.seed)
+    options = options_of(given)
     names = list(BENCHMARKS) if given.which == "all" else [given.which]
     broken = [name for name in names if not keeps_promises(BENCHMARKS[name], options)]
     return int(bool(broken))

@@ -8,16 +8,23 @@ from benchmarks.fraud_inputs import FRAUD
 from benchmarks.machine import ROOT
 
 OUT = ROOT / ".cache" / "bench"
+TRANSPORTS = ("native", "grpcio", "auto")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where results go, where the fraud inputs lie, whether to be quick, and the seed of every schedule."""
+    """Where results go, where the fraud inputs lie, whether to be quick, and the seed of every schedule.
+
+    For the benchmark `wire` alone: `transports` of Vireo to measure (none: its own choice) and the HOST:PORT of a Triton
+    to measure instead of the one that is installed here.
+    """
 
     out: Path = OUT
     inputs: Path = FRAUD
     quick: bool = False
     seed: int = 1
+    transports: tuple[str, ...] = ()
+    triton: str | None = None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +33,39 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inputs", type=Path, default=FRAUD, help="fraud model and requests (default .cache/fraud)")
     parser.add_argument("--quick", action="store_true", help="under a minute, with fewer and shorter points")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--transports",
+        type=transports,
+        default=(),
+        metavar="NAME,...",
+        help="wire: native, grpcio, auto; more than one to compare",
+    )
+    parser.add_argument("--triton", type=address, metavar="HOST:PORT", help="wire: measure this Triton")
+
+
+def transports(text: str) -> tuple[str, ...]:
+    """Names between commas. Raises ArgumentTypeError for one that is not known."""
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := set(names) - set(TRANSPORTS):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))} is not among {', '.join(TRANSPORTS)}")
+    return names
+
+
+def address(text: str) -> str:
+    """HOST:PORT as it was given. Raises ArgumentTypeError for anything else."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not HOST:PORT")
+    return text
+
+
+def options_of(parsed: argparse.Namespace) -> Options:
+    """What was parsed by a parser that `add_options` was given."""
+    return Options(parsed.out, parsed.inputs, parsed.quick, parsed.seed, parsed.transports, parsed.triton)
 
 
 def parse_options(about: str | None, arguments: list[str] | None = None) -> Options:
     """Options from a command line; `about` is the benchmark's docstring."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parsed = parser.parse_args(arguments)
-    return Options(parsed.out, parsed.inputs, parsed.quick, parsed.seed)
+    return options_of(parser.parse_args(arguments))

@@ -32,28 +32,52 @@ class Server:
 
 
 def vireo_spec(
-    *, models: Path, grpc_port: int, http_port: int, control: str = "none", latest: int | None = None
+    *,
+    models: Path,
+    grpc_port: int,
+    http_port: int,
+    control: str = "none",
+    latest: int | None = None,
+    model: str = MODEL,
+    rows_max: int = ROWS_MAX,
+    transport: str | None = None,
 ) -> dict[str, object]:
-    """The app that serves the fraud model; `latest` bounds how many versions are kept loaded."""
-    model: dict[str, object] = {"batching": {"rows_max": ROWS_MAX}}
+    """The app that serves one model; `latest` bounds how many versions are kept loaded, `transport` None is Vireo's own
+    choice."""
+    settings: dict[str, object] = {"batching": {"rows_max": rows_max}}
     if latest is not None:
-        model["versions"] = {"latest": latest}
+        settings["versions"] = {"latest": latest}
+    server = {"name": "bench", "host": "127.0.0.1", "grpc_port": grpc_port, "http_port": http_port}
     return {
-        "server": {"name": "bench", "host": "127.0.0.1", "grpc_port": grpc_port, "http_port": http_port},
+        "server": server if transport is None else {**server, "transport": transport},
         "repository": {"path": str(models.resolve()), "control": control},
-        "models": {MODEL: model},
+        "models": {model: settings},
     }
 
 
-def start_vireo(*, models: Path, out: Path, control: str = "none", latest: int | None = None) -> Server:
+def start_vireo(
+    *,
+    models: Path,
+    out: Path,
+    control: str = "none",
+    latest: int | None = None,
+    model: str = MODEL,
+    rows_max: int = ROWS_MAX,
+    transport: str | None = None,
+) -> Server:
     """`vireo serve` on free ports, ready. Raises ServerError when it does not come up."""
     grpc_port, http_port = free_port(), free_port()
-    spec = vireo_spec(models=models, grpc_port=grpc_port, http_port=http_port, control=control, latest=latest)
+    spec = vireo_spec(
+        models=models, grpc_port=grpc_port, http_port=http_port, control=control, latest=latest,
+        model=model, rows_max=rows_max, transport=transport,
+    )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
-    app = out / "app.yaml"
+    name = "vireo" if transport is None else f"vireo {transport}"
+    app = out / ("app.yaml" if transport is None else f"app-{transport}.yaml")
     app.write_text(yaml.safe_dump(spec, sort_keys=False))
     command = [sys.executable, "-m", "serving.cli", "serve", str(app)]
-    return _ready(Server("vireo", _start(command, out / "vireo.log"), grpc_port, http_port))
+    server = Server(name, _start(command, out / f"{name.replace(' ', '-')}.log"), grpc_port, http_port)
+    return _ready(server, model)
 
 
 def start_plain(*, model_file: Path, out: Path, uvloop: bool = False) -> Server:
@@ -68,9 +92,9 @@ def _start(command: list[str], log: Path) -> ServerProcess:
     return ServerProcess(command, log=log, core=SERVER_CORE)
 
 
-def _ready(server: Server) -> Server:
+def _ready(server: Server, model: str = MODEL) -> Server:
     try:
-        server.process.wait_ready(grpc_ready(server.grpc_port, MODEL))
+        server.process.wait_ready(grpc_ready(server.grpc_port, model))
     except BaseException:
         server.process.stop()
         raise

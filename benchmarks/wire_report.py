@@ -1,0 +1,274 @@
+"""What the benchmark `wire` concludes from its turns: ratios by round, tables, judgements. Pure.
+
+A ratio is taken within one round, where both servers met the same machine, and the median of those is told. A loaded
+server keeps its core busy; where one had less than CORE_SHARE_MIN of it, others had the rest, and what speaks against
+it, or for its rival, decides nothing.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.bare_model import BareCost
+from benchmarks.harness import Measured
+from benchmarks.report import Judgement
+from benchmarks.table import Cell, Table
+
+JUDGED_CALLERS = 32
+RATE_RATIO_MIN = 2.0
+P99_RATIO_MAX = 1.0
+P50_RATIO_MAX = 1.1
+CORE_SHARE_MIN = 0.8
+DIFFERENCE_MAX = 1e-5
+COLUMNS = [
+    "server", "callers", "requests/s", "p50 ms", "p99 ms", "CPU µs/request", "requests/s ratio", "p50 ratio",
+    "p99 ratio", "CPU ratio", "server core", "generator core", "generator µs/request", "errors",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One server under one number of callers in one round. Figures that could not be taken are NaN."""
+
+    round: int
+    server: str
+    callers: int
+    measured: Measured
+
+    @property
+    def rate_per_s(self) -> float:
+        """Requests that ended OK, each second."""
+        return self.measured.load.throughput_per_s
+
+    @property
+    def p50_ms(self) -> float:
+        """Median latency."""
+        return _number(self.measured.load.latency_ms.p50)
+
+    @property
+    def p99_ms(self) -> float:
+        """The latency that one request in a hundred exceeds."""
+        return _number(self.measured.load.latency_ms.p99)
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU of all the server's processes for each request."""
+        return _number(self.measured.server_cpu_us_per_request)
+
+    @property
+    def core_share(self) -> float:
+        """How much of its core the server had."""
+        return self.measured.server_cpu_share
+
+    @property
+    def failed(self) -> int:
+        """Requests that did not end OK."""
+        return self.measured.load.requests - self.measured.load.ok
+
+
+Figure = Callable[[Turn], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Who is judged (the first Vireo), beside which Triton, and beside which bare front (None: none was there).
+
+    `rival_is_promised` is False where another Triton than the promise names was measured: ratios to it are told, not
+    judged.
+    """
+
+    ours: str
+    rival: str
+    front: str | None
+    rival_is_promised: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """What is promised for one model, at JUDGED_CALLERS: CPU in microseconds, or as a multiple of the bare model."""
+
+    cpu_us_max: float | None = None
+    cpu_of_bare_max: float | None = None
+    p99: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRun:
+    """All that was measured with one model. `differences`: how far each server's answers are from the rival's, at most."""
+
+    model: str
+    bars: Bars
+    bare: list[BareCost]
+    differences: dict[str, float]
+    turns: list[Turn]
+
+    @property
+    def bare_us(self) -> float:
+        """The model alone, median over the rounds."""
+        return median(cost.median_us for cost in self.bare)
+
+    def of(self, server: str, callers: int) -> list[Turn]:
+        """The turns of one server under one number of callers, by round."""
+        found = [turn for turn in self.turns if turn.server == server and turn.callers == callers]
+        return sorted(found, key=lambda turn: turn.round)
+
+    def middle(self, figure: Figure, server: str, callers: int) -> float:
+        """The median of a figure; NaN where it is not known."""
+        return _median([figure(turn) for turn in self.of(server, callers)])
+
+    def ratio(self, figure: Figure, server: str, over: str, callers: int) -> float:
+        """The median over the rounds of a server's figure divided by another's."""
+        pairs = zip(self.of(server, callers), self.of(over, callers), strict=True)
+        return _median([figure(one) / figure(other) if figure(other) else math.nan for one, other in pairs])
+
+
+def rate(turn: Turn) -> float:
+    """Requests a second."""
+    return turn.rate_per_s
+
+
+def p50(turn: Turn) -> float:
+    """Median latency in ms."""
+    return turn.p50_ms
+
+
+def p99(turn: Turn) -> float:
+    """The 99th percentile in ms."""
+    return turn.p99_ms
+
+
+def cpu(turn: Turn) -> float:
+    """CPU microseconds a request."""
+    return turn.cpu_us
+
+
+def core_share(turn: Turn) -> float:
+    """The part of its core that the server had."""
+    return turn.core_share
+
+
+def table_of(run: ModelRun, names: Names) -> Table:
+    """Every server under every number of callers, and the model alone."""
+    servers = list(dict.fromkeys(turn.server for turn in run.turns))
+    callers = sorted({turn.callers for turn in run.turns})
+    bare_cpu = median(cost.cpu_us for cost in run.bare)
+    bare: list[Cell] = ["bare session.run", 1, 1e6 / run.bare_us, run.bare_us / 1e3, None, bare_cpu, *[None] * 8]
+    met = [(server, count) for count in callers for server in servers if run.of(server, count)]
+    rows = [server_row(run, names, server, count) for server, count in met]
+    about = f"Medians over {len(run.bare)} rounds; ratios to {names.rival}, each within a round."
+    return Table(f"Model {run.model}", about, COLUMNS, [bare, *rows])
+
+
+def server_row(run: ModelRun, names: Names, server: str, callers: int) -> list[Cell]:
+    """One line of the table."""
+    figures = [run.middle(figure, server, callers) for figure in (rate, p50, p99, cpu)]
+    ratios = [run.ratio(figure, server, names.rival, callers) for figure in (rate, p50, p99, cpu)]
+    loads = [turn.measured.load.generator for turn in run.of(server, callers)]
+    return [
+        server,
+        callers,
+        *map(_cell, figures),
+        *map(_cell, ratios),
+        _percent(run.middle(core_share, server, callers)),
+        _percent(median(load.cpu_share for load in loads)),
+        median(load.cpu_us_per_request for load in loads),
+        sum(turn.failed for turn in run.of(server, callers)),
+    ]
+
+
+def judgements_of(run: ModelRun, names: Names) -> list[Judgement]:
+    """Everything promised for one model."""
+    return [
+        *rate_judgements(run, names),
+        *cpu_judgements(run, names),
+        front_judgement(run, names),
+        agreement_judgement(run),
+        failure_judgement(run, names),
+    ]
+
+
+def rate_judgements(run: ModelRun, names: Names) -> list[Judgement]:
+    """Throughput, and p99 where it is promised, beside the rival."""
+    where = f"{run.model}, {JUDGED_CALLERS} callers"
+    faster = run.ratio(rate, names.ours, names.rival, JUDGED_CALLERS)
+    promise = f"{where}: at least {RATE_RATIO_MIN:g} x the requests/s of {names.rival}"
+    found = [_beside_rival(run, names, promise, faster >= RATE_RATIO_MIN, faster)]
+    if run.bars.p99:
+        later = run.ratio(p99, names.ours, names.rival, JUDGED_CALLERS)
+        promise = f"{where}: p99 no worse than that of {names.rival}"
+        found.append(_beside_rival(run, names, promise, later <= P99_RATIO_MAX, later))
+    return found
+
+
+def _beside_rival(run: ModelRun, names: Names, promise: str, kept: bool, ratio: float) -> Judgement:
+    doubt = None if names.rival_is_promised else "which another Triton cannot decide"
+    return _judged(promise, kept, ratio, doubt or doubt_of(run, names.rival if kept else names.ours))
+
+
+def cpu_judgements(run: ModelRun, names: Names) -> list[Judgement]:
+    """CPU a request, in microseconds or beside the bare model."""
+    where = f"{run.model}, {JUDGED_CALLERS} callers"
+    found, spent, doubt = [], run.middle(cpu, names.ours, JUDGED_CALLERS), doubt_of(run, names.ours)
+    if run.bars.cpu_us_max is not None:
+        kept = spent <= run.bars.cpu_us_max
+        promise = f"{where}: at most {run.bars.cpu_us_max:g} µs of CPU a request"
+        found.append(_judged(promise, kept, spent, None if kept else doubt, " µs"))
+    if run.bars.cpu_of_bare_max is not None:
+        share = spent / run.bare_us
+        kept = share <= run.bars.cpu_of_bare_max
+        promise = f"{where}: CPU at most {run.bars.cpu_of_bare_max:g} x the bare model's {run.bare_us:.1f} µs"
+        found.append(_judged(promise, kept, share, None if kept else doubt))
+    return found
+
+
+def doubt_of(run: ModelRun, server: str) -> str | None:
+    """Why the figures of a server under JUDGED_CALLERS may be worse than it is; None where nothing speaks against them."""
+    share = run.middle(core_share, server, JUDGED_CALLERS)
+    return f"but {server} had {share:.0%} of its core" if share < CORE_SHARE_MIN else None
+
+
+def front_judgement(run: ModelRun, names: Names) -> Judgement:
+    """Latency at one caller beside a bare front of a library."""
+    if names.front is None:
+        promise = f"{run.model}, one caller: p50 at most {P50_RATIO_MAX:g} x that of a bare library front"
+        return Judgement(promise, None, "no such front was measured")
+    promise = f"{run.model}, one caller: p50 at most {P50_RATIO_MAX:g} x that of {names.front}"
+    later = run.ratio(p50, names.ours, names.front, 1)
+    return _judged(promise, later <= P50_RATIO_MAX, later)
+
+
+def agreement_judgement(run: ModelRun) -> Judgement:
+    """Whether all servers say the same; a NaN is no agreement."""
+    agree = all(difference <= DIFFERENCE_MAX for difference in run.differences.values())
+    said = ", ".join(f"{name} {difference:.1e}" for name, difference in run.differences.items())
+    return Judgement(f"{run.model}: answers agree to {DIFFERENCE_MAX:g}", agree, said)
+
+
+def failure_judgement(run: ModelRun, names: Names) -> Judgement:
+    """No request to ours fails."""
+    failed = sum(turn.failed for turn in run.turns if turn.server == names.ours)
+    return Judgement(f"{run.model}: no request fails", failed == 0, f"{failed} failed")
+
+
+def _judged(promise: str, kept: bool, figure: float, doubt: str | None = None, unit: str = "") -> Judgement:
+    if math.isnan(figure):
+        return Judgement(promise, None, "not known")
+    said = f"{figure:.2f}{unit}"
+    return Judgement(promise, kept, said) if doubt is None else Judgement(promise, None, f"{said}, {doubt}")
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _median(values: Sequence[float]) -> float:
+    return math.nan if not values or any(map(math.isnan, values)) else median(values)
+
+
+def _cell(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _percent(share: float) -> str | None:
+    return None if math.isnan(share) else f"{share:.0%}"
