@@ -4,7 +4,7 @@ What is named here is the surface that everything outside the core uses.
 """
 
 from engine import limits
-from engine.clock import Clock, Deadline, monotonic
+from engine.clock import NEVER_NS, Clock, Deadline, monotonic
 from engine.control.model_config import ConfigReader, ConfigTensor, ModelConfig
 from engine.control.reconciler import IndexEntry
 from engine.description import ModelDescription
@@ -27,7 +27,7 @@ from engine.errors import (
     nearest,
     quoted,
 )
-from engine.request import Ledger, Parameter, Request, Response
+from engine.request import Layout, Ledger, Parameter, Request, Response
 from engine.scheduling.job import Job
 from engine.servables.signature import Signature, TensorSpec
 from engine.spec import AuthSpec, ServerSpec, Spec, TlsSpec, VersionSpec, load_spec, parse_spec
@@ -45,9 +45,9 @@ from engine.tensor import (
 )
 
 __all__ = [
-    "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "Array", "AuthSpec", "Cancelled", "Clock", "ConfigReader",
+    "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "NEVER_NS", "Array", "AuthSpec", "Cancelled", "Clock", "ConfigReader",
     "ConfigTensor", "DataType", "Deadline", "DeadlineExceeded", "Duration", "Engine", "FailedPrecondition",
-    "Histogram", "IndexEntry", "Internal", "InvalidArgument", "Job", "Ledger", "ModelConfig", "ModelDescription",
+    "Histogram", "IndexEntry", "Internal", "InvalidArgument", "Job", "Layout", "Ledger", "ModelConfig", "ModelDescription",
     "ModelLoadError", "ModelStatistics", "NotFound", "Parameter", "Request", "ResourceExhausted", "Response",
     "ServerSpec", "Signature", "Spec", "SpecError", "Tensor", "TensorSpec", "TlsSpec", "TooLarge", "Unauthenticated",
     "Unavailable", "Unimplemented", "VersionSpec", "VireoError", "bfloat16_values", "datatype_named", "element_count",

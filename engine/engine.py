@@ -218,13 +218,8 @@ class Engine:
 
     def _job(self, handle: Handle[Hosted], request: Request, received_ns: int, done: Done, part: Part | None) -> Job:
         hosted = handle.hosted
-        rows = hosted.servable.signature.check(request.model, request.inputs, request.outputs)
-
-        def ended(job: Job) -> None:
-            handle.release()
-            done(job)
-
-        job = Job(request, rows, Ledger(received_ns), ended, part)
+        job = Job(request, hosted.servable.signature.rows_of(request), Ledger(received_ns), done, part)
+        job.release = handle.release
         if hosted.timeout_ns is not None and job.deadline_ns == NEVER_NS:
             job.deadline_ns = received_ns + hosted.timeout_ns
         return job

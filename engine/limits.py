@@ -37,6 +37,9 @@ FLUSH_BATCHES_MAX: Final = 4
 INLINE_COMPUTE_US_MAX: Final = 1_000
 """A batch predicted to take less runs on the caller's thread: two thread hops cost 50 to 100 us under the GIL."""
 
+LAYOUTS_MAX: Final = 1024
+"""Kinds of request (names, datatypes, shapes) that are remembered, after which remembering starts anew."""
+
 STREAM_REQUESTS_MAX: Final = 64
 """Requests of one bidirectional stream that may be in flight at once."""
 

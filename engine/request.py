@@ -44,6 +44,18 @@ class Ledger:
         return self.computed_ns - self.received_ns
 
 
+@dataclass(eq=False, slots=True)
+class Layout:
+    """What all requests with the same names, datatypes, shapes and outputs have in common, compared by identity.
+
+    Who makes many alike makes one of it for all of them: what was found out about the first then holds for the rest.
+    `row_shapes`: input names and their shapes without dimension 0.
+    """
+
+    bytes_size: int
+    row_shapes: tuple[tuple[str, tuple[int, ...]], ...]
+
+
 @dataclass(slots=True)  # not frozen, nor is Response: that costs four times as much to make, once a request
 class Request:
     """Tensors for one servable. `version` None means the newest; empty `outputs` means all of them.
@@ -58,6 +70,7 @@ class Request:
     outputs: tuple[str, ...] = ()
     deadline: Deadline = Deadline.NEVER
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    layout: Layout | None = None
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ The message classes are tritonclient's: a second copy of protobuf package `infer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
@@ -15,6 +15,7 @@ from engine import (
     Clock,
     Deadline,
     InvalidArgument,
+    Layout,
     Parameter,
     Request,
     Response,
@@ -31,8 +32,6 @@ _TYPED_FIELDS: Mapping[str, str] = {
     "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
 """Where typed content of a datatype lives; FP16 and BF16 have none and travel raw only."""
-
-_HEADS_MAX: Final = 1024
 
 
 def parse(kind: Any, message: bytes) -> Any:  # noqa: ANN401  protobuf classes are dynamic
@@ -173,24 +172,32 @@ def decode_parameters(parameters: Mapping[str, Any]) -> dict[str, Parameter]:
 
 
 class ResponseHeads:
-    """What a ModelInferResponse says besides its id and its raw contents, encoded; remembered by the outputs' layout."""
+    """What a ModelInferResponse says besides its id and its raw contents, encoded once for all requests of a layout."""
 
     def __init__(self) -> None:
-        self._heads: dict[tuple[object, ...], bytes] = {}
+        self._heads: dict[Layout, tuple[object, bytes]] = {}
 
-    def of(self, response: Response) -> bytes:
+    def of(self, response: Response, layout: Layout | None) -> bytes:
         """The encoded fields of `response` but for id and raw contents; the wire lets these follow in any order."""
-        layout = [(name, each.datatype.name, each.array.shape) for name, each in response.outputs.items()]
-        key = (response.model, response.version, *layout)
-        head = self._heads.get(key)
-        if head is None:
-            if len(self._heads) >= _HEADS_MAX:
+        outputs = response.outputs
+        said = (response.version, *outputs, *[(each.datatype, each.array.shape) for each in outputs.values()])
+        known = None if layout is None else self._heads.get(layout)
+        if known is not None and known[0] == said:
+            return known[1]
+        head = _encode_head(response)
+        if layout is not None:
+            if len(self._heads) >= limits.LAYOUTS_MAX:
                 self._heads.clear()
-            message = pb.ModelInferResponse(model_name=response.model, model_version=str(response.version))
-            for name, datatype, shape in layout:
-                message.outputs.add(name=name, datatype=datatype, shape=shape)
-            head = self._heads[key] = message.SerializeToString()
+            self._heads[layout] = (said, head)
         return head
+
+
+def _encode_head(response: Response) -> bytes:
+    message = pb.ModelInferResponse(model_name=response.model, model_version=str(response.version))
+    for name, tensor in response.outputs.items():
+        message.outputs.add(name=name, datatype=tensor.datatype.name, shape=tensor.array.shape)
+    encoded: bytes = message.SerializeToString()
+    return encoded
 
 
 def encode_response(response: Response) -> pb.ModelInferResponse:

@@ -45,28 +45,30 @@ class _Answer:
 
 
 class Begun:
-    """A request that no task waits for. Only the loop's thread touches it, except to call it."""
+    """A request that no task waits for: what becomes of it is told to `settle`. Only the loop's thread touches it, except
+    to call it.
+    """
 
-    __slots__ = ("_dispatch", "_over", "_settle", "job")
+    __slots__ = ("_dispatch", "_over", "job")
 
-    def __init__(self, dispatch: Dispatch, settle: Callable[[Job], None]) -> None:
+    def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
-        self._settle = settle
         self._over = False
         self.job: Job | None = None
 
     def __call__(self, job: Job) -> None:
         """The engine's `done`: on whichever thread ended the job."""
-        if threading.get_ident() == self._dispatch.thread:
-            self._land(job)
-        else:
-            self._dispatch.land(self._land, job)
-
-    def _land(self, job: Job) -> None:
-        if not self._over:
+        dispatch = self._dispatch
+        if threading.get_ident() != dispatch.thread:
+            dispatch.land(self, job)
+        elif not self._over:
             self._over = True
-            self._dispatch.in_flight -= 1
-            self._settle(job)
+            dispatch.in_flight -= 1
+            self.settle(job)
+
+    def settle(self, job: Job) -> None:
+        """Called once, on the loop's thread, with the ended job, unless nobody waits any more."""
+        raise NotImplementedError
 
     def cancel(self) -> None:
         """Nobody waits any more: the work is dropped, and `settle` not called."""
@@ -168,19 +170,17 @@ class Dispatch:
             settle, job = self._landed.popleft()
             settle(job)
 
-    def begin(self, request: Request, settle: Callable[[Job], None], *, alone: bool) -> Begun:
-        """Submits `request`; `settle` is called on the loop's thread, perhaps before this returns, unless it is cancelled.
+    def begin(self, request: Request, begun: Begun, *, alone: bool) -> None:
+        """Submits `request`, whose end `begun` is told, perhaps before this returns.
 
         Unless it is `alone`, nothing is computed before `flush`. Raises what the request is refused with.
         """
-        begun = Begun(self, settle)
         self.in_flight += 1
         try:
             begun.job = self.engine.submit(request, begun, at_once=alone)
         except BaseException:
             self.in_flight -= 1
             raise
-        return begun
 
     def flush(self) -> None:
         """Computes what `begin` has submitted: short batches here and now, the rest on the workers' threads."""

@@ -17,6 +17,7 @@ from engine import (
     Internal,
     InvalidArgument,
     Job,
+    Layout,
     ModelStatistics,
     NotFound,
     Parameter,
@@ -36,13 +37,16 @@ from serving.codec import (
     parse,
     parse_version,
 )
-from serving.dispatch import Dispatch
+from serving.dispatch import Begun, Dispatch
 from serving.methods import Call, Exchange, Method
 from serving.model_config import describe_config
 from serving.status import told
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+_COPIED_BYTES_MAX: Final = 4096
+"""Copying so much takes a tenth of the time that making a view does."""
 
 Decode = Callable[["Buffer", Deadline], Request]
 
@@ -105,17 +109,9 @@ class InferenceService:
     def _infer_direct(self, call: Exchange, message: Buffer) -> None:
         assert self._decode is not None
         request = self._decode(message, call.deadline)
-        heads = self._heads
-
-        def settle(job: Job) -> None:
-            response = job.response
-            if response is None:
-                call.fail(job.error or Cancelled("the request ended without an answer"))
-            else:
-                raws = [each.to_raw() for each in response.outputs.values()]
-                call.answer(heads.of(response), response.id, raws)
-
-        call.on_gone(self._dispatch.begin(request, settle, alone=call.alone).cancel)
+        answering = _Answering(self._dispatch, call, self._heads, request.layout)
+        call.on_gone(answering.cancel)
+        self._dispatch.begin(request, answering, alone=call.alone)
 
     def _stream_infer(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         return _InferStream(self._dispatch, call).run(messages)
@@ -197,6 +193,30 @@ def _check_known(call: str, parameters: Mapping[str, Parameter], known: str) -> 
     for key in parameters:
         if key != known:
             raise Unimplemented(f"{call} parameter {quoted(key)} is not supported; known: {quoted(known)}")
+
+
+class _Answering(Begun):
+    """Answers an exchange with what the engine made of its request."""
+
+    __slots__ = ("_call", "_heads", "_layout")
+
+    def __init__(self, dispatch: Dispatch, call: Exchange, heads: ResponseHeads, layout: Layout | None) -> None:
+        super().__init__(dispatch)
+        self._call = call
+        self._heads = heads
+        self._layout = layout
+
+    def settle(self, job: Job) -> None:
+        """See `dispatch.Begun`."""
+        response = job.response
+        if response is None:
+            self._call.fail(job.error or Cancelled("the request ended without an answer"))
+            return
+        raws = [
+            each.to_bytes() if each.array.nbytes <= _COPIED_BYTES_MAX else each.to_raw()
+            for each in response.outputs.values()
+        ]
+        self._call.answer(self._heads.of(response, self._layout), response.id, raws)
 
 
 class _InferStream:

@@ -32,11 +32,13 @@ def take_batch(queue: Queue, bounds: BatchBounds, batchable: bool) -> list[Job]:
     batch = [first]
     if not batchable or not len(queue) or first.part:
         return batch
-    shape, rows, size = first.shape, first.rows, first.bytes_size
+    shape, rows, size, layout = first.shape, first.rows, first.bytes_size, first.request.layout
     while len(queue):
         job = queue.head()
         rows, size = rows + job.rows, size + job.bytes_size
-        if rows > bounds.rows_max or size > bounds.bytes_max or job.part or job.shape != shape:
+        if rows > bounds.rows_max or size > bounds.bytes_max or job.part:
+            break
+        if (layout is None or job.request.layout is not layout) and job.shape != shape:
             break
         batch.append(queue.pop())
     return batch

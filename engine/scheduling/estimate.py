@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 _WEIGHT = 0.1  # of a new sample: the mean follows a change within about ten batches
+_OUTLIER = 4.0
+"""A sample counts as at most so many times the mean: a thread that was off its core for ten milliseconds says nothing about
+the model, while one that has become slower still shows within thirty batches."""
 
 
 class ComputeEstimate:
@@ -15,7 +18,9 @@ class ComputeEstimate:
         """Takes in that a batch of `rows` took `compute_ns`."""
         bucket = rows.bit_length()
         mean = self._mean_ns.get(bucket)
-        self._mean_ns[bucket] = compute_ns if mean is None else mean + _WEIGHT * (compute_ns - mean)
+        self._mean_ns[bucket] = (
+            compute_ns if mean is None else mean + _WEIGHT * (min(compute_ns, _OUTLIER * mean) - mean)
+        )
 
     def compute_ns(self, rows: int) -> float | None:
         """Expected time for `rows`: its bucket's mean, else the nearest bucket's; None before the first sample.

@@ -16,9 +16,9 @@ Shape = tuple[tuple[str, tuple[int, ...]], ...]
 class Job:
     """A request, what batching needs to know of it, and at the end its response or its error.
 
-    `done` is called exactly once, on whichever thread ended the job. `part`, where given, receives each response of a
-    streaming servable before that; it may block to hold the servable back. `deadline_ns` is the request's own until
-    somebody sets another before the job is submitted.
+    `done` is called exactly once, on whichever thread ended the job; before it `release`, where set, which gives back what
+    the job held. `part`, where given, receives each response of a streaming servable before that; it may block to hold the
+    servable back. `deadline_ns` is the request's own until somebody sets another before the job is submitted.
     """
 
     __slots__ = (
@@ -29,6 +29,7 @@ class Job:
         "error",
         "ledger",
         "part",
+        "release",
         "request",
         "response",
         "rows",
@@ -48,16 +49,22 @@ class Job:
         self.deadline_ns = request.deadline.at_ns
         self.done = done
         self.part = part
+        self.release: Callable[[], None] | None = None
         self.cancelled = False
         self.response: Response | None = None
         self.error: VireoError | None = None
-        self.bytes_size = 0
-        for each in request.inputs.values():
-            self.bytes_size += each.bytes_size
+        layout = request.layout
+        if layout is not None:
+            self.bytes_size = layout.bytes_size
+        else:
+            self.bytes_size = sum([each.bytes_size for each in request.inputs.values()])
 
     @property
     def shape(self) -> Shape:
         """What another job must have alike to run in one batch: input names, and their shapes without the rows."""
+        layout = self.request.layout
+        if layout is not None:
+            return layout.row_shapes
         return tuple([(name, each.array.shape[1:]) for name, each in self.request.inputs.items()])
 
     def cancel(self) -> None:
@@ -70,6 +77,8 @@ class Job:
             self.error = outcome
         else:
             self.response = outcome
+        if self.release is not None:
+            self.release()
         try:
             self.done(self)
         except Exception:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from engine.clock import Clock
+from engine.clock import NEVER_NS, Clock
 from engine.errors import Internal, Unavailable, VireoError
 from engine.limits import FLUSH_BATCHES_MAX, INLINE_COMPUTE_US_MAX
 from engine.request import Response
@@ -84,8 +84,9 @@ class Worker:
         with self._lock:
             if self._closed:
                 raise Unavailable(f"model '{self._model}' version {self._version} is being unloaded")
-            load = self._load() if self._queue else NO_LOAD
-            error = refusal(job, load, self._options.queue, job.ledger.received_ns)
+            error = None
+            if not self._has_room_for(job):
+                error = refusal(job, self._load(), self._options.queue, job.ledger.received_ns)
             if error is None:
                 self._queue.push(job)
         if error is not None:
@@ -105,7 +106,18 @@ class Worker:
             self.flush()
         return True
 
+    def _has_room_for(self, job: Job) -> bool:
+        """Whether `job`, which has no deadline, may wait without asking for how long that will be."""
+        queue, bounds = self._queue, self._options.queue
+        return (
+            job.deadline_ns == NEVER_NS
+            and len(queue) < bounds.requests_max
+            and queue.bytes_size + job.bytes_size <= bounds.bytes_max
+        )
+
     def _load(self) -> Load:
+        if not self._queue:
+            return NO_LOAD
         requests, size, batches, rest = len(self._queue), self._options.batch.rows_max, 0, 0
         if self._batchable:
             batches, rest = divmod(self._queue.rows, size)
@@ -158,6 +170,7 @@ class Worker:
                     return
                 batch, gone = self._take()
             self._run(batch, gone)
+            del batch, gone  # else this frame keeps requests and answers alive until the next batch
 
     def _take(self) -> tuple[list[Job], list[Job]]:
         """The next batch and the jobs found dead on the way; the caller holds the lock and then runs both."""

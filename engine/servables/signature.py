@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from engine.errors import InvalidArgument, nearest, quoted
+from engine.limits import LAYOUTS_MAX
+from engine.request import Layout, Request
 from engine.tensor import DataType, Tensor
 
 ANY = -1
@@ -57,6 +59,22 @@ class Signature:
     @cached_property
     def _required(self) -> frozenset[str]:
         return frozenset(each.name for each in self.inputs if not each.optional)
+
+    @cached_property
+    def _rows_of_layout(self) -> dict[Layout, int]:
+        return {}
+
+    def rows_of(self, request: Request) -> int:
+        """As `check`, which is asked once for all requests of one layout."""
+        layout, known = request.layout, self._rows_of_layout
+        rows = known.get(layout) if layout is not None else None
+        if rows is None:
+            rows = self.check(request.model, request.inputs, request.outputs)
+            if layout is not None:
+                if len(known) >= LAYOUTS_MAX:
+                    known.clear()
+                known[layout] = rows
+        return rows
 
     def check(self, model: str, inputs: Mapping[str, Tensor], outputs: tuple[str, ...]) -> int:
         """Rows of the request (1 where the servable is not batchable); InvalidArgument where it breaks the promise."""

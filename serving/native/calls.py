@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine import (
+    NEVER_NS,
     Cancelled,
     Clock,
     Deadline,
@@ -62,15 +63,20 @@ class Served:
 class _GrpcCall:
     """What any call is: a stream, a method, a deadline, and one end."""
 
-    __slots__ = ("connection", "deadline", "ended_", "served", "stream", "timer")
+    __slots__ = ("connection", "deadline_ns", "ended_", "served", "stream", "timer")
 
     def __init__(self, connection: Connection, stream: int, served: Served, deadline_ns: int) -> None:
         self.connection = connection
         self.stream = stream
         self.served = served
-        self.deadline = Deadline(deadline_ns)
+        self.deadline_ns = deadline_ns
         self.ended_ = False
         self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def deadline(self) -> Deadline:
+        """See `methods.Call`."""
+        return Deadline.NEVER if self.deadline_ns == NEVER_NS else Deadline(self.deadline_ns)
 
     def metadata(self) -> Mapping[str, str]:
         """See `methods.Call`."""
@@ -154,7 +160,12 @@ class DirectCall(_GrpcCall):
     __slots__ = ("_cancel", "alone")
 
     def __init__(self, connection: Connection, stream: int, served: Served, deadline_ns: int, alone: bool) -> None:
-        super().__init__(connection, stream, served, deadline_ns)
+        self.connection = connection  # as in `super().__init__`, whose call would take as long as all of this
+        self.stream = stream
+        self.served = served
+        self.deadline_ns = deadline_ns
+        self.ended_ = False
+        self.timer = None
         self.alone = alone
         self._cancel: Callable[[], None] | None = None
 

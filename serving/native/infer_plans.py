@@ -5,19 +5,17 @@ then looked up by its very bytes. Whatever is new or needs a closer look each ti
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
-from engine import Array, Clock, DataType, Deadline, Parameter, Request, Tensor, limits
+from engine import Array, Clock, DataType, Deadline, Layout, Parameter, Request, Tensor, limits
 from serving.codec import decode_request, parse
 from serving.native._wire import split_infer
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-_PLANS_MAX: Final = 1024
 
 
 @dataclass(slots=True)
@@ -38,10 +36,11 @@ class _Plan:
     outputs: tuple[str, ...]
     parameters: dict[str, Parameter]
     inputs: list[_Input]
+    layout: Layout
 
 
 class RequestPlans:
-    """Decodes requests; remembers the layouts it has seen, at most `_PLANS_MAX`, after which it starts anew."""
+    """Decodes requests; remembers the layouts it has seen, at most `LAYOUTS_MAX`, after which it starts anew."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -64,7 +63,9 @@ class RequestPlans:
                 return self._read(message, deadline)
             array: Array = np.ndarray(each.shape, each.dtype, message, offset)  # type: ignore[arg-type]
             inputs[each.name] = Tensor(each.datatype, array if array.flags.aligned else array.copy())
-        return Request(plan.model, inputs, plan.version, request_id, plan.outputs, deadline, plan.parameters)
+        return Request(
+            plan.model, inputs, plan.version, request_id, plan.outputs, deadline, plan.parameters, plan.layout
+        )
 
     def _read(self, message: Buffer, deadline: Deadline) -> Request:
         return decode_request(parse(pb.ModelInferRequest, bytes(message)), deadline, self._clock)
@@ -74,11 +75,15 @@ class RequestPlans:
         sizes_vary = any(each.datatype.size is None for each in request.inputs.values())
         if sizes_vary or raws != len(request.inputs) or "timeout" in request.parameters:
             return request
-        if len(self._plans) >= _PLANS_MAX:
+        if len(self._plans) >= limits.LAYOUTS_MAX:
             self._plans.clear()
         inputs = [
             _Input(name, each.datatype, each.datatype.dtype, each.shape, each.bytes_size)
             for name, each in request.inputs.items()
         ]
-        self._plans[head] = _Plan(request.model, request.version, request.outputs, dict(request.parameters), inputs)
+        row_shapes = tuple((each.name, each.shape[1:]) for each in inputs)
+        layout = Layout(sum(each.bytes_size for each in inputs), row_shapes)
+        self._plans[head] = _Plan(
+            request.model, request.version, request.outputs, dict(request.parameters), inputs, layout
+        )
         return request

@@ -52,3 +52,12 @@ def test_estimate_of_seen_sizes_stays_within_what_was_seen(samples: list[tuple[i
     assert expected is not None
     assert min(took) - 1 <= expected <= max(took) + 1
     assert estimate.compute_ns(rows) is not None
+
+
+def test_one_batch_that_lost_its_core_hardly_moves_the_estimate() -> None:
+    estimate = ComputeEstimate()
+    estimate.observe(8, 50_000)
+    estimate.observe(8, 20_000_000)
+    expected = estimate.compute_ns(8)
+    assert expected is not None
+    assert expected < 100_000
