@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -23,7 +24,18 @@ from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.queue import QueueBounds
 from engine.scheduling.worker import Worker, WorkerOptions
 from engine.servables.servable import Servable
-from tests.fakes import ALONE, CountdownServable, Endings, Gate, ManualClock, RecordingServable, answer, job, tensor
+from tests.fakes import (
+    ALONE,
+    PATIENCE_S,
+    CountdownServable,
+    Endings,
+    Gate,
+    ManualClock,
+    RecordingServable,
+    answer,
+    job,
+    tensor,
+)
 
 THREADS = WorkerOptions(inline_us_max=0)
 NOW = 1_000_000_000
@@ -509,4 +521,16 @@ def test_last_inference_is_stamped_with_the_time_of_day() -> None:
     worker.flush()
     endings.wait(1)
     assert abs(statistics.last_inference_ms / 1000 - time.time()) < 60
+    worker.close()
+
+
+def test_thread_without_work_holds_no_request() -> None:
+    worker, ended, freed = _worker(RecordingServable(), THREADS), threading.Event(), threading.Event()
+    only = job(1.0, done=lambda _: ended.set())
+    weakref.finalize(only.request.inputs["x"].array, freed.set)
+    worker.submit(only)
+    worker.flush()
+    assert ended.wait(PATIENCE_S)
+    del only
+    assert freed.wait(PATIENCE_S), "the thread that waits for the next batch keeps the last one"
     worker.close()
