@@ -20,7 +20,7 @@ from serving.inference_endpoints import InferenceEndpoints
 from serving.inference_service import SERVICE as INFERENCE
 from serving.inference_service import InferenceService
 from serving.methods import Method
-from serving.metrics import CallCounter, EngineCollector, Exposition
+from serving.metrics import CallCounter, EngineCollector, Exposition, Gauges
 from serving.model_config import read_config
 from serving.operations_endpoints import OperationsEndpoints
 from serving.reflection_service import ReflectionService
@@ -29,6 +29,11 @@ log = logging.getLogger("vireo.serving")
 
 _SWITCH_S = 0.0005
 """A thread that loads a model gives up the GIL this often; Python's own 5 ms would show in callers' p99."""
+
+
+_GC_THRESHOLDS = (10_000, 20, 20)
+"""A turn of the loop makes thousands of objects and drops them without a cycle; Python's own 700 would have the collector
+look through them again and again, for a twentieth of all CPU."""
 
 
 def new_engine(spec: Spec) -> Engine:
@@ -66,6 +71,7 @@ class EmbeddedHost:
         self._authenticator = load_authenticator(spec)
         self.engine = new_engine(spec)
         self._counter = CallCounter()
+        self._gauges = Gauges()
         self._fronts: list[Front] = []
         self.grpc_port: int | None = None
         self.http_port: int | None = None
@@ -73,12 +79,14 @@ class EmbeddedHost:
     async def start(self) -> None:
         """Opens the ports, then loads the models: probes are answered meanwhile, requests refused as unavailable."""
         sys.setswitchinterval(_SWITCH_S)
-        self._dispatch = Dispatch(self.engine)
+        dispatch = self._dispatch = Dispatch(self.engine)
+        self._gauges.add("vireo_requests_in_flight", lambda: dispatch.in_flight)
         try:
             await self._open()
             await asyncio.to_thread(self.engine.start)
             gc.collect()
             gc.freeze()  # what lives as long as the server is not looked through again and again
+            gc.set_threshold(*_GC_THRESHOLDS)
         except BaseException:
             await self._close_fronts()
             raise
@@ -91,6 +99,7 @@ class EmbeddedHost:
 
     async def _open_native(self) -> None:
         """One server for every protocol, on each port."""
+        from serving.native import _wire
         from serving.native.calls import Surroundings
         from serving.native.infer_plans import RequestPlans
         from serving.native.server import NativeServer
@@ -105,6 +114,11 @@ class EmbeddedHost:
         methods = {method.path: method for method in self._methods(service)}
         native = NativeServer(self._spec, methods, around, app, http.protocol, self._dispatch.flush)
         self._fronts += [native, http]
+        self._gauges.add("vireo_connections", native.connections, protocol="http2")
+        self._gauges.add("vireo_connections", http.connections, protocol="http1")
+        self._gauges.add("vireo_connections", native.undecided, protocol="unknown")
+        self._gauges.add("vireo_streams", native.streams)
+        self._gauges.add("vireo_message_bytes", _wire.message_bytes)
         if server.grpc_port is not None:
             self.grpc_port = await native.listen("grpc_port", server.grpc_port)
         if server.http_port and server.http_port == server.grpc_port:
@@ -126,6 +140,7 @@ class EmbeddedHost:
         if server.http_port is not None:
             http = HttpServer(self._spec, self._app(service))
             self._fronts.append(http)
+            self._gauges.add("vireo_connections", http.connections, protocol="http1")
             self.http_port = await http.start()
 
     def _methods(self, service: InferenceService) -> list[Method]:
@@ -134,7 +149,7 @@ class EmbeddedHost:
 
     def _app(self, service: InferenceService) -> HttpApp:
         inference = InferenceEndpoints(self._dispatch, service).endpoints()
-        exposition = Exposition(EngineCollector(self.engine, self._counter))
+        exposition = Exposition(EngineCollector(self.engine, self._counter), self._gauges)
         operations = OperationsEndpoints(self.engine, exposition, inference).endpoints()
         bytes_max = self._spec.server.message_bytes_max
         return HttpApp([*inference, *operations], self._authenticator, self._counter, self.engine.clock, bytes_max)

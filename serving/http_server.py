@@ -65,6 +65,10 @@ class HttpServer:
         config = self._server.config
         return HttpConnection(config=config, server_state=self._server.server_state, app_state={})
 
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._server.server_state.connections)
+
     async def start_unbound(self) -> None:
         """Serves the connections given to `protocol`, and listens itself on no port."""
         await self._begin([])

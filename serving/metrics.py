@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.process_collector import ProcessCollector
 
 from engine import BUCKETS_S, Engine, Histogram, Internal, ModelStatistics, VireoError
 
@@ -52,7 +53,7 @@ class EngineCollector:
         calls = CounterMetricFamily(
             "vireo_calls", "Finished calls by method and status code", labels=["method", "code"]
         )
-        for (method, code), count in list(self._counter.counts.items()):
+        for (method, code), count in self._counter.counts.copy().items():
             calls.add_metric([method, code], count)
         yield calls
         waiting = GaugeMetricFamily(
@@ -108,12 +109,42 @@ def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
     return buckets
 
 
-class Exposition:
-    """Renders metrics in the format a scraper accepts."""
+_GAUGES: Final = {
+    "vireo_connections": "Connections open now; `unknown` has not said yet what it speaks",
+    "vireo_streams": "HTTP/2 streams open now",
+    "vireo_requests_in_flight": "Requests that somebody waits for now",
+    "vireo_message_bytes": "Bytes that received messages hold now",
+}
 
-    def __init__(self, collector: EngineCollector) -> None:
+
+class Gauges:
+    """What the fronts can tell of this moment. A transport adds what it knows; what none knows is left out."""
+
+    def __init__(self) -> None:
+        self._reads: dict[str, list[tuple[dict[str, str], Callable[[], int]]]] = {name: [] for name in _GAUGES}
+
+    def add(self, name: str, read: Callable[[], int], **labels: str) -> None:
+        """`read` gives the number; it is called on the thread that renders, so it may only look."""
+        self._reads[name].append((labels, read))
+
+    def collect(self) -> Iterator[Any]:
+        """Metric families, as prometheus_client wants them."""
+        for name, reads in self._reads.items():
+            if reads:
+                family = GaugeMetricFamily(name, _GAUGES[name], labels=list(reads[0][0]))
+                for labels, read in reads:
+                    family.add_metric(list(labels.values()), read())
+                yield family
+
+
+class Exposition:
+    """Renders metrics in the format a scraper accepts, those of the process among them."""
+
+    def __init__(self, engine: EngineCollector, gauges: Gauges) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(collector)
+        self._registry.register(engine)
+        self._registry.register(gauges)
+        ProcessCollector(registry=self._registry)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """(body, content type): OpenMetrics or the classic text format."""

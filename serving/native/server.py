@@ -194,6 +194,20 @@ class NativeServer:
             elif silent_s > limits.KEEPALIVE_S:
                 each.ping()
 
+    # What is open. Any thread may ask.
+
+    def connections(self) -> int:
+        """Connections that speak HTTP/2."""
+        return len(self._connections)
+
+    def undecided(self) -> int:
+        """Connections whose first bytes have not come yet."""
+        return len(self._doors)
+
+    def streams(self) -> int:
+        """HTTP/2 streams of all connections."""
+        return sum(each.streams for each in list(self._connections))
+
     # The end.
 
     async def stop(self) -> None:
