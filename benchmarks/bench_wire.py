@@ -13,7 +13,7 @@ is timed, all servers must say the same of 16 requests. CPU counts all processes
     python -m benchmarks.bench_wire --transports native,grpcio    # Vireo with each transport; the first is judged
     python -m benchmarks.bench_wire --triton HOST:PORT            # another Triton, say a container with the ONNX backend
 
-That other Triton must serve both models under the names `fraud` and `ranker`; `python -m benchmarks.peers.triton
+That other Triton must serve `fraud` (version 2) and `ranker` (--rows-max 800); `python -m benchmarks.peers.triton
 repository` writes what it needs. Its CPU is not known, and promises about the Python backend are not judged beside it.
 """
 
