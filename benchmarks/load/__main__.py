@@ -4,8 +4,8 @@
     python -m benchmarks.load --port 8001 --frames requests.frames --callers 8                   # closed loop
     python -m benchmarks.load --port 8000 --protocol http --frames requests.frames --rate 500 --connections 64
 
-Exit code: 0 measured or target met, 1 target missed, 2 bad arguments or no server, 3 the run proves nothing (the
-generator was late, or the samples are too few for the percentile).
+Exit code: 0 measured or target met, 1 target missed, 2 bad arguments, no server, or the engine that was asked for cannot
+be had, 3 the run proves nothing (the generator was late, or the samples are too few for the percentile).
 """
 
 import argparse
@@ -14,7 +14,8 @@ import sys
 
 import msgspec
 
-from benchmarks.load.order import INFER_PATH, LoadOrder, Protocol
+from benchmarks.load.native.build import BuildError
+from benchmarks.load.order import INFER_PATH, Engine, LoadOrder, Protocol
 from benchmarks.load.run import carry_out
 from benchmarks.load.verdict import EXIT_CODES, Verdict
 
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--timeout-ms", type=int, help="send this grpc-timeout")
     made.add_argument("--window-bytes", type=int, default=2**31 - 1, help="HTTP/2 receive window to grant")
     made.add_argument("--samples", help="write every sample to this .npz file")
+    made.add_argument("--engine", type=Engine, choices=list(Engine), help="default: native for gRPC, if it compiles")
     made.add_argument("--announce", action="store_true", help="print the measured window first, on a line of its own")
     return made
 
@@ -62,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     fields = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(LoadOrder)}
     try:
         result = carry_out(LoadOrder(**fields), announce if parsed.announce else None)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, BuildError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return SERVER_UNREACHABLE
     print(msgspec.json.encode(result).decode())

@@ -16,26 +16,27 @@ class Http1Wire:
 
     def __init__(self, *, requests: Sequence[bytes]) -> None:
         self.outgoing: list[bytes] = []
-        self.received_bytes = 0
+        self.farewell: str | None = None
         self._requests = requests
         self._tag: int | None = None
-        self._closing = False
         self._answers: list[Answer] = []
         self._parser = httptools.HttpResponseParser(self)
 
     def room(self) -> bool:
-        return self._tag is None and not self._closing
+        return self._tag is None and self.farewell is None
+
+    def spent(self) -> bool:
+        return self._tag is None and self.farewell is not None
 
     def submit(self, tag: int) -> None:
         self._tag = tag
         self.outgoing.append(self._requests[tag % len(self._requests)])
 
     def receive(self, data: bytes) -> list[Answer]:
-        self.received_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            raise WireError(f"an HTTP/1.1 response: {error}") from error
+            raise WireError(f"an HTTP/1.1 response: {error}", self._answers) from error
         answers, self._answers = self._answers, []
         return answers
 
@@ -46,10 +47,11 @@ class Http1Wire:
         code = self._parser.get_status_code()
         self._answers.append((self._tag, OK if 200 <= code < 300 else code))
         self._tag = None
-        self._closing = not self._parser.should_keep_alive()
+        if not self._parser.should_keep_alive():
+            self.farewell = "the server closes connections"
 
     def lose(self) -> list[Answer]:
         lost = [] if self._tag is None else [(self._tag, UNAVAILABLE)]
         self._tag = None
-        self._closing = True
+        self.farewell = "connection lost"
         return lost

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.load.headers import Head, HeadCache, HeaderError
-from benchmarks.load.statuses import INTERNAL, UNAVAILABLE, UNKNOWN, reset_status
+from benchmarks.load.statuses import UNAVAILABLE, UNKNOWN, reset_status
 from benchmarks.load.wire import Answer, WireError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -23,6 +23,7 @@ WINDOW_DEFAULT_BYTES = 65_535
 WINDOW_MAX_BYTES = 2**31 - 1
 STREAM_ID_MAX = 2**31 - 1
 STREAMS_UNTIL_SETTINGS = 100
+CANCEL = 0x8
 
 _frame = struct.Struct(">HBBBI")
 _setting = struct.Struct(">HI")
@@ -71,21 +72,26 @@ class Http2Wire:
     """The client half of one connection; see `wire.Wire`. Body `tag % len(templates)` is what request `tag` sends."""
 
     def __init__(
-        self, *, block: bytes, templates: Sequence[Template], heads: HeadCache, window_bytes: int = WINDOW_MAX_BYTES
+        self,
+        *,
+        block: bytes,
+        templates: Sequence[Template],
+        heads: HeadCache,
+        window_bytes: int = WINDOW_MAX_BYTES,
+        first_id: int = 1,
     ) -> None:
         self.outgoing: list[bytes] = [PREFACE, self._opening(window_bytes)]
-        self.received_bytes = 0
+        self.farewell: str | None = None
         self._block, self._templates, self._heads = block, templates, heads
         self._streams: dict[int, list[int]] = {}
         self._uploads: dict[int, Upload] = {}
-        self._next_id = 1
+        self._next_id = first_id
         self._rest = b""
         self._headers_begun: tuple[int, int, bytearray] | None = None
         self._greeted = False
         self._streams_max, self._frame_max = STREAMS_UNTIL_SETTINGS, FRAME_BYTES_MAX
         self._send_window, self._stream_window = WINDOW_DEFAULT_BYTES, WINDOW_DEFAULT_BYTES
         self._credit_bytes, self._unreturned_bytes = window_bytes // 2, 0
-        self._closing = False
 
     @staticmethod
     def _opening(window_bytes: int) -> bytes:
@@ -95,14 +101,17 @@ class Http2Wire:
         return frame(SETTINGS, 0, 0, settings_payload(values)) + update
 
     def room(self) -> bool:
-        return len(self._streams) < self._streams_max and not self._closing
+        return len(self._streams) < self._streams_max and self.farewell is None
+
+    def spent(self) -> bool:
+        return not self._streams and self.farewell is not None
 
     def submit(self, tag: int) -> None:
         template = self._templates[tag % len(self._templates)]
         stream_id = self._next_id
         self._next_id = stream_id + 2
         if self._next_id > STREAM_ID_MAX:
-            self._closing = True
+            self.farewell = "the connection ran out of stream ids"
         self._streams[stream_id] = [tag, 0, 0]
         size = len(template.body)
         if self._uploads or size > self._frame_max or size > self._send_window or size > self._stream_window:
@@ -138,9 +147,15 @@ class Http2Wire:
             upload.window_bytes -= size
 
     def receive(self, data: bytes) -> list[Answer]:
-        if self._rest:
-            data = self._rest + data
         answers: list[Answer] = []
+        try:
+            self._receive(self._rest + data if self._rest else data, answers)
+        except WireError as error:
+            error.answers = answers
+            raise
+        return answers
+
+    def _receive(self, data: bytes, answers: list[Answer]) -> None:
         unpack = _frame.unpack_from
         position, end = 0, len(data)
         while end - position >= FRAME_BYTES:
@@ -159,7 +174,6 @@ class Http2Wire:
                 self._on_rare(kind, flags, stream_id, data[start:after], answers)
             position = after
         self._rest = data[position:]
-        return answers
 
     def _on_block(self, stream_id: int, flags: int, block: bytes, answers: list[Answer]) -> None:
         """A whole header block: response headers, trailers, or both in one."""
@@ -170,8 +184,7 @@ class Http2Wire:
                 status = head.grpc_status
                 if status is None or (stream[HTTP_STATUS] or head.http_status or 200) != 200:
                     status = _status_without_trailer(stream[HTTP_STATUS] or head.http_status)
-                answers.append((stream[TAG], status))
-                self._uploads.pop(stream_id, None)
+                self._finish(stream_id, stream, status, answers)
         elif head.http_status != 200 and (head.http_status or 0) >= 200 and stream_id in self._streams:
             self._streams[stream_id][HTTP_STATUS] = head.http_status or 0
 
@@ -182,8 +195,7 @@ class Http2Wire:
             raise WireError(str(error)) from error
 
     def _on_data(self, stream_id: int, flags: int, size: int, answers: list[Answer]) -> None:
-        """Count the bytes, return credit, and end the stream where a server ends it without trailers."""
-        self.received_bytes += size
+        """Return credit, and end the stream where a server ends it without trailers."""
         self._unreturned_bytes += size
         if self._unreturned_bytes > self._credit_bytes:
             self.outgoing.append(frame(WINDOW_UPDATE, 0, 0, _u32.pack(self._unreturned_bytes)))
@@ -193,12 +205,18 @@ class Http2Wire:
             return
         if flags & END_STREAM:
             del self._streams[stream_id]
-            answers.append((stream[TAG], _status_without_trailer(stream[HTTP_STATUS])))
+            self._finish(stream_id, stream, _status_without_trailer(stream[HTTP_STATUS]), answers)
             return
         stream[RECEIVED] += size
         if stream[RECEIVED] > self._credit_bytes:
             self.outgoing.append(frame(WINDOW_UPDATE, 0, stream_id, _u32.pack(stream[RECEIVED])))
             stream[RECEIVED] = 0
+
+    def _finish(self, stream_id: int, stream: list[int], status: int, answers: list[Answer]) -> None:
+        """The server has said all it will; it may have done so before the request was sent whole."""
+        answers.append((stream[TAG], status))
+        if self._uploads.pop(stream_id, None) is not None:
+            self.outgoing.append(frame(RST_STREAM, 0, stream_id, _u32.pack(CANCEL)))
 
     def _on_rare(self, kind: int, flags: int, stream_id: int, payload: bytes, answers: list[Answer]) -> None:
         """All frames but DATA and plain HEADERS; kinds we do not know are skipped, as the standard asks."""
@@ -267,7 +285,7 @@ class Http2Wire:
 
     def _on_goaway(self, last_id: int, answers: list[Answer]) -> None:
         """No new calls here; those above `last_id` were never looked at and are lost."""
-        self._closing = True
+        self.farewell = "the server sent GOAWAY"
         for stream_id in [open_id for open_id in self._streams if open_id > last_id]:
             self._drop(stream_id, UNAVAILABLE, answers)
 
@@ -275,15 +293,13 @@ class Http2Wire:
         lost = [(stream[TAG], UNAVAILABLE) for stream in self._streams.values()]
         self._streams.clear()
         self._uploads.clear()
-        self._closing = True
+        self.farewell = self.farewell or "connection lost"
         return lost
 
 
 def _status_without_trailer(http_status: int | None) -> int:
     """A stream that ended without grpc-status: the HTTP code where that is an error, else UNKNOWN."""
-    if http_status is None:
-        return INTERNAL
-    return http_status if http_status not in (0, 200) else UNKNOWN
+    return http_status if http_status not in (None, 0, 200) else UNKNOWN
 
 
 def _unpadded(flags: int, payload: bytes) -> bytes:

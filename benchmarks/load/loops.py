@@ -2,47 +2,18 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from benchmarks.load.outcome import Usage
 from benchmarks.load.pump import Arrival, Pump
 from benchmarks.load.samples import Recorder
 
 SENDS_PER_TURN = 64
-NS_PER_S = 1_000_000_000
 Clock = Callable[[], int]
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What the generator itself has used up to an instant, all in ns."""
-
-    at_ns: int
-    cpu_ns: int
-    spun_ns: int
 
 
 def usage(pump: Pump, clock: Clock) -> Usage:
     """The generator's CPU time so far, and how much of it was idle spinning."""
     return Usage(clock(), time.process_time_ns(), pump.spun_ns)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The measured part of a run, by the generator's usage at both ends."""
-
-    begin: Usage
-    end: Usage
-
-    @property
-    def duration_s(self) -> float:
-        return (self.end.at_ns - self.begin.at_ns) / NS_PER_S
-
-    @property
-    def cpu_s(self) -> float:
-        """CPU time spent on the load, spinning left out."""
-        used = self.end.cpu_ns - self.begin.cpu_ns
-        spun = self.end.spun_ns - self.begin.spun_ns  # by the wall: where others took the core it may be more
-        return max(0, used - spun) / NS_PER_S
 
 
 class Loop:

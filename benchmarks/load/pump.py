@@ -27,20 +27,22 @@ PR_SET_TIMERSLACK = 29
 class Link:
     """One socket and its wire."""
 
-    __slots__ = ("listed", "sock", "unsent", "wire")
+    __slots__ = ("listed", "replaced", "sock", "unsent", "wire")
 
     def __init__(self, sock: socket.socket, wire: Wire) -> None:
         self.sock = sock
         self.wire = wire
         self.unsent = b""
         self.listed = True  # in the pump's queue of links with room
+        self.replaced = False  # another link stands in for this one, which may only finish what it has begun
 
 
 class Pump:
     """Sends requests over `connections` links, round robin, and hands back answers. Owned by one thread.
 
     A request that finds no link with room waits here; past IN_FLIGHT_MAX unfinished requests a new one fails as UNSENT.
-    A lost connection fails its requests and is replaced, RECONNECTS_MAX times in all.
+    A lost connection fails its requests. It is replaced, as is one that takes no more requests, which first finishes what
+    it has begun; RECONNECTS_MAX times in all.
     """
 
     def __init__(
@@ -66,11 +68,6 @@ class Pump:
         for _ in range(connections):
             self._connect()
         self.flush()
-
-    @property
-    def received_bytes(self) -> int:
-        """Bytes of response bodies, over the links that still live."""
-        return sum(link.wire.received_bytes for link in self._links.values())
 
     def _connect(self) -> None:
         sock = socket.create_connection(self._address, timeout=5)
@@ -158,12 +155,12 @@ class Pump:
         try:
             answers = link.wire.receive(data)
         except WireError as error:
-            return self._lose(link, str(error), status=PROTOCOL_BROKEN)
+            self.in_flight -= len(error.answers)
+            return error.answers + self._lose(link, str(error), status=PROTOCOL_BROKEN)
         self.in_flight -= len(answers)
-        self._after_read(link)
-        return answers
+        return answers + self._after_read(link)
 
-    def _after_read(self, link: Link) -> None:
+    def _after_read(self, link: Link) -> list[Answer]:
         if link.wire.outgoing:
             self._dirty.append(link)
         room = link.wire.room()
@@ -172,28 +169,28 @@ class Pump:
         elif link.listed and not room:
             self._roomy.remove(link)
         link.listed = room
+        if link.wire.farewell is not None and not link.replaced:
+            self._replace(link, link.wire.farewell)
         self._place_waiting()
+        return self._discard(link) if link.wire.spent() else []
 
     def _place_waiting(self) -> None:
         while self._waiting and self._roomy:
             self._place(self._waiting.popleft())
 
     def _lose(self, link: Link, why: str, status: int = UNAVAILABLE) -> list[Answer]:
-        """Close one link, fail its requests, open another in its place."""
+        """Fail the requests of a link and discard it."""
         lost = [(tag, status) for tag, _ in link.wire.lose()]
-        self.faults.append(why)
-        del self._links[link.sock.fileno()]
+        self.in_flight -= len(lost)
         if link.listed:
             self._roomy.remove(link)
-        link.sock.close()
-        self._replace()
-        if not self._links:
-            lost += [(tag, UNAVAILABLE) for tag in self._waiting]
-            self._waiting.clear()
-        self.in_flight -= len(lost)
-        return lost
+        if not link.replaced:
+            self._replace(link, why)
+        return lost + self._discard(link)
 
-    def _replace(self) -> None:
+    def _replace(self, link: Link, why: str) -> None:
+        link.replaced = True
+        self.faults.append(why)
         self.reconnects += 1
         if self.reconnects > RECONNECTS_MAX:
             return
@@ -201,7 +198,18 @@ class Pump:
             self._connect()
         except OSError as error:
             self.faults.append(f"no new connection: {error}")
+
+    def _discard(self, link: Link) -> list[Answer]:
+        """Close a link; where it was the last, what waits for one has failed."""
+        del self._links[link.sock.fileno()]
+        link.sock.close()
         self._place_waiting()
+        if self._links:
+            return []
+        lost = [(tag, UNAVAILABLE) for tag in self._waiting]
+        self._waiting.clear()
+        self.in_flight -= len(lost)
+        return lost
 
     def wait(self, *, until_ns: int, spin_ns: int) -> None:
         """Sleep until something arrives or the monotonic clock shows `until_ns`; the last `spin_ns` of it awake.

@@ -1,13 +1,12 @@
 """What one run found. `summarise` is pure: samples and usage in, figures out."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.load.latency import Percentiles, curve, histogram, percentile_ms, percentiles
-from benchmarks.load.loops import Window
-from benchmarks.load.order import LoadOrder
+from benchmarks.load.order import Engine, LoadOrder
+from benchmarks.load.outcome import Outcome
 from benchmarks.load.samples import Samples
 from benchmarks.load.statuses import OK, status_name
 from benchmarks.load.verdict import Facts, Target, judge
@@ -32,7 +31,8 @@ class LoadResult:
     """Figures over the measured window. Requests belong to the instant they were due; latency is in ms from then.
 
     `goodput` counts requests that ended OK within the deadline (or OK at all, where none was given), per second and as
-    a share of all requests. `begin_ns` and `end_ns` are the window on the system-wide monotonic clock.
+    a share of all requests. `begin_ns` and `end_ns` are the window on the system-wide monotonic clock. `engine` is the
+    one that ran, `fallback` why it was not the native one where that was wanted.
     """
 
     order: LoadOrder
@@ -50,16 +50,17 @@ class LoadResult:
     reason: str
     begin_ns: int
     end_ns: int
+    engine: Engine
+    fallback: str | None
 
 
-def summarise(
-    order: LoadOrder, samples: Samples, window: Window, *, reconnects: int = 0, faults: list[str] | None = None
-) -> LoadResult:
-    """The figures of one run; `samples` are all of them, warm-up included."""
-    kept = samples.between(window.begin.at_ns, window.end.at_ns)
+def summarise(order: LoadOrder, outcome: Outcome, *, engine: Engine, fallback: str | None = None) -> LoadResult:
+    """The figures of one run."""
+    window = outcome.window
+    kept = outcome.samples.between(window.begin.at_ns, window.end.at_ns)
     latency, count, seconds = kept.latency_ns, len(kept.status), window.duration_s
     good = within_deadline(kept, order.deadline_ms)
-    generator = generator_figures(kept, window, reconnects=reconnects, faults=faults or [])
+    generator = generator_figures(kept, outcome)
     target = None if order.target_ms is None else Target(order.target_ms, order.percent)
     measured = percentile_ms(histogram(latency), order.percent) if latency.size else None
     facts = Facts(count, measured, good / max(count, 1), generator.lateness_p99_ms, generator.cpu_share)
@@ -80,6 +81,8 @@ def summarise(
         reason=judgement.reason,
         begin_ns=window.begin.at_ns,
         end_ns=window.end.at_ns,
+        engine=engine,
+        fallback=fallback,
     )
 
 
@@ -91,17 +94,19 @@ def within_deadline(samples: Samples, deadline_ms: float | None) -> int:
 
 def errors_by_name(samples: Samples) -> dict[str, int]:
     """Requests that did not end OK, counted by status."""
-    return dict(Counter(status_name(int(status)) for status in samples.status if status != OK))
+    statuses, counts = np.unique(samples.status[samples.status != OK], return_counts=True)
+    return {status_name(int(status)): int(count) for status, count in zip(statuses, counts, strict=True)}
 
 
-def generator_figures(samples: Samples, window: Window, *, reconnects: int, faults: list[str]) -> GeneratorFigures:
-    """CPU and lateness of the generator itself."""
+def generator_figures(samples: Samples, outcome: Outcome) -> GeneratorFigures:
+    """CPU and lateness of the generator itself; `samples` are those of the measured part."""
+    window = outcome.window
     lateness = samples.lateness_ns / NS_PER_MS
     return GeneratorFigures(
         cpu_share=window.cpu_s / window.duration_s,
         cpu_us_per_request=window.cpu_s * 1e6 / max(len(lateness), 1),
         lateness_p99_ms=float(np.percentile(lateness, 99)) if lateness.size else 0.0,
         lateness_max_ms=float(lateness.max()) if lateness.size else 0.0,
-        reconnects=reconnects,
-        faults=sorted(set(faults))[:10],
+        reconnects=outcome.reconnects,
+        faults=sorted(set(outcome.faults))[:10],
     )

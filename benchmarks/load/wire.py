@@ -1,5 +1,6 @@
 """What the pump asks of a protocol: bytes in, answers out, no sockets and no clock."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 Answer = tuple[int, int]
@@ -7,7 +8,11 @@ Answer = tuple[int, int]
 
 
 class WireError(Exception):
-    """The peer broke the protocol; the connection is of no further use."""
+    """The peer broke the protocol; the connection is of no further use. `answers` came in the same bytes before that."""
+
+    def __init__(self, why: str, answers: Sequence[Answer] = ()) -> None:
+        super().__init__(why)
+        self.answers = list(answers)
 
 
 class Wire(Protocol):
@@ -16,11 +21,17 @@ class Wire(Protocol):
     outgoing: list[bytes]
     """Bytes to be sent, in order; the pump takes them and empties the list."""
 
-    received_bytes: int
-    """Bytes of responses so far: of bodies for HTTP/2, heads too for HTTP/1.1."""
+    @property
+    def farewell(self) -> str | None:
+        """Why no more requests may be submitted, ever; None while they may."""
+        ...
 
     def room(self) -> bool:
         """Whether one more request may be submitted now."""
+        ...
+
+    def spent(self) -> bool:
+        """Nothing is in flight and nothing will be: the connection may be closed."""
         ...
 
     def submit(self, tag: int) -> None:

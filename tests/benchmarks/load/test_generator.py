@@ -1,4 +1,4 @@
-"""The whole generator, in its own process, against a real grpc.aio server in another. No speed is asserted."""
+"""The whole generator, by either engine, in its own process, against a real grpc.aio server in another. No speed is asserted."""
 
 import os
 import signal
@@ -17,14 +17,18 @@ from tritonclient.grpc import service_pb2
 
 from benchmarks.harness import free_port, sleep_until
 from benchmarks.load.frames import join_frames
-from benchmarks.load.order import LoadOrder, Protocol
+from benchmarks.load.order import Engine, LoadOrder, Protocol
 from benchmarks.load.process import LoadError, LoadProcess, command_of, run_load
 from benchmarks.load.result import LoadResult
 from benchmarks.load.samples import load_samples
 from benchmarks.load.statuses import OK
+from tests.benchmarks.load.engines import engine
 from tests.benchmarks.load.scripted_server import METHOD
 
+__all__ = ["engine"]  # a fixture
+
 SEED = 5
+RATE_PER_S = 600.0
 
 
 @dataclass
@@ -34,8 +38,9 @@ class Scripted:
     child: subprocess.Popen[str]
     port: int
     folder: Path
+    engine: Engine
 
-    def order(self, *messages: bytes, rate: float | None = 400.0, callers: int | None = None) -> LoadOrder:
+    def order(self, *messages: bytes, rate: float | None = RATE_PER_S, callers: int | None = None) -> LoadOrder:
         frames = self.folder / "requests.frames"
         frames.write_bytes(join_frames(messages))
         return LoadOrder(
@@ -44,34 +49,37 @@ class Scripted:
             path=METHOD,
             rate_per_s=rate,
             callers=callers,
-            duration_s=1.0,
-            warmup_s=0.2,
+            duration_s=0.6,
+            warmup_s=0.1,
             drain_s=2.0,
             seed=SEED,
             spin_us=500,
+            engine=self.engine,
         )
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Scripted]:
+def server(tmp_path: Path, engine: Engine) -> Iterator[Scripted]:
     port = free_port()
     command = [sys.executable, "-m", "tests.benchmarks.load.scripted_server", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-        yield Scripted(child, port, tmp_path)
+        yield Scripted(child, port, tmp_path, engine)
         child.kill()
 
 
 def test_counts_add_up_and_the_warm_up_is_left_out(server: Scripted) -> None:
     samples = server.folder / "samples.npz"
     result = run_load(replace(server.order(b"o"), samples=str(samples)))
+    assert result.engine is server.engine
+    assert result.fallback is None
     everything = load_samples(samples)
     kept = everything.between(result.begin_ns, result.end_ns)
     assert result.errors == {}
     assert result.ok == result.requests == len(kept.due_ns)
     assert len(kept.due_ns) < len(everything.due_ns)
-    assert abs(result.requests - 400) < 5 * 20, f"seed {SEED}"
+    assert abs(result.requests - 360) < 5 * 19, f"seed {SEED}"
     assert np.all(everything.status == OK)
     assert np.all(everything.done_ns > everything.sent_ns)
 
@@ -86,7 +94,7 @@ def test_errors_are_counted_by_code(server: Scripted) -> None:
 
 def test_stall_is_felt_by_every_request_that_was_due_in_it(server: Scripted) -> None:
     samples = server.folder / "samples.npz"
-    messages = [b"o"] * 250 + [b"s"] + [b"o"] * 1000
+    messages = [b"o"] * 150 + [b"s"] + [b"o"] * 1000
     result = run_load(replace(server.order(*messages), samples=str(samples), deadline_ms=50.0))
     assert server.child.stdout is not None
     began_ns, ended_ns = map(int, server.child.stdout.readline().split())
@@ -104,9 +112,9 @@ def test_generator_that_was_stopped_refuses_a_verdict(server: Scripted) -> None:
     with subprocess.Popen([*command_of(order), "--announce"], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         window = msgspec.json.decode(child.stdout.readline())
-        sleep_until(window["begin_ns"] + 200_000_000)
+        sleep_until(window["begin_ns"] + 100_000_000)
         os.kill(child.pid, signal.SIGSTOP)
-        sleep_until(window["begin_ns"] + 500_000_000)
+        sleep_until(window["begin_ns"] + 300_000_000)
         os.kill(child.pid, signal.SIGCONT)
         result = msgspec.json.decode(child.stdout.read(), type=LoadResult)
     assert child.returncode == 3
@@ -115,7 +123,7 @@ def test_generator_that_was_stopped_refuses_a_verdict(server: Scripted) -> None:
 
 
 def test_requests_without_answer_are_errors_and_end_the_run(server: Scripted) -> None:
-    result = run_load(replace(server.order(b"o", b"o", b"w"), drain_s=0.5))
+    result = run_load(replace(server.order(b"o", b"o", b"w"), drain_s=0.2))
     assert set(result.errors) == {"no answer before the drain ended"}
     assert result.ok + sum(result.errors.values()) == result.requests
 
@@ -159,11 +167,20 @@ def test_closed_loop_has_every_caller_wait_for_its_answer(server: Scripted) -> N
     assert max(in_flight) <= 3
 
 
-def test_missing_server_is_an_error_and_not_a_result(tmp_path: Path) -> None:
+def test_missing_server_is_an_error_and_not_a_result(tmp_path: Path, engine: Engine) -> None:
     frames = tmp_path / "requests.frames"
     frames.write_bytes(join_frames([b"o"]))
     with pytest.raises(LoadError, match="ConnectionRefused"):
-        run_load(LoadOrder(port=free_port(), frames=str(frames), rate_per_s=10))
+        run_load(LoadOrder(port=free_port(), frames=str(frames), rate_per_s=10, engine=engine))
+
+
+def test_interrupted_generator_ends_at_once(server: Scripted) -> None:
+    order = replace(server.order(b"o"), duration_s=60.0)
+    with subprocess.Popen([*command_of(order), "--announce"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        assert child.wait(10) != 0
 
 
 class Answers(BaseHTTPRequestHandler):
