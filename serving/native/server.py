@@ -105,7 +105,15 @@ class NativeServer:
 
     async def _serve(self, bound: socket.socket) -> None:
         loop = self._around.loop
-        made = await loop.create_server(self._door, sock=bound, ssl=self._tls, backlog=_BACKLOG)
+        patience_s = None if self._tls is None else limits.HTTP_IDLE_S_MAX
+        made = await loop.create_server(
+            self._door,
+            sock=bound,
+            ssl=self._tls,
+            backlog=_BACKLOG,
+            ssl_handshake_timeout=patience_s,
+            ssl_shutdown_timeout=patience_s,
+        )
         self._servers.append(made)
         if self._sweeper is None:
             self._sweep()

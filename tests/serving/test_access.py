@@ -161,7 +161,7 @@ def test_without_configured_tokens_everybody_may_call() -> None:
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files of an authority, and of a server and a client it signed."""
+    """PEM files of an authority and what it signed (a server, a client, an expired client), and of a stranger."""
 
     folder: Path
 
@@ -183,6 +183,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
         _openssl(folder, *REQUEST, *_key(name), "-out", f"{name}.csr", "-subj", f"/CN={name}")
         signing = ["x509", "-req", "-in", f"{name}.csr", "-CA", "authority.pem", "-CAkey", "authority-key.pem"]
         _openssl(folder, *signing, "-CAcreateserial", "-days", "2", "-extfile", "names", "-out", f"{name}.pem")
+    shutil.copy(folder / "client-key.pem", folder / "expired-key.pem")
+    _openssl(folder, *signing, "-days", "-1", "-out", "expired.pem")
     return Certificates(folder)
 
 
