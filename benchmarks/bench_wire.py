@@ -2,12 +2,14 @@
 
 Measured: a closed loop of 1, 8, 32 and 64 callers over gRPC against `vireo serve` and against Triton with the model in
 its Python backend and dynamic batching, each pinned to core 0 (the backend's child process too), the generator on
-core 1. The servers run side by side and are loaded in turn, round after round, odd rounds the other way round; figures
+core 1; and, where it is installed, against the bare front of a compiled gRPC library, which is to be matched at one
+caller. The servers run side by side and are loaded in turn, round after round, odd rounds the other way round; figures
 are medians over the rounds, ratios are medians of each round's ratio. Data: the fraud model, one row a request, 1,024
 different ones in rotation; and a ranker, 100 candidates of 128 features a request, 256 different ones. Before anything
 is timed, all servers must say the same of 16 requests. CPU counts all processes of a server.
 
     python -m benchmarks.peers.triton install                     # once; without it this benchmark is skipped
+    python -m benchmarks.peers.native_front install               # once; without it the bare front is left out
     python -m benchmarks.bench_wire --out .cache/bench            # some six minutes
     python -m benchmarks.bench_wire --out .cache/bench --quick    # about one
     python -m benchmarks.bench_wire --transports native,grpcio    # Vireo with each transport; the first is judged
@@ -38,6 +40,8 @@ from benchmarks.load.frames import message_of, read_frames
 from benchmarks.load.order import LoadOrder
 from benchmarks.load.process import run_load
 from benchmarks.options import Options
+from benchmarks.peers.native_front import NAME as FRONT
+from benchmarks.peers.native_front import FrontEnvironment, start_native_front
 from benchmarks.peers.triton import BATCHED, start_triton, triton_ready
 from benchmarks.peers.triton_package import INSTALL, PACKAGE, PACKAGE_VERSION, TritonPackage
 from benchmarks.plots import bar_plot
@@ -156,10 +160,14 @@ def workloads(options: Options) -> list[Workload]:
 
 
 def starts(options: Options) -> list[Start]:
-    """How each server is started here: ours first, then its rivals. One more rival is one more line, and its name in
-    `names_of` where it is judged by."""
-    ours = [vireo_start(transport) for transport in options.transports or (None,)]
-    return [*ours, *([triton_start] if options.triton is None else [])]
+    """How each server is started here: ours first, then its rivals."""
+    return [*(vireo_start(transport) for transport in options.transports or (None,)), *rivals(options)]
+
+
+def rivals(options: Options) -> list[Start]:
+    """Those of the rivals that are here. One more is one more line, and its name in `names_of` if promises name it."""
+    known = {triton_start: options.triton is None, front_start: FrontEnvironment().installed}
+    return [start for start, here in known.items() if here]
 
 
 def vireo_start(transport: str | None) -> Start:
@@ -174,11 +182,17 @@ def triton_start(workload: Workload, out: Path) -> Server:
     return start_triton(model_file=workload.model_file, out=out, model=workload.model, rows_max=workload.rows_max)
 
 
+def front_start(workload: Workload, out: Path) -> Server:
+    """Starts the bare front of a compiled library with the same model; it runs every request alone."""
+    return start_native_front(model_file=workload.model_file, out=out, model=workload.model)
+
+
 def names_of(options: Options) -> Names:
     """Who is judged beside whom."""
     ours = f"vireo {options.transports[0]}" if options.transports else "vireo"
     rival = BATCHED if options.triton is None else f"Triton at {options.triton}"
-    return Names(ours, rival, front=None, rival_is_promised=options.triton is None)
+    front = FRONT if FrontEnvironment().installed else None
+    return Names(ours, rival, front, rival_is_promised=options.triton is None)
 
 
 def run_model(workload: Workload, names: Names, plan: Plan, options: Options) -> ModelRun:

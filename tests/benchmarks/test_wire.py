@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -17,6 +18,8 @@ from benchmarks.fraud_inputs import FraudInputs
 from benchmarks.harness import ServerError, free_port
 from benchmarks.load.frames import join_frames
 from benchmarks.options import Options, parse_options
+from benchmarks.peers.native_front import NAME as FRONT
+from benchmarks.peers.native_front import FrontEnvironment
 from benchmarks.peers.triton_package import TritonPackage
 from benchmarks.servers import vireo_spec
 
@@ -101,6 +104,16 @@ def test_a_triton_elsewhere_takes_the_place_of_ours_and_is_named() -> None:
     assert names_of(options).rival == "Triton at 10.0.0.5:8001"
     assert not names_of(options).rival_is_promised
     assert len(starts(options)) == len(starts(Options())) - 1
+
+
+def test_the_bare_front_is_measured_and_named_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = SimpleNamespace(installed=True)
+    monkeypatch.setattr(bench_wire, "FrontEnvironment", lambda: FrontEnvironment(tmp_path / "nothing"))
+    assert (names_of(Options()).front, len(starts(Options()))) == (None, 2)
+    monkeypatch.setattr(bench_wire, "FrontEnvironment", lambda: there)
+    assert (names_of(Options()).front, len(starts(Options()))) == (FRONT, 3)
 
 
 def test_transport_is_written_only_when_asked_for(tmp_path: Path) -> None:
