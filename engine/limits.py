@@ -75,7 +75,7 @@ STREAMS_MAX: Final = 1024
 """Calls that one HTTP/2 connection may have open at once."""
 
 STREAM_WINDOW_BYTES: Final = 4 << 20
-CONNECTION_WINDOW_BYTES: Final = 16 << 20
+CONNECTION_WINDOW_BYTES: Final = 64 << 20
 """What a client may send before any of it is taken, on one HTTP/2 stream and on all of a connection."""
 
 FRAME_BYTES_MAX: Final = 1 << 20

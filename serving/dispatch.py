@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from engine import Cancelled, DeadlineExceeded, Engine, Job, Request, Response, limits
+from engine import Cancelled, DeadlineExceeded, Engine, Job, Request, Response, VireoError, limits
 
 Part = Callable[[Response], None]
 
@@ -22,13 +22,13 @@ _SAME_TURN_NS: Final = 50_000
 
 
 class _Answer:
-    """Where one request's ended job lands. Only the loop's thread touches it, except to call it."""
+    """Hears of one request's end, and keeps no job: the job holds it. Only the loop's thread touches it, except to call it."""
 
-    __slots__ = ("_dispatch", "future", "job")
+    __slots__ = ("_dispatch", "ended", "future")
 
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
-        self.job: Job | None = None
+        self.ended = False
         self.future: asyncio.Future[None] | None = None
 
     def __call__(self, job: Job) -> None:
@@ -39,7 +39,7 @@ class _Answer:
             self._dispatch.land(self.settle, job)
 
     def settle(self, job: Job) -> None:
-        self.job = job
+        self.ended = True
         if self.future is not None and not self.future.done():
             self.future.set_result(None)
 
@@ -63,8 +63,14 @@ class Begun:
             dispatch.land(self, job)
         elif not self._over:
             self._over = True
+            self.job = None  # no cycle may keep the request's tensors until the garbage collector comes
             dispatch.in_flight -= 1
             self.settle(job)
+
+    def follow(self, job: Job) -> None:
+        """Remembers the job to cancel, unless it has ended."""
+        if not self._over:
+            self.job = job
 
     def settle(self, job: Job) -> None:
         """Called once, on the loop's thread, with the ended job, unless nobody waits any more."""
@@ -75,8 +81,9 @@ class Begun:
         if not self._over:
             self._over = True
             self._dispatch.in_flight -= 1
-            if self.job is not None:
-                self.job.cancel()
+            job, self.job = self.job, None
+            if job is not None:
+                job.cancel()
 
 
 class Dispatch:
@@ -103,10 +110,10 @@ class Dispatch:
         """
         answer = _Answer(self)
         job = self._submit(request, answer)
-        if answer.job is None:
+        if not answer.ended:
             await self._wait(answer, job, enforce_deadline, gone)
         if job.response is None:
-            raise job.error or Cancelled("the request ended without an answer")
+            raise _taken_error(job)
         return job.response
 
     def _submit(self, request: Request, done: Callable[[Job], None], part: Part | None = None) -> Job:
@@ -140,6 +147,7 @@ class Dispatch:
             raise
         finally:
             self.in_flight -= 1
+            answer.future = None  # an error set on it holds this frame
             if timer is not None:
                 timer.cancel()
             if watcher is not None:
@@ -177,10 +185,11 @@ class Dispatch:
         """
         self.in_flight += 1
         try:
-            begun.job = self.engine.submit(request, begun, at_once=alone)
+            job = self.engine.submit(request, begun, at_once=alone)
         except BaseException:
             self.in_flight -= 1
             raise
+        begun.follow(job)
 
     def flush(self) -> None:
         """Computes what `begin` has submitted: short batches here and now, the rest on the workers' threads."""
@@ -190,10 +199,11 @@ class Dispatch:
         """The responses of a servable that may give many; one for any other. Closing the iterator drops the work."""
         parts: asyncio.Queue[Response | Job] = asyncio.Queue()
         room = threading.BoundedSemaphore(limits.STREAM_PARTS_MAX)
+        left = threading.Event()
 
         def part(response: Response) -> None:
             while not room.acquire(timeout=0.1):
-                if job.cancelled:
+                if left.is_set():
                     return
             self._soon(parts.put_nowait, response)
 
@@ -205,9 +215,10 @@ class Dispatch:
                 yield item
         finally:
             self.in_flight -= 1
+            left.set()
             job.cancel()
         if item.error is not None:
-            raise item.error
+            raise _taken_error(item)
         if item.response is not None and item.response.outputs:
             yield item.response
 
@@ -219,6 +230,12 @@ class Dispatch:
                 return False
             await asyncio.sleep(0.01)
         return True
+
+
+def _taken_error(job: Job) -> VireoError:
+    """Why there is no response. The job forgets it: raised, it holds the frames that hold the job."""
+    error, job.error = job.error, None
+    return error or Cancelled("the request ended without an answer")
 
 
 async def _watch(gone: Callable[[], Awaitable[None]], future: asyncio.Future[None], model: str) -> None:

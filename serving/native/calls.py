@@ -130,16 +130,17 @@ class _GrpcCall:
 
     def refused(self, code: int, text: str) -> None:
         """See `connection.Open`."""
-        if not self.ended_:
-            self.drop(Cancelled("the call is against the protocol"), finish=(code, text))
+        self.drop(Cancelled("the call is against the protocol"), finish=(code, text))
 
     def drop(self, error: VireoError, finish: tuple[int, str] | None = None) -> None:
-        """Ends the call with `error`, or told otherwise, and stops what works on it."""
+        """Stops what works on the call and ends it with `error`, or told otherwise."""
+        if self.ended_:
+            return
+        self.stop()
         if finish is None:
             self.fail(error)
         elif self.end():
             self.connection.finish(self.stream, *finish, refusal_trailers(*finish))
-        self.stop()
 
     def stop(self) -> None:
         """Nobody waits for the answer any more."""
@@ -187,6 +188,11 @@ class DirectCall(_GrpcCall):
             self.fail(_answer_too_large(bytes_size, self.served.around.message_bytes_max))
         elif self.end():
             self.served.succeeded()
+
+    def end(self) -> bool:
+        """See `_GrpcCall`."""
+        self._cancel = None  # no cycle may keep the message until the garbage collector comes
+        return super().end()
 
     def on_gone(self, cancel: Callable[[], None]) -> None:
         """See `methods.Exchange`."""
