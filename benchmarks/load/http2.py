@@ -306,4 +306,6 @@ def _unpadded(flags: int, payload: bytes) -> bytes:
     """The header block inside a HEADERS payload that may carry padding and priority."""
     padding = payload[0] if flags & PADDED else 0
     start = (1 if flags & PADDED else 0) + (5 if flags & WITH_PRIORITY else 0)
+    if start + padding > len(payload):
+        raise WireError("more padding than there is frame")
     return payload[start : len(payload) - padding]

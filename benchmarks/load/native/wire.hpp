@@ -84,7 +84,8 @@ class Wire {
         if (next_id_ > STREAM_ID_MAX) farewell = "the connection ran out of stream ids";
         streams_.emplace(id, Stream{tag});
         int64_t size = int64_t(call.body.size());
-        if (call.frames.empty() || !uploads_.empty() || size > send_window_ || size > stream_window_) {
+        int64_t most = std::min({frame_bytes_max_, send_window_, stream_window_});
+        if (call.frames.empty() || !uploads_.empty() || size > most) {
             submit_in_parts(id, call.body);
             return;
         }

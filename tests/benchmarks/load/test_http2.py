@@ -290,3 +290,58 @@ def test_broken_protocol_is_an_error_of_the_wire(make: Make, bad: bytes) -> None
     with pytest.raises(WireError) as caught:
         opened(make, 3, 4).receive(answer(3, 5) + bad)
     assert caught.value.answers == [(4, 5)]
+
+
+BLOCKS = st.sampled_from(
+    [
+        OPENING,
+        trailers(0),
+        trailers(8),
+        OPENING + trailers(12),
+        literal(":status", "503"),
+        literal(":status", "103"),
+        b"\xbe",
+    ]
+)
+CHANGES = st.dictionaries(st.integers(1, 7), st.sampled_from([0, 1, 2, 9, 100, 16_384, 40_000, 65_535, 2**31 - 1]))
+PAYLOADS = st.one_of(
+    BLOCKS,
+    CHANGES.map(settings_payload),
+    st.integers(0, 2**31 - 1).map(lambda number: struct.pack(">I", number)),
+    st.tuples(st.integers(0, 8), st.integers(0, 12)).map(lambda pair: struct.pack(">II", *pair)),
+    st.binary(max_size=40),
+    st.integers(0, 16_384).map(bytes),
+)
+KINDS = st.sampled_from([*range(10), HEADERS, DATA, SETTINGS, WINDOW_UPDATE, 0xEE])
+FLAGS = st.sampled_from(
+    [0, END_STREAM, END_HEADERS, END_STREAM | END_HEADERS, PADDED | END_HEADERS, WITH_PRIORITY, 0xFF]
+)
+FRAMES = st.builds(frame, KINDS, FLAGS, st.sampled_from([0, 1, 3, 5, 7]), PAYLOADS)
+STEPS = st.lists(st.one_of(FRAMES, FRAMES, FRAMES, st.none(), st.binary(max_size=20)), max_size=30)
+
+
+@given(STEPS, st.sampled_from([10, 20_000, 70_000]), st.sampled_from([100, 65_535, 2**31 - 1]))
+def test_both_wires_do_the_same_whatever_comes(steps: list[bytes | None], body_bytes: int, window_bytes: int) -> None:
+    """A step is bytes from the server, mostly a frame, or None for one more request of ours."""
+    python, native = (make(bytes(body_bytes), window_bytes, 1) for make in (python_wire, native_wire))
+    for tag, step in enumerate(steps):
+        told = [step_taken(each, tag, step) for each in (python, native)]
+        assert told[0] == told[1]
+        if told[0][0] == "broken":
+            break
+    assert sorted(python.lose()) == sorted(native.lose())
+
+
+def step_taken(one: Wire, tag: int, step: bytes | None) -> tuple[object, ...]:
+    """Everything that can be seen of a wire after one step."""
+    answers: list[tuple[int, int]] = []
+    try:
+        if step is not None:
+            answers = one.receive(step)
+        elif one.room():
+            one.submit(tag)
+    except WireError as error:
+        return "broken", sorted(error.answers)
+    sent = b"".join(one.outgoing)
+    one.outgoing.clear()
+    return sorted(answers), sent, one.room(), one.spent(), one.farewell
