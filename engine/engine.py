@@ -6,6 +6,7 @@ that is short. Control: `apply`, `load` and `unload` change what is wanted and w
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,6 +100,11 @@ class ModelHost:
         hosted.servable.close()
 
 
+def usable_cores() -> int:
+    """Cores this process may run on: so many batches of a model in this process run at once unless told otherwise."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def warmup_rows(batchable: bool, rows_max: int) -> list[int]:
     """The batch buckets: powers of two up to `rows_max`, and `rows_max` itself."""
     if not batchable:
@@ -143,7 +149,7 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
     return WorkerOptions(
         BatchBounds(rows_max, settings.batching.bytes_max),
         QueueBounds(settings.queue.requests_max, settings.queue.bytes_max),
-        settings.instances or (config.instances if config else None) or 1,
+        settings.instances or (config.instances if config else None) or usable_cores(),
         settings.batching.enabled,
         settings.inline_us_max,
     )

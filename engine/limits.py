@@ -37,6 +37,10 @@ FLUSH_BATCHES_MAX: Final = 4
 INLINE_COMPUTE_US_MAX: Final = 1_000
 """A batch predicted to take less runs on the caller's thread: two thread hops cost 50 to 100 us under the GIL."""
 
+HELPED_COMPUTE_US_MIN: Final = 50
+"""While one batch runs on the caller's thread, the next is given to another thread if it takes at least so long: less is
+done sooner than handed over."""
+
 LAYOUTS_MAX: Final = 1024
 """Kinds of request (names, datatypes, shapes) that are remembered, after which remembering starts anew."""
 

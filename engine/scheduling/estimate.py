@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _WEIGHT = 0.1  # of a new sample: the mean follows a change within about ten batches
-_OUTLIER = 4.0
+_OUTLIER = 2.0
 """A sample counts as at most so many times the mean: a thread that was off its core for ten milliseconds says nothing about
 the model, while one that has become slower still shows within thirty batches."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from engine.clock import NEVER_NS, Clock
 from engine.errors import Internal, Unavailable, VireoError
-from engine.limits import FLUSH_BATCHES_MAX, INLINE_COMPUTE_US_MAX
+from engine.limits import FLUSH_BATCHES_MAX, HELPED_COMPUTE_US_MIN, INLINE_COMPUTE_US_MAX
 from engine.request import Response
 from engine.scheduling.admission import NO_LOAD, Load, dead, is_dead, refusal
 from engine.scheduling.batcher import BatchBounds, join_inputs, joint_outputs, split_outputs, take_batch
@@ -91,7 +91,10 @@ class Worker:
                 self._queue.push(job)
         if error is not None:
             self._statistics.refused()
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # it holds this frame, which holds the job
 
     def run_at_once(self, job: Job) -> bool:
         """Computes `job` here and now, past the queue, where nobody waits and it is short; else False, nothing done."""
@@ -137,8 +140,18 @@ class Worker:
                 if self.streams or not self._is_short(self._next_rows()):
                     break
                 batch, gone = self._take()
+                helped = self._is_worth_help()
+            if helped:
+                self._wake_thread()
             self._run(batch, gone)
         self._wake_thread()
+
+    def _is_worth_help(self) -> bool:
+        """Whether another thread should take the next batch while this one computes; the caller holds the lock."""
+        if not self._queue or self._running >= self._options.instances:
+            return False
+        expected_ns = self._estimate.compute_ns(self._next_rows())
+        return expected_ns is not None and expected_ns >= HELPED_COMPUTE_US_MIN * 1_000
 
     def _next_rows(self) -> int:
         rows = self._queue.head().rows  # alone it may exceed the bound
@@ -275,7 +288,7 @@ class Worker:
             return
         job, now_ns = batch[0], self._clock()
         self._statistics.failed([now_ns - job.ledger.received_ns])
-        job.finish(self._named(error))
+        job.finish(self._named(error).with_traceback(None))  # its frames hold the job
 
     def _named(self, error: Exception) -> VireoError:
         where = f"model '{self._model}' version {self._version}"

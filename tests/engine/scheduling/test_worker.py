@@ -125,6 +125,31 @@ def test_one_request_far_larger_than_any_batch_does_not_run_on_the_callers_threa
     worker.close()
 
 
+@pytest.mark.parametrize(("took_s", "helped"), [(0.0001, True), (0.00001, False)])
+def test_next_batch_is_given_to_another_thread_while_this_one_computes_if_it_is_worth_it(
+    took_s: float, helped: bool
+) -> None:
+    clock = ManualClock()
+    threads: list[threading.Thread] = []
+    both = threading.Barrier(2, timeout=PATIENCE_S)
+
+    def compute(values: list[float]) -> None:
+        clock.advance(took_s)
+        threads.append(threading.current_thread())
+        if helped and values != [0.0]:  # the warm-up's
+            both.wait()  # passed only by two that compute at the same time
+
+    worker = _inline(RecordingServable(ALONE, before=compute), WorkerOptions(instances=2), clock)
+    endings = Endings()
+    threads.clear()
+    jobs = _submit(worker, endings, 1.0, 2.0)
+    worker.flush()
+    endings.wait(len(jobs))
+    assert len(set(threads)) == 1 + helped
+    assert threading.current_thread() in threads
+    worker.close()
+
+
 def test_flush_hands_over_to_a_thread_after_a_few_batches() -> None:
     threads: list[threading.Thread] = []
     servable = RecordingServable(ALONE, before=lambda _: threads.append(threading.current_thread()))
