@@ -67,7 +67,8 @@ def _read(spec: Spec, auth: AuthSpec) -> list[str]:
 def check_exposure(server: ServerSpec) -> None:
     """Refuses to listen beyond loopback without authentication, unless the spec says so outright."""
     mutual = server.tls is not None and server.tls.client_ca is not None
-    if is_loopback(server.host) or server.auth is not None or mutual or server.allow_remote_without_auth:
+    local = is_loopback(server.host) or (server.grpc_port is None and server.http_port is None)
+    if local or server.auth is not None or mutual or server.allow_remote_without_auth:
         return
     raise SpecError(
         f"server.host: {server.host!r} is reachable from other machines; configure server.auth (or server.tls.client_ca), "

@@ -20,6 +20,7 @@ from engine import Engine, Spec, SpecError, VireoError, load_spec
 
 if TYPE_CHECKING:
     from serving.embedded import EmbeddedHost
+    from serving.transport import Transport
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -81,8 +82,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     spec = _load(arguments.app)
     given = {name: getattr(arguments, name) for name in ("host", "grpc_port", "http_port")}
     server = replace(spec.server, **{name: value for name, value in given.items() if value is not None})
-    if server.grpc_port is None and server.http_port is None:
-        raise SpecError("server: grpc_port and http_port are both null, so nobody could connect")
+    if server.grpc_port is None and server.http_port is None and server.unix_socket is None:
+        raise SpecError("server: grpc_port, http_port and unix_socket are all null, so nobody could connect")
     if not uvloop.run(_serve_until_signal(replace(spec, server=server))):
         logging.shutdown()
         sys.stdout.flush()
@@ -93,6 +94,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 async def _serve_until_signal(spec: Spec) -> bool:
     """Whether everything had ended; False where a model was still being loaded."""
     from serving.embedded import EmbeddedHost
+    from serving.explain import places
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -104,12 +106,8 @@ async def _serve_until_signal(spec: Spec) -> bool:
     if not starting.done():
         return await _stopped_while_starting(host, starting)
     starting.result()
-    ports = [
-        f"{name} on {spec.server.host}:{port}"
-        for name, port in (("gRPC", host.grpc_port), ("HTTP", host.http_port))
-        if port
-    ]
-    print(f"vireo: serving {', '.join(ports)}", flush=True)
+    opened = replace(spec.server, grpc_port=host.grpc_port, http_port=host.http_port)
+    print(f"vireo: serving {places(replace(spec, server=opened), host.transport)}", flush=True)
     await stopping
     return await host.stop()
 
@@ -122,40 +120,44 @@ async def _stopped_while_starting(host: EmbeddedHost, starting: asyncio.Task[Non
 
 
 @contextmanager
-def _started(app: Path) -> Iterator[Engine]:
+def _started(app: Path) -> Iterator[tuple[Engine, Transport]]:
+    """An engine over the spec, and the transport that would serve it."""
     from serving.auth import check_exposure, load_authenticator
     from serving.embedded import new_engine
     from serving.tls import load_tls
+    from serving.transport import transport_of
 
     spec = _load(app)
     check_exposure(spec.server)
     load_authenticator(spec)
     load_tls(spec)
+    transport = transport_of(spec.server)
     engine = new_engine(spec)
     engine.start()
     try:
-        yield engine
+        yield engine, transport
     finally:
         engine.close()
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    with _started(arguments.app) as engine:
+    with _started(arguments.app) as (engine, transport):
         failed = [each for each in engine.index() if each.state == "FAILED" or (each.version is None and each.reason)]
         for each in failed:
             version = "" if each.version is None else f" version {each.version}"
             print(f"{each.name}{version}: {each.reason}", file=sys.stderr)
         served = len(engine.statistics())
-    print(f"{arguments.app}: {'ok' if not failed else 'not ok'}, {served} model version(s) load, {len(failed)} do not")
+    counts = f"{served} model version(s) load, {len(failed)} do not"
+    print(f"{arguments.app}: {'ok' if not failed else 'not ok'}, {counts}; transport {transport.name}")
     return 1 if failed else 0
 
 
 def _explain(arguments: argparse.Namespace) -> int:
     from serving.explain import explain
 
-    with _started(arguments.app) as engine:
+    with _started(arguments.app) as (engine, transport):
         models = [engine.describe(name, version) for name, version, _ in engine.statistics()]
-        print(explain(engine.spec, models, engine.index()), end="")
+        print(explain(engine.spec, transport, models, engine.index()), end="")
     return 0
 
 

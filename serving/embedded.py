@@ -8,7 +8,7 @@ import logging
 import sys
 from typing import Protocol
 
-from engine import Engine, ServerSpec, Spec, SpecError
+from engine import Engine, Spec
 from serving.auth import check_exposure, load_authenticator
 from serving.dispatch import Dispatch
 from serving.grpc_server import GrpcServer
@@ -24,6 +24,7 @@ from serving.metrics import CallCounter, EngineCollector, Exposition, Gauges
 from serving.model_config import read_config
 from serving.operations_endpoints import OperationsEndpoints
 from serving.reflection_service import ReflectionService
+from serving.transport import transport_of
 
 log = logging.getLogger("vireo.serving")
 
@@ -41,20 +42,6 @@ def new_engine(spec: Spec) -> Engine:
     return Engine(spec, read_config=read_config)
 
 
-def is_native(server: ServerSpec) -> bool:
-    """Whether the native transport serves. Raises SpecError where it is asked for and not installed."""
-    if server.transport == "grpcio":
-        return False
-    try:
-        import serving.native._wire  # noqa: F401
-    except ImportError as error:
-        if server.transport == "native":
-            raise SpecError(f"server.transport: the native transport is not installed: {error}") from error
-        log.warning("the native transport is not installed (%s); gRPC is served by grpcio, slower", error)
-        return False
-    return True
-
-
 class Front(Protocol):
     """Something that listens."""
 
@@ -67,6 +54,7 @@ class EmbeddedHost:
 
     def __init__(self, spec: Spec) -> None:
         check_exposure(spec.server)
+        self.transport = transport_of(spec.server)
         self._spec = spec
         self._authenticator = load_authenticator(spec)
         self.engine = new_engine(spec)
@@ -92,10 +80,12 @@ class EmbeddedHost:
             raise
 
     async def _open(self) -> None:
-        if is_native(self._spec.server):
+        if self.transport.native:
             await self._open_native()
-        else:
-            await self._open_apart()
+            return
+        if self._spec.server.transport == "auto":
+            log.warning("gRPC is served by grpcio, slower: %s", self.transport.why_not)
+        await self._open_apart()
 
     async def _open_native(self) -> None:
         """One server for every protocol, on each port."""
@@ -129,10 +119,10 @@ class EmbeddedHost:
             await native.listen_unix(self._spec.path(server.unix_socket))
 
     async def _open_apart(self) -> None:
-        """gRPC by grpcio, HTTP by uvicorn, each on a port of its own."""
+        """gRPC by grpcio, also on the Unix domain socket, HTTP by uvicorn, each on a port of its own."""
         server = self._spec.server
         service = InferenceService(self._dispatch)
-        if server.grpc_port is not None:
+        if server.grpc_port is not None or server.unix_socket is not None:
             methods = {method.path: method for method in self._methods(service)}
             grpc = GrpcServer(self._spec, methods, self._authenticator, self._counter, self.engine.clock)
             self._fronts.append(grpc)

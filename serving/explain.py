@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from engine import IndexEntry, ModelDescription, Spec, TensorSpec
+from serving.transport import Transport
 
 
-def explain(spec: Spec, models: Sequence[ModelDescription], index: Sequence[IndexEntry]) -> str:
+def explain(spec: Spec, transport: Transport, models: Sequence[ModelDescription], index: Sequence[IndexEntry]) -> str:
     """The whole report for one application."""
-    lines = [*_server(spec), ""]
+    lines = [*_server(spec, transport), ""]
     for model in models:
         lines += [*_model(model), ""]
     described = {(each.name, each.version) for each in models}
@@ -17,21 +18,29 @@ def explain(spec: Spec, models: Sequence[ModelDescription], index: Sequence[Inde
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _server(spec: Spec) -> Iterator[str]:
+def _server(spec: Spec, transport: Transport) -> Iterator[str]:
     server = spec.server
-    places = [
-        f"{name} on {_place(server.host, port)}"
-        for name, port in (("gRPC", server.grpc_port), ("HTTP", server.http_port))
-    ]
-    yield f"server {server.name}: {', '.join(places)}"
+    yield f"server {server.name}: {places(spec, transport)}"
+    yield f"  transport: {transport.name}" + (f", {transport.why_not}" if transport.why_not else "")
     guard = "bearer tokens" if server.auth else "no authentication"
     yield f"  access: {guard}{', TLS' if server.tls else ', clear text'}"
     if spec.repository:
         yield f"  repository: {spec.path(spec.repository.path)}, control {spec.repository.control}"
 
 
-def _place(host: str, port: int | None) -> str:
-    return "off" if port is None else f"{host}:{port or 'any free port'}"
+def places(spec: Spec, transport: Transport) -> str:
+    """Where clients find what, for people and scripts."""
+    server = spec.server
+    if server.grpc_port and server.grpc_port == server.http_port:
+        ports = [("gRPC and HTTP", server.grpc_port)]
+    else:
+        ports = [
+            (name, port) for name, port in (("gRPC", server.grpc_port), ("HTTP", server.http_port)) if port is not None
+        ]
+    found = [f"{name} on {server.host}:{port or 'any free port'}" for name, port in ports]
+    if server.unix_socket is not None:
+        found.append(f"{'gRPC and HTTP' if transport.native else 'gRPC'} on unix:{spec.path(server.unix_socket)}")
+    return ", ".join(found)
 
 
 def _model(model: ModelDescription) -> Iterator[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -16,6 +18,7 @@ from serving.methods import Method, MethodTable
 from serving.metrics import CallCounter
 from serving.status import grpc_code, grpc_name, told, trailing_metadata
 from serving.tls import load_tls
+from serving.unix_socket import UnixSocket
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _GRACE_S = 1.0
@@ -57,7 +60,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
 
 class GrpcServer:
-    """Serves a method table on one port."""
+    """Serves a method table on a port, on a Unix domain socket, or on both."""
 
     def __init__(
         self, spec: Spec, methods: MethodTable, authenticator: Authenticator, counter: CallCounter, clock: Clock
@@ -70,28 +73,43 @@ class GrpcServer:
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_Handlers(methods, self._wrap),))
         self._spec = spec
+        self._unix: UnixSocket | None = None
 
-    def _bind(self, server: ServerSpec) -> int:
+    def _bind(self, server: ServerSpec, port: int) -> int:
         host = server.host.strip("[]")
-        address = f"[{host}]:{server.grpc_port}" if ":" in host else f"{host}:{server.grpc_port}"
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            listener(host, server.grpc_port or 0).close()  # grpcio does not say why it cannot
-            if server.tls is None:
-                return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, _credentials(self._spec))
+            listener(host, port).close()  # grpcio does not say why it cannot
+            return self._add(address)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SpecError(f"server.grpc_port: cannot listen on {address}: {reason}") from error
 
-    async def start(self) -> int:
-        """Begins to answer; the port. Raises SpecError where it cannot listen."""
-        port = self._bind(self._spec.server)
+    def _bind_unix(self, path: Path) -> None:
+        self._unix = UnixSocket(path)
+        self._unix.listen(1).close()  # grpcio does not say why it cannot
+        with self._unix.binding():
+            self._add(f"unix:{quote(str(path))}")
+
+    def _add(self, address: str) -> int:
+        if self._spec.server.tls is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, _credentials(self._spec))
+
+    async def start(self) -> int | None:
+        """Begins to answer where the spec says; the port, None where it names none. Raises SpecError."""
+        server = self._spec.server
+        port = None if server.grpc_port is None else self._bind(server, server.grpc_port)
+        if server.unix_socket is not None:
+            self._bind_unix(self._spec.path(server.unix_socket))
         await self._server.start()
         return port
 
     async def stop(self) -> None:
         """Takes no new calls; those open may finish within `_GRACE_S`, then they are cancelled."""
         await self._server.stop(_GRACE_S)
+        if self._unix is not None:
+            self._unix.remove()
 
     def _wrap(self, method: Method) -> Any:  # noqa: ANN401  grpcio's method handler
         if method.unary is not None:

@@ -7,10 +7,8 @@ compiled module, computed together where it goes to one model, and all answers a
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +23,7 @@ from serving.native.door import Door
 from serving.native.events import CALL, DATA, END, MESSAGE, OPEN, REFUSED, RESET, ROOM
 from serving.status import grpc_status_name
 from serving.tls import load_tls
+from serving.unix_socket import UnixSocket
 
 _GRACE_S: Final = 1.0
 _BACKLOG: Final = 2048
@@ -55,6 +54,7 @@ class NativeServer:
         self._connections: set[Connection] = set()
         self._doors: set[Door] = set()
         self._servers: list[asyncio.Server] = []
+        self._unix: UnixSocket | None = None
         self._tls = load_tls(spec)
         if self._tls is not None:
             self._tls.set_alpn_protocols(["h2", "http/1.1"])
@@ -92,21 +92,14 @@ class NativeServer:
 
     async def listen_unix(self, path: Path) -> None:
         """Begins to answer on a Unix domain socket that only this user may open. Raises SpecError."""
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            remove_stale(path)
-            bound.bind(str(path))
-            os.chmod(path, 0o600)
-            bound.listen(_BACKLOG)
-        except OSError as error:
-            bound.close()
-            raise SpecError(f"server.unix_socket: cannot listen on {path}: {error.strerror or error}") from error
-        await self._serve(bound)
+        self._unix = UnixSocket(path)
+        await self._serve(self._unix.listen(_BACKLOG))
 
     async def _serve(self, bound: socket.socket) -> None:
         loop = self._around.loop
+        create = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
         patience_s = None if self._tls is None else limits.HTTP_IDLE_S_MAX
-        made = await loop.create_server(
+        made = await create(
             self._door,
             sock=bound,
             ssl=self._tls,
@@ -193,6 +186,7 @@ class NativeServer:
         self._sweeper = self._around.loop.call_later(limits.SWEEP_S, self._sweep)
         now_ns = self._around.clock()
         for each in list(self._connections):
+            each.expire(now_ns)
             silent_s = (now_ns - each.received_ns) / 1e9
             if (
                 each.stuck_ns(now_ns) > limits.STUCK_S_MAX * 1e9
@@ -222,6 +216,8 @@ class NativeServer:
         """Takes no new connections or calls; those open may finish within `_GRACE_S`, then they are ended."""
         for server in self._servers:
             server.close()
+        if self._unix is not None:
+            self._unix.remove()
         for door in list(self._doors):
             door.close()
         self._tell_all(_wire.Session.announce_end)
@@ -242,21 +238,7 @@ class NativeServer:
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._wire.close()
-        if self._spec.server.unix_socket is not None:
-            with suppress(OSError):
-                self._spec.path(self._spec.server.unix_socket).unlink()
 
     def _tell_all(self, message: Callable[[Any], None]) -> None:
         for each in list(self._connections):
             message(each)
-
-
-def remove_stale(path: Path) -> None:
-    """Removes the socket that a server which is gone has left at `path`; one that still answers stays."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()

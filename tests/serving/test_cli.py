@@ -37,7 +37,7 @@ def app(tmp_path: Path) -> Path:
 
 def test_check_of_a_good_spec_counts_what_loads(app: Path) -> None:
     ended = vireo("check", app, folder=app.parent)
-    assert (ended.returncode, ended.stdout) == (0, f"{app}: ok, 2 model version(s) load, 0 do not\n")
+    assert (ended.returncode, ended.stdout) == (0, f"{app}: ok, 2 model version(s) load, 0 do not; transport native\n")
 
 
 def test_modules_beside_the_spec_are_found_from_anywhere(app: Path) -> None:
@@ -64,6 +64,7 @@ def test_explain_says_what_was_inferred_and_why(app: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     for text in (
         "gRPC on 127.0.0.1:8001, HTTP on 127.0.0.1:8000",
+        "transport: native",
         "access: no authentication",
         "simple version 1: READY, onnxruntime_onnx",
         "INPUT0: INT32 [any, 16]",
@@ -125,7 +126,7 @@ def test_serving_on_no_port_is_refused(tmp_path: Path) -> None:
     (tmp_path / "app.yaml").write_text("server: {grpc_port: null, http_port: null}")
     ended = vireo("serve", "app.yaml", folder=tmp_path)
     assert ended.returncode == 1
-    assert "grpc_port and http_port are both null" in ended.stderr
+    assert "grpc_port, http_port and unix_socket are all null" in ended.stderr
 
 
 @pytest.mark.parametrize("port", ["high", "65536", "99999", "-1", ""])
