@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=1)
     made.add_argument("--connections", type=int, default=8)
     made.add_argument("--core", type=int, help="pin the generator to this core")
-    made.add_argument("--spin-us", type=int, default=1_000_000, help="stay awake this long before a send is due")
+    made.add_argument("--spin-us", type=int, default=1_000_000, help="stay awake before a send is due; 0: sleep")
     made.add_argument("--deadline-ms", type=float, help="answers later than this are not goodput")
     made.add_argument("--target-ms", type=float, help="ask for a verdict on the percentile below")
     made.add_argument("--percent", type=float, default=99.0)

@@ -45,7 +45,10 @@ class Loop:
         return tag
 
     def call(self, until_ns: int, callers: int) -> None:
-        """Closed loop: start `callers` more requests, then one upon each answer, until `until_ns`."""
+        """Closed loop: start `callers` more requests, then one upon each answer, until `until_ns`.
+
+        The next send is due with any answer, so it is awake throughout, or never: waking up takes tens of microseconds.
+        """
         for _ in range(callers):
             self._call_again()
         self.pump.flush()
@@ -55,7 +58,7 @@ class Loop:
                 self._call_again()
             self.pump.flush()
             if not arrivals:
-                self.pump.wait(until_ns=until_ns, spin_ns=self._spin_ns)
+                self.pump.wait(until_ns=until_ns, spin_ns=until_ns if self._spin_ns else 0)
 
     def _call_again(self) -> None:
         refused = self.pump.submit(self.recorder.add(self._clock()))

@@ -25,7 +25,8 @@ class LoadOrder:
     """One run. Exactly one of `rate_per_s` (open loop) and `callers` (closed loop) is set.
 
     `warmup_s` comes before `duration_s` and is left out of every figure. `deadline_ms` bounds goodput; `target_ms`
-    asks for a verdict on the `percent` percentile. `timeout_ms` is sent as grpc-timeout. `core` pins the generator.
+    asks for a verdict on the `percent` percentile. `timeout_ms` is sent as grpc-timeout. `core` pins the generator, which
+    stays awake for `spin_us` before a send is due; in a closed loop, where that is any time, throughout (0: never).
     `window_bytes` is the receive window we grant, per stream and per connection. `engine` None takes the native one for
     gRPC where there is a compiler, else the Python one.
     """

@@ -9,7 +9,7 @@ NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the generator itself has used up to an instant, all in ns; `spun_ns` is time awake and idle."""
+    """What the generator itself has used up to an instant, in ns; `spun_ns` is the part of `cpu_ns` that was awake and idle."""
 
     at_ns: int
     cpu_ns: int
@@ -31,8 +31,8 @@ class Window:
     def cpu_s(self) -> float:
         """CPU time spent on the load, spinning left out."""
         used = self.end.cpu_ns - self.begin.cpu_ns
-        spun = self.end.spun_ns - self.begin.spun_ns  # Python's by the wall: more where others took the core
-        return max(0, used - spun) / NS_PER_S
+        spun = self.end.spun_ns - self.begin.spun_ns
+        return (used - spun) / NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,8 @@ class Loop {
         return tag;
     }
 
-    // Closed loop: start `callers` more requests, then one upon each answer, until `until_ns`.
+    // Closed loop: start `callers` more requests, then one upon each answer, until `until_ns`. The next send is due with
+    // any answer, so it is awake throughout, or never: waking up takes tens of microseconds.
     void call(int64_t until_ns, size_t callers) {
         for (size_t i = 0; i < callers; i++) call_again();
         pump_.flush();
@@ -95,7 +96,7 @@ class Loop {
             size_t answered = turn();
             for (size_t i = 0; i < answered; i++) call_again();
             pump_.flush();
-            if (answered == 0) pump_.wait(until_ns, spin_ns_);
+            if (answered == 0) pump_.wait(until_ns, spin_ns_ ? until_ns : 0);
         }
     }
 
