@@ -39,11 +39,21 @@ void put(Session *session, const uint8_t *data, size_t length) {
     session->output_size += length;
 }
 
+// The client is told how many streams it may have, nghttp2 is not: it would end the connection over one more, where
+// RFC 9113 section 5.1.2 wants that stream refused. It is the first of the settings, which are the first frame.
+void put_streams_max(Session *session) {
+    constexpr size_t at = FRAME_HEAD_BYTES + sizeof(uint16_t);
+    uint32_t value = session->wire->bounds.streams_max;
+    for (int i = 0; i < 4; i++) PyBytes_AS_STRING(session->output)[at + i] = static_cast<char>(value >> (24 - 8 * i));
+    session->greeted = true;
+}
+
 ssize_t on_send(nghttp2_session *, const uint8_t *data, size_t length, int, void *user) {
     auto *session = static_cast<Session *>(user);
     if (session->output_size >= OUTPUT_BYTES_MAX) return NGHTTP2_ERR_WOULDBLOCK;
     if (!reserve_output(session, length)) return NGHTTP2_ERR_CALLBACK_FAILURE;
     put(session, data, length);
+    if (!session->greeted) put_streams_max(session);
     return static_cast<ssize_t>(length);
 }
 
@@ -205,15 +215,19 @@ void finish_grpc(Session *session, Stream *stream, int code, const std::string &
     stream->trailers.insert(stream->trailers.begin(), {"grpc-status", std::to_string(code)});
     if (!message.empty()) stream->trailers.insert(stream->trailers.begin() + 1, {"grpc-message", percent_encoded(message)});
     stream->finished = true;
-    if (code != 0 && !stream->started) {
+    if (stream->out_bytes != 0) {  // they follow what is still to be written
+        stream->has_trailers = true;
+        push_grpc(session, stream);
+        return;
+    }
+    if (stream->started) {  // now: an end without content would wait for the client's window
+        submit_trailers(session->http2, stream);
+    } else {
         std::vector<nghttp2_nv> fields(GRPC_HEAD, GRPC_HEAD + GRPC_HEAD_FIELDS);
         for (const auto &each : stream->trailers) fields.push_back(field(each.first, each.second));
         submit(session, stream, fields.data(), fields.size(), true);
-        wire_dirty(session->wire, session);
-        return;
     }
-    stream->has_trailers = true;
-    push_grpc(session, stream);
+    wire_dirty(session->wire, session);
 }
 
 bool answer_http(Session *session, Stream *stream, int status, PyObject *headers, bool whole) {

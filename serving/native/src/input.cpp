@@ -11,11 +11,14 @@
 namespace {
 
 // gRPC status codes that are decided here.
-constexpr int INVALID_ARGUMENT = 3, RESOURCE_EXHAUSTED = 8, UNIMPLEMENTED = 12, INTERNAL = 13;
-constexpr size_t FIELD_OVERHEAD = 32;           // RFC 9113 section 6.5.2
-constexpr uint32_t IDLE_FRAMES_MAX = 10000;     // frames in a row that ask for nothing
-constexpr size_t ALIGNMENT = 16;                // what malloc gives and numpy asks for at most
-constexpr int64_t NEVER_NS = INT64_MAX;
+constexpr int INVALID_ARGUMENT = 3, DEADLINE_EXCEEDED = 4, RESOURCE_EXHAUSTED = 8, UNIMPLEMENTED = 12, INTERNAL = 13;
+constexpr size_t FIELD_OVERHEAD = 32;               // RFC 9113 section 6.5.2
+constexpr size_t HEADER_FOLDS_MAX = 16;             // so many times the allowed headers, and it is an attack
+constexpr uint32_t IDLE_FRAMES_MAX = 10000;         // frames that ask for nothing, in a row and in IDLE_SPAN_NS
+constexpr int64_t IDLE_SPAN_NS = 10'000'000'000;
+constexpr size_t PIECE_BYTES = 32 * 1024;           // what a piece that waits counts for besides its bytes: 64 may wait
+constexpr size_t ALIGNMENT = 16;                    // what malloc gives and numpy asks for at most
+constexpr const char *NO_MEMORY = "the server holds as many bytes of messages as it may";
 
 Session *session_of(void *user) { return static_cast<Session *>(user); }
 
@@ -33,6 +36,7 @@ void refuse(Session *session, Stream *stream, int code, const char *format, ...)
     if (stream->kind == Stream::Kind::refused || stream->finished) return;
     stream->kind = Stream::Kind::refused;
     stream->drop_message();
+    stream->drop_backlog();
     va_list values;
     va_start(values, format);
     PyObject *text = PyUnicode_FromFormatV(format, values);
@@ -45,9 +49,27 @@ void refuse(Session *session, Stream *stream, int code, const char *format, ...)
     wire_add(session->wire, event_of(EventKind::refused, session, stream, Py_BuildValue("(iN)", code, text)));
 }
 
+// Pings, settings and the like are answered patiently, unless they come by the thousands.
+bool asked_too_often(Session *session) {
+    if (session->received_ns - session->idle_since_ns > IDLE_SPAN_NS) {
+        session->idle_since_ns = session->received_ns;
+        session->idle_frames = 0;
+    }
+    return ++session->idle_frames > IDLE_FRAMES_MAX;
+}
+
+int calm_down(nghttp2_session *http2) {
+    nghttp2_session_terminate_session(http2, NGHTTP2_ENHANCE_YOUR_CALM);
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
 int on_begin_headers(nghttp2_session *http2, const nghttp2_frame *frame, void *user) {
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
     Session *session = session_of(user);
+    if (session->streams >= session->wire->bounds.streams_max) {  // nghttp2 would end the connection
+        nghttp2_submit_rst_stream(http2, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
+        return asked_too_often(session) ? calm_down(http2) : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
     Stream *stream = wire_stream(session->wire);
     stream->id = frame->hd.stream_id;
     nghttp2_session_set_stream_user_data(http2, stream->id, stream);
@@ -60,7 +82,19 @@ void put_size(std::string &out, size_t size) {
     out.append(reinterpret_cast<const char *>(&value), sizeof value);
 }
 
-// "TimeoutValue TimeoutUnit", at most 8 digits; -1 where it is not that.
+int64_t unit_ns(char unit) {
+    switch (unit) {
+        case 'H': return 3600'000'000'000;
+        case 'M': return 60'000'000'000;
+        case 'S': return 1'000'000'000;
+        case 'm': return 1'000'000;
+        case 'u': return 1'000;
+        case 'n': return 1;
+        default: return -1;
+    }
+}
+
+// "TimeoutValue TimeoutUnit", at most 8 digits; -1 where it is not that, NEVER_NS where it is more than the clock has.
 int64_t parse_timeout(std::string_view text) {
     if (text.size() < 2 || text.size() > 9) return -1;
     int64_t value = 0;
@@ -68,15 +102,9 @@ int64_t parse_timeout(std::string_view text) {
         if (digit < '0' || digit > '9') return -1;
         value = value * 10 + (digit - '0');
     }
-    switch (text.back()) {
-        case 'H': return value * 3600000000000;
-        case 'M': return value * 60000000000;
-        case 'S': return value * 1000000000;
-        case 'm': return value * 1000000;
-        case 'u': return value * 1000;
-        case 'n': return value;
-        default: return -1;
-    }
+    int64_t unit = unit_ns(text.back());
+    if (unit < 0) return -1;
+    return value > NEVER_NS / unit ? NEVER_NS : value * unit;
 }
 
 // The member of `stream` that a header goes to, or null.
@@ -96,7 +124,9 @@ int on_header(nghttp2_session *http2, const nghttp2_frame *frame, const uint8_t 
     Stream *stream = stream_of(http2, frame->hd.stream_id);
     if (stream == nullptr) return 0;
     stream->field_bytes += name_size + value_size + FIELD_OVERHEAD;
-    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST || stream->field_bytes > session_of(user)->wire->bounds.header_bytes_max) return 0;
+    size_t bytes_max = session_of(user)->wire->bounds.header_bytes_max;
+    if (stream->field_bytes > bytes_max * HEADER_FOLDS_MAX) return calm_down(http2);
+    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST || stream->field_bytes > bytes_max) return 0;
     std::string_view key(reinterpret_cast<const char *>(name), name_size);
     std::string_view content(reinterpret_cast<const char *>(value), value_size);
     if (std::string *found = slot(stream, key)) found->assign(content);
@@ -141,6 +171,7 @@ void head_complete(Session *session, Stream *stream) {
         answer_http(session, stream, 431, nullptr, true);
         return;
     }
+    stream->deadline_ns = deadline_of(session, stream);
     if (stream->field_bytes > bounds.header_bytes_max) {
         refuse(session, stream, RESOURCE_EXHAUSTED, "request headers: %zu bytes, at most %u are allowed", stream->field_bytes,
                bounds.header_bytes_max);
@@ -149,9 +180,8 @@ void head_complete(Session *session, Stream *stream) {
     }
     if (stream->kind == Stream::Kind::streaming || stream->kind == Stream::Kind::http) {
         Event event = event_of(EventKind::open, session, stream, nullptr);
-        event.deadline_ns = deadline_of(session, stream);
-        stream->announced = true;
-        wire_add(session->wire, event);
+        event.deadline_ns = stream->deadline_ns;
+        stream->event = wire_add(session->wire, event);
     }
 }
 
@@ -168,15 +198,15 @@ void announce_message(Session *session, Stream *stream, EventKind kind) {
     Event event = event_of(kind, session, stream, nullptr);
     if (stream->compressed && (event.encoding = encoding_of(session, stream)) == nullptr) return;
     event.payload = reinterpret_cast<PyObject *>(stream->message);
-    event.deadline_ns = deadline_of(session, stream);
+    event.deadline_ns = stream->deadline_ns;
     stream->message = nullptr;
     stream->prefix_filled = 0;
     uint64_t number = wire_add(session->wire, event);
     if (kind == EventKind::call) stream->event = number;
 }
 
-void input_ended(Session *session, Stream *stream) {
-    stream->ended = true;
+// All of the request has been looked at.
+void input_complete(Session *session, Stream *stream) {
     bool cut = stream->prefix_filled != 0 && (stream->message == nullptr || stream->message->filled < stream->message->size);
     if (stream->kind == Stream::Kind::refused) return;
     if (cut) {
@@ -187,6 +217,11 @@ void input_ended(Session *session, Stream *stream) {
     } else {
         wire_add(session->wire, event_of(EventKind::end, session, stream, nullptr));
     }
+}
+
+void input_ended(Session *session, Stream *stream) {
+    stream->ended = true;
+    if (stream->backlog.empty()) input_complete(session, stream);
 }
 
 bool begin_message(Session *session, Stream *stream, const uint8_t *following, size_t length) {
@@ -203,62 +238,99 @@ bool begin_message(Session *session, Stream *stream, const uint8_t *following, s
     }
     size_t raw = stream->method->tensors ? first_raw_offset(following, std::min(length, size)) : 0;
     stream->compressed = prefix[0] == 1;
-    stream->message = message_new(size, (ALIGNMENT - raw % ALIGNMENT) % ALIGNMENT);
-    if (stream->message == nullptr) refuse(session, stream, RESOURCE_EXHAUSTED, "the server holds as many bytes of messages as it may");
+    stream->message = message_new(size, (ALIGNMENT - raw % ALIGNMENT) % ALIGNMENT, length);
+    if (stream->message == nullptr) refuse(session, stream, RESOURCE_EXHAUSTED, NO_MEMORY);
     return stream->message != nullptr;
 }
 
 void message_complete(Session *session, Stream *stream) {
     stream->messages++;
     if (stream->kind != Stream::Kind::streaming) return;  // a unary call begins when its request has ended
-    stream->untaken += stream->message->size;
+    stream->untaken += stream->message->size + PIECE_BYTES;
     announce_message(session, stream, EventKind::message);
 }
 
-// Takes `length` bytes of gRPC's length-prefixed messages apart.
-void deframe(Session *session, Stream *stream, const uint8_t *data, size_t length) {
-    while (length != 0) {
-        if (stream->prefix_filled < sizeof stream->prefix) {
-            stream->prefix[stream->prefix_filled++] = *data++;
-            length--;
-            if (stream->prefix_filled < sizeof stream->prefix) continue;
-            if (!begin_message(session, stream, data, length)) return;
-        } else if (stream->message->filled == stream->message->size) {
-            refuse(session, stream, UNIMPLEMENTED, "a unary method takes one message, got more");
-            return;
-        }
-        size_t taken = std::min(length, stream->message->size - stream->message->filled);
-        if (!message_append(stream->message, data, taken)) {
-            refuse(session, stream, RESOURCE_EXHAUSTED, "the server holds as many bytes of messages as it may");
-            return;
-        }
-        data += taken;
-        length -= taken;
-        if (stream->message->filled == stream->message->size) message_complete(session, stream);
-        if (stream->kind == Stream::Kind::refused) return;
+// Takes the prefix of a message, or some of its content, off what is at `data`.
+void deframe_next(Session *session, Stream *stream, const uint8_t *&data, const uint8_t *end) {
+    if (stream->prefix_filled < sizeof stream->prefix) {
+        stream->prefix[stream->prefix_filled++] = *data++;
+        if (stream->prefix_filled < sizeof stream->prefix) return;
+        if (!begin_message(session, stream, data, static_cast<size_t>(end - data))) return;
+    } else if (stream->message->filled == stream->message->size) {
+        refuse(session, stream, UNIMPLEMENTED, "a unary method takes one message, got more");
+        return;
     }
+    size_t taken = std::min(static_cast<size_t>(end - data), stream->message->size - stream->message->filled);
+    if (!message_append(stream->message, data, taken)) {
+        refuse(session, stream, RESOURCE_EXHAUSTED, NO_MEMORY);
+        return;
+    }
+    data += taken;
+    if (stream->message->filled == stream->message->size) message_complete(session, stream);
 }
 
+// Whether as much waits for Python as may.
+bool is_behind(const Session *session, const Stream *stream) {
+    return stream->untaken > session->wire->bounds.window_bytes / 2;
+}
+
+// Takes gRPC's length-prefixed messages apart, up to where more would wait for Python than may; how far that is.
+size_t deframe(Session *session, Stream *stream, const uint8_t *data, size_t length) {
+    const uint8_t *end = data + length;
+    while (data != end && stream->kind != Stream::Kind::refused && !is_behind(session, stream)) deframe_next(session, stream, data, end);
+    return stream->kind == Stream::Kind::refused ? length : length - static_cast<size_t>(end - data);
+}
+
+// Passes `length` bytes of a request on; how many of them, where more would wait for Python than may.
+size_t pass_on(Session *session, Stream *stream, const uint8_t *data, size_t length) {
+    if (stream->kind != Stream::Kind::http) return deframe(session, stream, data, length);
+    if (is_behind(session, stream)) return 0;
+    PyObject *bytes = PyBytes_FromStringAndSize(reinterpret_cast<const char *>(data), static_cast<Py_ssize_t>(length));
+    if (bytes == nullptr) return 0;
+    stream->untaken += length + PIECE_BYTES;
+    wire_add(session->wire, event_of(EventKind::data, session, stream, bytes));
+    return length;
+}
+
+// Keeps what could not be passed on.
+void keep(Session *session, Stream *stream, const uint8_t *data, size_t length) {
+    if (!message_budget.take(length)) {
+        refuse(session, stream, RESOURCE_EXHAUSTED, NO_MEMORY);
+        return;
+    }
+    stream->backlog.append(reinterpret_cast<const char *>(data), length);
+}
+
+// The credit of the connection is given back at once, lest one slow reader stop all its streams; that of a stream when
+// its bytes have been passed on.
 int on_data(nghttp2_session *http2, uint8_t, int32_t id, const uint8_t *data, size_t length, void *user) {
     Session *session = session_of(user);
     Stream *stream = stream_of(http2, id);
     session->idle_frames = 0;
-    if (stream == nullptr || stream->kind == Stream::Kind::refused || stream->finished) {
-        nghttp2_session_consume(http2, id, length);
-        return 0;
+    nghttp2_session_consume_connection(http2, length);
+    size_t passed = length;
+    if (stream != nullptr && stream->kind != Stream::Kind::refused && !stream->finished) {
+        passed = stream->backlog.empty() ? pass_on(session, stream, data, length) : 0;
+        if (PyErr_Occurred()) return NGHTTP2_ERR_CALLBACK_FAILURE;
+        if (passed < length) keep(session, stream, data + passed, length - passed);
     }
-    if (stream->kind == Stream::Kind::http) {
-        PyObject *bytes = PyBytes_FromStringAndSize(reinterpret_cast<const char *>(data), static_cast<Py_ssize_t>(length));
-        if (bytes == nullptr) return NGHTTP2_ERR_CALLBACK_FAILURE;
-        stream->untaken += length;
-        wire_add(session->wire, event_of(EventKind::data, session, stream, bytes));
-    } else {
-        deframe(session, stream, data, length);
-    }
-    // Half a window may wait for Python to take it; from then on the client waits as well.
-    if (stream->untaken > session->wire->bounds.window_bytes / 2) stream->unreturned += length;
-    else nghttp2_session_consume(http2, id, length);
+    nghttp2_session_consume_stream(http2, id, passed);
     return 0;
+}
+
+// Passes on what was kept.
+void catch_up(Session *session, Stream *stream) {
+    size_t left = stream->backlog.size() - stream->backlog_at;
+    size_t passed = pass_on(session, stream, reinterpret_cast<const uint8_t *>(stream->backlog.data()) + stream->backlog_at, left);
+    nghttp2_session_consume_stream(session->http2, stream->id, passed);
+    wire_dirty(session->wire, session);
+    stream->backlog_at += passed;
+    if (passed < left) {
+        stream->trim_backlog();
+        return;
+    }
+    stream->drop_backlog();
+    if (stream->ended) input_complete(session, stream);
 }
 
 bool asks_for_nothing(const nghttp2_frame *frame) {
@@ -268,10 +340,7 @@ bool asks_for_nothing(const nghttp2_frame *frame) {
 
 int on_frame(nghttp2_session *http2, const nghttp2_frame *frame, void *user) {
     Session *session = session_of(user);
-    if (asks_for_nothing(frame) && ++session->idle_frames > IDLE_FRAMES_MAX) {
-        session->idle_frames = 0;
-        return nghttp2_session_terminate_session(http2, NGHTTP2_ENHANCE_YOUR_CALM);
-    }
+    if (asks_for_nothing(frame) && asked_too_often(session)) return nghttp2_session_terminate_session(http2, NGHTTP2_ENHANCE_YOUR_CALM);
     if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
     Stream *stream = stream_of(http2, frame->hd.stream_id);
     if (stream == nullptr) return 0;
@@ -311,9 +380,12 @@ void stream_gone(Session *session, Stream *stream, uint32_t error) {
 }
 
 void take_credit(Session *session, Stream *stream, size_t size) {
-    stream->untaken -= std::min(size, stream->untaken);
-    if (stream->unreturned == 0 || stream->untaken > session->wire->bounds.window_bytes / 4) return;
-    nghttp2_session_consume(session->http2, stream->id, stream->unreturned);
-    stream->unreturned = 0;
-    wire_dirty(session->wire, session);
+    stream->untaken -= std::min(size + PIECE_BYTES, stream->untaken);
+    if (!stream->backlog.empty() && stream->untaken <= session->wire->bounds.window_bytes / 4) catch_up(session, stream);
+}
+
+void expire(Session *session, int64_t now_ns) {
+    for (Stream *stream = session->open; stream != nullptr; stream = stream->after)
+        if (stream->kind == Stream::Kind::unary && stream->event == 0 && !stream->announced && stream->deadline_ns <= now_ns)
+            refuse(session, stream, DEADLINE_EXCEEDED, "deadline passed before the request was complete");
 }

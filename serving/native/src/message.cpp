@@ -6,16 +6,24 @@
 
 namespace {
 
-constexpr size_t FIRST_BYTES_MAX = 1 << 20;
+constexpr size_t LEAST_BYTES = 4096;
+constexpr size_t SMALL_BYTES = 1 << 20;  // from here on memory grows by being remapped, not copied
+
+// Some memory ahead of what arrives, so that it seldom moves; in proportion, so that a mere claim costs nothing.
+size_t capacity_for(size_t wanted, size_t whole) {
+    size_t ahead = wanted < SMALL_BYTES ? wanted * 4 : wanted * 2;
+    return std::min(whole, std::max(LEAST_BYTES, ahead));
+}
 
 bool reserve(Message *message, size_t wanted) {
-    size_t whole = message->shift + message->size;
-    size_t capacity = std::min(whole, std::max(wanted, message->capacity * 2));
+    size_t capacity = capacity_for(wanted, message->shift + message->size);
     size_t added = capacity - message->capacity;
-    if (message_budget.used + added > message_budget.limit) return false;
+    if (!message_budget.take(added)) return false;
     void *block = std::realloc(message->block, std::max<size_t>(capacity, 1));
-    if (block == nullptr) return false;
-    message_budget.used += added;
+    if (block == nullptr) {
+        message_budget.used -= added;
+        return false;
+    }
     message->block = static_cast<uint8_t *>(block);
     message->capacity = capacity;
     return true;
@@ -55,7 +63,7 @@ PyTypeObject make_type() {
 PyTypeObject MessageType = make_type();
 Budget message_budget = {0, SIZE_MAX};
 
-Message *message_new(size_t size, size_t shift) {
+Message *message_new(size_t size, size_t shift, size_t at_hand) {
     auto *message = PyObject_New(Message, &MessageType);
     if (message == nullptr) {
         PyErr_Clear();
@@ -66,7 +74,7 @@ Message *message_new(size_t size, size_t shift) {
     message->size = size;
     message->filled = 0;
     message->capacity = 0;
-    if (!reserve(message, std::min(shift + size, FIRST_BYTES_MAX))) {
+    if (!reserve(message, shift + std::min(size, at_hand))) {
         Py_DECREF(message);
         return nullptr;
     }

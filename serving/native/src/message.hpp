@@ -11,6 +11,12 @@
 struct Budget {
     size_t used;
     size_t limit;
+
+    bool take(size_t size) {
+        if (size > limit - used || used > limit) return false;
+        used += size;
+        return true;
+    }
 };
 
 extern Budget message_budget;
@@ -28,9 +34,9 @@ struct Message {
 
 extern PyTypeObject MessageType;
 
-// A message of `size` bytes, none of which has arrived; null where the budget or memory is exhausted (no Python error
-// set).
-Message *message_new(size_t size, size_t shift);
+// A message of `size` bytes, none of which is in it yet; `at_hand` are about to be. Null where the budget or memory is
+// exhausted (no Python error set).
+Message *message_new(size_t size, size_t shift, size_t at_hand);
 
 // Takes in what has arrived; memory grows with it, so that a client cannot claim what it never sends. False where the
 // budget or memory is exhausted.

@@ -10,6 +10,8 @@
 namespace {
 
 constexpr int PREFIX_BYTES = 5;
+constexpr size_t OUTPUT_FRAMES_PER_STREAM = 8;
+constexpr uint64_t RESETS_MAX = 10000, RESETS_PER_S = 1000;  // that a client may send: each costs little
 
 Session *session_of(PyObject *self) { return reinterpret_cast<Session *>(self); }
 
@@ -41,6 +43,10 @@ bool feed(Session *session, const uint8_t *data, size_t length) {
         if (taken == NGHTTP2_ERR_NOMEM) return PyErr_NoMemory() != nullptr;
         uint32_t code = taken == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_PROTOCOL_ERROR;
         nghttp2_session_terminate_session(session->http2, code);
+    }
+    if (nghttp2_session_get_outbound_queue_size(session->http2) > session->wire->bounds.streams_max * OUTPUT_FRAMES_PER_STREAM) {
+        session->failed = true;  // it asks and does not read
+        nghttp2_session_terminate_session(session->http2, NGHTTP2_ENHANCE_YOUR_CALM);
     }
     if (session->failed || nghttp2_session_want_write(session->http2) || !nghttp2_session_want_read(session->http2))
         wire_dirty(session->wire, session);
@@ -301,6 +307,13 @@ PyObject *end(PyObject *self, PyObject *) {
     Py_RETURN_NONE;
 }
 
+PyObject *expire_calls(PyObject *self, PyObject *argument) {
+    int64_t now = PyLong_AsLongLong(argument);
+    if (PyErr_Occurred()) return nullptr;
+    expire(session_of(self), now);
+    Py_RETURN_NONE;
+}
+
 PyObject *lost(PyObject *self, PyObject *) {
     auto *session = session_of(self);
     while (session->open != nullptr) stream_gone(session, session->open, NGHTTP2_CANCEL);
@@ -342,13 +355,14 @@ bool open_http2(Session *session) {
     if (nghttp2_option_new(&option) != 0) return false;
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
+    nghttp2_option_set_stream_reset_rate_limit(option, RESETS_MAX, RESETS_PER_S);
     nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(option, 1);  // as grpc's own server
     int error = nghttp2_session_server_new2(&session->http2, callbacks(), session, option);
     nghttp2_option_del(option);
     if (error != 0) return false;
     const Bounds &bounds = session->wire->bounds;
     nghttp2_settings_entry settings[] = {
-        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, bounds.streams_max},
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, UINT32_MAX},  // first, see put_streams_max
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, bounds.window_bytes},
         {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, bounds.frame_bytes_max},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, bounds.header_bytes_max},
@@ -406,6 +420,7 @@ PyMethodDef methods[] = {
     {"ping", ping, METH_NOARGS, "ping() asks for a sign of life."},
     {"announce_end", announce_end, METH_NOARGS, "announce_end() asks the client to send no more requests."},
     {"end", end, METH_NOARGS, "end() refuses requests from now on."},
+    {"expire", expire_calls, METH_O, "expire(now_ns) ends the calls whose deadline passed before their request was complete."},
     {"lost", lost, METH_NOARGS, "lost(): the connection is gone; open streams end with `reset` events."},
     {nullptr, nullptr, 0, nullptr},
 };

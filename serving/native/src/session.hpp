@@ -20,6 +20,8 @@ struct Session {
     bool failed;          // of no more use: write what is left and close
     int64_t received_ns;  // when bytes last arrived
     uint32_t idle_frames; // frames in a row that asked for nothing
+    int64_t idle_since_ns;
+    bool greeted;         // its SETTINGS have been written
 };
 
 extern PyTypeObject SessionType;

@@ -4,8 +4,11 @@
 #include "message.hpp"
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
+
+constexpr int64_t NEVER_NS = std::numeric_limits<int64_t>::max();
 
 // A method of the table, as Python registered it. `unary`: called once, with its one message, when the request is whole.
 struct Method {
@@ -39,6 +42,7 @@ struct Stream {
     std::string fields;       // every header as two lengths (4 bytes each), name, value
     size_t field_bytes = 0;   // as RFC 9113 section 6.5.2 counts them
     int64_t timeout_ns = -1;  // from grpc-timeout; -1 for none
+    int64_t deadline_ns = NEVER_NS;
     bool bad_timeout = false;
 
     // Its body, as it arrives.
@@ -48,12 +52,13 @@ struct Stream {
     Message *message = nullptr;
     uint64_t messages = 0;
     bool ended = false;    // by the client
-    size_t untaken = 0;    // bytes handed over that nobody has taken yet
-    size_t unreturned = 0; // flow control credit that waits for that
+    size_t untaken = 0;    // what was handed over and nobody has taken yet: bytes, and PIECE_BYTES for each piece
+    std::string backlog;   // what came after too much of that, as it came; the client gets no credit for it
+    size_t backlog_at = 0; // where it begins
 
     // What Python knows of it.
     bool announced = false;
-    uint64_t event = 0;  // the number of its waiting call event, 0 for none
+    uint64_t event = 0;  // the number of its waiting call or open event, 0 for none
 
     // The answer.
     std::vector<Chunk> out;
@@ -69,6 +74,19 @@ struct Stream {
         prefix_filled = 0;
     }
 
+    void trim_backlog() {
+        if (backlog_at < backlog.size() / 2) return;
+        message_budget.used -= backlog_at;
+        backlog.erase(0, backlog_at);
+        backlog_at = 0;
+    }
+
+    void drop_backlog() {
+        message_budget.used -= backlog.size();
+        std::string().swap(backlog);
+        backlog_at = 0;
+    }
+
     void drop_out() {
         for (size_t i = out_first; i < out.size(); i++)
             if (out[i].borrowed) PyBuffer_Release(&out[i].view);
@@ -79,11 +97,12 @@ struct Stream {
     // As new, but with the memory its strings and vectors have.
     void reset() {
         drop_message();
+        drop_backlog();
         drop_out();
         id = 0, kind = Kind::http, method = nullptr;
         for (auto *text : {&verb, &path, &scheme, &authority, &content_type, &encoding, &fields}) text->clear();
-        field_bytes = 0, timeout_ns = -1, bad_timeout = false;
-        compressed = false, messages = 0, ended = false, untaken = unreturned = 0;
+        field_bytes = 0, timeout_ns = -1, deadline_ns = NEVER_NS, bad_timeout = false;
+        compressed = false, messages = 0, ended = false, untaken = 0;
         announced = false, event = 0;
         trailers.clear();
         has_trailers = started = finished = full = false;
@@ -91,6 +110,7 @@ struct Stream {
 
     ~Stream() {
         drop_message();
+        drop_backlog();
         drop_out();
     }
 };

@@ -5,6 +5,7 @@
 namespace {
 
 constexpr size_t SPARE_MAX = 4096;
+constexpr size_t FIELD_BYTES_KEPT_MAX = 4096;
 
 void release(Event &event) {
     Py_CLEAR(event.session);
@@ -23,7 +24,8 @@ PyObject *event_tuple(Event &event) {
 }
 
 void mark_taken(const Event &event) {
-    if (event.kind != EventKind::call || event.session->http2 == nullptr) return;
+    bool begins = event.kind == EventKind::call || event.kind == EventKind::open;
+    if (!begins || event.session->http2 == nullptr) return;
     auto *stream = static_cast<Stream *>(nghttp2_session_get_stream_user_data(event.session->http2, event.stream));
     if (stream != nullptr) stream->event = 0, stream->announced = true;
 }
@@ -170,6 +172,11 @@ void wire_wake(Wire *wire) {
 }
 
 uint64_t wire_add(Wire *wire, Event event) {
+    if (wire->wake == nullptr) {  // closed: nobody takes it
+        Py_XDECREF(event.payload);
+        Py_XDECREF(event.encoding);
+        return 0;
+    }
     Py_INCREF(event.session);
     wire->events->push_back(event);
     wire_wake(wire);
@@ -177,13 +184,14 @@ uint64_t wire_add(Wire *wire, Event event) {
 }
 
 void wire_kill(Wire *wire, uint64_t number) {
+    if (number < wire->first_event) return;  // dropped when the wire was closed
     Event &event = (*wire->events)[number - wire->first_event];
     event.kind = EventKind::dead;
     release(event);
 }
 
 void wire_dirty(Wire *wire, Session *session) {
-    if (session->dirty) return;
+    if (session->dirty || wire->wake == nullptr) return;
     session->dirty = true;
     Py_INCREF(session);
     wire->dirty->push_back(session);
@@ -198,8 +206,7 @@ Stream *wire_stream(Wire *wire) {
 }
 
 void wire_spare(Wire *wire, Stream *stream) {
-    constexpr size_t fields_kept_max = 4096;
-    if (wire->spare->size() >= SPARE_MAX || stream->fields.capacity() > fields_kept_max) {
+    if (wire->spare->size() >= SPARE_MAX || stream->field_bytes > FIELD_BYTES_KEPT_MAX) {
         delete stream;
         return;
     }
