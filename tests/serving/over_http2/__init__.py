@@ -1,0 +1,1 @@
+"""The wire: HTTP/2 (RFC 9113) and gRPC's framing, by frames that no client library would send, over every transport."""
