@@ -147,11 +147,11 @@ class Dispatch:
             raise
         finally:
             self.in_flight -= 1
-            answer.future = None  # an error set on it holds this frame
             if timer is not None:
                 timer.cancel()
             if watcher is not None:
                 watcher.cancel()
+            answer.future = watcher = None  # both hold the error that is raised here, which holds this frame
 
     def _timer(self, job: Job, future: asyncio.Future[None]) -> asyncio.TimerHandle | None:
         remaining_s = job.request.deadline.remaining_s(self.engine.clock())
@@ -201,13 +201,17 @@ class Dispatch:
         room = threading.BoundedSemaphore(limits.STREAM_PARTS_MAX)
         left = threading.Event()
 
+        def put(item: Response | Job) -> None:
+            if not left.is_set():
+                parts.put_nowait(item)
+
         def part(response: Response) -> None:
             while not room.acquire(timeout=0.1):
                 if left.is_set():
                     return
-            self._soon(parts.put_nowait, response)
+            self._soon(put, response)
 
-        job = self._submit(request, lambda ended: self._soon(parts.put_nowait, ended), part)
+        job = self._submit(request, lambda ended: self._soon(put, ended), part)
         self.in_flight += 1
         try:
             while not isinstance(item := await parts.get(), Job):
@@ -216,6 +220,8 @@ class Dispatch:
         finally:
             self.in_flight -= 1
             left.set()
+            while not parts.empty():  # the job holds the queue, which must not hold the job
+                parts.get_nowait()
             job.cancel()
         if item.error is not None:
             raise _taken_error(item)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import grpc
 import grpc.aio
 
-from engine import Clock, Deadline, Internal, ServerSpec, Spec, SpecError, VireoError
+from engine import Clock, Deadline, ServerSpec, Spec, SpecError, VireoError
 from serving.auth import Authenticator
 from serving.listener import listener
 from serving.methods import Method, MethodTable
@@ -153,6 +153,7 @@ class GrpcServer:
                 return
             except Exception as error:
                 await self._abort(method, context, error)
+                return
             succeeded()
 
         return serve
@@ -165,8 +166,10 @@ class GrpcServer:
         try:
             await context.abort(_CODES[grpc_code(known)], told(known), tuple(trailing_metadata(known)))
         except grpc.aio.InternalError:  # the caller has left: there is nobody to tell, and nothing to log
-            return b""  # which grpcio, seeing that the call was aborted, does not send
-        raise Internal("unreachable: abort raises")
+            pass
+        except grpc.aio.AbortError as aborted:  # grpcio keeps it, and with its frames it would keep the call
+            aborted.with_traceback(None).__context__ = None
+        return b""  # which grpcio, seeing that the call was aborted, does not send
 
 
 def _credentials(spec: Spec) -> Any:  # noqa: ANN401  grpcio's credentials

@@ -54,6 +54,7 @@ class HttpConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._stop_waiting()
+        self._unset_keepalive_if_required()  # uvicorn keeps its timer, and with it all of this, where the client resets
         self.resume_writing()
         super().connection_lost(exc)
 

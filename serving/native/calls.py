@@ -205,7 +205,7 @@ class DirectCall(_GrpcCall):
 
 
 class _TaskCall(_GrpcCall):
-    """A call that a task works on."""
+    """A call that a task works on. The task ends well even where it is stopped: it would keep the error, and that this call."""
 
     __slots__ = ("_task",)
 
@@ -241,6 +241,8 @@ class UnaryCall(_TaskCall):
             self.check_access()
             answer = await handler(self, await unpacked(message, encoding, self.served.around.message_bytes_max))
             self.check_size(answer)
+        except asyncio.CancelledError:  # by `stop`
+            return
         except Exception as error:
             self.fail(error)
             return
@@ -270,6 +272,8 @@ class StreamCall(_TaskCall):
             async with aclosing(handler(self, self._messages())) as answers:
                 async for answer in answers:
                     await self._send(answer)
+        except asyncio.CancelledError:  # by `stop`
+            return
         except Exception as error:
             self.fail(error)
             return
