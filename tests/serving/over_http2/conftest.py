@@ -12,6 +12,7 @@ from tests.serving.over_http2.peer import Peer
 from tests.serving.over_http2.table import ECHO, TableServer
 
 Connect = Callable[..., Peer]
+only_native = pytest.mark.parametrize("transport", ["native"], indirect=True)
 
 
 @pytest.fixture(scope="module")

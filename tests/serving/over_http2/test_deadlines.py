@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.serving.over_http2 import frames
-from tests.serving.over_http2.conftest import Connect
+from tests.serving.over_http2.conftest import Connect, only_native
 from tests.serving.over_http2.peer import Exchange, Peer
 from tests.serving.over_http2.table import ABOUT, COUNT, DIRECT_HOLD, ECHO, HOLD, LAST, STREAM, TAKE, TableServer
 from tests.serving.servers import eventually
@@ -17,8 +17,6 @@ DEADLINE_EXCEEDED, INVALID_ARGUMENT = 4, 3
 SHORT, LONG = ("grpc-timeout", "60m"), ("grpc-timeout", "1H")
 UNITS = {"2H": 7200, "3M": 180, "1S": 1, "1500m": 1.5, "2500000u": 2.5, "99999999n": 0.099999999, "00000009S": 9}
 MALFORMED = ["", "5", "S", "-1S", "+1S", "1.5S", "123456789S", "1 S", "1s", "1x", "1SS", "1\xb2S", "0x1S", "S1"]
-
-only_native = pytest.mark.parametrize("transport", ["native"], indirect=True)
 
 
 def _remaining_s(exchange: Exchange) -> float:

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from tests.serving.calls import AS_BYTES
+from tests.serving.over_http2.conftest import only_native
 from tests.serving.over_http2.peer import Peer
 from tests.serving.over_http2.table import CRASH, DIRECT, ECHO, FAIL, NOTHING, SERVICE, STREAM, TableServer
 
@@ -62,7 +63,7 @@ def test_unknown_method_is_unimplemented(peer: Peer, path: str) -> None:
     assert peer.call(path, b"x").status == 12
 
 
-@pytest.mark.parametrize("transport", ["native"], indirect=True)
+@only_native
 def test_unknown_method_is_named(table: TableServer, peer: Peer) -> None:
     before = table.counted("unknown").get("UNIMPLEMENTED", 0)
     assert peer.call("/no.such/Thing", b"x").text == "unknown method '/no.such/Thing'"
