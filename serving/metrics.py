@@ -33,6 +33,11 @@ class CallCounter:
 
         return count
 
+    def add(self, method: str, code: str, count: int) -> None:
+        """Counts `count` calls of `method` that ended with `code`."""
+        key = (method, code)
+        self.counts[key] = self.counts.get(key, 0) + count
+
     def fault(self, method: str, error: Exception) -> VireoError:
         """An unforeseen exception as an Internal error: logged in full, told to the caller in brief."""
         log.error("unexpected error in %s", method, exc_info=error)

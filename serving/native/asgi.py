@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -12,6 +17,8 @@ from serving.native.connection import Connection
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Message = MutableMapping[str, Any]
+
+log = logging.getLogger("vireo.serving")
 
 _INTERNAL_ERROR: Final = 2  # HTTP/2 error codes, RFC 9113 section 7
 _ENHANCE_YOUR_CALM: Final = 11
@@ -28,32 +35,34 @@ class HttpExchange:
         self._connection = connection
         self._stream = stream
         self._loop = loop
-        self._received: deque[bytes] = deque()
-        self._complete = self._left = self._answered = False
-        self._news: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._status = 0
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._waiting: list[asyncio.Future[None]] = []  # for something to happen: one may receive while another sends
+        self._pieces: deque[bytes] = deque()  # of the body, not yet given to the application
+        self._complete = False  # the client has sent everything
+        self._given = False  # the application has got everything
+        self._bodiless = False  # the answer to HEAD
+        self._full = False  # the client does not take the answer as quickly as it comes
+        self._over = False  # the answer is complete, or nobody waits for it
 
     def begin(self, app: App) -> None:
         """Starts the application on the request."""
         target = self._connection.target(self._stream)
         if target is None:
             return
+        scope = self._scope(*target)
+        self._bodiless = scope["method"] == "HEAD"
         self._connection.open[self._stream] = self
-        self._task = self._loop.create_task(self._run(app, self._scope(*target)))
+        self._task = self._loop.create_task(self._run(app, scope))
 
-    def refuse(self, status: int, text: str) -> None:
-        """Answers in place of the application."""
-        body = text.encode()
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-        self._connection.http_head(self._stream, status, headers)
+    def refuse(self, status: int, code: str, text: str) -> None:
+        """Answers in place of the application, in the form of its errors."""
+        body = json.dumps({"error": text, "code": code}).encode()
+        self._head(status, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))])
         self._connection.http_body(self._stream, body, False)
 
     def _scope(self, verb: bytes, scheme: bytes, authority: bytes, target: bytes) -> Message:
         path, _, query = target.partition(b"?")
-        headers = self._connection.headers(self._stream)
+        headers = [each for each in self._connection.headers(self._stream) if not (authority and each[0] == b"host")]
         if authority:
             headers.insert(0, (b"host", authority))
         server = self._connection.transport.get_extra_info("sockname")
@@ -75,72 +84,70 @@ class HttpExchange:
     async def _run(self, app: App, scope: Message) -> None:
         try:
             await app(scope, self._receive, self._send)
+        except Exception:
+            log.exception("unexpected error in the HTTP application")
         finally:
             self._connection.open.pop(self._stream, None)
-            if not self._answered and not self._left:
+            if not self._over:
                 self._connection.reset(self._stream, _INTERNAL_ERROR)
 
+    # What the application calls.
+
     async def _receive(self) -> Message:
-        while not (self._received or self._complete or self._left):
-            self._news = self._loop.create_future()
-            await self._news
-        if self._received:
-            body = self._received.popleft()
-            self._connection.taken(self._stream, len(body))
-            return {"type": "http.request", "body": body, "more_body": bool(self._received) or not self._complete}
-        if self._complete and not self._left and not self._answered:
-            if self._told_complete:
-                return await self._disconnect()
-            self._told_complete = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        return {"type": "http.disconnect"}
-
-    _told_complete = False
-
-    async def _disconnect(self) -> Message:
-        while not self._left and not self._answered:
-            self._news = self._loop.create_future()
-            await self._news
-        return {"type": "http.disconnect"}
+        while not (self._over or self._pieces or (self._complete and not self._given)):
+            await self._news()
+        if self._over:
+            return {"type": "http.disconnect"}
+        body = b"".join(self._pieces)
+        for piece in self._pieces:  # the session counts pieces, not only bytes
+            self._connection.taken(self._stream, len(piece))
+        self._pieces.clear()
+        self._given = self._complete
+        return {"type": "http.request", "body": body, "more_body": not self._complete}
 
     async def _send(self, message: Message) -> None:
-        if self._left or self._answered:
+        if self._over:
             return
         if message["type"] == "http.response.start":
-            self._status = message["status"]
-            self._headers = [each for each in message.get("headers", ()) if each[0].lower() not in _OF_CONNECTIONS]
-            self._connection.http_head(self._stream, self._status, self._headers)
+            self._head(message["status"], message.get("headers", ()))
             return
         more = bool(message.get("more_body"))
-        body = b"" if self._verb_is_head else message.get("body", b"")
-        self._answered = not more
-        if not self._connection.http_body(self._stream, body, more) and more:
-            self._room = self._loop.create_future()
-            await self._room
+        body = b"" if self._bodiless else message.get("body", b"")
+        self._over = not more
+        self._full = not self._connection.http_body(self._stream, body, more) and more
+        while self._full and not self._over:
+            await self._news()
 
-    _verb_is_head = False
+    def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        kept = [each for each in headers if each[0].lower() not in _OF_CONNECTIONS]
+        self._connection.http_head(self._stream, status, [*kept, (b"date", _date(int(time.time())))])
+
+    async def _news(self) -> None:
+        waiting = self._loop.create_future()
+        self._waiting.append(waiting)
+        await waiting
 
     # What the connection reports.
 
     def message(self, payload: bytes, encoding: str | None) -> None:
         """See `connection.Open`."""
-        self._received.append(payload)
-        _tell(self._news)
+        self._pieces.append(payload)
+        self._tell()
 
     def ended(self) -> None:
         """See `connection.Open`."""
         self._complete = True
-        _tell(self._news)
+        self._tell()
 
     def room(self) -> None:
         """See `connection.Open`."""
-        _tell(self._room)
+        self._full = False
+        self._tell()
 
     def gone(self) -> None:
         """See `connection.Open`."""
-        self._left = True
-        for each in (self._news, self._room):
-            _tell(each)
+        self._over = True
+        self._tell()
 
     def refused(self, code: int, text: str) -> None:
         """See `connection.Open`."""
@@ -152,7 +159,13 @@ class HttpExchange:
         if self._task is not None:
             self._task.cancel()
 
+    def _tell(self) -> None:
+        for each in self._waiting:
+            if not each.done():
+                each.set_result(None)
+        self._waiting.clear()
 
-def _tell(waiting: asyncio.Future[None] | None) -> None:
-    if waiting is not None and not waiting.done():
-        waiting.set_result(None)
+
+@lru_cache(maxsize=1)
+def _date(now_s: int) -> bytes:
+    return formatdate(now_s, usegmt=True).encode()

@@ -27,7 +27,16 @@ class Door(asyncio.Protocol):
         """See `asyncio.BaseProtocol`."""
         self._transport = transport
         self._doors.add(self)
-        self._patience = asyncio.get_running_loop().call_later(limits.HTTP_IDLE_S_MAX, self.close)
+        self._wait_at_most(limits.HTTP_KEEP_ALIVE_S)
+
+    def _wait_at_most(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._patience = asyncio.get_running_loop().call_later(seconds, self.close)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def close(self) -> None:
         """Ends a connection that has not said what it wants."""
@@ -39,12 +48,12 @@ class Door(asyncio.Protocol):
 
     def _leave(self) -> None:
         self._doors.discard(self)
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        self._stop_waiting()
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
+        if not self._first:
+            self._wait_at_most(limits.HTTP_IDLE_S_MAX)
         self._first += data
         if len(self._first) < _DECISIVE_BYTES and PREFACE.startswith(self._first):
             return

@@ -139,6 +139,8 @@ class NativeServer:
         for call in begun:
             if not call.ended_:
                 call.wait()
+        for served, count in self._wire.take_expired():
+            self._counter.add(served.path, "DEADLINE_EXCEEDED", count)
         for each in self._wire.dirty():
             each.flush()
 
@@ -168,7 +170,7 @@ class NativeServer:
         exchange = HttpExchange(connection, stream, self._around.loop)
         target = connection.target(stream)
         if target is not None and target[0] == b"POST" and target[3].decode("latin-1") in self._paths:
-            exchange.refuse(415, "this is a gRPC method: its content-type is application/grpc")
+            exchange.refuse(415, "INVALID_ARGUMENT", "this is a gRPC method: its content-type is application/grpc")
         else:
             exchange.begin(self._app)
 

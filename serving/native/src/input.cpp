@@ -373,7 +373,7 @@ void set_input_callbacks(nghttp2_session_callbacks *callbacks) {
 
 void stream_gone(Session *session, Stream *stream, uint32_t error) {
     session_unlink(session, stream);
-    if (stream->event != 0) wire_kill(session->wire, stream->event);
+    if (stream->event != 0) wire_kill(session->wire, stream);
     else if (stream->announced && !stream->finished)
         wire_add(session->wire, event_of(EventKind::reset, session, stream, PyLong_FromUnsignedLong(error)));
     wire_spare(session->wire, stream);

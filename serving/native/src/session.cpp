@@ -5,7 +5,6 @@
 #include "input.hpp"
 
 #include <cstring>
-#include <ctime>
 
 namespace {
 
@@ -21,12 +20,6 @@ Stream *find(Session *session, int32_t id) {
     return stream == nullptr || stream->finished ? nullptr : stream;
 }
 
-int64_t now_ns() {
-    timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
-
 // Reading.
 
 PyObject *get_buffer(PyObject *self, PyObject *) {
@@ -36,7 +29,7 @@ PyObject *get_buffer(PyObject *self, PyObject *) {
 
 bool feed(Session *session, const uint8_t *data, size_t length) {
     if (session->http2 == nullptr || session->failed) return true;
-    session->received_ns = now_ns();
+    session->received_ns = monotonic_ns();
     ssize_t taken = nghttp2_session_mem_recv(session->http2, data, length);
     if (taken < 0) {
         session->failed = true;

@@ -6,6 +6,7 @@
 
 #include "nghttp2/nghttp2.h"
 
+#include <ctime>
 #include <vector>
 
 struct Session {
@@ -25,6 +26,12 @@ struct Session {
 };
 
 extern PyTypeObject SessionType;
+
+inline int64_t monotonic_ns() {
+    timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
 
 void session_link(Session *session, Stream *stream);
 void session_unlink(Session *session, Stream *stream);

@@ -15,6 +15,7 @@ struct Method {
     PyObject *object;
     bool unary;
     bool tensors;  // its message is a ModelInferRequest: align its first tensor
+    uint64_t expired = 0;  // calls that waited past their deadline, since Python last asked
 };
 
 // A piece of an answer: bytes of its own, or a Python buffer that is only looked at.
@@ -35,7 +36,7 @@ struct Stream {
     Stream *before = nullptr, *after = nullptr;  // among the open ones of its session
     int32_t id = 0;
     Kind kind = Kind::http;
-    const Method *method = nullptr;
+    Method *method = nullptr;
 
     // The request's head.
     std::string verb, path, scheme, authority, content_type, encoding;

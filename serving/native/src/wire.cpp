@@ -1,9 +1,11 @@
+#include "answer.hpp"
 #include "session.hpp"
 
 #include <utility>
 
 namespace {
 
+constexpr int DEADLINE_EXCEEDED = 4;
 constexpr size_t SPARE_MAX = 4096;
 constexpr size_t FIELD_BYTES_KEPT_MAX = 4096;
 
@@ -23,30 +25,86 @@ PyObject *event_tuple(Event &event) {
     return tuple;
 }
 
-void mark_taken(const Event &event) {
+Stream *mark_taken(const Event &event) {
     bool begins = event.kind == EventKind::call || event.kind == EventKind::open;
-    if (!begins || event.session->http2 == nullptr) return;
+    if (!begins || event.session->http2 == nullptr) return nullptr;
     auto *stream = static_cast<Stream *>(nghttp2_session_get_stream_user_data(event.session->http2, event.stream));
     if (stream != nullptr) stream->event = 0, stream->announced = true;
+    return stream;
 }
 
-// take(count) -> list of at most `count` events, oldest first.
+bool append(PyObject *list, Event &event) {
+    PyObject *tuple = event_tuple(event);
+    bool appended = tuple != nullptr && PyList_Append(list, tuple) == 0;
+    Py_XDECREF(tuple);
+    return appended;
+}
+
+// Answers a call that nobody waits for any more, at a tenth of what it would cost to hand it to Python.
+void expire_call(Wire *wire, Event &event, Stream *stream) {
+    if (stream != nullptr) {
+        stream->method->expired++;
+        wire->expired = true;
+        finish_grpc(event.session, stream, DEADLINE_EXCEEDED, "deadline passed while the call waited to be served");
+    }
+    release(event);
+}
+
+// Moves at most `count` calls into `list`. Where more wait than that, and have deadlines, the newest go first: under overload
+// the oldest would all be answered just too late, and nobody served (adaptive LIFO; Maurer, "Fail at Scale", 2015).
+bool take_calls(Wire *wire, PyObject *list, size_t count) {
+    EventQueue &calls = *wire->calls;
+    int64_t now = monotonic_ns();
+    bool overloaded = calls.events.size() > count && calls.events.back().deadline_ns != NEVER_NS;
+    while (count != 0 && !calls.events.empty()) {
+        bool stale = calls.events.front().kind == EventKind::dead || calls.events.front().deadline_ns <= now;
+        Event event = overloaded && !stale ? calls.pop_newest() : calls.pop_oldest();
+        if (event.kind == EventKind::dead) continue;
+        Stream *stream = mark_taken(event);
+        if (event.deadline_ns <= now) {
+            expire_call(wire, event, stream);
+            continue;
+        }
+        if (!append(list, event)) return false;
+        count--;
+    }
+    return true;
+}
+
+// take(count) -> list of at most `count` calls, and before them as many other events.
 PyObject *take(PyObject *self, PyObject *argument) {
     auto *wire = reinterpret_cast<Wire *>(self);
     Py_ssize_t count = PyLong_AsSsize_t(argument);
     if (count == -1 && PyErr_Occurred()) return nullptr;
     PyObject *taken = PyList_New(0);
-    while (taken != nullptr && !wire->events->empty() && PyList_GET_SIZE(taken) < count) {
-        Event event = wire->events->front();
-        wire->events->pop_front();
-        wire->first_event++;
+    while (taken != nullptr && !wire->others->events.empty() && PyList_GET_SIZE(taken) < count) {
+        Event event = wire->others->pop_oldest();
         if (event.kind == EventKind::dead) continue;
         mark_taken(event);
-        PyObject *tuple = event_tuple(event);
-        if (tuple == nullptr || PyList_Append(taken, tuple) < 0) Py_CLEAR(taken);
-        Py_XDECREF(tuple);
+        if (!append(taken, event)) Py_CLEAR(taken);
     }
+    if (taken != nullptr && !take_calls(wire, taken, static_cast<size_t>(count))) Py_CLEAR(taken);
     return taken;
+}
+
+// take_expired() -> list of (the method's object, count of calls that waited past their deadline since last asked).
+PyObject *take_expired(PyObject *self, PyObject *) {
+    auto *wire = reinterpret_cast<Wire *>(self);
+    PyObject *counts = PyList_New(0);
+    if (!wire->expired || counts == nullptr) return counts;
+    wire->expired = false;
+    for (auto &named : *wire->methods) {
+        uint64_t count = std::exchange(named.second.expired, 0);
+        if (count == 0) continue;
+        PyObject *pair = Py_BuildValue("(OK)", named.second.object, static_cast<unsigned long long>(count));
+        bool appended = pair != nullptr && PyList_Append(counts, pair) == 0;
+        Py_XDECREF(pair);
+        if (!appended) {
+            Py_DECREF(counts);
+            return nullptr;
+        }
+    }
+    return counts;
 }
 
 // dirty() -> list of the sessions that may have output, each once. Ends a turn: what comes from now on wakes again.
@@ -61,16 +119,18 @@ PyObject *dirty(PyObject *self, PyObject *) {
     }
     wire->dirty->clear();
     wire->awake = false;
-    if (!wire->events->empty()) wire_wake(wire);
+    if (!wire->calls->events.empty() || !wire->others->events.empty()) wire_wake(wire);
     return sessions;
 }
 
 PyObject *close(PyObject *self, PyObject *) {
     auto *wire = reinterpret_cast<Wire *>(self);
     Py_CLEAR(wire->wake);
-    for (Event &event : *wire->events) release(event);
-    wire->first_event += wire->events->size();
-    wire->events->clear();
+    for (EventQueue *queue : {wire->calls, wire->others}) {
+        for (Event &event : queue->events) release(event);
+        queue->first += queue->events.size();
+        queue->events.clear();
+    }
     auto sessions = std::exchange(*wire->dirty, {});
     for (Session *session : sessions) {
         session->dirty = false;
@@ -118,11 +178,11 @@ PyObject *make(PyTypeObject *type, PyObject *, PyObject *) {
     auto *wire = reinterpret_cast<Wire *>(type->tp_alloc(type, 0));
     if (wire == nullptr) return nullptr;
     wire->methods = new std::unordered_map<std::string, Method>();
-    wire->events = new std::deque<Event>();
+    wire->calls = new EventQueue();
+    wire->others = new EventQueue();
     wire->dirty = new std::vector<Session *>();
     wire->spare = new std::vector<Stream *>();
     wire->input = new uint8_t[INPUT_BYTES];
-    wire->first_event = 1;
     return reinterpret_cast<PyObject *>(wire);
 }
 
@@ -132,7 +192,8 @@ void dealloc(PyObject *self) {
     for (auto &named : *wire->methods) Py_DECREF(named.second.object);
     for (Stream *stream : *wire->spare) delete stream;
     delete wire->methods;
-    delete wire->events;
+    delete wire->calls;
+    delete wire->others;
     delete wire->dirty;
     delete wire->spare;
     delete[] wire->input;
@@ -140,7 +201,9 @@ void dealloc(PyObject *self) {
 }
 
 PyMethodDef methods[] = {
-    {"take", take, METH_O, "take(count) -> list of at most `count` events, oldest first."},
+    {"take", take, METH_O, "take(count) -> list of at most `count` calls, and before them as many other events."},
+    {"take_expired", take_expired, METH_NOARGS,
+     "take_expired() -> list of (method's object, calls that waited past their deadline since last asked)."},
     {"dirty", dirty, METH_NOARGS, "dirty() -> list of the sessions that may have output, each once."},
     {"close", close, METH_NOARGS, "close() drops what has not been taken; `wake` is not called any more."},
     {nullptr, nullptr, 0, nullptr},
@@ -178,14 +241,15 @@ uint64_t wire_add(Wire *wire, Event event) {
         return 0;
     }
     Py_INCREF(event.session);
-    wire->events->push_back(event);
+    uint64_t number = (event.kind == EventKind::call ? wire->calls : wire->others)->add(event);
     wire_wake(wire);
-    return wire->first_event + wire->events->size() - 1;
+    return number;
 }
 
-void wire_kill(Wire *wire, uint64_t number) {
-    if (number < wire->first_event) return;  // dropped when the wire was closed
-    Event &event = (*wire->events)[number - wire->first_event];
+void wire_kill(Wire *wire, const Stream *stream) {
+    EventQueue &queue = stream->kind == Stream::Kind::unary ? *wire->calls : *wire->others;
+    if (stream->event < queue.first) return;  // dropped when the wire was closed
+    Event &event = queue.events[stream->event - queue.first];
     event.kind = EventKind::dead;
     release(event);
 }

@@ -34,11 +34,34 @@ struct Event {
     PyObject *encoding; // of a compressed message, strong, or null
 };
 
+// Events that wait, by number: a stream remembers that of its own, to take it back.
+struct EventQueue {
+    std::deque<Event> events;
+    uint64_t first = 1;  // the number of the one in front
+
+    uint64_t add(const Event &event) {
+        events.push_back(event);
+        return first + events.size() - 1;
+    }
+    Event pop_oldest() {
+        Event event = events.front();
+        events.pop_front();
+        first++;
+        return event;
+    }
+    Event pop_newest() {
+        Event event = events.back();
+        events.pop_back();
+        return event;
+    }
+};
+
 struct Wire {
     PyObject_HEAD
     std::unordered_map<std::string, Method> *methods;
-    std::deque<Event> *events;
-    uint64_t first_event;  // the number of the event in front, counted from 1
+    EventQueue *calls;   // whole unary calls, each independent of all others
+    EventQueue *others;  // the rest, whose order matters
+    bool expired;        // some method has expired calls that have not been counted yet
     std::vector<Session *> *dirty;  // those that may have something to write; strong references
     std::vector<Stream *> *spare;   // streams to use again
     uint8_t *input;                 // where the transport puts what it reads: one connection at a time
@@ -51,7 +74,7 @@ extern PyTypeObject WireType;
 
 void wire_wake(Wire *wire);
 uint64_t wire_add(Wire *wire, Event event);
-void wire_kill(Wire *wire, uint64_t number);
+void wire_kill(Wire *wire, const Stream *stream);
 void wire_dirty(Wire *wire, Session *session);
 Stream *wire_stream(Wire *wire);
 void wire_spare(Wire *wire, Stream *stream);
