@@ -347,7 +347,7 @@ def test_handshake_that_halts_does_not_hold_up_the_end(start: Start, certificate
 def test_connection_that_says_nothing_after_its_handshake_is_ended(
     start: Start, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "HTTP_IDLE_S_MAX", 0.3)
+    monkeypatch.setattr(limits, "HTTP_KEEP_ALIVE_S", 0.3)
     door = Door(start(_spec(certificates)), certificates)
     with door.connect(door.context()) as silent:
         assert _rest(silent) == b""

@@ -1,4 +1,4 @@
-"""A server with its HTTP port open, and clients for it."""
+"""Servers with HTTP open, and clients for them. Every test runs over each route by which its client can come."""
 
 from __future__ import annotations
 
@@ -9,35 +9,69 @@ import httpx
 import pytest
 from tritonclient.http import InferenceServerClient
 
+from engine import Spec
 from tests.fakes import PATIENCE_S
 from tests.serving.models import SPEC, write_repository
 from tests.serving.over_http.wire import Connect, Connection
 from tests.serving.servers import ServerHere, spec_for
 from tests.serving.test_access import certificates as certificates  # a fixture
 
+ROUTES = {"uvicorn": "grpcio", "door": "native", "http2": "native"}
+"""Route to transport: HTTP/1.1 on uvicorn's own port, and HTTP/1.1 and HTTP/2 by the native transport's one door."""
 
-def start_over_http(text: str, folder: Path) -> ServerHere:
-    """A server over the spec in `text`, with its HTTP port open."""
-    return ServerHere(spec_for(text.replace("http_port: null", "http_port: 0"), folder, "grpcio"))
+OF_HTTP1 = {"triton", "connect", "http1"}
+"""Fixtures of clients that speak HTTP/1.1 alone."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Gives each test its routes."""
+    if "route" in metafunc.fixturenames:
+        routes = [each for each in ROUTES if each != "http2" or not OF_HTTP1 & set(metafunc.fixturenames)]
+        metafunc.parametrize("route", routes, scope="session")
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHere]:
+def route(request: pytest.FixtureRequest) -> str:
+    """How clients come."""
+    return str(request.param)
+
+
+@pytest.fixture
+def http1() -> None:
+    """For tests whose client speaks HTTP/1.1 alone."""
+
+
+class HttpServerHere(ServerHere):
+    """A server in this process with one port for HTTP; `route` is how its clients come."""
+
+    def __init__(self, spec: Spec, route: str) -> None:
+        self.route = route
+        super().__init__(spec)
+
+
+def start_over_http(text: str, folder: Path, route: str) -> HttpServerHere:
+    """A server over the spec in `text`, with its HTTP port open."""
+    spec = spec_for(text.replace("http_port: null", "http_port: 0"), folder, ROUTES[route])
+    return HttpServerHere(spec, route)
+
+
+@pytest.fixture(scope="session")
+def server(route: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHere]:
     """One server with every model, for tests that change nothing."""
     folder = tmp_path_factory.mktemp("everything_over_http")
     write_repository(folder / "models")
-    running = start_over_http(SPEC, folder)
+    running = start_over_http(SPEC, folder, route)
     yield running
     running.stop()
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[str], ServerHere]]:
+def start(route: str, tmp_path: Path) -> Iterator[Callable[[str], ServerHere]]:
     """Starts servers over a spec of the test's own, in its folder."""
     started: list[ServerHere] = []
 
     def make(text: str) -> ServerHere:
-        started.append(start_over_http(text, tmp_path))
+        started.append(start_over_http(text, tmp_path, route))
         return started[-1]
 
     yield make
@@ -46,8 +80,12 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], ServerHere]]:
 
 
 def client_of(server: ServerHere) -> httpx.Client:
-    """A plain client."""
-    return httpx.Client(base_url=f"http://127.0.0.1:{server.host.http_port}", timeout=PATIENCE_S)
+    """A plain client, which comes by the server's route."""
+    assert isinstance(server, HttpServerHere)
+    http2 = server.route == "http2"
+    return httpx.Client(
+        base_url=f"http://127.0.0.1:{server.host.http_port}", http1=not http2, http2=http2, timeout=PATIENCE_S
+    )
 
 
 @pytest.fixture(scope="session")

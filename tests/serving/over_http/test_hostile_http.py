@@ -17,6 +17,8 @@ from tests.serving.over_http.hostile import Sent, framed, unframed
 from tests.serving.over_http.wire import Answer, Connection
 from tests.serving.servers import ServerHere, eventually
 
+pytestmark = pytest.mark.usefixtures("http1")
+
 CONNECTIONS, REQUESTS_EACH = 300, 8
 DESERVED = {200, 400, 404, 405, 413, 415, 429, 431, 499, 501, 503, 504}
 """503: a model asked about is not ready; 504: the timeout sent is over. Never 500: that would be our own fault."""

@@ -249,16 +249,20 @@ def test_model_names_are_sorted_and_complete(http: httpx.Client) -> None:
 
 
 class Asking:
-    """Sends requests from threads of its own."""
+    """Sends requests, each from a thread and over a connection of its own: httpx lets one thread read for all."""
 
-    def __init__(self, http: httpx.Client) -> None:
-        self._http = http
+    def __init__(self, server: ServerHere) -> None:
+        self._server = server
         self._threads = ThreadPoolExecutor(40)
 
     def gated(self, *values: float, **headers: str) -> Future[httpx.Response]:
         """Asks `gated`."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._threads.submit(self._http.post, GATED, json=numbers(*values), headers=sent)
+        return self._threads.submit(self._post, numbers(*values), sent)
+
+    def _post(self, body: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
+        with client_of(self._server) as client:
+            return client.post(GATED, json=body, headers=headers)
 
     def end(self) -> None:
         """Waits until all are answered."""
@@ -266,9 +270,9 @@ class Asking:
 
 
 @pytest.fixture
-def ask(http: httpx.Client, gate: Gate) -> Iterator[Asking]:
+def ask(server: ServerHere, gate: Gate) -> Iterator[Asking]:
     """Sends requests; in the end the gate is opened and all are answered."""
-    made = Asking(http)
+    made = Asking(server)
     yield made
     gate.open()
     made.end()
@@ -304,11 +308,11 @@ def test_requests_that_wait_are_computed_together(
     eventually(lambda: _counted(server) == (executions + 2, rows + 41), "one batch of twenty requests, and the first")
 
 
-def test_answers_of_a_batch_equal_single_ones_bit_for_bit(http: httpx.Client) -> None:
+def test_answers_of_a_batch_equal_single_ones_bit_for_bit(http: httpx.Client, server: ServerHere) -> None:
     bodies = [_whole(*pair(1 + seed % 3, seed)) for seed in range(64)]
     single = [http.post(SIMPLE, json=each).content for each in bodies]
     with ThreadPoolExecutor(16) as threads:
-        together = [each.content for each in threads.map(partial(_post, http), bodies)]
+        together = [each.content for each in threads.map(partial(_post, server), bodies)]
     assert together == single
 
 
@@ -316,8 +320,9 @@ def _whole(left: Array, right: Array) -> dict[str, Any]:
     return asking(as_json("INPUT0", left), as_json("INPUT1", right))
 
 
-def _post(http: httpx.Client, body: dict[str, Any]) -> httpx.Response:
-    return http.post(SIMPLE, json=body)
+def _post(server: ServerHere, body: dict[str, Any]) -> httpx.Response:
+    with client_of(server) as client:
+        return client.post(SIMPLE, json=body)
 
 
 def test_bad_request_fails_alone_and_its_batch_is_answered(
@@ -400,7 +405,7 @@ def test_request_of_a_client_that_disconnects_while_it_waits_is_never_computed(
 def test_full_queue_refuses_and_says_when_to_try_again(start: Callable[[str], ServerHere], gate: Gate) -> None:
     server = start(f"server: {{grpc_port: null, http_port: null}}\n{FULL}")
     with client_of(server) as client:
-        ask = Asking(client)
+        ask = Asking(server)
         answers = [ask.gated(1.0)]
         gate.wait_entered()
         answers += [ask.gated(each) for each in (2.0, 3.0)]

@@ -14,6 +14,8 @@ from tests.serving.calls import pair
 from tests.serving.over_http.bodies import simple_inputs
 from tests.serving.servers import ServerHere
 
+pytestmark = pytest.mark.usefixtures("http1")
+
 Work = Callable[[InferenceServerClient], Awaitable[None]]
 
 

@@ -21,6 +21,8 @@ from tests.serving.models import SPEC, edge_values, identity_of, write_repositor
 from tests.serving.over_http.bodies import given, simple_inputs, triton_numbers
 from tests.serving.servers import ServerHere
 
+pytestmark = pytest.mark.usefixtures("http1")
+
 ALGORITHMS = ["gzip", "deflate"]
 
 
