@@ -33,6 +33,7 @@ class Wire:
         frame_bytes_max: int,
         message_bytes_max: int,
         queued_bytes_max: int,
+        linger_ns: int,
     ) -> None:
         """`methods`: path to (object for events, unary, takes a ModelInferRequest). `wake` starts a turn."""
 

@@ -72,6 +72,7 @@ class NativeServer:
             frame_bytes_max=limits.FRAME_BYTES_MAX,
             message_bytes_max=around.message_bytes_max,
             queued_bytes_max=limits.STREAM_QUEUE_BYTES_MAX,
+            linger_ns=round(limits.HTTP_IDLE_S_MAX * 1e9),
         )
         self._sweeper: asyncio.TimerHandle | None = None
 

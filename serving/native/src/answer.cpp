@@ -118,11 +118,13 @@ ssize_t on_frame_length(nghttp2_session *, uint8_t, int32_t, int32_t session_win
     return std::min<ssize_t>({window, static_cast<ssize_t>(frame_bytes_max), static_cast<ssize_t>(DATA_BYTES_MAX)});
 }
 
-// A client that is still sending when its answer is complete is told to stop, and that nothing is wrong.
+// A gRPC client that is still sending when its answer is complete is told to stop, and that nothing is wrong. Of HTTP
+// clients some read their answer only when they have sent everything: see `throw_away`.
 int on_frame_sent(nghttp2_session *http2, const nghttp2_frame *frame, void *) {
     if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) || frame->hd.type > NGHTTP2_HEADERS) return 0;
     auto *stream = static_cast<Stream *>(nghttp2_session_get_stream_user_data(http2, frame->hd.stream_id));
-    if (stream != nullptr && !stream->ended) nghttp2_submit_rst_stream(http2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
+    if (stream != nullptr && !stream->ended && stream->kind != Stream::Kind::http)
+        nghttp2_submit_rst_stream(http2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
     return 0;
 }
 

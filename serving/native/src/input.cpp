@@ -301,6 +301,14 @@ void keep(Session *session, Stream *stream, const uint8_t *data, size_t length) 
     stream->backlog.append(reinterpret_cast<const char *>(data), length);
 }
 
+// Takes what still comes when an HTTP answer is complete, until patience ends.
+void throw_away(Session *session, Stream *stream) {
+    if (stream->unheard_ns == 0) stream->unheard_ns = session->received_ns;
+    bool sent = nghttp2_session_get_stream_local_close(session->http2, stream->id) == 1;
+    if (sent && session->received_ns - stream->unheard_ns > session->wire->bounds.linger_ns)
+        nghttp2_submit_rst_stream(session->http2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
+}
+
 // The credit of the connection is given back at once, lest one slow reader stop all its streams; that of a stream when
 // its bytes have been passed on.
 int on_data(nghttp2_session *http2, uint8_t, int32_t id, const uint8_t *data, size_t length, void *user) {
@@ -313,6 +321,8 @@ int on_data(nghttp2_session *http2, uint8_t, int32_t id, const uint8_t *data, si
         passed = stream->backlog.empty() ? pass_on(session, stream, data, length) : 0;
         if (PyErr_Occurred()) return NGHTTP2_ERR_CALLBACK_FAILURE;
         if (passed < length) keep(session, stream, data + passed, length - passed);
+    } else if (stream != nullptr && stream->kind == Stream::Kind::http) {
+        throw_away(session, stream);
     }
     nghttp2_session_consume_stream(http2, id, passed);
     return 0;
@@ -382,6 +392,11 @@ void stream_gone(Session *session, Stream *stream, uint32_t error) {
 void take_credit(Session *session, Stream *stream, size_t size) {
     stream->untaken -= std::min(size + PIECE_BYTES, stream->untaken);
     if (!stream->backlog.empty() && stream->untaken <= session->wire->bounds.window_bytes / 4) catch_up(session, stream);
+}
+
+void forget_input(Session *session, Stream *stream) {
+    nghttp2_session_consume_stream(session->http2, stream->id, stream->backlog.size() - stream->backlog_at);
+    stream->drop_backlog();
 }
 
 void expire(Session *session, int64_t now_ns) {

@@ -244,6 +244,7 @@ PyObject *http_body(PyObject *self, PyObject *arguments) {
     if (stream == nullptr) Py_RETURN_TRUE;
     if (!add_buffer(stream, buffer)) return nullptr;
     stream->finished = !more;
+    if (!more) forget_input(session, stream);
     push_grpc(session, stream);
     stream->full = more && stream->out_bytes > session->wire->bounds.queued_bytes_max;
     return PyBool_FromLong(!stream->full);

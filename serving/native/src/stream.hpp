@@ -69,6 +69,7 @@ struct Stream {
     bool started = false;   // its head has been submitted
     bool finished = false;  // nothing more will be added
     bool full = false;      // Python waits for room
+    int64_t unheard_ns = 0; // since when what comes is thrown away, the answer being complete; 0 for not yet
 
     void drop_message() {
         Py_CLEAR(message);
@@ -107,6 +108,7 @@ struct Stream {
         announced = false, event = 0;
         trailers.clear();
         has_trailers = started = finished = full = false;
+        unheard_ns = 0;
     }
 
     ~Stream() {

@@ -156,17 +156,19 @@ int init(PyObject *self, PyObject *arguments, PyObject *keywords) {
                                   "streams_max",  "header_bytes_max",
                                   "window_bytes", "connection_window_bytes",
                                   "frame_bytes_max", "message_bytes_max",
-                                  "queued_bytes_max", nullptr};
+                                  "queued_bytes_max", "linger_ns", nullptr};
     PyObject *methods, *wake, *path, *entry;
     Bounds &bounds = wire->bounds;
     Py_ssize_t message_bytes_max, queued_bytes_max, position = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O$IIIIInn", const_cast<char **>(names), &PyDict_Type, &methods,
+    long long linger_ns;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O$IIIIInnL", const_cast<char **>(names), &PyDict_Type, &methods,
                                      &wake, &bounds.streams_max, &bounds.header_bytes_max, &bounds.window_bytes,
                                      &bounds.connection_window_bytes, &bounds.frame_bytes_max, &message_bytes_max,
-                                     &queued_bytes_max))
+                                     &queued_bytes_max, &linger_ns))
         return -1;
     bounds.message_bytes_max = static_cast<size_t>(message_bytes_max);
     bounds.queued_bytes_max = static_cast<size_t>(queued_bytes_max);
+    bounds.linger_ns = linger_ns;
     while (PyDict_Next(methods, &position, &path, &entry))
         if (!add_method(wire, path, entry)) return -1;
     Py_INCREF(wake);

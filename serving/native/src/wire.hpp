@@ -19,6 +19,7 @@ struct Bounds {
     uint32_t frame_bytes_max;
     size_t message_bytes_max;
     size_t queued_bytes_max;  // of one stream's answer before Python is told to wait
+    int64_t linger_ns;        // how long what is sent beyond a complete HTTP answer is thrown away before it is stopped
 };
 
 // What Python is told, in the order of `serving.native.events`.

@@ -96,7 +96,7 @@ def test_message_is_freed_with_its_answer_and_waits_for_no_garbage_collector(cli
 def test_answer_is_written_from_the_models_own_memory(tmp_path: Path) -> None:
     wire = _wire.Wire({}, lambda: None, streams_max=1, header_bytes_max=1 << 16, window_bytes=1 << 16,
                       connection_window_bytes=1 << 16, frame_bytes_max=1 << 14, message_bytes_max=1 << 24,
-                      queued_bytes_max=1 << 20)  # fmt: skip
+                      queued_bytes_max=1 << 20, linger_ns=0)  # fmt: skip
     session = _wire.Session(wire)
     greeting = session.output()
     assert greeting is not None
