@@ -80,6 +80,11 @@ class ServerProcess:
         """The end of the server's log."""
         return self._log.read_text(errors="replace")[-2000:].strip()
 
+    @property
+    def pid(self) -> int:
+        """The server's own: pinning it makes no process of its own."""
+        return self._child.pid
+
     def cpu_s(self) -> float:
         """CPU seconds so far, children included."""
         return cpu_seconds(self._child.pid)

@@ -1,6 +1,7 @@
 """The command line that all benchmarks share."""
 
 import argparse
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ class Options:
     """Where results go, where the fraud inputs lie, whether to be quick, and the seed of every schedule.
 
     For the benchmark `wire` alone: `transports` of Vireo to measure (none: its own choice) and the HOST:PORT of a Triton
-    to measure instead of the one that is installed here.
+    to measure instead of the one that is installed here. For `soak` alone: how many `minutes`; it takes the first
+    transport, native where there is none.
     """
 
     out: Path = OUT
@@ -25,6 +27,7 @@ class Options:
     seed: int = 1
     transports: tuple[str, ...] = ()
     triton: str | None = None
+    minutes: float | None = None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +41,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=transports,
         default=(),
         metavar="NAME,...",
-        help="wire: native, grpcio, auto; more than one to compare",
+        help="wire: native, grpcio, auto; more than one to compare. soak: one of them",
     )
     parser.add_argument("--triton", type=address, metavar="HOST:PORT", help="wire: measure this Triton")
+    parser.add_argument("--minutes", type=minutes, help="soak: how long (default 20, with --quick 1)")
 
 
 def transports(text: str) -> tuple[str, ...]:
@@ -59,9 +63,19 @@ def address(text: str) -> str:
     return text
 
 
+def minutes(text: str) -> float:
+    """A time above zero. Raises ArgumentTypeError for anything else."""
+    with suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number of minutes above 0")
+
+
 def options_of(parsed: argparse.Namespace) -> Options:
     """What was parsed by a parser that `add_options` was given."""
-    return Options(parsed.out, parsed.inputs, parsed.quick, parsed.seed, parsed.transports, parsed.triton)
+    return Options(
+        parsed.out, parsed.inputs, parsed.quick, parsed.seed, parsed.transports, parsed.triton, parsed.minutes
+    )
 
 
 def parse_options(about: str | None, arguments: list[str] | None = None) -> Options:

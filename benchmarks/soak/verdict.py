@@ -1,0 +1,104 @@
+"""Whether a server held out, from what was seen of it. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import linear_regression, median
+
+from benchmarks.report import Judgement
+from benchmarks.soak.outcome import LoadOutcome
+from benchmarks.soak.sample import Sample
+
+WARMUP_SHARE = 0.2
+"""Of the time: caches fill, the allocator finds its size, threads are made."""
+
+GROWTH_MAX = 0.02
+QUARTER_SAMPLES_MIN = 5
+"""Fewer readings at either end say nothing."""
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """Resident memory after the warm-up, MiB: medians of the first and the last quarter, the line through all, the most."""
+
+    first: float
+    last: float
+    slope_per_minute: float
+    most: float
+    samples: int
+
+    @property
+    def growth(self) -> float:
+        """From the first quarter to the last, as a share of the first."""
+        return self.last / self.first - 1
+
+
+def after_warmup(samples: Sequence[Sample], seconds: float) -> list[Sample]:
+    """The samples that count."""
+    return [each for each in samples if WARMUP_SHARE * seconds <= each.at_s <= seconds]
+
+
+def trend_of(samples: Sequence[Sample]) -> Trend | None:
+    """None where there are too few."""
+    quarter = len(samples) // 4
+    if quarter < QUARTER_SAMPLES_MIN:
+        return None
+    resident = [each.memory.resident / MIB for each in samples]
+    slope = linear_regression([each.at_s / 60 for each in samples], resident).slope
+    return Trend(median(resident[:quarter]), median(resident[-quarter:]), slope, max(resident), len(samples))
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The server after the last caller has left: a reading, its log's complaints, and how it ended on SIGTERM."""
+
+    rest: Sample
+    files_before: int
+    complaints: list[str]
+    exit_code: int
+
+
+def judgements_of(trend: Trend | None, load: LoadOutcome, end: End) -> list[Judgement]:
+    """Every promise."""
+    return [
+        _memory(trend),
+        _nothing_left(end.rest),
+        Judgement(
+            "no file stays open",
+            end.rest.files <= end.files_before,
+            f"{end.files_before} before, {end.rest.files} after",
+        ),
+        _answers(load),
+        Judgement("no caller is stuck", not load.stuck, ", ".join(load.stuck) or "none"),
+        Judgement("no complaint in the log", not end.complaints, _first(end.complaints)),
+        Judgement("the server ends well", end.exit_code == 0, f"exit code {end.exit_code}"),
+    ]
+
+
+def _memory(trend: Trend | None) -> Judgement:
+    promise = f"resident memory grows by at most {GROWTH_MAX:.0%} after the warm-up"
+    if trend is None:
+        return Judgement(promise, None, "too few samples")
+    said = (
+        f"{trend.first:.1f} MiB in the first quarter, {trend.last:.1f} in the last ({trend.growth:+.1%}); "
+        f"{trend.slope_per_minute:+.2f} MiB a minute, at most {trend.most:.1f}"
+    )
+    return Judgement(promise, trend.growth <= GROWTH_MAX, said)
+
+
+def _nothing_left(rest: Sample) -> Judgement:
+    left = {name: value for name, value in rest.gauges.items() if value}
+    said = ", ".join(f"{name} {value:g}" for name, value in left.items())
+    return Judgement("all gauges are zero when the clients have left", not left, said or f"all {len(rest.gauges)} are")
+
+
+def _answers(load: LoadOutcome) -> Judgement:
+    failed = [f"{each.caller}: {each.count} {each.kind} ({_first(each.examples)})" for each in load.failures]
+    return Judgement(
+        "every answer is right, every error expected", not failed, "; ".join(failed) or f"{load.answered} acts"
+    )
+
+
+def _first(texts: Sequence[str]) -> str:
+    return "none" if not texts else texts[0] if len(texts) == 1 else f"{texts[0]} and {len(texts) - 1} more"

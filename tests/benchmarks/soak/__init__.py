@@ -1,0 +1,1 @@
+"""The soak, without a server."""
