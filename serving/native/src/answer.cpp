@@ -232,16 +232,16 @@ void finish_grpc(Session *session, Stream *stream, int code, const std::string &
     wire_dirty(session->wire, session);
 }
 
-bool answer_http(Session *session, Stream *stream, int status, PyObject *headers, bool whole) {
+bool answer_http(Session *session, Stream *stream, int status, PyObject *headers) {
     std::string text = std::to_string(status);
     std::vector<nghttp2_nv> fields = {field(":status", 7, text.data(), text.size())};
-    for (Py_ssize_t i = 0; headers != nullptr && i < PyList_GET_SIZE(headers); i++) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(headers); i++) {
         const char *name, *value;
         Py_ssize_t name_size, value_size;
         if (!PyArg_ParseTuple(PyList_GET_ITEM(headers, i), "y#y#", &name, &name_size, &value, &value_size)) return false;
         fields.push_back(field(name, static_cast<size_t>(name_size), value, static_cast<size_t>(value_size)));
     }
-    submit(session, stream, fields.data(), fields.size(), whole);
+    submit(session, stream, fields.data(), fields.size(), false);
     wire_dirty(session->wire, session);
     return true;
 }

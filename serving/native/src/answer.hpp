@@ -16,8 +16,8 @@ void push_grpc(Session *session, Stream *stream);
 // Ends a gRPC answer with a status; trailers-only where nothing was sent yet. `message` is percent-encoded here.
 void finish_grpc(Session *session, Stream *stream, int code, const std::string &message);
 
-// The head of a plain HTTP answer; `headers` is a list of (name, value) in bytes, or null. False with a Python error set.
-bool answer_http(Session *session, Stream *stream, int status, PyObject *headers, bool whole);
+// The head of a plain HTTP answer; `headers` is a list of (name, value) in bytes. False with a Python error set.
+bool answer_http(Session *session, Stream *stream, int status, PyObject *headers);
 
 // Everything that may be written now, as bytes; None where that is nothing. At most some 256 KiB at once.
 PyObject *take_output(Session *session);

@@ -164,11 +164,22 @@ int64_t deadline_of(const Session *session, const Stream *stream) {
     return session->received_ns + stream->timeout_ns;
 }
 
+// In the form of all errors of HTTP.
+void refuse_head(Session *session, Stream *stream) {
+    std::string bytes_max = std::to_string(session->wire->bounds.header_bytes_max);
+    if (stream->verb != "HEAD")
+        add_bytes(stream, R"({"error": "request head: more than )" + bytes_max + R"( bytes", "code": "RESOURCE_EXHAUSTED"})");
+    stream->finished = true;
+    PyObject *headers = Py_BuildValue("[(yy)]", "content-type", "application/json");
+    if (headers == nullptr || !answer_http(session, stream, 431, headers)) PyErr_Clear();
+    Py_XDECREF(headers);
+}
+
 void head_complete(Session *session, Stream *stream) {
     const Bounds &bounds = session->wire->bounds;
     bool grpc = stream->verb == "POST" && is_grpc(stream->content_type);
     if (stream->field_bytes > bounds.header_bytes_max && !grpc) {
-        answer_http(session, stream, 431, nullptr, true);
+        refuse_head(session, stream);
         return;
     }
     stream->deadline_ns = deadline_of(session, stream);

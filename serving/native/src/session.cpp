@@ -231,7 +231,7 @@ PyObject *http_head(PyObject *self, PyObject *arguments) {
     if (!PyArg_ParseTuple(arguments, "iiO!", &id, &status, &PyList_Type, &headers)) return nullptr;
     auto *session = session_of(self);
     Stream *stream = find(session, id);
-    if (stream != nullptr && !stream->started && !answer_http(session, stream, status, headers, false)) return nullptr;
+    if (stream != nullptr && !stream->started && !answer_http(session, stream, status, headers)) return nullptr;
     Py_RETURN_NONE;
 }
 
