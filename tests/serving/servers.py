@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -131,7 +132,7 @@ class ServerProcess:
         self._changed = threading.Condition()
         self._reader.start()
         line = self.wait_for_line("vireo: serving")
-        self.address = line.split("gRPC on ")[1].split(",")[0].strip()
+        self.address = re.split(r"gRPC(?: and HTTP)? on ", line)[1].split(",")[0].strip()
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -7,9 +7,8 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import httpx
 import numpy as np
@@ -303,7 +302,7 @@ def test_body_over_the_limit_is_refused_before_it_has_come(peer: Peer, claimed: 
 
 
 @pytest.fixture
-def held(http: httpx.Client, gate: Gate) -> Iterator[Any]:
+def held(http: httpx.Client, gate: Gate) -> Iterator[Future[httpx.Response]]:
     """One request (of value 1) is being computed and held at the gate, where the next ones wait behind it."""
     with ThreadPoolExecutor() as pool:
         yield pool.submit(http.post, GATED, json=numbers(1.0))
@@ -315,8 +314,8 @@ def test_request_of_a_client_that_leaves_while_it_waits_is_never_computed(
     server: ServerHere,
     peer: Peer,
     gate: Gate,
-    held: Any,
-    how: str,  # noqa: ANN401
+    held: Future[httpx.Response],
+    how: str,
 ) -> None:
     gate.wait_entered()
     streams = []
