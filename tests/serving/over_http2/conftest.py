@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.serving.over_http2.peer import Peer
 from tests.serving.over_http2.table import ECHO, TableServer
 
 Connect = Callable[..., Peer]
+_TAGS = itertools.count()
 only_native = pytest.mark.parametrize("transport", ["native"], indirect=True)
 
 
@@ -44,6 +46,12 @@ def serve(transport: str) -> Iterator[Callable[..., TableServer]]:
     yield make
     for each in started:
         each.stop()
+
+
+@pytest.fixture
+def tag() -> str:
+    """Tells the calls of a test from those of all others."""
+    return f"test-{next(_TAGS)}"
 
 
 @pytest.fixture

@@ -66,6 +66,8 @@ class Peer:
         self.exchanges: dict[int, Exchange] = defaultdict(Exchange)
         self.goaways: list[tuple[int, int]] = []  # (last stream, error code)
         self.settings: dict[int, int] = {}
+        self.acknowledged = 0
+        self.frame_bytes_max = 0  # of the largest frame that came
         self.closed = False
         self._pongs: set[bytes] = set()
         self._pings = 0
@@ -116,22 +118,22 @@ class Peer:
         flags = frames.END_HEADERS | (frames.END_STREAM if end else 0)
         return frames.frame(HEADERS, flags, stream, self.fields([*pseudo, *base, *more]))
 
-    def begin(self, path: str, *more: Field) -> int:
+    def begin(self, path: str, *more: Field, tag: str = "") -> int:
         """Opens a call; its stream."""
         stream = self.stream()
-        self.send(self.head(stream, path, *more))
+        self.send(self.head(stream, path, *more, *_tagged(tag)))
         return stream
 
-    def ask(self, path: str, *contents: bytes, more: Iterable[Field] = ()) -> int:
+    def ask(self, path: str, *contents: bytes, more: Iterable[Field] = (), tag: str = "") -> int:
         """Sends a call with its messages in one packet; its stream."""
-        stream = self.stream()
+        stream, more = self.stream(), (*more, *_tagged(tag))
         messages = b"".join(frames.message(each) for each in contents)
         self.send(self.head(stream, path, *more) + frames.body(stream, messages))
         return stream
 
-    def call(self, path: str, *contents: bytes, more: Iterable[Field] = ()) -> Exchange:
+    def call(self, path: str, *contents: bytes, more: Iterable[Field] = (), tag: str = "") -> Exchange:
         """Sends a call, and what comes of it."""
-        return self.wait(self.ask(path, *contents, more=more))
+        return self.wait(self.ask(path, *contents, more=more, tag=tag))
 
     def send_body(self, stream: int, body: bytes, *, end: bool = True) -> None:
         """Sends a body of any size as the server's windows allow."""
@@ -140,8 +142,7 @@ class Peer:
             self.until(lambda: self.room(stream) > 0 or self.exchanges[stream].over, "the server grants a window")
             size = min(self.room(stream), self.settings.get(frames.MAX_FRAME_SIZE, frames.FRAME_BYTES), len(body) - at)
             if size > 0:
-                self._windows[stream] -= size
-                self._windows[0] -= size
+                self.spend(stream, size)
                 self.send(data(stream, bytes(view[at : at + size]), end=end and at + size == len(body)))
                 at += size
 
@@ -149,6 +150,11 @@ class Peer:
         """What the server takes on a stream at the moment."""
         initial = self.settings.get(frames.INITIAL_WINDOW_SIZE, frames.WINDOW_BYTES)
         return min(self._windows[0] + frames.WINDOW_BYTES, self._windows[stream] + initial)
+
+    def spend(self, stream: int, size: int) -> None:
+        """Keeps account of a body that is sent in some other way."""
+        self._windows[stream] -= size
+        self._windows[0] -= size
 
     # Hearing.
 
@@ -168,7 +174,11 @@ class Peer:
         return exchange
 
     def check_lives(self) -> None:
-        """Fails unless the server answers a ping on this connection, and so has read all that was sent before."""
+        """Fails unless the server still answers on this connection, and so has read all that was sent before."""
+        assert self.call("/is/anybody-there").heads[0][":status"] == "200"
+
+    def check_pong(self) -> None:
+        """Fails unless the server answers a ping. grpcio's is soon tired of them."""
         self._pings += 1
         content = struct.pack(">Q", self._pings)
         self.send(frames.ping(content))
@@ -205,7 +215,10 @@ class Peer:
 
     def _came(self, came: Frame) -> None:
         exchange = self.exchanges[came.stream] if came.stream else None
-        if came.kind == frames.SETTINGS and not came.flags & frames.ACK:
+        self.frame_bytes_max = max(self.frame_bytes_max, len(came.payload))
+        if came.kind == frames.SETTINGS and came.flags & frames.ACK:
+            self.acknowledged += 1
+        elif came.kind == frames.SETTINGS:
             entries = struct.iter_unpack(">HI", came.payload)
             self.settings.update(dict(entries))
             self.send(frames.frame(frames.SETTINGS, frames.ACK))
@@ -240,3 +253,7 @@ class Peer:
             exchange.order.append("head")
         if came.kind in (DATA, HEADERS) and came.flags & frames.END_STREAM:
             exchange.ended = True
+
+
+def _tagged(tag: str) -> list[Field]:
+    return [("x-tag", tag)] if tag else []

@@ -9,7 +9,8 @@ import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,15 +38,25 @@ STREAM, COUNT, TAKE, LAST = (SERVICE + each for each in ("Stream", "Count", "Tak
 
 
 class Desk:
-    """What the handlers of one server have been through. `held` and `taking` count those inside now."""
+    """What the handlers of one server have been through: calls that began, and those whose caller left, by their `x-tag`."""
 
     def __init__(self) -> None:
-        self.began: list[bytes] = []  # the messages of Hold, DirectHold, Direct
-        self.cancelled: list[bytes] = []  # those whose caller left
+        self.began: Counter[str] = Counter()
+        self.cancelled: Counter[str] = Counter()
         self.taken = 0  # messages that Take has got
         self.exchanges: list[tuple[Exchange, bytes]] = []
         self.open = asyncio.Event()  # lets Hold go on
         self.permits = asyncio.Semaphore(0)  # messages that Take may take
+
+    @contextmanager
+    def _told(self, call: Call) -> Iterator[None]:
+        tag = _tag(call)
+        self.began[tag] += 1
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled[tag] += 1
+            raise
 
     # Unary.
 
@@ -72,27 +83,23 @@ class Desk:
 
     async def hold(self, call: Call, message: bytes) -> bytes:
         """The message, once the desk is open."""
-        self.began.append(message)
-        try:
+        with self._told(call):
             await self.open.wait()
-        except asyncio.CancelledError:
-            self.cancelled.append(message)
-            raise
         return message
 
     # Without a task.
 
     def direct(self, exchange: Exchange, message: Any) -> None:  # noqa: ANN401  a Buffer
         """The message, at once."""
-        self.began.append(bytes(message))
+        self.began[_tag(exchange)] += 1
         exchange.answer(bytes(message), "", ())
 
     def direct_hold(self, exchange: Exchange, message: Any) -> None:  # noqa: ANN401  a Buffer
         """Keeps the exchange."""
-        content = bytes(message)
-        self.began.append(content)
-        exchange.on_gone(lambda: self.cancelled.append(content))
-        self.exchanges.append((exchange, content))
+        tag = _tag(exchange)
+        self.began[tag] += 1
+        exchange.on_gone(lambda: self.cancelled.update([tag]))
+        self.exchanges.append((exchange, bytes(message)))
 
     # Streams.
 
@@ -108,27 +115,19 @@ class Desk:
     async def count(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """The first message says "count size"; so many messages of the size, each filled with its number."""
         number, size = map(int, (await anext(messages)).split())
-        self.began.append(b"count")
-        try:
+        with self._told(call):
             for index in range(number):
                 self.taken += 1
                 yield bytes([index % 251]) * size
-        except (asyncio.CancelledError, GeneratorExit):
-            self.cancelled.append(b"count")
-            raise
 
     async def take(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """Takes messages only as the test permits; at the end says how many and how large they were together."""
         count = size = 0
-        self.began.append(b"take")
-        try:
+        with self._told(call):
             await self.permits.acquire()
             async for message in messages:
                 count, size, self.taken = count + 1, size + len(message), self.taken + 1
                 await self.permits.acquire()
-        except asyncio.CancelledError:
-            self.cancelled.append(b"take")
-            raise
         yield b"%d %d" % (count, size)
 
     async def last(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -145,6 +144,10 @@ class Desk:
             Method(DIRECT, unary=self.echo, direct=self.direct),
             Method(DIRECT_HOLD, unary=self.hold, direct=self.direct_hold),
         ]
+
+
+def _tag(call: Call) -> str:
+    return call.metadata().get("x-tag", "")
 
 
 def _error(message: bytes) -> VireoError:

@@ -99,12 +99,11 @@ def test_unary_call_without_a_message_is_unimplemented(peer: Peer, path: str) ->
 @pytest.mark.parametrize("path", UNARY)
 @pytest.mark.parametrize("second", [b"two", b""])
 def test_unary_call_with_two_messages_is_unimplemented(
-    table: TableServer, peer: Peer, path: str, second: bytes
+    table: TableServer, peer: Peer, tag: str, path: str, second: bytes
 ) -> None:
-    table.desk.began.clear()
-    exchange = peer.call(path, b"one", second)
+    exchange = peer.call(path, b"one", second, tag=tag)
     assert (exchange.status, "one message, got more" in exchange.text) == (UNIMPLEMENTED, True)
-    assert table.desk.began == []
+    assert not table.desk.began[tag]
 
 
 @only_native
