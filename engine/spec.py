@@ -44,7 +44,7 @@ class ServerSpec:
     """Where and how clients connect. Port 0 takes a free port; a null port turns that front off.
 
     `transport`: `native` serves gRPC, HTTP/2 and HTTP/1.1 on each port, and on `unix_socket`; `grpcio` serves gRPC on one
-    port and HTTP/1.1 on the other; `auto` is native where it is installed.
+    port and on `unix_socket`, and HTTP/1.1 on the other port; `auto` is native where it is installed.
     """
 
     name: str = "vireo"

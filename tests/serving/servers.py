@@ -176,7 +176,7 @@ class ServerProcess:
         self.wait()
 
 
-def vireo(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+def vireo(*arguments: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs a `vireo` command to its end, in `folder`."""
     return subprocess.run(
         [str(VIREO), *map(str, arguments)],
@@ -184,5 +184,5 @@ def vireo(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         timeout=3 * PATIENCE_S,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **environment},
     )
