@@ -1,16 +1,17 @@
 """What answering over gRPC costs beside a real Triton: requests a second, latency and CPU of the same two models.
 
 Measured: a closed loop of 1, 8, 32 and 64 callers over gRPC against `vireo serve` and against Triton with the model in
-its Python backend and dynamic batching, each pinned to core 0 (the backend's child process too), the generator on
-core 1; and, where it is installed, against the bare front of a compiled gRPC library, which is to be matched at one
-caller. The servers run side by side and are loaded in turn, round after round, odd rounds the other way round; figures
-are medians over the rounds, ratios are medians of each round's ratio. Data: the fraud model, one row a request, 1,024
-different ones in rotation; and a ranker, 100 candidates of 128 features a request, 256 different ones. Before anything
-is timed, all servers must say the same of 16 requests. CPU counts all processes of a server.
+its Python backend, with dynamic batching and, at 1 and 32 callers, without; each pinned to core 0 (the backend's child
+process too), the generator on core 1; and, where it is installed, against the bare front of a compiled gRPC library,
+which is to be matched at one caller. The fraud model is judged beside the batched Triton, the ranker beside the plain
+one, as promised. The servers run side by side and are loaded in turn, round after round, odd rounds the other way
+round; figures are medians over the rounds, ratios are medians of each round's ratio. Data: the fraud model, one row a
+request, 1,024 different ones in rotation; and a ranker, 100 candidates of 128 features a request, 256 different ones.
+Before anything is timed, all servers must say the same of 16 requests. CPU counts all processes of a server.
 
     python -m benchmarks.peers.triton install                     # once; without it this benchmark is skipped
     python -m benchmarks.peers.native_front install               # once; without it the bare front is left out
-    python -m benchmarks.bench_wire --out .cache/bench            # some six minutes
+    python -m benchmarks.bench_wire --out .cache/bench            # some seven minutes
     python -m benchmarks.bench_wire --out .cache/bench --quick    # about one
     python -m benchmarks.bench_wire --transports native,grpcio    # Vireo with each transport; the first is judged
     python -m benchmarks.bench_wire --triton HOST:PORT            # another Triton, say a container with the ONNX backend
@@ -42,7 +43,7 @@ from benchmarks.load.process import run_load
 from benchmarks.options import Options
 from benchmarks.peers.native_front import NAME as FRONT
 from benchmarks.peers.native_front import FrontEnvironment, start_native_front
-from benchmarks.peers.triton import BATCHED, start_triton, triton_ready
+from benchmarks.peers.triton import BATCHED, UNBATCHED, start_triton, triton_ready
 from benchmarks.peers.triton_package import INSTALL, PACKAGE, PACKAGE_VERSION, TritonPackage
 from benchmarks.plots import bar_plot
 from benchmarks.report import Report
@@ -55,6 +56,7 @@ from benchmarks.wire_report import (
     Turn,
     cpu,
     judgements_of,
+    notes_of,
     rate,
     table_of,
 )
@@ -66,6 +68,9 @@ CHECKED = 16
 ANSWER_S_MAX = 10.0
 FRAUD_VERSION = 2
 """The newest, which is what Vireo serves unless told otherwise."""
+
+PLAIN_CALLERS = (1, JUDGED_CALLERS)
+"""Under how many callers the Triton without batching is measured: where it is judged by, and alone."""
 
 RANKER_REQUESTS_MAX = 8
 """Requests in a batch of the ranker: beyond, neither server gains, as joining rows costs as much as it saves."""
@@ -154,7 +159,7 @@ def workloads(options: Options) -> list[Workload]:
             frames=ranker.frames,
             rows_max=RANKER_REQUESTS_MAX * CANDIDATES,
             bare_calls=2_000,
-            bars=Bars(cpu_of_bare_max=1.5),
+            bars=Bars(cpu_of_bare_max=1.5, beside_plain=True),
         ),
     ]
 
@@ -166,7 +171,8 @@ def starts(options: Options) -> list[Start]:
 
 def rivals(options: Options) -> list[Start]:
     """Those of the rivals that are here. One more is one more line, and its name in `names_of` if promises name it."""
-    known = {triton_start: options.triton is None, front_start: FrontEnvironment().installed}
+    ours = options.triton is None
+    known = {triton_start: ours, plain_triton_start: ours, front_start: FrontEnvironment().installed}
     return [start for start, here in known.items() if here]
 
 
@@ -182,6 +188,17 @@ def triton_start(workload: Workload, out: Path) -> Server:
     return start_triton(model_file=workload.model_file, out=out, model=workload.model, rows_max=workload.rows_max)
 
 
+def plain_triton_start(workload: Workload, out: Path) -> Server:
+    """Starts Triton with the same model, every request run alone."""
+    return start_triton(
+        model_file=workload.model_file,
+        out=out,
+        dynamic_batching=False,
+        model=workload.model,
+        rows_max=workload.rows_max,
+    )
+
+
 def front_start(workload: Workload, out: Path) -> Server:
     """Starts the bare front of a compiled library with the same model; it runs every request alone."""
     return start_native_front(model_file=workload.model_file, out=out, model=workload.model)
@@ -190,9 +207,10 @@ def front_start(workload: Workload, out: Path) -> Server:
 def names_of(options: Options) -> Names:
     """Who is judged beside whom."""
     ours = f"vireo {options.transports[0]}" if options.transports else "vireo"
-    rival = BATCHED if options.triton is None else f"Triton at {options.triton}"
     front = FRONT if FrontEnvironment().installed else None
-    return Names(ours, rival, front, rival_is_promised=options.triton is None)
+    if options.triton is not None:
+        return Names(ours, f"Triton at {options.triton}", None, front, rival_is_promised=False)
+    return Names(ours, BATCHED, UNBATCHED, front)
 
 
 def run_model(workload: Workload, names: Names, plan: Plan, options: Options) -> ModelRun:
@@ -220,13 +238,19 @@ def triton_elsewhere(address: str, name: str, model: str) -> Contender:
 
 
 def one_round(number: int, contenders: Sequence[Contender], workload: Workload, plan: Plan) -> list[Turn]:
-    """Every server under every number of callers, servers taking turns; odd rounds go the other way round."""
+    """Every server under its numbers of callers, servers taking turns; odd rounds go the other way round."""
     ordered = contenders if number % 2 == 0 else contenders[::-1]
     return [
         Turn(number, one.name, callers, measure_one(one, order_for(one, callers, workload, plan)))
         for callers in plan.callers
         for one in ordered
+        if is_met(one.name, callers)
     ]
+
+
+def is_met(server: str, callers: int) -> bool:
+    """Whether a server is measured under so many callers: the Triton without batching only where it matters."""
+    return server != UNBATCHED or callers in PLAIN_CALLERS
 
 
 def order_for(contender: Contender, callers: int, workload: Workload, plan: Plan) -> LoadOrder:
@@ -287,6 +311,7 @@ def report_of(options: Options, data: WireData) -> Report:
         tables=[table_of(each, data.names) for each in data.runs],
         figures=[figure for each in data.runs for figure in plots_of(each)],
         data=data,
+        notes=[note for each in data.runs for note in notes_of(each, data.names)],
     )
 
 

@@ -34,7 +34,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of one benchmark's run. `data` holds the raw results, whatever msgspec can encode."""
+    """All of one benchmark's run. `data` holds the raw results, whatever msgspec can encode; `notes` are told, not judged."""
 
     name: str
     about: str
@@ -43,6 +43,7 @@ class Report:
     tables: list[Table]
     figures: list[str]
     data: Any
+    notes: list[str] = field(default_factory=list)
     command: str = field(default_factory=lambda: repeat_command(sys.argv))
     machine: Machine = field(default_factory=describe_machine)
     taken_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -69,10 +70,11 @@ def as_page(report: Report) -> str:
     """The HTML page, with nothing to fetch from elsewhere."""
     title = f"Vireo benchmark: {report.name}"
     judgements = "".join(f'<p class="judgement">{html.escape(judgement_line(one))}</p>' for one in report.judgements)
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in report.notes)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1><p>{html.escape(report.about)}</p>"
-        f"{judgements}{''.join(map(as_html, report.tables))}{''.join(report.figures)}"
+        f"{judgements}{notes}{''.join(map(as_html, report.tables))}{''.join(report.figures)}"
         f"<h2>Where and how</h2><pre>{html.escape(provenance(report))}</pre></body></html>\n"
     )
 
@@ -104,4 +106,6 @@ def print_report(report: Report, paths: tuple[Path, Path]) -> None:
         print(as_text(table))
     for judgement in report.judgements:
         print(judgement_line(judgement))
+    for note in report.notes:
+        print(f"[told] {note}")
     print(f"\n{provenance(report)}\nwritten  {paths[0]}, {paths[1]}")

@@ -23,7 +23,8 @@ CORE_SHARE_MIN = 0.8
 DIFFERENCE_MAX = 1e-5
 COLUMNS = [
     "server", "callers", "requests/s", "p50 ms", "p99 ms", "CPU µs/request", "requests/s ratio", "p50 ratio",
-    "p99 ratio", "CPU ratio", "server core", "generator core", "generator µs/request", "errors",
+    "p99 ratio", "CPU ratio", "requests/s ratio to plain", "server core", "generator core", "generator µs/request",
+    "errors",
 ]  # fmt: skip
 
 
@@ -74,23 +75,28 @@ Figure = Callable[[Turn], float]
 class Names:
     """Who is judged (the first Vireo), beside which Triton, and beside which bare front (None: none was there).
 
-    `rival_is_promised` is False where another Triton than the promise names was measured: ratios to it are told, not
-    judged.
+    `plain` is the Triton without dynamic batching. `rival_is_promised` is False where another Triton than the promise
+    names was measured, and `plain` None: ratios to it are told, not judged.
     """
 
     ours: str
     rival: str
+    plain: str | None
     front: str | None
     rival_is_promised: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """What is promised for one model, at JUDGED_CALLERS: CPU in microseconds, or as a multiple of the bare model."""
+    """What is promised for one model, at JUDGED_CALLERS: CPU in microseconds, or as a multiple of the bare model.
+
+    `beside_plain`: requests/s are promised beside Triton without dynamic batching.
+    """
 
     cpu_us_max: float | None = None
     cpu_of_bare_max: float | None = None
     p99: bool = False
+    beside_plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,9 @@ class ModelRun:
         return _median([figure(turn) for turn in self.of(server, callers)])
 
     def ratio(self, figure: Figure, server: str, over: str, callers: int) -> float:
-        """The median over the rounds of a server's figure divided by another's."""
+        """The median over the rounds of a server's figure divided by another's; NaN where one did not meet so many."""
+        if not (self.of(server, callers) and self.of(over, callers)):
+            return math.nan
         pairs = zip(self.of(server, callers), self.of(over, callers), strict=True)
         return _median([figure(one) / figure(other) if figure(other) else math.nan for one, other in pairs])
 
@@ -153,7 +161,7 @@ def table_of(run: ModelRun, names: Names) -> Table:
     servers = list(dict.fromkeys(turn.server for turn in run.turns))
     callers = sorted({turn.callers for turn in run.turns})
     bare_cpu = median(cost.cpu_us for cost in run.bare)
-    bare: list[Cell] = ["bare session.run", 1, 1e6 / run.bare_us, run.bare_us / 1e3, None, bare_cpu, *[None] * 8]
+    bare: list[Cell] = ["bare session.run", 1, 1e6 / run.bare_us, run.bare_us / 1e3, None, bare_cpu, *[None] * 9]
     met = [(server, count) for count in callers for server in servers if run.of(server, count)]
     rows = [server_row(run, names, server, count) for server, count in met]
     about = f"Medians over {len(run.bare)} rounds; ratios to {names.rival}, each within a round."
@@ -164,6 +172,7 @@ def server_row(run: ModelRun, names: Names, server: str, callers: int) -> list[C
     """One line of the table."""
     figures = [run.middle(figure, server, callers) for figure in (rate, p50, p99, cpu)]
     ratios = [run.ratio(figure, server, names.rival, callers) for figure in (rate, p50, p99, cpu)]
+    ratios.append(math.nan if names.plain is None else run.ratio(rate, server, names.plain, callers))
     loads = [turn.measured.load.generator for turn in run.of(server, callers)]
     return [
         server,
@@ -190,20 +199,33 @@ def judgements_of(run: ModelRun, names: Names) -> list[Judgement]:
 
 def rate_judgements(run: ModelRun, names: Names) -> list[Judgement]:
     """Throughput, and p99 where it is promised, beside the rival."""
-    where = f"{run.model}, {JUDGED_CALLERS} callers"
-    faster = run.ratio(rate, names.ours, names.rival, JUDGED_CALLERS)
-    promise = f"{where}: at least {RATE_RATIO_MIN:g} x the requests/s of {names.rival}"
+    where, rival = f"{run.model}, {JUDGED_CALLERS} callers", judged_rival(run, names)
+    faster = run.ratio(rate, names.ours, rival, JUDGED_CALLERS)
+    promise = f"{where}: at least {RATE_RATIO_MIN:g} x the requests/s of {rival}"
     found = [_beside_rival(run, names, promise, faster >= RATE_RATIO_MIN, faster)]
     if run.bars.p99:
-        later = run.ratio(p99, names.ours, names.rival, JUDGED_CALLERS)
-        promise = f"{where}: p99 no worse than that of {names.rival}"
+        later = run.ratio(p99, names.ours, rival, JUDGED_CALLERS)
+        promise = f"{where}: p99 no worse than that of {rival}"
         found.append(_beside_rival(run, names, promise, later <= P99_RATIO_MAX, later))
     return found
 
 
+def judged_rival(run: ModelRun, names: Names) -> str:
+    """The Triton that the model's promise names, or the only one there is."""
+    return names.plain if run.bars.beside_plain and names.plain is not None else names.rival
+
+
 def _beside_rival(run: ModelRun, names: Names, promise: str, kept: bool, ratio: float) -> Judgement:
     doubt = None if names.rival_is_promised else "which another Triton cannot decide"
-    return _judged(promise, kept, ratio, doubt or doubt_of(run, names.rival if kept else names.ours))
+    return _judged(promise, kept, ratio, doubt or doubt_of(run, judged_rival(run, names) if kept else names.ours))
+
+
+def notes_of(run: ModelRun, names: Names) -> list[str]:
+    """Requests/s beside the Triton that the model's promise does not name: told, not judged."""
+    others = [each for each in (names.rival, names.plain) if each is not None and each != judged_rival(run, names)]
+    told = f"{run.model}, {JUDGED_CALLERS} callers"
+    ratios = [(other, run.ratio(rate, names.ours, other, JUDGED_CALLERS)) for other in others]
+    return [f"{told}: {ratio:.2f} x the requests/s of {other}" for other, ratio in ratios if not math.isnan(ratio)]
 
 
 def cpu_judgements(run: ModelRun, names: Names) -> list[Judgement]:

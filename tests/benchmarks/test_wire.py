@@ -13,7 +13,16 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from benchmarks import __main__ as command_line
 from benchmarks import bench_wire
-from benchmarks.bench_wire import Contender, difference, differences_from, names_of, starts, triton_elsewhere, workloads
+from benchmarks.bench_wire import (
+    Contender,
+    difference,
+    differences_from,
+    is_met,
+    names_of,
+    starts,
+    triton_elsewhere,
+    workloads,
+)
 from benchmarks.fraud_inputs import FraudInputs
 from benchmarks.harness import ServerError, free_port
 from benchmarks.load.frames import join_frames
@@ -103,7 +112,8 @@ def test_a_triton_elsewhere_takes_the_place_of_ours_and_is_named() -> None:
     options = Options(triton="10.0.0.5:8001")
     assert names_of(options).rival == "Triton at 10.0.0.5:8001"
     assert not names_of(options).rival_is_promised
-    assert len(starts(options)) == len(starts(Options())) - 1
+    assert names_of(options).plain is None
+    assert len(starts(options)) == len(starts(Options())) - 2
 
 
 def test_the_bare_front_is_measured_and_named_where_it_is_installed(
@@ -111,9 +121,16 @@ def test_the_bare_front_is_measured_and_named_where_it_is_installed(
 ) -> None:
     there = SimpleNamespace(installed=True)
     monkeypatch.setattr(bench_wire, "FrontEnvironment", lambda: FrontEnvironment(tmp_path / "nothing"))
-    assert (names_of(Options()).front, len(starts(Options()))) == (None, 2)
+    assert (names_of(Options()).front, len(starts(Options()))) == (None, 3)
     monkeypatch.setattr(bench_wire, "FrontEnvironment", lambda: there)
-    assert (names_of(Options()).front, len(starts(Options()))) == (FRONT, 3)
+    assert (names_of(Options()).front, len(starts(Options()))) == (FRONT, 4)
+
+
+def test_triton_without_batching_is_measured_under_few_numbers_of_callers() -> None:
+    plain = names_of(Options()).plain
+    assert plain is not None
+    assert [callers for callers in (1, 8, 32, 64) if is_met(plain, callers)] == [1, 32]
+    assert all(is_met(names_of(Options()).rival, callers) for callers in (1, 8, 32, 64))
 
 
 def test_transport_is_written_only_when_asked_for(tmp_path: Path) -> None:
@@ -134,6 +151,7 @@ def test_both_models_carry_their_promises(tmp_path: Path, monkeypatch: pytest.Mo
         True,
     )
     assert (ranker.model, ranker.bars.cpu_us_max, ranker.bars.cpu_of_bare_max) == ("ranker", None, 1.5)
+    assert (fraud.bars.beside_plain, ranker.bars.beside_plain) == (False, True)
     assert ranker.model_file.exists()
 
 

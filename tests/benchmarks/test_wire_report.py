@@ -16,13 +16,14 @@ from benchmarks.wire_report import (
     Turn,
     cpu,
     judgements_of,
+    notes_of,
     p50,
     rate,
     table_of,
 )
 
-OURS, RIVAL, FRONT = "vireo", "Triton", "bare front"
-NAMES = Names(OURS, RIVAL, FRONT)
+OURS, RIVAL, PLAIN, FRONT = "vireo", "Triton", "plain Triton", "bare front"
+NAMES = Names(OURS, RIVAL, PLAIN, FRONT)
 BARS = Bars(cpu_us_max=44.0, cpu_of_bare_max=1.5, p99=True)
 
 
@@ -137,6 +138,22 @@ def test_too_few_samples_for_p99_decide_nothing() -> None:
     assert verdicts(run_of(turn(OURS, per_s=2000.0, p99_ms=None), turn(RIVAL)))["p99"] == (None, "not known")
 
 
+def test_the_triton_that_a_promise_names_is_judged_by_and_the_other_told() -> None:
+    run = run_of(turn(OURS, per_s=2500.0), turn(RIVAL, per_s=1250.0), turn(PLAIN, per_s=1300.0))
+    assert verdicts(run)["requests/s"] == (True, "2.00")
+    assert notes_of(run, NAMES) == ["fraud, 32 callers: 1.92 x the requests/s of plain Triton"]
+    plainly = replace(run, bars=replace(BARS, beside_plain=True))
+    assert verdicts(plainly)["requests/s"] == (False, "1.92")
+    assert notes_of(plainly, NAMES) == ["fraud, 32 callers: 2.00 x the requests/s of Triton"]
+
+
+def test_without_a_plain_triton_the_one_there_is_named_and_nothing_told() -> None:
+    run = replace(run_of(turn(OURS, per_s=2500.0), turn(RIVAL)), bars=replace(BARS, beside_plain=True))
+    elsewhere = replace(NAMES, plain=None, rival_is_promised=False)
+    assert verdicts(run, elsewhere)["requests/s"] == (None, "2.50, which another Triton cannot decide")
+    assert notes_of(run, elsewhere) == []
+
+
 def test_ratios_are_taken_within_rounds() -> None:
     quiet = [turn(OURS, per_s=3000.0), turn(RIVAL)]
     rounds = [(2000.0, 1000.0), (200.0, 80.0)]  # the second one on a busy machine
@@ -160,12 +177,13 @@ def test_a_figure_that_is_missing_in_one_round_is_missing() -> None:
 
 
 def test_table_has_the_bare_model_and_every_server_under_every_number_of_callers() -> None:
-    run = run_of(turn(OURS, per_s=2500.0, failed=3), turn(RIVAL, cpu_us=None, core=math.nan))
+    run = run_of(turn(OURS, per_s=2500.0, failed=3), turn(RIVAL, cpu_us=None, core=math.nan), turn(PLAIN, per_s=500.0))
     table = table_of(run, NAMES)
     assert [(row[0], row[1]) for row in table.rows] == [
-        ("bare session.run", 1), (OURS, 1), (RIVAL, 1), (FRONT, 1), (OURS, 32), (RIVAL, 32),
+        ("bare session.run", 1), (OURS, 1), (RIVAL, 1), (FRONT, 1), (OURS, 32), (RIVAL, 32), (PLAIN, 32),
     ]  # fmt: skip
     assert {len(row) for row in table.rows} == {len(table.columns)}
-    ours, rival = (dict(zip(table.columns, row, strict=True)) for row in table.rows[-2:])
+    alone, *_, ours, rival, _ = (dict(zip(table.columns, row, strict=True)) for row in table.rows[1:])
     assert (ours["requests/s"], ours["requests/s ratio"], ours["errors"]) == (2500.0, 2.5, 3)
+    assert (ours["requests/s ratio to plain"], alone["requests/s ratio to plain"]) == (5.0, None)  # not measured alone
     assert (rival["CPU µs/request"], rival["server core"]) == (None, None)
