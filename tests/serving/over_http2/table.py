@@ -157,20 +157,27 @@ def _error(message: bytes) -> VireoError:
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  ASGI
-    """An HTTP application: says what it was asked and how long the body was. `/hold` never answers."""
-    size, more = 0, True
+    """An HTTP application that says what it was asked and how long the body was. `/hold` never answers, `/fail` fails,
+    `/nothing` ends without an answer, `/early` does not wait for the body, `/large` answers 20 MiB in pieces."""
+    path, size, more = scope["path"], 0, scope["path"] != "/early"
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
-    if scope["path"] == "/hold":
-        await receive()
-        return
-    body = json.dumps({"method": scope["method"], "path": scope["path"], "size": size}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    if path == "/hold":
+        assert (await receive())["type"] == "http.disconnect"
+    elif path == "/fail":
+        raise LookupError("on purpose")
+    elif path == "/large":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for index in range(20):
+            await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": index < 19})
+    elif path != "/nothing":
+        body = json.dumps({"method": scope["method"], "path": path, "size": size}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 class TableServer:
