@@ -89,7 +89,8 @@ STREAM_QUEUE_BYTES_MAX: Final = 1 << 20
 """Bytes of a streamed answer that may wait for a slow reader."""
 
 WIRE_BYTES_MAX: Final = 2 << 30
-"""Bytes of all requests that have arrived or are arriving; a message that would pass it is refused."""
+"""Bytes of all requests that have arrived or are arriving, and as many of all answers that wait to be written; a message or
+an answer that would pass it is refused."""
 
 TURN_EVENTS_MAX: Final = 256
 """Calls begun in one turn of the event loop; between turns sockets are read, so that who has left is not served."""

@@ -16,6 +16,7 @@ from engine import (
     Clock,
     Deadline,
     DeadlineExceeded,
+    ResourceExhausted,
     TooLarge,
     Unavailable,
     Unimplemented,
@@ -112,6 +113,8 @@ class _GrpcCall:
         if not self.end():
             return
         counter = self.served.around.counter
+        if isinstance(error, MemoryError):
+            error = ResourceExhausted(f"the server cannot hold this answer now: {error or 'out of memory'}")
         known = error if isinstance(error, VireoError) else counter.fault(self.served.path, error)
         counter.of(self.served.path, grpc_name(known))()
         self.connection.finish(self.stream, grpc_code(known), told(known), _trailers(known))
@@ -183,7 +186,11 @@ class DirectCall(_GrpcCall):
         """See `methods.Exchange`."""
         if self.ended_:
             return
-        bytes_size = self.connection.respond_infer(self.stream, head, request_id, *raws)
+        try:
+            bytes_size = self.connection.respond_infer(self.stream, head, request_id, *raws)
+        except MemoryError as error:
+            self.fail(error)
+            return
         if bytes_size > self.served.around.message_bytes_max:
             self.fail(_answer_too_large(bytes_size, self.served.around.message_bytes_max))
         elif self.end():
@@ -241,13 +248,13 @@ class UnaryCall(_TaskCall):
             self.check_access()
             answer = await handler(self, await unpacked(message, encoding, self.served.around.message_bytes_max))
             self.check_size(answer)
+            self.connection.respond(self.stream, answer)
         except asyncio.CancelledError:  # by `stop`
             return
         except Exception as error:
             self.fail(error)
             return
         if self.end():
-            self.connection.respond(self.stream, answer)
             self.served.succeeded()
 
 

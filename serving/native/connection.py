@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
+from engine import limits
 from serving.native._wire import Session, Wire
 
 
@@ -40,6 +41,7 @@ class Connection(Session):
         self.peer: tuple[str, int] | None = None
         self._connections = connections
         self._paused = False
+        self._linger: asyncio.TimerHandle | None = None
         self._stuck_bytes = 0
         self.stuck_since_ns: int | None = None
         self.pinged = False
@@ -58,6 +60,8 @@ class Connection(Session):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
         self._connections.discard(self)
+        if self._linger is not None:
+            self._linger.cancel()
         self.lost()
 
     def pause_writing(self) -> None:
@@ -74,8 +78,16 @@ class Connection(Session):
         transport = self.transport
         while not self._paused and (data := self.output()) is not None:
             transport.write(data)
-        if self.over and not transport.is_closing():
-            transport.close()
+        if self.over and not self._paused and not transport.is_closing():
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Lets the client read why: closing while it still sends would reset the connection under it."""
+        if not self.transport.can_write_eof():  # TLS says goodbye itself
+            self.transport.close()
+        elif self._linger is None:
+            self.transport.write_eof()
+            self._linger = asyncio.get_running_loop().call_later(limits.HTTP_LINGER_S, self.transport.abort)
 
     def unsent_bytes(self) -> int:
         """Bytes of answers that the client has not taken yet."""

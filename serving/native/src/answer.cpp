@@ -9,6 +9,7 @@ constexpr size_t OUTPUT_BYTES_MAX = 256 * 1024;
 constexpr size_t OUTPUT_BYTES_FIRST = 8 * 1024;
 constexpr size_t COPIED_BYTES_MAX = 16 * 1024;  // a smaller buffer is copied: cheaper than to hold on to it
 constexpr size_t FRAME_HEAD_BYTES = 9;
+constexpr size_t WRITTEN_CHUNKS_MAX = 64;  // of a stream that always has more to write
 constexpr size_t DATA_BYTES_MAX = 64 * 1024;
 
 nghttp2_nv field(const char *name, size_t name_size, const char *value, size_t value_size) {
@@ -60,6 +61,7 @@ ssize_t on_send(nghttp2_session *, const uint8_t *data, size_t length, int, void
 // Moves `length` bytes of the body into the output: the one copy of them.
 void move_body(Session *session, Stream *stream, size_t length) {
     stream->out_bytes -= length;
+    answer_budget.used -= length;
     while (length != 0) {
         Chunk &chunk = stream->out[stream->out_first];
         size_t size = std::min(length, chunk.size() - stream->out_offset);
@@ -68,11 +70,16 @@ void move_body(Session *session, Stream *stream, size_t length) {
         length -= size;
         if (stream->out_offset == chunk.size()) {
             if (chunk.borrowed) PyBuffer_Release(&chunk.view), chunk.borrowed = false;
+            std::string().swap(chunk.bytes);
             stream->out_first++;
             stream->out_offset = 0;
         }
     }
     if (stream->out_first == stream->out.size()) stream->drop_out();
+    if (stream->out_first >= WRITTEN_CHUNKS_MAX) {
+        stream->out.erase(stream->out.begin(), stream->out.begin() + static_cast<std::ptrdiff_t>(stream->out_first));
+        stream->out_first = 0;
+    }
 }
 
 int on_send_data(nghttp2_session *, nghttp2_frame *frame, const uint8_t *head, size_t length, nghttp2_data_source *source, void *user) {
@@ -173,32 +180,31 @@ void set_answer_callbacks(nghttp2_session_callbacks *callbacks) {
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent);
 }
 
-bool add_bytes(Stream *stream, std::string bytes) {
-    stream->out_bytes += bytes.size();
-    if (bytes.empty()) return true;
-    Chunk chunk;
-    chunk.bytes = std::move(bytes);
-    stream->out.push_back(std::move(chunk));
-    return true;
+bool has_room(size_t size) {
+    if (size <= answer_budget.limit && answer_budget.used <= answer_budget.limit - size) return true;
+    PyErr_SetString(PyExc_MemoryError, "too many bytes of answers wait to be written");
+    return false;
+}
+
+void add_bytes(Stream *stream, const char *data, size_t size) {
+    if (size == 0) return;
+    stream->count_out(size);
+    bool own = stream->out_first < stream->out.size() && !stream->out.back().borrowed;
+    if (!own) stream->out.emplace_back();
+    stream->out.back().bytes.append(data, size);
 }
 
 bool add_buffer(Stream *stream, PyObject *buffer) {
     Chunk chunk;
     if (PyObject_GetBuffer(buffer, &chunk.view, PyBUF_SIMPLE) < 0) return false;
     size_t size = static_cast<size_t>(chunk.view.len);
-    stream->out_bytes += size;
     if (size > COPIED_BYTES_MAX) {
+        stream->count_out(size);
         chunk.borrowed = true;
         stream->out.push_back(std::move(chunk));
         return true;
     }
-    const char *data = static_cast<const char *>(chunk.view.buf);
-    bool own = stream->out_first < stream->out.size() && !stream->out.back().borrowed;
-    if (own) stream->out.back().bytes.append(data, size);
-    else if (size != 0) {
-        stream->out.emplace_back();
-        stream->out.back().bytes.assign(data, size);
-    }
+    add_bytes(stream, static_cast<const char *>(chunk.view.buf), size);
     PyBuffer_Release(&chunk.view);
     return true;
 }

@@ -5,9 +5,13 @@
 
 void set_answer_callbacks(nghttp2_session_callbacks *callbacks);
 
+// Whether answers may hold `size` more bytes; if not, with a Python error set.
+bool has_room(size_t size);
+
 // Adds a piece to the body; a Python buffer is looked at until it has been written, or copied where it is small. False
 // with a Python error set.
-bool add_bytes(Stream *stream, std::string bytes);
+void add_bytes(Stream *stream, const char *data, size_t size);
+inline void add_bytes(Stream *stream, const std::string &bytes) { add_bytes(stream, bytes.data(), bytes.size()); }
 bool add_buffer(Stream *stream, PyObject *buffer);
 
 // Lets nghttp2 know that the body has grown, or sends the head of a gRPC answer where it was not sent yet.

@@ -62,6 +62,7 @@ PyTypeObject make_type() {
 
 PyTypeObject MessageType = make_type();
 Budget message_budget = {0, SIZE_MAX};
+Budget answer_budget = {0, SIZE_MAX};
 
 Message *message_new(size_t size, size_t shift, size_t at_hand) {
     auto *message = PyObject_New(Message, &MessageType);

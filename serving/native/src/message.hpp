@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-// How many bytes all living messages hold; each counts itself in and out. Guarded by the GIL, as everything here.
+// How many bytes something may hold in all, over all connections. Guarded by the GIL, as everything here.
 struct Budget {
     size_t used;
     size_t limit;
@@ -19,7 +19,11 @@ struct Budget {
     }
 };
 
+// All living messages; each counts itself in and out.
 extern Budget message_budget;
+
+// How many bytes of answers wait to be written; likewise.
+extern Budget answer_budget;
 
 // Python sees a read-only buffer of `size` bytes. `block` is aligned as malloc aligns (16 bytes); the content starts
 // `shift` bytes into it, chosen so that the first tensor in it is aligned too and needs no second copy.

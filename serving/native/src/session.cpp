@@ -123,7 +123,9 @@ bool add_message(Stream *stream, PyObject *buffer) {
     if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) < 0) return false;
     size_t size = static_cast<size_t>(view.len);
     PyBuffer_Release(&view);
-    return add_bytes(stream, message_prefix(size)) && add_buffer(stream, buffer);
+    if (!has_room(size)) return false;
+    add_bytes(stream, message_prefix(size));
+    return add_buffer(stream, buffer);
 }
 
 PyObject *respond(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
@@ -176,10 +178,11 @@ PyObject *respond_infer(PyObject *self, PyObject *const *arguments, Py_ssize_t c
         tags.push_back(std::move(tag));
     }
     if (size > session->wire->bounds.message_bytes_max) return PyLong_FromSize_t(size);
-    add_bytes(stream, message_prefix(size) + head);
+    if (!has_room(size)) return nullptr;
+    add_bytes(stream, message_prefix(size));
+    add_bytes(stream, head);
     for (Py_ssize_t i = 3; i < count; i++) {
-        stream->out.back().borrowed ? (void)add_bytes(stream, tags[i - 3])
-                                    : (void)(stream->out.back().bytes.append(tags[i - 3]), stream->out_bytes += tags[i - 3].size());
+        add_bytes(stream, tags[i - 3]);
         if (!add_buffer(stream, arguments[i])) return nullptr;
     }
     finish_grpc(session, stream, 0, "");
@@ -242,7 +245,8 @@ PyObject *http_body(PyObject *self, PyObject *arguments) {
     auto *session = session_of(self);
     Stream *stream = find(session, id);
     if (stream == nullptr) Py_RETURN_TRUE;
-    if (!add_buffer(stream, buffer)) return nullptr;
+    Py_ssize_t size = PyObject_Length(buffer);
+    if (size < 0 || !has_room(static_cast<size_t>(size)) || !add_buffer(stream, buffer)) return nullptr;
     stream->finished = !more;
     if (!more) forget_input(session, stream);
     push_grpc(session, stream);

@@ -89,10 +89,16 @@ struct Stream {
         backlog_at = 0;
     }
 
+    void count_out(size_t size) {
+        out_bytes += size;
+        answer_budget.used += size;
+    }
+
     void drop_out() {
         for (size_t i = out_first; i < out.size(); i++)
             if (out[i].borrowed) PyBuffer_Release(&out[i].view);
         out.clear();
+        answer_budget.used -= out_bytes;
         out_first = out_offset = out_bytes = 0;
     }
 
