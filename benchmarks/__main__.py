@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|wire|all|soak] [--quick]`; `make bench` calls this.
+"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|wire|cores|all|soak] [--quick]`; `make bench` calls this.
 
 Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 1 when a promise is broken. `soak` takes
 20 minutes and is not part of `all`.
@@ -7,7 +7,7 @@ Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 
 import argparse
 import sys
 
-from benchmarks import bench_fraud, bench_overhead, bench_soak, bench_swap, bench_wire
+from benchmarks import bench_cores, bench_fraud, bench_overhead, bench_soak, bench_swap, bench_wire
 from benchmarks.command import Run, keeps_promises
 from benchmarks.options import add_options, options_of
 
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Run] = {
     "overhead": bench_overhead.run,
     "swap": bench_swap.run,
     "wire": bench_wire.run,
+    "cores": bench_cores.run,
 }
 APART: dict[str, Run] = {"soak": bench_soak.run}
 """Run only where they are named."""

@@ -21,7 +21,7 @@ import onnxruntime
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import triton_to_np_dtype
 
-from benchmarks.harness import SERVER_CORE, python_module
+from benchmarks.harness import SERVER_CORE, on_cores, python_module
 from benchmarks.load.frames import message_of, read_frames
 from benchmarks.machine import ROOT
 
@@ -73,10 +73,10 @@ def bare_cost(model: Path, frames: Path, calls: int) -> BareCost:
     return BareCost(float(np.median(took_ns)) / 1e3, cpu_ns / calls / 1e3)
 
 
-def measure_bare(model: Path, frames: Path, calls: int = CALLS) -> BareCost:
-    """The same in a process of its own, pinned to the core of the servers."""
+def measure_bare(model: Path, frames: Path, calls: int = CALLS, core: int = SERVER_CORE) -> BareCost:
+    """The same in a process of its own, pinned to the core of the servers unless told."""
     words = ["--model", str(model), "--frames", str(frames), "--calls", str(calls)]
-    command = ["taskset", "-c", str(SERVER_CORE), *python_module("benchmarks.bare_model", *words)]
+    command = on_cores(core, python_module("benchmarks.bare_model", *words))
     out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
     return msgspec.json.decode(out, type=BareCost)
 

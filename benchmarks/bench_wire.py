@@ -48,21 +48,11 @@ from benchmarks.peers.triton_package import INSTALL, PACKAGE, PACKAGE_VERSION, T
 from benchmarks.plots import bar_plot
 from benchmarks.report import Report
 from benchmarks.servers import ROWS_MAX, Server, start_vireo
-from benchmarks.wire_report import (
-    JUDGED_CALLERS,
-    Bars,
-    ModelRun,
-    Names,
-    Turn,
-    cpu,
-    judgements_of,
-    notes_of,
-    rate,
-    table_of,
-)
+from benchmarks.turns import Turn, cpu, rate
+from benchmarks.wire_report import JUDGED_CALLERS, Bars, ModelRun, Names, judgements_of, notes_of, table_of
 from benchmarks.workloads.ranker.inputs import ranker_inputs
 from benchmarks.workloads.ranker.network import MODEL as RANKER
-from benchmarks.workloads.ranker.requests import CANDIDATES
+from benchmarks.workloads.ranker.requests import BATCH_REQUESTS_MAX, CANDIDATES
 
 CHECKED = 16
 ANSWER_S_MAX = 10.0
@@ -71,9 +61,6 @@ FRAUD_VERSION = 2
 
 PLAIN_CALLERS = (1, JUDGED_CALLERS)
 """Under how many callers the Triton without batching is measured: where it is judged by, and alone."""
-
-RANKER_REQUESTS_MAX = 8
-"""Requests in a batch of the ranker: beyond, neither server gains, as joining rows costs as much as it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +144,7 @@ def workloads(options: Options) -> list[Workload]:
             models=ranker.models,
             model_file=ranker.model_file,
             frames=ranker.frames,
-            rows_max=RANKER_REQUESTS_MAX * CANDIDATES,
+            rows_max=BATCH_REQUESTS_MAX * CANDIDATES,
             bare_calls=2_000,
             bars=Bars(cpu_of_bare_max=1.5, beside_plain=True),
         ),

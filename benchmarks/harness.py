@@ -1,5 +1,6 @@
 """Start a server on given cores, wait until it answers, load it, and tell what CPU it used meanwhile."""
 
+import math
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from benchmarks.load.order import LoadOrder
 from benchmarks.load.process import LoadProcess
 from benchmarks.load.result import LoadResult
-from benchmarks.process_cpu import cpu_seconds
+from benchmarks.process_cpu import cpu_seconds, machine_cpu_seconds
 
 SERVER_CORE = 0
 LOAD_CORE = 1
@@ -53,16 +54,27 @@ def grpc_ready(port: int, model: str) -> Callable[[], bool]:
     return probe
 
 
+def on_cores(core: int | tuple[int, ...], command: Sequence[str]) -> list[str]:
+    """The command that runs `command` on this core, or on these."""
+    cores = (core,) if isinstance(core, int) else core
+    return ["taskset", "-c", ",".join(map(str, cores)), *command]
+
+
 class ServerProcess:
-    """A server in a process of its own, pinned to `core` (None: not pinned), its output in a log file."""
+    """A server in a process of its own, pinned to `core` or to several (None: not pinned), its output in a log file."""
 
     def __init__(
-        self, command: Sequence[str], *, log: Path, core: int | None, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        core: int | tuple[int, ...] | None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.command = list(command)
         self._log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        pinned = command if core is None else ["taskset", "-c", str(core), *command]
+        pinned = command if core is None else on_cores(core, command)
         with log.open("wb") as out:
             self._child = subprocess.Popen(
                 pinned, stdout=out, stderr=out, env={**os.environ, **(environment or {})}, start_new_session=True
@@ -110,25 +122,32 @@ class ServerProcess:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A load and what it cost the server: CPU in microseconds for each answered request, and as a share of one core."""
+    """A load and what it cost the server: CPU in microseconds for each answered request, and as a share of one core.
+
+    `others_cpu_share`: what processes beside the server and the generator had, as a share of one core; NaN where the
+    server's own is not known. The generator's idle spinning counts as theirs.
+    """
 
     load: LoadResult
     server_cpu_us_per_request: float | None
     server_cpu_share: float
+    others_cpu_share: float = math.nan
 
 
 def measure(order: LoadOrder, server: ServerProcess) -> Measured:
     """Carry out `order` and read the server's CPU time at both ends of the measured window."""
     with LoadProcess(order) as load:
         sleep_until(load.window.begin_ns)
-        before_s, began_ns = server.cpu_s(), time.monotonic_ns()
+        before_s, all_before_s, began_ns = server.cpu_s(), machine_cpu_seconds(), time.monotonic_ns()
         sleep_until(load.window.end_ns)
-        after_s, ended_ns = server.cpu_s(), time.monotonic_ns()
+        after_s, all_after_s, ended_ns = server.cpu_s(), machine_cpu_seconds(), time.monotonic_ns()
         result = load.finish()
-    share = (after_s - before_s) / ((ended_ns - began_ns) / NS_PER_S)
+    took_s = (ended_ns - began_ns) / NS_PER_S
+    share = (after_s - before_s) / took_s
+    others = (all_after_s - all_before_s) / took_s - share - result.generator.cpu_share
     window_s = (result.end_ns - result.begin_ns) / NS_PER_S
     answered_per_s = (result.requests - result.errors.get("no answer before the drain ended", 0)) / window_s
-    return Measured(result, share * 1e6 / answered_per_s if answered_per_s else None, share)
+    return Measured(result, share * 1e6 / answered_per_s if answered_per_s else None, share, max(0.0, others))
 
 
 def sleep_until(instant_ns: int) -> None:

@@ -18,7 +18,7 @@ class Options:
 
     For the benchmark `wire` alone: `transports` of Vireo to measure (none: its own choice) and the HOST:PORT of a Triton
     to measure instead of the one that is installed here. For `soak` alone: how many `minutes`; it takes the first
-    transport, native where there is none.
+    transport, native where there is none. `cores` takes all, native where there is none.
     """
 
     out: Path = OUT
@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=transports,
         default=(),
         metavar="NAME,...",
-        help="wire: native, grpcio, auto; more than one to compare. soak: one of them",
+        help="wire, cores: native, grpcio, auto; more than one to compare. soak: one of them",
     )
     parser.add_argument("--triton", type=address, metavar="HOST:PORT", help="wire: measure this Triton")
     parser.add_argument("--minutes", type=minutes, help="soak: how long (default 20, with --quick 1)")

@@ -1,4 +1,4 @@
-"""CPU time of a process and all its living descendants, from /proc (Linux)."""
+"""CPU time of a process and all its living descendants, and of the whole machine, from /proc (Linux)."""
 
 import os
 from dataclasses import dataclass
@@ -39,6 +39,18 @@ def family(stats: list[ProcessStat], root: int) -> list[ProcessStat]:
 def cpu_seconds(root: int) -> float:
     """CPU seconds that `root` and its descendants have used so far, user and system; resolution one tick, 10 ms."""
     return sum(stat.cpu_s for stat in family(read_stats(), root))
+
+
+def busy_seconds(line: str) -> float:
+    """CPU seconds in the first line of /proc/stat that were not idle: what the hypervisor gave to others is among them."""
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, line.split()[1:])  # guests are in user (proc(5))
+    return (user + nice + system + irq + softirq + steal) / TICKS_PER_S
+
+
+def machine_cpu_seconds() -> float:
+    """CPU seconds of all cores so far; resolution one tick, 10 ms."""
+    with (PROC / "stat").open() as file:
+        return busy_seconds(file.readline())
 
 
 def read_stats() -> list[ProcessStat]:

@@ -1,4 +1,4 @@
-"""The servers that the benchmarks run: ours, and the plain rival in two dresses; all pinned to one core."""
+"""The servers that the benchmarks run: ours, and the plain rival in two dresses; pinned to one core unless told."""
 
 import sys
 from dataclasses import dataclass
@@ -64,6 +64,7 @@ def start_vireo(
     model: str = MODEL,
     rows_max: int = ROWS_MAX,
     transport: str | None = None,
+    core: int | tuple[int, ...] = SERVER_CORE,
 ) -> Server:
     """`vireo serve` on free ports, ready. Raises ServerError when it does not come up."""
     grpc_port, http_port = free_port(), free_port()
@@ -76,8 +77,8 @@ def start_vireo(
     app = out / ("app.yaml" if transport is None else f"app-{transport}.yaml")
     app.write_text(yaml.safe_dump(spec, sort_keys=False))
     command = [sys.executable, "-m", "serving.cli", "serve", str(app)]
-    server = Server(name, _start(command, out / f"{name.replace(' ', '-')}.log"), grpc_port, http_port)
-    return _ready(server, model)
+    process = ServerProcess(command, log=out / f"{name.replace(' ', '-')}.log", core=core)
+    return _ready(Server(name, process, grpc_port, http_port), model)
 
 
 def start_plain(*, model_file: Path, out: Path, uvloop: bool = False) -> Server:
@@ -85,11 +86,8 @@ def start_plain(*, model_file: Path, out: Path, uvloop: bool = False) -> Server:
     port, name = free_port(), "plain grpc.aio + uvloop" if uvloop else "plain grpc.aio"
     words = ["--port", str(port), "--model", str(model_file), *(["--uvloop"] if uvloop else [])]
     command = python_module("benchmarks.peers.plain_grpc_server", *words)
-    return _ready(Server(name, _start(command, out / f"{name.replace(' ', '-')}.log"), port, None))
-
-
-def _start(command: list[str], log: Path) -> ServerProcess:
-    return ServerProcess(command, log=log, core=SERVER_CORE)
+    process = ServerProcess(command, log=out / f"{name.replace(' ', '-')}.log", core=SERVER_CORE)
+    return _ready(Server(name, process, port, None))
 
 
 def _ready(server: Server, model: str = MODEL) -> Server:

@@ -1,6 +1,7 @@
 """A table of figures, for the terminal and for HTML. Pure."""
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,16 @@ def cell_text(cell: Cell) -> str:
     if isinstance(cell, float):
         return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:.3f}"
     return f"{cell:,}" if isinstance(cell, int) else cell
+
+
+def number_cell(value: float) -> float | None:
+    """A figure; unknown where it is NaN."""
+    return None if math.isnan(value) else value
+
+
+def percent_cell(share: float) -> str | None:
+    """A share as a percentage; unknown where it is NaN."""
+    return None if math.isnan(share) else f"{share:.0%}"
 
 
 def as_text(table: Table) -> str:

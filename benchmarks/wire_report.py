@@ -1,19 +1,17 @@
 """What the benchmark `wire` concludes from its turns: ratios by round, tables, judgements. Pure.
 
-A ratio is taken within one round, where both servers met the same machine, and the median of those is told. A loaded
-server keeps its core busy; where one had less than CORE_SHARE_MIN of it, others had the rest, and what speaks against
-it, or for its rival, decides nothing.
+A loaded server keeps its core busy; where one had less than CORE_SHARE_MIN of it, others had the rest, and what speaks
+against it, or for its rival, decides nothing.
 """
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.bare_model import BareCost
-from benchmarks.harness import Measured
 from benchmarks.report import Judgement
-from benchmarks.table import Cell, Table
+from benchmarks.table import Cell, Table, number_cell, percent_cell
+from benchmarks.turns import Rounds, Turn, core_share, cpu, p50, p99, rate
 
 JUDGED_CALLERS = 32
 RATE_RATIO_MIN = 2.0
@@ -26,49 +24,6 @@ COLUMNS = [
     "p99 ratio", "CPU ratio", "requests/s ratio to plain", "server core", "generator core", "generator µs/request",
     "errors",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One server under one number of callers in one round. Figures that could not be taken are NaN."""
-
-    round: int
-    server: str
-    callers: int
-    measured: Measured
-
-    @property
-    def rate_per_s(self) -> float:
-        """Requests that ended OK, each second."""
-        return self.measured.load.throughput_per_s
-
-    @property
-    def p50_ms(self) -> float:
-        """Median latency."""
-        return _number(self.measured.load.latency_ms.p50)
-
-    @property
-    def p99_ms(self) -> float:
-        """The latency that one request in a hundred exceeds."""
-        return _number(self.measured.load.latency_ms.p99)
-
-    @property
-    def cpu_us(self) -> float:
-        """CPU of all the server's processes for each request."""
-        return _number(self.measured.server_cpu_us_per_request)
-
-    @property
-    def core_share(self) -> float:
-        """How much of its core the server had."""
-        return self.measured.server_cpu_share
-
-    @property
-    def failed(self) -> int:
-        """Requests that did not end OK."""
-        return self.measured.load.requests - self.measured.load.ok
-
-
-Figure = Callable[[Turn], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +55,7 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelRun:
+class ModelRun(Rounds):
     """All that was measured with one model. `differences`: how far each server's answers are from the rival's, at most."""
 
     model: str
@@ -113,47 +68,6 @@ class ModelRun:
     def bare_us(self) -> float:
         """The model alone, median over the rounds."""
         return median(cost.median_us for cost in self.bare)
-
-    def of(self, server: str, callers: int) -> list[Turn]:
-        """The turns of one server under one number of callers, by round."""
-        found = [turn for turn in self.turns if turn.server == server and turn.callers == callers]
-        return sorted(found, key=lambda turn: turn.round)
-
-    def middle(self, figure: Figure, server: str, callers: int) -> float:
-        """The median of a figure; NaN where it is not known."""
-        return _median([figure(turn) for turn in self.of(server, callers)])
-
-    def ratio(self, figure: Figure, server: str, over: str, callers: int) -> float:
-        """The median over the rounds of a server's figure divided by another's; NaN where one did not meet so many."""
-        if not (self.of(server, callers) and self.of(over, callers)):
-            return math.nan
-        pairs = zip(self.of(server, callers), self.of(over, callers), strict=True)
-        return _median([figure(one) / figure(other) if figure(other) else math.nan for one, other in pairs])
-
-
-def rate(turn: Turn) -> float:
-    """Requests a second."""
-    return turn.rate_per_s
-
-
-def p50(turn: Turn) -> float:
-    """Median latency in ms."""
-    return turn.p50_ms
-
-
-def p99(turn: Turn) -> float:
-    """The 99th percentile in ms."""
-    return turn.p99_ms
-
-
-def cpu(turn: Turn) -> float:
-    """CPU microseconds a request."""
-    return turn.cpu_us
-
-
-def core_share(turn: Turn) -> float:
-    """The part of its core that the server had."""
-    return turn.core_share
 
 
 def table_of(run: ModelRun, names: Names) -> Table:
@@ -177,10 +91,10 @@ def server_row(run: ModelRun, names: Names, server: str, callers: int) -> list[C
     return [
         server,
         callers,
-        *map(_cell, figures),
-        *map(_cell, ratios),
-        _percent(run.middle(core_share, server, callers)),
-        _percent(median(load.cpu_share for load in loads)),
+        *map(number_cell, figures),
+        *map(number_cell, ratios),
+        percent_cell(run.middle(core_share, server, callers)),
+        percent_cell(median(load.cpu_share for load in loads)),
         median(load.cpu_us_per_request for load in loads),
         sum(turn.failed for turn in run.of(server, callers)),
     ]
@@ -278,19 +192,3 @@ def _judged(promise: str, kept: bool, figure: float, doubt: str | None = None, u
         return Judgement(promise, None, "not known")
     said = f"{figure:.2f}{unit}"
     return Judgement(promise, kept, said) if doubt is None else Judgement(promise, None, f"{said}, {doubt}")
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _median(values: Sequence[float]) -> float:
-    return math.nan if not values or any(map(math.isnan, values)) else median(values)
-
-
-def _cell(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _percent(share: float) -> str | None:
-    return None if math.isnan(share) else f"{share:.0%}"

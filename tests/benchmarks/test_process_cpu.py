@@ -4,7 +4,7 @@ import subprocess
 import sys
 from itertools import pairwise
 
-from benchmarks.process_cpu import ProcessStat, cpu_seconds, family, parse_stat
+from benchmarks.process_cpu import TICKS_PER_S, ProcessStat, busy_seconds, cpu_seconds, family, parse_stat
 
 BURN = "import time\nwhile time.process_time() < 0.3: pass\n"
 GRANDPARENT = """
@@ -28,6 +28,12 @@ time.sleep(60)
 def test_stat_line_is_read_past_a_command_with_brackets() -> None:
     fields = " ".join(["7", *(["0"] * 9), "150", "25", "20", "5", *(["0"] * 20)])
     assert parse_stat(f"42 (python (a) b) S {fields}") == ProcessStat(42, 7, 2.0)
+
+
+def test_a_machine_is_busy_where_it_neither_idles_nor_waits_and_where_others_have_its_cores() -> None:
+    user, nice, system, idle, waiting, irq, softirq, steal, guest = 100, 20, 30, 5000, 600, 7, 8, 9, 50
+    line = f"cpu  {user} {nice} {system} {idle} {waiting} {irq} {softirq} {steal} {guest} 0\n"
+    assert busy_seconds(line) == 174 / TICKS_PER_S
 
 
 def test_family_is_the_root_and_all_below_it_in_any_order() -> None:

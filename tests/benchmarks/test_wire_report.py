@@ -9,18 +9,8 @@ import pytest
 
 from benchmarks.bare_model import BareCost
 from benchmarks.harness import Measured
-from benchmarks.wire_report import (
-    Bars,
-    ModelRun,
-    Names,
-    Turn,
-    cpu,
-    judgements_of,
-    notes_of,
-    p50,
-    rate,
-    table_of,
-)
+from benchmarks.turns import Turn, cpu, p50, rate
+from benchmarks.wire_report import Bars, ModelRun, Names, judgements_of, notes_of, table_of
 
 OURS, RIVAL, PLAIN, FRONT = "vireo", "Triton", "plain Triton", "bare front"
 NAMES = Names(OURS, RIVAL, PLAIN, FRONT)

@@ -11,6 +11,9 @@ from benchmarks.load.frames import join_frames
 from benchmarks.workloads.ranker.network import INPUT, MODEL, SIZES, Matrix
 
 CANDIDATES = 100
+BATCH_REQUESTS_MAX = 8
+"""Requests in a batch: beyond, no server gains, as joining rows costs as much as it saves."""
+
 REQUESTS = 256
 ITEMS = 5000
 FEATURES = SIZES[0]
@@ -28,15 +31,15 @@ def candidate_rows(*, count: int, seed: int) -> Matrix:
     return made
 
 
-def infer_message(rows: Matrix) -> bytes:
+def infer_message(rows: Matrix, model: str = MODEL) -> bytes:
     """A serialised ModelInferRequest for these candidates; no version, so the server chooses."""
-    call = service_pb2.ModelInferRequest(model_name=MODEL)
+    call = service_pb2.ModelInferRequest(model_name=model)
     call.inputs.add(name=INPUT, datatype="FP32", shape=rows.shape)
     call.raw_input_contents.append(rows.astype("<f4").tobytes())
     message: bytes = call.SerializeToString(deterministic=True)
     return message
 
 
-def request_frames(*, count: int = REQUESTS, seed: int) -> bytes:
+def request_frames(*, count: int = REQUESTS, seed: int, model: str = MODEL) -> bytes:
     """A frames file of `count` different requests."""
-    return join_frames(infer_message(rows) for rows in candidate_rows(count=count, seed=seed))
+    return join_frames(infer_message(rows, model) for rows in candidate_rows(count=count, seed=seed))

@@ -9,7 +9,18 @@ from tritonclient.grpc import service_pb2
 
 from benchmarks.load.frames import message_of, read_frames
 from benchmarks.workloads.ranker.inputs import RankerInputs, ranker_inputs
-from benchmarks.workloads.ranker.network import INPUT, MODEL, OUTPUT, Layer, Matrix, make_network, scores, to_onnx
+from benchmarks.workloads.ranker.network import (
+    INPUT,
+    MODEL,
+    OUTPUT,
+    WIDE,
+    WIDE_SIZES,
+    Layer,
+    Matrix,
+    make_network,
+    scores,
+    to_onnx,
+)
 from benchmarks.workloads.ranker.requests import CANDIDATES, FEATURES, REQUESTS, candidate_rows
 from engine.servables.onnx import OnnxOptions, load_onnx
 
@@ -30,6 +41,15 @@ def test_exported_network_says_what_the_direct_computation_says(inputs: RankerIn
     direct = scores(make_network(seed=3), rows)
     np.testing.assert_allclose(said_by(str(inputs.model_file), rows), direct, rtol=0, atol=1e-6)
     assert direct.std() > 0.1  # scores differ, or agreeing would prove nothing
+
+
+def test_wide_network_is_asked_by_its_own_name_and_says_what_the_direct_computation_says(tmp_path: Path) -> None:
+    wide = ranker_inputs(tmp_path, seed=3, model=WIDE)
+    call = service_pb2.ModelInferRequest.FromString(message_of(read_frames(wide.frames)[0]))
+    assert call.model_name == wide.model_file.parent.parent.name == WIDE
+    rows = candidate_rows(count=1, seed=9).reshape(-1, FEATURES)
+    direct = scores(make_network(sizes=WIDE_SIZES, seed=3), rows)
+    np.testing.assert_allclose(said_by(str(wide.model_file), rows), direct, rtol=0, atol=1e-6)
 
 
 def test_one_layer_by_hand() -> None:
