@@ -7,6 +7,7 @@ compiled module, computed together where it goes to one model, and all answers a
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +26,10 @@ from serving.status import grpc_status_name
 from serving.tls import load_tls
 from serving.unix_socket import UnixSocket
 
+log = logging.getLogger("vireo.serving")
+
 _GRACE_S: Final = 1.0
 _BACKLOG: Final = 2048
-_WRITE_BUFFER_BYTES: Final = 1 << 20
 _POLL_S: Final = 0.01
 
 
@@ -124,7 +126,13 @@ class NativeServer:
         self._around.loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        events = self._wire.take(limits.TURN_EVENTS_MAX)
+        try:
+            self._take_up(self._wire.take(limits.TURN_EVENTS_MAX))
+        finally:  # a fault must not be the last turn
+            for each in self._wire.dirty():
+                each.flush()
+
+    def _take_up(self, events: list[_wire.Event]) -> None:
         begun: list[DirectCall] = []
         alone = len(events) == 1
         for event in events:
@@ -134,7 +142,7 @@ class NativeServer:
                 call.begin(payload)
                 begun.append(call)
             else:
-                self._happened(event)
+                self._happened_alone(event)
         if begun and not alone:
             self._flush()
         for call in begun:
@@ -142,8 +150,12 @@ class NativeServer:
                 call.wait()
         for served, count in self._wire.take_expired():
             self._counter.add(served.path, "DEADLINE_EXCEEDED", count)
-        for each in self._wire.dirty():
-            each.flush()
+
+    def _happened_alone(self, event: _wire.Event) -> None:
+        try:
+            self._happened(event)
+        except Exception:  # of ours; those behind it are not to blame
+            log.exception("unexpected error in the native transport")
 
     def _happened(self, event: _wire.Event) -> None:
         kind, connection, stream, served, payload, deadline_ns, encoding = event

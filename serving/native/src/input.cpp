@@ -14,6 +14,7 @@ namespace {
 constexpr int INVALID_ARGUMENT = 3, DEADLINE_EXCEEDED = 4, RESOURCE_EXHAUSTED = 8, UNIMPLEMENTED = 12, INTERNAL = 13;
 constexpr size_t FIELD_OVERHEAD = 32;               // RFC 9113 section 6.5.2
 constexpr size_t HEADER_FOLDS_MAX = 16;             // so many times the allowed headers, and it is an attack
+constexpr size_t HEADER_SHARES_MAX = 128;           // as much as so many requests may have, all of a connection may have
 constexpr uint32_t IDLE_FRAMES_MAX = 10000;         // frames that ask for nothing, in a row and in IDLE_SPAN_NS
 constexpr int64_t IDLE_SPAN_NS = 10'000'000'000;
 constexpr size_t PIECE_BYTES = 32 * 1024;           // what a piece that waits counts for besides its bytes: 64 may wait
@@ -119,6 +120,14 @@ std::string *slot(Stream *stream, std::string_view name) {
     }
 }
 
+// Counts a header that is to be kept. Named in the table of headers, a few bytes are thousands, on every stream.
+bool hold_field(Session *session, Stream *stream, size_t size) {
+    if (session->held_field_bytes + size > session->wire->bounds.header_bytes_max * HEADER_SHARES_MAX) return false;
+    session->held_field_bytes += size;
+    stream->held_field_bytes += size;
+    return true;
+}
+
 int on_header(nghttp2_session *http2, const nghttp2_frame *frame, const uint8_t *name, size_t name_size, const uint8_t *value,
               size_t value_size, uint8_t, void *user) {
     Stream *stream = stream_of(http2, frame->hd.stream_id);
@@ -127,6 +136,10 @@ int on_header(nghttp2_session *http2, const nghttp2_frame *frame, const uint8_t 
     size_t bytes_max = session_of(user)->wire->bounds.header_bytes_max;
     if (stream->field_bytes > bytes_max * HEADER_FOLDS_MAX) return calm_down(http2);
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST || stream->field_bytes > bytes_max) return 0;
+    if (!hold_field(session_of(user), stream, name_size + value_size)) {
+        nghttp2_submit_rst_stream(http2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_REFUSED_STREAM);
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
     std::string_view key(reinterpret_cast<const char *>(name), name_size);
     std::string_view content(reinterpret_cast<const char *>(value), value_size);
     if (std::string *found = slot(stream, key)) found->assign(content);
@@ -394,6 +407,7 @@ void set_input_callbacks(nghttp2_session_callbacks *callbacks) {
 
 void stream_gone(Session *session, Stream *stream, uint32_t error) {
     session_unlink(session, stream);
+    session->held_field_bytes -= stream->held_field_bytes;
     if (stream->event != 0) wire_kill(session->wire, stream);
     else if (stream->announced && !stream->finished)
         wire_add(session->wire, event_of(EventKind::reset, session, stream, PyLong_FromUnsignedLong(error)));

@@ -22,6 +22,7 @@ struct Session {
     int64_t received_ns;  // when bytes last arrived
     uint32_t idle_frames; // frames in a row that asked for nothing
     int64_t idle_since_ns;
+    size_t held_field_bytes;  // headers of the open streams
     bool greeted;         // its SETTINGS have been written
 };
 

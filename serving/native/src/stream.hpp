@@ -42,6 +42,7 @@ struct Stream {
     std::string verb, path, scheme, authority, content_type, encoding;
     std::string fields;       // every header as two lengths (4 bytes each), name, value
     size_t field_bytes = 0;   // as RFC 9113 section 6.5.2 counts them
+    size_t held_field_bytes = 0;  // of those that are kept
     int64_t timeout_ns = -1;  // from grpc-timeout; -1 for none
     int64_t deadline_ns = NEVER_NS;
     bool bad_timeout = false;
@@ -109,7 +110,7 @@ struct Stream {
         drop_out();
         id = 0, kind = Kind::http, method = nullptr;
         for (auto *text : {&verb, &path, &scheme, &authority, &content_type, &encoding, &fields}) text->clear();
-        field_bytes = 0, timeout_ns = -1, deadline_ns = NEVER_NS, bad_timeout = false;
+        field_bytes = held_field_bytes = 0, timeout_ns = -1, deadline_ns = NEVER_NS, bad_timeout = false;
         compressed = false, messages = 0, ended = false, untaken = 0;
         announced = false, event = 0;
         trailers.clear();

@@ -83,6 +83,12 @@ def goaway(last: int = 0, code: int = NO_ERROR) -> bytes:
     return frame(GOAWAY, payload=struct.pack(">II", last, code))
 
 
+def literal(*fields: tuple[str, str]) -> bytes:
+    """Short headers in HPACK that names none in a table, and puts none into it."""
+    pairs = [(name.encode(), value.encode()) for name, value in fields]
+    return b"".join(b"\x00%c%s%c%s" % (len(name), name, len(value), value) for name, value in pairs)
+
+
 def message(content: bytes, flag: int = 0) -> bytes:
     """A message as gRPC frames it; the flag 1 says that it is compressed."""
     return struct.pack(">BI", flag, len(content)) + content

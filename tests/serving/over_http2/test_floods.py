@@ -170,6 +170,25 @@ def test_headers_that_expand_beyond_the_bound_are_refused(
             assert peer.wait_closed() == [CALM]
 
 
+@only_native
+def test_headers_that_expand_on_every_stream_are_bounded(table: TableServer, connect: Connect) -> None:
+    """60 KB of headers on each of 1,000 streams, in 20 bytes."""
+    with _cheap(table):
+        peer = connect(slow=True)
+        head = frames.literal((":method", "POST"), (":scheme", "http"), (":path", HOLD), (":authority", "x"), *GRPC)
+        planted = b"\x40\x01a\x7f" + b"\xa1\x1e" + b"v" * 4000
+        peer.send(frame(HEADERS, END_HEADERS, peer.stream(), head + planted))
+        again = head + b"\xbe" * 15
+        streams = [peer.stream() for _ in range(1000)]
+        peer.send(*(frame(HEADERS, END_HEADERS, each, again) for each in streams))
+        peer.check_pong()
+        over = [each for each in streams if peer.exchanges[each].over]
+        assert 500 < len(over) < 1000
+        assert {peer.exchanges[each].reset for each in over} == {frames.REFUSED_STREAM}
+        peer.send(*map(frames.reset, streams))
+        assert peer.call(ECHO, b"room again").messages == [b"room again"]
+
+
 # Streams.
 
 

@@ -27,11 +27,6 @@ PSEUDO: tuple[Field, ...] = ((":method", "POST"), (":scheme", "http"), (":path",
 WORD = struct.pack(">I", 1)
 
 
-def _literal(name: bytes, value: bytes) -> bytes:
-    """A header that HPACK neither indexes nor compresses."""
-    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
 # The beginning.
 
 
@@ -304,11 +299,9 @@ def test_goaway_of_a_client_without_calls_is_the_end(connect: Connect, code: int
 @only_native
 def test_header_block_that_is_refused_still_counts_for_the_next(peer: Peer) -> None:
     """The table of headers is the connection's: what a broken head put into it, later ones may name."""
-    pseudo = b"".join(_literal(name.encode(), value.encode()) for name, value in (*PSEUDO[:2], PSEUDO[3]))
-    grpc = b"".join(_literal(name.encode(), value.encode()) for name, value in GRPC)
-    path = _literal(b":path", ABOUT.encode())
-    kept = b"\x40" + _literal(b"x-kept", b"value")[1:]
-    broken, right = pseudo + path + kept + _literal(b"Upper", b"1"), pseudo + path + b"\xbe" + grpc
+    head = frames.literal(*PSEUDO[:2], (":path", ABOUT), PSEUDO[3])
+    kept = b"\x40" + frames.literal(("x-kept", "value"))[1:]
+    broken, right = head + kept + frames.literal(("Upper", "1")), head + b"\xbe" + frames.literal(*GRPC)
     peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, broken))
     peer.send(frame(HEADERS, END_HEADERS, 3, right) + frames.body(3, frames.message(b"")))
     assert json.loads(peer.wait(3).messages[0])["metadata"]["x-kept"] == "value"

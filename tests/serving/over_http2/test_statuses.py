@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from tests.serving.calls import AS_BYTES
+from tests.serving.over_http2 import frames
 from tests.serving.over_http2.conftest import only_native
 from tests.serving.over_http2.peer import Peer
 from tests.serving.over_http2.table import CRASH, DIRECT, ECHO, FAIL, NOTHING, SERVICE, STREAM, TableServer
@@ -38,6 +39,26 @@ def test_mistake_of_ours_is_internal_and_told_in_brief(peer: Peer, caplog: pytes
     assert (exchange.status, exchange.text) == (13, "internal error: LookupError")
     assert "nobody caught it" in caplog.text
     caplog.clear()
+
+
+@only_native
+def test_mistake_in_the_transport_itself_is_logged_and_all_others_are_served(
+    table: TableServer, peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def crash(*_: object) -> None:
+        raise LookupError("nobody caught it")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(table.native, "_opened", crash)
+        lost = peer.stream()
+        request = peer.head(lost, STREAM) + frames.body(lost, frames.message(b"x"))
+        good = peer.stream()
+        peer.send(request + peer.head(good, ECHO) + frames.body(good, frames.message(b"x")))
+        assert peer.wait(good).messages == [b"x"]
+    assert "nobody caught it" in caplog.text
+    caplog.clear()
+    peer.send(frames.reset(lost))
+    assert peer.call(STREAM, b"x").messages == [b"x"]
 
 
 @pytest.mark.parametrize("name", TEXTS)
