@@ -100,6 +100,24 @@ def test_stream_reset_while_it_is_answered_stops_the_handler(table: TableServer,
     assert table.queued() == 0
 
 
+def test_answers_reset_while_they_are_being_written_leave_the_others_whole(
+    table: TableServer, connect: Connect
+) -> None:
+    """A socket that is full stops the server amid a frame; what that frame belongs to may be gone when it goes on."""
+    peer = connect({frames.INITIAL_WINDOW_SIZE: 1 << 30, frames.MAX_FRAME_SIZE: 1 << 20}, slow=True)
+    peer.send(frames.window_update(0, 1 << 30))
+    content = bytes(range(250)) * 4000
+    streams = [peer.begin((ECHO, DIRECT, STREAM, LAST)[index % 4]) for index in range(16)]
+    for each in streams:
+        peer.send_body(each, frames.message(content))
+    eventually(lambda: table.queued() > 0 or table.native is None, "the socket is full")
+    peer.send(*map(frames.reset, streams[::3]))
+    for each in streams:
+        if each not in streams[::3]:
+            assert peer.wait(each).messages == [content]
+    assert peer.call(ECHO, b"good").messages == [b"good"]
+
+
 def test_stream_reset_between_messages_stops_the_handler(table: TableServer, peer: Peer, tag: str) -> None:
     stream = peer.begin(STREAM)
     for text in (b"one", b"two"):
