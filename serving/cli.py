@@ -79,6 +79,9 @@ def _load(app: Path) -> Spec:
 def _serve(arguments: argparse.Namespace) -> int:
     import uvloop
 
+    from serving.memory import use_one_arena
+
+    use_one_arena()
     spec = _load(arguments.app)
     given = {name: getattr(arguments, name) for name in ("host", "grpc_port", "http_port")}
     server = replace(spec.server, **{name: value for name, value in given.items() if value is not None})
