@@ -1,8 +1,27 @@
 """A gRPC server that answers every call with the same bytes, unread: it shows what the generator can offer.
 
     python -m benchmarks.peers.null_server --port 9000
+    $(python -m benchmarks.load.native.build) 9000              # the same in C++, for the native engine
 
 HTTP/2 by hand, one thread, no flow control towards the client beyond returning its credit at once.
+
+What the generator offers from one core against the C++ one on another, fraud requests (1,024 in rotation), medians of
+three seconds on a quiet 2-core machine (AMD EPYC of family 26, virtual). CPU is the generator's, idle spinning left out;
+an open loop is on time where the p99 of its lateness is below 0.1 ms.
+
+    | load                              | native: requests/s, CPU   | Python: requests/s, CPU |
+    |-----------------------------------|---------------------------|-------------------------|
+    | 1 caller                          |    42,700  7.6 µs         |  23,200  22 µs          |
+    | 32 callers, 8 connections         |   565,000  1.7 µs         | 231,000  4.3 µs         |
+    | 32 callers, 1 connection          | 1,141,000  0.43 µs        | 346,000  2.3 µs         |
+    | 256 callers, 8 connections        | 2,666,000  0.37 µs        | 463,000  2.1 µs         |
+    | Poisson 20,000/s, 8 connections   | on time    11 µs          | on time  17 µs          |
+    | Poisson 50,000/s                  | on time    8.9 µs         | on time  14 µs          |
+    | Poisson 150,000/s                 | on time    5.5 µs         |                         |
+    | Poisson 200,000/s                 | on time, but 95% of its core: past what a verdict allows |
+
+Most of what is left is the kernel's: a send and a receive through the loopback, which requests share where several are
+due at a time or on one connection.
 """
 
 import argparse
