@@ -2,15 +2,15 @@
 
 Measured: an open loop of Poisson arrivals against `vireo serve` pinned to core 0, the generator on core 1; latency
 counts from the scheduled send. First a sweep finds the highest rate whose p99 stays below 100 ms with at least 99.9%
-of requests answered in time; then 50% and 80% of that rate are held longer, over gRPC and over HTTP with the binary
-tensor extension. Data: the fraud model and its rotating requests, batch 1, from `benchmarks.workloads.fraud`.
+of requests answered in time, over gRPC and over HTTP with the binary tensor extension; then 50% and 80% of each rate
+are held longer. Data: the fraud model and its rotating requests, batch 1, from `benchmarks.workloads.fraud`.
 
-    python -m benchmarks.bench_fraud --out .cache/bench            # some four minutes
+    python -m benchmarks.bench_fraud --out .cache/bench            # some six minutes
     python -m benchmarks.bench_fraud --out .cache/bench --quick    # under one: fixed rates instead of the sweep
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.command import run_command
@@ -37,9 +37,9 @@ COLUMNS = [
 
 @dataclass(frozen=True, slots=True)
 class FraudData:
-    """The raw results; `sweep` is None in a quick run."""
+    """The raw results; `sweeps`, by protocol, is empty in a quick run."""
 
-    sweep: SweepResult | None
+    sweeps: dict[str, SweepResult]
     fixed: list[Measured]
 
 
@@ -48,8 +48,8 @@ def run(options: Options) -> Report:
     inputs = fraud_inputs(options.inputs)
     with start_vireo(models=inputs.models, out=options.out / "fraud") as server:
         order = base_order(server, inputs, options)
-        found = None if options.quick else sweep(order, SweepPlan(), lambda one: measure(one, server.process))
-        orders = quick_orders(order, server) if found is None else fixed_orders(order, server, found)
+        found = {} if options.quick else {each.value: highest(order, server, each) for each in Protocol}
+        orders = fixed_orders(order, server, found) if found else quick_orders(order, server)
         fixed = [measure(one, server.process) for one in orders]
     return report_of(options, FraudData(found, fixed))
 
@@ -69,18 +69,27 @@ def base_order(server: Server, inputs: FraudInputs, options: Options) -> LoadOrd
     )
 
 
+def highest(order: LoadOrder, server: Server, protocol: Protocol) -> SweepResult:
+    """The highest rate that meets the target over one protocol."""
+    first = held(order, server, protocol, QUICK_RATES_PER_S[0], order.duration_s)
+    return sweep(first, SweepPlan(), lambda one: measure(one, server.process))
+
+
 def quick_orders(order: LoadOrder, server: Server) -> list[LoadOrder]:
     """Fixed rates over gRPC, two of them over HTTP as well."""
     over_grpc = [held(order, server, Protocol.GRPC, rate, 4.0) for rate in QUICK_RATES_PER_S]
     return [*over_grpc, *(held(order, server, Protocol.HTTP, rate, 4.0) for rate in QUICK_RATES_PER_S[1:3])]
 
 
-def fixed_orders(order: LoadOrder, server: Server, found: SweepResult) -> list[LoadOrder]:
-    """Both shares of the found rate over both protocols; none when no rate was found."""
-    rate = found.rate_per_s
-    if rate is None:
-        return []
-    return [held(order, server, protocol, rate * share, 15.0) for protocol in Protocol for share in SHARES]
+def fixed_orders(order: LoadOrder, server: Server, found: Mapping[str, SweepResult]) -> list[LoadOrder]:
+    """Both shares of the rate found over each protocol; none where no rate was found."""
+    rates = {protocol: found[protocol.value].rate_per_s for protocol in Protocol}
+    return [
+        held(order, server, protocol, rate * share, 15.0)
+        for protocol, rate in rates.items()
+        if rate is not None
+        for share in SHARES
+    ]
 
 
 def held(order: LoadOrder, server: Server, protocol: Protocol, rate_per_s: float, duration_s: float) -> LoadOrder:
@@ -119,10 +128,10 @@ def report_of(options: Options, data: FraudData) -> Report:
     """Tables, plots and judgement from the raw results. Pure but for the machine's description."""
     tables = [Table("Latency at fixed rates", "Latency counts from the scheduled send.", COLUMNS, rows(data.fixed))]
     figures = [percentile_plot("Latency percentiles", curves(data.fixed), TARGET_MS)]
-    if data.sweep is not None:
-        told = "Every point, in the order taken; points whose generator was late are repeated."
-        tables.insert(0, Table("Rate sweep, gRPC", told, COLUMNS, rows(data.sweep.measured)))
-        figures.insert(0, rate_plot("Latency over offered rate, gRPC", rate_curves(data.sweep.measured), TARGET_MS))
+    told = "Every point, in the order taken; points whose generator was late are repeated."
+    for name, found in data.sweeps.items():
+        tables.append(Table(f"Rate sweep, {name}", told, COLUMNS, rows(found.measured)))
+        figures.append(rate_plot(f"Latency over offered rate, {name}", rate_curves(found.measured), TARGET_MS))
     return Report(
         name="fraud",
         about="fraud scoring, batch 1, open loop (Poisson), server on one core, generator on another",
@@ -160,11 +169,14 @@ def judgement_of(data: FraudData) -> Judgement:
     invalid = [verdict for verdict in verdicts if verdict not in (Verdict.MET, Verdict.MISSED)]
     if Verdict.MISSED in verdicts or not verdicts:
         return Judgement(promise, False, "missed at a fixed rate" if verdicts else "at no rate")
-    found = "" if data.sweep is None else f"; highest rate {data.sweep.rate_per_s:,.0f}/s"
-    if data.sweep is not None and data.sweep.bounded_by_generator:
-        found += " or more (the generator was at its end)"
-    said = f"{len(verdicts) - len(invalid)} of {len(verdicts)} fixed rates valid{found}"
+    found = [_said(name, each) for name, each in data.sweeps.items()]
+    said = "; ".join([f"{len(verdicts) - len(invalid)} of {len(verdicts)} fixed rates valid", *found])
     return Judgement(promise, None if invalid else True, said)
+
+
+def _said(name: str, found: SweepResult) -> str:
+    rate = f"highest rate over {name} {found.rate_per_s or 0:,.0f}/s"
+    return f"{rate} or more (the generator was at its end)" if found.bounded_by_generator else rate
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class SweepPlan:
 
     start_per_s: float = 500.0
     least_per_s: float = 10.0
-    most_per_s: float = 50_000.0
+    most_per_s: float = 150_000.0
     tolerance: float = 0.05
 
 
