@@ -28,12 +28,12 @@ from benchmarks.fraud_inputs import fraud_inputs
 from benchmarks.harness import LOAD_CORE, ServerError, python_module
 from benchmarks.options import Options
 from benchmarks.plots import new_figure, svg_of
-from benchmarks.report import Judgement, Report
+from benchmarks.report import Report
 from benchmarks.soak.load import LEAVE_S_MAX, SoakOrder
 from benchmarks.soak.outcome import LoadOutcome
-from benchmarks.soak.sample import Sample, take_sample
+from benchmarks.soak.sample import Sample, state_of, take_sample
 from benchmarks.soak.served import Served, serve
-from benchmarks.soak.verdict import MIB, WARMUP_SHARE, End, after_warmup, judgements_of, trend_of
+from benchmarks.soak.verdict import MIB, WARMUP_SHARE, End, after_warmup, judgements_of, paused_s, trend_of
 from benchmarks.table import Cell, Table
 
 MINUTES, QUICK_MINUTES = 20.0, 1.0
@@ -72,13 +72,14 @@ def soak(served: Served, order: SoakOrder) -> tuple[list[Sample], LoadOutcome]:
     samples: list[Sample] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE) as callers:
         try:
-            began_s = time.monotonic()
+            began_s, waited_s = time.monotonic(), 0.0  # not the clock: it goes on where all of us are held up
             while callers.poll() is None:
-                if time.monotonic() > began_s + order.seconds + 2 * LEAVE_S_MAX:
-                    raise ServerError("the callers do not come to an end")
+                if waited_s > order.seconds + 2 * LEAVE_S_MAX:
+                    raise ServerError(f"the callers do not come to an end: they are {state_of(callers.pid)}")
                 samples.append(take_sample(served.process.pid, served.http_port, began_s))
                 with suppress(subprocess.TimeoutExpired):
                     callers.wait(sample_s(order.seconds))
+                waited_s += sample_s(order.seconds)
             assert callers.stdout is not None
             told = callers.stdout.read()
         except OSError as error:
@@ -111,7 +112,7 @@ def complaints_of(log: str) -> list[str]:
 def report_of(options: Options, order: SoakOrder, samples: Sequence[Sample], load: LoadOutcome, end: End) -> Report:
     """Tables, plots and judgements. Pure but for the machine's description."""
     trend = trend_of(after_warmup(samples, order.seconds))
-    judgements: list[Judgement] = judgements_of(trend, load, end)
+    judgements = judgements_of(trend, load, end, paused_s(samples))
     return Report(
         name="soak" if order.transport == "native" else f"soak-{order.transport}",
         about=f"{order.seconds / 60:g} minutes of callers of every kind, transport {order.transport}, one server core",

@@ -53,6 +53,12 @@ def status_of(pid: int) -> dict[str, int]:
     return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1 and words[1].isdecimal()}
 
 
+def state_of(pid: int) -> str:
+    """What a process does now, in the words of proc(5): "S (sleeping)", "T (stopped)"."""
+    lines = (PROC / str(pid) / "status").read_text().splitlines()
+    return next(line.split(maxsplit=1)[1] for line in lines if line.startswith("State:"))
+
+
 def read_metrics(http_port: int) -> str:
     """The server's `/metrics`, over a connection that is closed again."""
     connection = HTTPConnection("127.0.0.1", http_port, timeout=READ_S_MAX)

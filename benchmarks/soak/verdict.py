@@ -1,12 +1,13 @@
 """Whether a server held out, from what was seen of it. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import linear_regression, median
 
 from benchmarks.report import Judgement
 from benchmarks.soak.outcome import LoadOutcome
-from benchmarks.soak.sample import Sample
+from benchmarks.soak.sample import READ_S_MAX, Sample
 
 WARMUP_SHARE = 0.2
 """Of the time: caches fill, the allocator finds its size, threads are made."""
@@ -14,6 +15,9 @@ WARMUP_SHARE = 0.2
 GROWTH_MAX = 0.02
 QUARTER_SAMPLES_MIN = 5
 """Fewer readings at either end say nothing."""
+
+PAUSE_S_MAX = READ_S_MAX + 5.0
+"""A longer gap between readings is no fault of the server: a reading gives up before."""
 
 MIB = 1 << 20
 
@@ -49,6 +53,13 @@ def trend_of(samples: Sequence[Sample]) -> Trend | None:
     return Trend(median(resident[:quarter]), median(resident[-quarter:]), slope, max(resident), len(samples))
 
 
+def paused_s(samples: Sequence[Sample]) -> float:
+    """How long the whole run was held up at most, as by SIGSTOP or a busy machine; 0 where the readings are regular."""
+    gaps = [later.at_s - earlier.at_s for earlier, later in pairwise(samples)]
+    longest = max(gaps) - median(gaps) if gaps else 0.0
+    return longest if longest > PAUSE_S_MAX else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """The server after the last caller has left: a reading, its log's complaints, and how it ended on SIGTERM."""
@@ -59,8 +70,22 @@ class End:
     exit_code: int
 
 
-def judgements_of(trend: Trend | None, load: LoadOutcome, end: End) -> list[Judgement]:
-    """Every promise."""
+def judgements_of(trend: Trend | None, load: LoadOutcome, end: End, paused: float = 0.0) -> list[Judgement]:
+    """Every promise. A run that was held up for `paused` seconds says nothing on time-outs, nor on memory over time."""
+    judged = _judged(trend, load, end)
+    if not paused:
+        return judged
+    said = f"the run was held up for {paused:.0f} s; "
+    timed = {_MEMORY, _RIGHT, _STUCK}
+    return [replace(each, kept=None, said=said + each.said) if each.promise in timed else each for each in judged]
+
+
+_MEMORY = f"resident memory grows by at most {GROWTH_MAX:.0%} after the warm-up"
+_RIGHT = "every answer is right, every error expected"
+_STUCK = "no caller is stuck"
+
+
+def _judged(trend: Trend | None, load: LoadOutcome, end: End) -> list[Judgement]:
     return [
         _memory(trend),
         _nothing_left(end.rest),
@@ -70,21 +95,20 @@ def judgements_of(trend: Trend | None, load: LoadOutcome, end: End) -> list[Judg
             f"{end.files_before} before, {end.rest.files} after",
         ),
         _answers(load),
-        Judgement("no caller is stuck", not load.stuck, ", ".join(load.stuck) or "none"),
+        Judgement(_STUCK, not load.stuck, ", ".join(load.stuck) or "none"),
         Judgement("no complaint in the log", not end.complaints, _first(end.complaints)),
         Judgement("the server ends well", end.exit_code == 0, f"exit code {end.exit_code}"),
     ]
 
 
 def _memory(trend: Trend | None) -> Judgement:
-    promise = f"resident memory grows by at most {GROWTH_MAX:.0%} after the warm-up"
     if trend is None:
-        return Judgement(promise, None, "too few samples")
+        return Judgement(_MEMORY, None, "too few samples")
     said = (
         f"{trend.first:.1f} MiB in the first quarter, {trend.last:.1f} in the last ({trend.growth:+.1%}); "
         f"{trend.slope_per_minute:+.2f} MiB a minute, at most {trend.most:.1f}"
     )
-    return Judgement(promise, trend.growth <= GROWTH_MAX, said)
+    return Judgement(_MEMORY, trend.growth <= GROWTH_MAX, said)
 
 
 def _nothing_left(rest: Sample) -> Judgement:
@@ -95,9 +119,7 @@ def _nothing_left(rest: Sample) -> Judgement:
 
 def _answers(load: LoadOutcome) -> Judgement:
     failed = [f"{each.caller}: {each.count} {each.kind} ({_first(each.examples)})" for each in load.failures]
-    return Judgement(
-        "every answer is right, every error expected", not failed, "; ".join(failed) or f"{load.answered} acts"
-    )
+    return Judgement(_RIGHT, not failed, "; ".join(failed) or f"{load.answered} acts")
 
 
 def _first(texts: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 import os
 
-from benchmarks.soak.sample import gauges_of, status_of
+from benchmarks.soak.sample import gauges_of, state_of, status_of
 
 METRICS = """
 # TYPE vireo_queue_requests gauge
@@ -40,3 +40,4 @@ def test_status_of_a_process_has_its_memory_and_threads() -> None:
     status = status_of(os.getpid())
     assert status["VmRSS"] >= status["RssAnon"] > 1000
     assert status["Threads"] >= 1
+    assert state_of(os.getpid()).endswith("(running)")

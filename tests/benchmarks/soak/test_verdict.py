@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.soak.outcome import LoadOutcome, Row
 from benchmarks.soak.sample import Memory, Sample
-from benchmarks.soak.verdict import GROWTH_MAX, MIB, End, after_warmup, judgements_of, trend_of
+from benchmarks.soak.verdict import GROWTH_MAX, MIB, End, after_warmup, judgements_of, paused_s, trend_of
 
 SECONDS = 1200.0
 GOOD = LoadOutcome([Row("patient", "OK", 1000, True, []), Row("impatient", "CANCELLED", 10, True, [])], [])
@@ -83,6 +83,25 @@ def test_readings_after_the_load_has_ended_do_not_count() -> None:
         240,
         1200,
     ]
+
+
+# A run that was held up.
+
+
+def test_run_that_was_held_up_decides_nothing_that_time_may_have_spoilt() -> None:
+    samples = curve(*[200.0] * 60, *[300.0] * 60)
+    held = [replace(each, at_s=each.at_s + 100 * (each.at_s > SECONDS / 2)) for each in samples]
+    assert paused_s(samples) == 0.0
+    assert paused_s(held) == pytest.approx(100)
+    load = LoadOutcome([Row("streams", "DEADLINE_EXCEEDED", 2, False, ["late"])], ["watcher-0"])
+    judged = judgements_of(trend_of(after_warmup(samples, SECONDS)), load, GONE, paused_s(held))
+    assert [each.kept for each in judged] == [None, True, True, None, None, True, True]
+    assert "held up for 100 s" in judged[0].said
+
+
+def test_what_was_left_behind_is_no_fault_of_a_pause() -> None:
+    end = replace(GONE, rest=replace(GONE.rest, gauges={"vireo_streams": 1}))
+    assert judgements_of(trend_of(curve(*[200.0] * 100)), GOOD, end, 100.0)[1].kept is False
 
 
 # The rest.
