@@ -176,7 +176,15 @@ def test_missing_server_is_an_error_and_not_a_result(tmp_path: Path, engine: Eng
 
 def test_interrupted_generator_ends_at_once(server: Scripted) -> None:
     order = replace(server.order(b"o"), duration_s=60.0)
-    with subprocess.Popen([*command_of(order), "--announce"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+    command = [*command_of(order), "--announce"]
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores it, and so would a child
+    try:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with child:
         assert child.stdout is not None
         child.stdout.readline()
         child.send_signal(signal.SIGINT)
