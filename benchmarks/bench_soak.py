@@ -4,8 +4,8 @@ Measured: `vireo serve` on core 0 under callers on core 1 (`soak.load`): unary g
 streams whole, dropped and half closed, health watches, deadlines shorter than the work, cancellations, channels closed
 in mid-call, HTTP/1.1 with JSON and binary tensors, HTTP/2, sockets that say half of something and are reset, a model
 unloaded and loaded over and over, and readers of `/metrics`. Data: the fraud model and Python functions; every answer
-is compared with what it must be. Memory, files, threads and gauges are read every ten seconds (in short runs a
-sixtieth of the time). The first fifth is warm-up.
+is compared with what it must be. Files, threads and gauges are read every ten seconds (in short runs every sixtieth of
+the time), memory ten times as often. The first fifth is warm-up.
 Promise: afterwards resident memory is flat within 2% (medians of the first and the last quarter); no answer is wrong
 and no error unexpected; when the clients have left every gauge is zero and no more files are open than before.
 
@@ -31,7 +31,7 @@ from benchmarks.plots import new_figure, svg_of
 from benchmarks.report import Report
 from benchmarks.soak.load import LEAVE_S_MAX, SoakOrder
 from benchmarks.soak.outcome import LoadOutcome
-from benchmarks.soak.sample import Sample, state_of, take_sample
+from benchmarks.soak.sample import Memory, Sample, memory_of, state_of, status_of, take_sample
 from benchmarks.soak.served import Served, serve
 from benchmarks.soak.verdict import MIB, WARMUP_SHARE, End, after_warmup, judgements_of, paused_s, trend_of
 from benchmarks.table import Cell, Table
@@ -39,6 +39,9 @@ from benchmarks.table import Cell, Table
 MINUTES, QUICK_MINUTES = 20.0, 1.0
 SAMPLE_S_MAX = 10.0
 SAMPLES_MIN = 60
+READINGS = 10
+"""Of memory, for each sample."""
+
 SETTLE_S_MAX = 10.0
 """How long the server may take to notice that everybody has left."""
 
@@ -70,15 +73,15 @@ def soak(served: Served, order: SoakOrder) -> tuple[list[Sample], LoadOutcome]:
     """Lets the callers loose and watches the server meanwhile. Raises ServerError where either breaks down."""
     command = python_module("benchmarks.soak.load", msgspec.json.encode(order).decode())
     samples: list[Sample] = []
+    memory: list[Memory] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE) as callers:
         try:
             began_s, waited_s = time.monotonic(), 0.0  # not the clock: it goes on where all of us are held up
             while callers.poll() is None:
                 if waited_s > order.seconds + 2 * LEAVE_S_MAX:
                     raise ServerError(f"the callers do not come to an end: they are {state_of(callers.pid)}")
-                samples.append(take_sample(served.process.pid, served.http_port, began_s))
-                with suppress(subprocess.TimeoutExpired):
-                    callers.wait(sample_s(order.seconds))
+                samples.append(take_sample(served.process.pid, served.http_port, began_s, memory))
+                memory = memory_meanwhile(callers, served.process.pid, sample_s(order.seconds))
                 waited_s += sample_s(order.seconds)
             assert callers.stdout is not None
             told = callers.stdout.read()
@@ -89,6 +92,17 @@ def soak(served: Served, order: SoakOrder) -> tuple[list[Sample], LoadOutcome]:
     if not told:
         raise ServerError(f"the callers broke down with exit code {callers.returncode}")
     return samples, msgspec.json.decode(told, type=LoadOutcome)
+
+
+def memory_meanwhile(callers: subprocess.Popen[bytes], pid: int, seconds: float) -> list[Memory]:
+    """The server's memory, read often while `seconds` pass or the callers come to an end."""
+    readings = []
+    for _ in range(READINGS):
+        with suppress(subprocess.TimeoutExpired):
+            callers.wait(seconds / READINGS)
+            break
+        readings.append(memory_of(status_of(pid)))
+    return readings
 
 
 def sample_s(seconds: float) -> float:

@@ -1,9 +1,11 @@
 """What a server holds at one moment: memory, files and threads by /proc, the rest by its own `/metrics`."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from statistics import median_low
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -35,16 +37,29 @@ class Sample:
     gauges: dict[str, float]
 
 
-def take_sample(pid: int, http_port: int, began_s: float) -> Sample:
-    """Reads everything now. Raises OSError where the server is gone or does not answer."""
+def take_sample(pid: int, http_port: int, began_s: float, memory: Sequence[Memory] = ()) -> Sample:
+    """Reads everything now; of `memory`, read since the last sample, the medians, for requests in flight make it waver.
+
+    Raises OSError where the server is gone or does not answer.
+    """
     status = status_of(pid)
     return Sample(
         at_s=time.monotonic() - began_s,
-        memory=Memory(status["VmRSS"] * KIB, status["RssAnon"] * KIB),
+        memory=median_of([*memory, memory_of(status)]),
         files=len(list((PROC / str(pid) / "fd").iterdir())),
         threads=status["Threads"],
         gauges=gauges_of(read_metrics(http_port)),
     )
+
+
+def memory_of(status: dict[str, int]) -> Memory:
+    """What /proc/PID/status says of memory."""
+    return Memory(status["VmRSS"] * KIB, status["RssAnon"] * KIB)
+
+
+def median_of(readings: Sequence[Memory]) -> Memory:
+    """The median of each."""
+    return Memory(median_low([each.resident for each in readings]), median_low([each.anonymous for each in readings]))
 
 
 def status_of(pid: int) -> dict[str, int]:

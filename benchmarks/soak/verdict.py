@@ -19,18 +19,23 @@ QUARTER_SAMPLES_MIN = 5
 PAUSE_S_MAX = READ_S_MAX + 5.0
 """A longer gap between readings is no fault of the server: a reading gives up before."""
 
+MINUTES_MIN = 3.0
+"""After the warm-up of a shorter run the allocator may still be finding its size: growth then proves nothing."""
+
 MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """Resident memory after the warm-up, MiB: medians of the first and the last quarter, the line through all, the most."""
+    """Resident memory after the warm-up, in MiB: medians of the first and the last quarter, the line through all, the
+    most; and over how many minutes.
+    """
 
     first: float
     last: float
     slope_per_minute: float
     most: float
-    samples: int
+    minutes: float
 
     @property
     def growth(self) -> float:
@@ -50,7 +55,8 @@ def trend_of(samples: Sequence[Sample]) -> Trend | None:
         return None
     resident = [each.memory.resident / MIB for each in samples]
     slope = linear_regression([each.at_s / 60 for each in samples], resident).slope
-    return Trend(median(resident[:quarter]), median(resident[-quarter:]), slope, max(resident), len(samples))
+    minutes = (samples[-1].at_s - samples[0].at_s) / 60
+    return Trend(median(resident[:quarter]), median(resident[-quarter:]), slope, max(resident), minutes)
 
 
 def paused_s(samples: Sequence[Sample]) -> float:
@@ -108,6 +114,8 @@ def _memory(trend: Trend | None) -> Judgement:
         f"{trend.first:.1f} MiB in the first quarter, {trend.last:.1f} in the last ({trend.growth:+.1%}); "
         f"{trend.slope_per_minute:+.2f} MiB a minute, at most {trend.most:.1f}"
     )
+    if trend.growth > GROWTH_MAX and trend.minutes < MINUTES_MIN:
+        return Judgement(_MEMORY, None, f"too short a run to tell: {said}")
     return Judgement(_MEMORY, trend.growth <= GROWTH_MAX, said)
 
 

@@ -78,6 +78,15 @@ def test_few_readings_decide_nothing() -> None:
     assert verdicts(curve(*[100.0] * 20))["memory"] is None
 
 
+def test_growth_in_a_short_run_proves_nothing_but_flatness_does() -> None:
+    def judged(*mib: float) -> bool | None:
+        samples = [replace(each, at_s=each.at_s / 10) for each in curve(*mib)]
+        return judgements_of(trend_of(after_warmup(samples, SECONDS / 10)), GOOD, GONE)[0].kept
+
+    assert judged(*[200.0] * 60, *[220.0] * 60) is None
+    assert judged(*[200.0] * 120) is True
+
+
 def test_readings_after_the_load_has_ended_do_not_count() -> None:
     assert [each.at_s for each in after_warmup([sample(1), sample(240), sample(1200), sample(1201)], SECONDS)] == [
         240,
