@@ -41,7 +41,7 @@ HELPED_COMPUTE_US_MIN: Final = 50
 """While one batch runs on the caller's thread, the next is given to another thread if it takes at least so long: less is
 done sooner than handed over."""
 
-LAYOUTS_MAX: Final = 1024
+LAYOUTS_MAX: Final = 256
 """Kinds of request (names, datatypes, shapes) that are remembered, after which remembering starts anew."""
 
 STREAM_REQUESTS_MAX: Final = 64
