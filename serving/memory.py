@@ -17,7 +17,7 @@ def use_one_arena() -> bool:
     """Lets all threads allocate from one heap; to be called before there are threads. False where the C library cannot.
 
     glibc gives threads heaps of their own, in which what one request leaves free is of no use to the next on another
-    thread: under mixed load memory grew by 2 MiB a minute, with one heap it stays flat (`benchmarks/bench_soak.py`).
+    thread: under mixed load memory grew by 2.2 MiB a minute, with one heap by 0.4 (`benchmarks/bench_soak.py`).
     Left to itself it also gives the memory of a tensor back to the kernel after each request: 4 MiB in and out cost 5.9 ms
     of CPU, most of it page faults, and 2.5 ms with the bounds above, for some 10 MiB that stay.
     """
