@@ -84,6 +84,14 @@ class Unimplemented(VireoError):
     """The protocol knows the call, this server does not offer it."""
 
 
+class OffsetDeleted(FailedPrecondition):
+    """The log no longer keeps the entry that was asked for."""
+
+
+class DataLoss(VireoError):
+    """Something stored is damaged or gone, and cannot be read again."""
+
+
 class Internal(VireoError):
     """A fault inside the server or inside a model."""
 

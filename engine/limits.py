@@ -106,3 +106,16 @@ SWEEP_S: Final = 5.0
 
 CONFIG_BYTES_MAX: Final = 1 << 20
 REPOSITORY_MODELS_MAX: Final = 10_000
+
+LOG_SEGMENT_BYTES: Final = 128 << 20
+"""A local log begins a new file past this; what is truncated is whole files."""
+
+LOG_BATCH_BYTES_MAX: Final = 64 << 20
+"""Largest batch one append may carry, encoded."""
+
+FEATURE_ENTITIES_MAX: Final = 10_000_000
+"""Entities a feature view keeps by default; past it the longest unseen are forgotten."""
+
+FEATURES_MAX: Final = 1024
+LOOKUP_ROWS_MAX: Final = 100_000
+"""Entities one lookup may ask for."""

@@ -1,0 +1,1 @@
+"""The spine: all that changes over time, as Arrow record batches on a log with offsets."""

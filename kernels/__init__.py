@@ -1,0 +1,1 @@
+"""Compiled loops over arrays. They know nothing of anything else here."""
