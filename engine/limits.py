@@ -119,3 +119,24 @@ FEATURE_ENTITIES_MAX: Final = 10_000_000
 FEATURES_MAX: Final = 1024
 LOOKUP_ROWS_MAX: Final = 100_000
 """Entities one lookup may ask for."""
+
+SNAPSHOTS_KEPT_MAX: Final = 100
+FEATURE_READ_ROWS_MAX: Final = 1 << 16
+"""Events a feature view takes of its log at once; readers see them when all are applied."""
+
+FEATURE_RESTORE_S_MAX: Final = 10.0
+"""How long the start of an engine waits for a view to catch up with its log; after that it serves without it, and the view
+answers as unavailable until it has."""
+
+FEATURE_SWAP_S_MAX: Final = 600.0
+"""How long a changed view may take to catch up while its predecessor serves; after that the predecessor stays."""
+
+FEATURE_RETRY_S_MIN: Final = 0.1
+FEATURE_RETRY_S_MAX: Final = 5.0
+"""A log that cannot be read is tried again after the first, then after twice as long each time, up to the second."""
+
+DEAD_LETTERS_BYTES_MAX: Final = 64 << 20
+"""A file of dead letters that passes this becomes the old one, and the old one before it goes."""
+
+DEAD_LETTERS_WAITING_MAX: Final = 100_000
+"""Dead letters that wait because they cannot be written; more are counted only."""

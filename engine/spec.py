@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from engine.errors import SpecError, nearest, quoted
+from engine.features.declaration import FeatureViewSpec
+from engine.features.relations import check_logs, check_views
 from engine.limits import (
     BATCH_BYTES_MAX,
     BATCH_ROWS_MAX,
@@ -18,6 +20,7 @@ from engine.limits import (
     QUEUE_BYTES_MAX,
     QUEUE_REQUESTS_MAX,
 )
+from engine.log.declaration import LogSpec
 from engine.strict_yaml import Place, read_strict
 from engine.tensor import DATATYPES
 
@@ -152,6 +155,8 @@ class Spec:
     repository: RepositorySpec | None = None
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     functions: Mapping[str, FunctionSpec] = field(default_factory=dict)
+    logs: Mapping[str, LogSpec] = field(default_factory=dict)
+    feature_views: Mapping[str, FeatureViewSpec] = field(default_factory=dict)
     folder: Path = field(default_factory=Path)
 
     def path(self, relative: str) -> Path:
@@ -193,6 +198,8 @@ def _check(spec: Spec, place: Place) -> None:
     for name, function in spec.functions.items():
         _check_scheduling(place, f"functions.{name}", function)
         _check_function(place, f"functions.{name}", function)
+    check_logs(spec.logs, place)
+    check_views(spec.feature_views, spec.logs, spec.functions, place)
     if spec.models and repository is None:
         raise SpecError(f"{place('models')}: needs a repository; add 'repository: {{path: ...}}'")
 

@@ -1,0 +1,115 @@
+"""What the logs and feature views of a spec must say of one another, checked with the place in the file. Pure.
+
+It knows nothing of expressions and aggregations: `compilation` checks what a view says of itself.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import typing
+from collections.abc import Collection, Iterable, Mapping
+
+from engine.errors import SpecError, nearest, quoted
+from engine.features.declaration import FeatureViewSpec
+from engine.limits import FEATURES_MAX, NAME_CHARS_MAX, SNAPSHOTS_KEPT_MAX
+from engine.log.declaration import ColumnSpec, ColumnType, KafkaLogSpec, LogSpec
+from engine.strict_yaml import Place
+
+_COLUMN_TYPES = typing.get_args(ColumnType)
+
+
+def check_logs(logs: Mapping[str, LogSpec], place: Place) -> None:
+    """Raises SpecError where a log lives nowhere, in two places or in another's, or its columns are not what they seem."""
+    for name, log in logs.items():
+        where = f"logs.{name}"
+        _check_name(name, where, place)
+        if (log.local is None) == (log.kafka is None):
+            raise SpecError(f"{place(where)}: give either 'local' or 'kafka'")
+        _check_columns(log, f"{where}.schema", place)
+        if log.local is not None:
+            _in_range(place, f"{where}.local.segment_bytes", log.local.segment_bytes, 4096, 1 << 40)
+        if log.kafka is not None:
+            _check_kafka(log, log.kafka, f"{where}.kafka", place)
+    paths = ((f"logs.{name}.local.path", log.local.path) for name, log in logs.items() if log.local)
+    _check_alone("log", paths, place)
+
+
+def _check_columns(log: LogSpec, where: str, place: Place) -> None:
+    if not log.schema:
+        raise SpecError(f"{place(where)}: a log needs at least one column")
+    for name, column in log.schema.items():
+        kind = column.type if isinstance(column, ColumnSpec) else column
+        if kind not in _COLUMN_TYPES:
+            raise SpecError(f"{place(f'{where}.{name}')}: unknown type {quoted(kind)}{nearest(kind, _COLUMN_TYPES)}")
+
+
+def _check_kafka(log: LogSpec, kafka: KafkaLogSpec, where: str, place: Place) -> None:
+    if (kafka.format == "avro") != (kafka.avro_schema is not None):
+        raise SpecError(f"{place(f'{where}.avro_schema')}: belongs to format 'avro', and format 'avro' needs it")
+    if kafka.key is not None and kafka.key not in log.schema:
+        known = nearest(kafka.key, log.schema)
+        raise SpecError(f"{place(f'{where}.key')}: the log has no column {quoted(kafka.key)}{known}")
+
+
+def check_views(
+    views: Mapping[str, FeatureViewSpec], logs: Mapping[str, LogSpec], functions: Collection[str], place: Place
+) -> None:
+    """Raises SpecError where a view's name, source, columns or files are not there or are another's."""
+    for name, view in views.items():
+        where = f"feature_views.{name}"
+        _check_name(name, where, place)
+        if name in functions:
+            raise SpecError(f"{place(where)}: a function has that name; both are called by it")
+        if view.source not in logs:
+            raise SpecError(f"{place(f'{where}.source')}: no log {quoted(view.source)}{nearest(view.source, logs)}")
+        _check_bounds(view, where, place)
+        if view.bootstrap is not None and _is_shared(logs[view.source]):
+            raise SpecError(
+                f"{place(f'{where}.bootstrap')}: log {quoted(view.source)} is shared by a consumer group, so no process "
+                f"could tell which of the table's entities are its own; set the log's 'group' to null"
+            )
+    snapshots = (
+        (f"feature_views.{name}.snapshot.path", view.snapshot.path) for name, view in views.items() if view.snapshot
+    )
+    _check_alone("feature view", snapshots, place)
+    letters = (
+        (f"feature_views.{name}.dead_letters", view.dead_letters) for name, view in views.items() if view.dead_letters
+    )
+    _check_alone("feature view", letters, place)
+
+
+def _check_bounds(view: FeatureViewSpec, where: str, place: Place) -> None:
+    if not 1 <= len(view.features) <= FEATURES_MAX:
+        raise SpecError(
+            f"{place(f'{where}.features')}: a view has from 1 to {FEATURES_MAX} features, got {len(view.features)}"
+        )
+    _in_range(place, f"{where}.entities_max", view.entities_max, 1, 1 << 32)
+    _in_range(place, f"{where}.timeout_ms", view.timeout_ms, 0.001, 86_400_000)
+    if view.snapshot is not None:
+        _in_range(place, f"{where}.snapshot.keep", view.snapshot.keep, 1, SNAPSHOTS_KEPT_MAX)
+    for name in view.request:
+        if name in (view.entity, "as_of"):
+            raise SpecError(f"{place(f'{where}.request.{name}')}: a lookup has an input of that name already")
+
+
+def _is_shared(log: LogSpec) -> bool:
+    return log.kafka is not None and log.kafka.group is not None
+
+
+def _check_alone(kind: str, paths: Iterable[tuple[str, str]], place: Place) -> None:
+    """Each path belongs to one `kind` only: two writers would spoil it for each other."""
+    owners: dict[str, str] = {}
+    for where, path in paths:
+        first = owners.setdefault(posixpath.normpath(path), where)
+        if first != where:
+            raise SpecError(f"{place(where)}: {quoted(path)} is another {kind}'s already ({first})")
+
+
+def _check_name(name: str, where: str, place: Place) -> None:
+    if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
+        raise SpecError(f"{place(where)}: a name has from 1 to {NAME_CHARS_MAX} printable characters")
+
+
+def _in_range(place: Place, where: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise SpecError(f"{place(where)}: must be from {low} to {high}, got {value}")
