@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CACHE := .cache
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench protos clean
 
 help:
 	@echo 'make demo   train a fraud model, serve it, call it over gRPC and HTTP, show its latency'
 	@echo 'make test   run every test'
 	@echo 'make check  ruff, mypy --strict, architecture test'
+	@echo 'make protos write the generated code of protos/ anew'
 	@echo 'make bench  run the benchmarks (some seven minutes); report in $(CACHE)/bench'
 
 NATIVE := $(wildcard serving/native/src/*.?pp)
@@ -35,6 +36,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks all --out $(CACHE)/bench
+
+protos: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protos/vireo/v1/*.proto
 
 clean:
 	rm -rf $(VENV) $(CACHE) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

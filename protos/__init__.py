@@ -1,0 +1,1 @@
+"""Vireo's own wire services: .proto files and the Python code protoc makes of them (`make protos`), checked for drift."""

@@ -1,0 +1,1 @@
+"""Package `vireo` on the wire."""
