@@ -120,6 +120,19 @@ FEATURES_MAX: Final = 1024
 LOOKUP_ROWS_MAX: Final = 100_000
 """Entities one lookup may ask for."""
 
+LOOKUP_INLINE_BYTES_MAX: Final = 24 << 10
+"""A longer lookup (some 2,000 entities and more) leaves the transport's thread, which it would hold for a millisecond."""
+
+PUSH_THREADS_MAX: Final = 32
+"""Pushes that become durable together; each waits on a thread of its own."""
+
+PUSHES_MAX: Final = 1024
+"""Pushes that may wait for one; more are refused."""
+
+PUSH_WAIT_S_MAX: Final = 60.0
+PUSH_WAIT_S_DEFAULT: Final = 1.0
+"""How long a push waits for the views that its caller wants to show it."""
+
 SNAPSHOTS_KEPT_MAX: Final = 100
 FEATURE_READ_ROWS_MAX: Final = 1 << 16
 """Events a feature view takes of its log at once; readers see them when all are applied."""

@@ -47,13 +47,15 @@ class ServerSpec:
     """Where and how clients connect. Port 0 takes a free port; a null port turns that front off.
 
     `transport`: `native` serves gRPC, HTTP/2 and HTTP/1.1 on each port, and on `unix_socket`; `grpcio` serves gRPC on one
-    port and on `unix_socket`, and HTTP/1.1 on the other port; `auto` is native where it is installed.
+    port and on `unix_socket`, and HTTP/1.1 on the other port; `auto` is native where it is installed. `flight_port` is
+    Arrow Flight's.
     """
 
     name: str = "vireo"
     host: str = "127.0.0.1"
     grpc_port: int | None = 8001
     http_port: int | None = 8000
+    flight_port: int | None = None
     unix_socket: str | None = None
     transport: Literal["auto", "native", "grpcio"] = "auto"
     message_bytes_max: int = MESSAGE_BYTES_MAX
@@ -185,8 +187,8 @@ def parse_spec(text: str, *, folder: Path, source: str = "spec") -> Spec:
 def _check(spec: Spec, place: Place) -> None:
     """Bounds and relations that types cannot say."""
     server, repository = spec.server, spec.repository
-    for name, port in (("grpc_port", server.grpc_port), ("http_port", server.http_port)):
-        _in_range(place, f"server.{name}", port, 0, 65535)
+    for name in ("grpc_port", "http_port", "flight_port"):
+        _in_range(place, f"server.{name}", getattr(server, name), 0, 65535)
     _in_range(place, "server.message_bytes_max", server.message_bytes_max, 1024, (1 << 31) - 1)
     _in_range(place, "server.drain_s", server.drain_s, 0, 3600)
     if repository is not None:
