@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -127,7 +128,7 @@ class LogContract:
         batches = [rows(0, 3), rows(3, 1), rows(4, 500)]
         appended = [log.append(each) for each in batches]
         assert [each.partition for each in appended] == [0, 0, 0]
-        assert all(one.next == other.first for one, other in zip(appended, appended[1:], strict=False))
+        assert all(one.next == other.first for one, other in itertools.pairwise(appended))
         assert log.latest() == {0: appended[-1].next}
         chunks = read_rows(reader, 504)
         assert table(chunks).equals(pa.Table.from_batches(batches))
@@ -147,7 +148,7 @@ class LogContract:
             log.append(rows(first, 10))
         chunks = read_rows(reader, 100, rows_max=15)
         assert chunks[0].first == log.earliest()[0]
-        assert all(one.next == other.first for one, other in zip(chunks, chunks[1:], strict=False))
+        assert all(one.next == other.first for one, other in itertools.pairwise(chunks))
         assert chunks[-1].next == log.latest()[0]
         for chunk in chunks:
             assert chunk.appended_us.dtype == np.int64
@@ -210,8 +211,7 @@ class LogContract:
         log.append(rows(0, 2))
         reader = log.reader(Collector({0: log.latest()[0] + 1}))
         with pytest.raises(InvalidArgument, match="offset"):
-            for _ in range(10):
-                reader.read(10, 1.0)
+            read_rows(reader, 1)
         reader.close()
 
     def test_two_readers_have_two_places(self, log: Log) -> None:
@@ -335,7 +335,7 @@ class LogContract:
             mine = [each for each in seen if each // per_thread == thread]
             assert mine == sorted(mine)
         spans = sorted((each.first, each.next) for one in places.values() for each in one)
-        assert all(one[1] == other[0] for one, other in zip(spans, spans[1:], strict=False))
+        assert all(one[1] == other[0] for one, other in itertools.pairwise(spans))
 
     def test_entries_outlive_the_log_that_wrote_them(self, place: Place) -> None:
         log = place.open()
@@ -403,8 +403,7 @@ class LogContract:
         assert log.latest()[0] == kept[-1].next
         reader = log.reader(Collector({0: firsts[0]}))
         with pytest.raises(OffsetDeleted, match="offset"):
-            for _ in range(10):
-                reader.read(10, 1.0)
+            read_rows(reader, 1)
         reader.close()
         assert ids(self._all(log, 500))[-1] == 1999, "one that asks for no offset begins with what is kept"
 

@@ -1,0 +1,159 @@
+"""One consumer's place in a local log: from memory where it keeps up, from mapped files where it lags."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from engine.errors import DataLoss, InvalidArgument
+from engine.log.frame import Frame
+from engine.log.kept import Kept
+from engine.log.log import Chunk, Owner
+from engine.log.schema import conform
+from engine.log.segment import Segment, SegmentMap
+
+PARTITION: Final = 0
+
+MERGED_ROWS_MAX: Final = 4096
+MERGED_BYTES_MAX: Final = 256 << 10
+"""Batches below both are copied together with their neighbours: a chunk of few rows costs its reader more than the copy."""
+
+CHUNK_BYTES_MAX: Final = 16 << 20
+"""A chunk that is copied together takes no more once it has so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of one frame, all appended at one instant. `bytes`: of its whole frame."""
+
+    first: int
+    batch: pa.RecordBatch
+    appended_us: int
+    bytes: int
+
+
+class LocalReader:
+    """LogReader. `read` from one thread, `close` from any."""
+
+    def __init__(self, kept: Kept, owner: Owner) -> None:
+        self._kept = kept
+        self._owner = owner
+        self._reading = threading.RLock()
+        self._closed = False
+        self._place: int | None = None
+        self._last: tuple[Frame, pa.RecordBatch] | None = None
+        self._map: SegmentMap | None = None
+        self._mapped_until = 0
+
+    def read(self, rows_max: int, timeout_s: float) -> list[Chunk]:
+        """LogReader. Chunks share the memory of the log where they are not small; `rows_max` rows in all, no more."""
+        if rows_max < 1:
+            raise InvalidArgument(f"rows_max: must be 1 or more, got {rows_max}")
+        with self._reading:
+            if self._closed:
+                return []
+            if self._place is None:
+                self._place = self._assigned()
+            self._kept.check(self._place)
+            latest = self._kept.wait_past(self._place, timeout_s, lambda: self._closed)
+            return [] if self._closed else chunks_of(self._pieces(min(latest, self._place + rows_max)))
+
+    def close(self) -> None:
+        """LogReader."""
+        self._closed = True
+        self._kept.wake()
+        with self._reading:
+            owned, self._place = self._place is not None, None
+            self._last = self._map = None
+            if owned:
+                self._owner.revoked([PARTITION])
+
+    def _assigned(self) -> int:
+        place = self._owner.assigned([PARTITION]).get(PARTITION)
+        return self._kept.earliest if place is None else place
+
+    def _pieces(self, until: int) -> list[Piece]:
+        """The rows from the place to `until` - 1; the place moves past each that was read."""
+        pieces: list[Piece] = []
+        assert self._place is not None
+        while self._place < until:
+            for frame, batch in self._decoded(self._place, until):
+                skip, count = self._place - frame.first, min(frame.next, until) - self._place
+                whole = count == batch.num_rows
+                pieces.append(
+                    Piece(
+                        self._place, batch if whole else batch.slice(skip, count), frame.appended_us, len(frame.payload)
+                    )
+                )
+                self._place += count
+                self._last = (frame, batch)
+        return pieces
+
+    def _decoded(self, offset: int, until: int) -> Iterator[tuple[Frame, pa.RecordBatch]]:
+        """Frames from the one that holds `offset` on, in one segment at least, with their batches."""
+        if self._last is not None and self._last[0].first <= offset < self._last[0].next:
+            yield self._last
+            return
+        if frames := self._kept.frames_in_memory(offset, until - offset):
+            for frame in frames:
+                yield frame, self._decode(frame, self._kept.schema)
+            return
+        segment, end = self._kept.segment_of(offset)
+        view = self._mapped(segment, end)
+        position, first = self._start(segment)
+        for frame in view.frames(position, first, offset=offset, until=min(end, until)):
+            yield frame, self._decode(frame, segment.schema)
+
+    def _mapped(self, segment: Segment, end: int) -> SegmentMap:
+        """Its file, mapped anew where it has grown."""
+        if self._map is None or self._map.segment is not segment or end > self._mapped_until:
+            try:
+                self._map = SegmentMap(segment)
+            except OSError as error:
+                self._kept.check(segment.first)
+                raise DataLoss(f"{self._kept.name}: {segment.path.name} cannot be read: {error.strerror}") from error
+            self._mapped_until = end
+        return self._map
+
+    def _start(self, segment: Segment) -> tuple[int, int]:
+        """Where to begin to look: at the frame that was read last, or with the segment. Position and offset."""
+        last = self._last[0] if self._last is not None else None
+        return (last.position, last.first) if last and last.first >= segment.first else (segment.start, segment.first)
+
+    def _decode(self, frame: Frame, schema: pa.Schema) -> pa.RecordBatch:
+        try:
+            batch = pa.ipc.read_record_batch(frame.payload, schema)
+        except pa.ArrowException as error:
+            raise DataLoss(f"{self._kept.name}: the batch at offset {frame.first} can't be decoded: {error}") from error
+        return conform(batch, self._kept.schema, sound=True)
+
+
+def chunks_of(pieces: list[Piece]) -> list[Chunk]:
+    """The pieces in order, small neighbours as one chunk."""
+    chunks: list[Chunk] = []
+    run: list[Piece] = []
+    run_bytes = 0
+    for piece in pieces:
+        small = piece.batch.num_rows < MERGED_ROWS_MAX and piece.bytes < MERGED_BYTES_MAX
+        if run and (not small or run_bytes >= CHUNK_BYTES_MAX):
+            chunks.append(_chunk(run))
+            run, run_bytes = [], 0
+        run.append(piece)
+        run_bytes += piece.bytes
+        if not small:
+            chunks.append(_chunk(run))
+            run, run_bytes = [], 0
+    return [*chunks, _chunk(run)] if run else chunks
+
+
+def _chunk(run: list[Piece]) -> Chunk:
+    counts = [each.batch.num_rows for each in run]
+    appended_us = np.repeat(np.array([each.appended_us for each in run], np.int64), counts)
+    batch = run[0].batch if len(run) == 1 else pa.concat_batches([each.batch for each in run])
+    first = run[0].first
+    return Chunk(PARTITION, first, first + sum(counts), batch, appended_us)
