@@ -1,0 +1,119 @@
+"""Expressions: the one small language of filters, derived columns and features, the same text online and offline.
+
+docs/reference/expressions.md is the language. An expression is checked when it is read; it is then evaluated over Arrow
+columns, or over float64 arrays where only numbers are in it. Nothing of a text is ever run as Python. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.features.expression_numbers import compile_numbers, is_numeric, settled
+from engine.features.expression_syntax import leaf, parse_tree
+from engine.features.expression_tree import ExpressionType, Node
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from engine.features.expression_columns import OverColumns
+
+__all__ = ["Expression", "ExpressionType", "column", "parse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A checked expression. Equal where it computes the same from the same names, however it was written.
+
+    `names` are the columns it reads, `type` what it gives, `whole` whether its numbers are whole for certain. `numeric`: only
+    numbers and bools are in it, so that `numbers` works. `canonical` is what it computes as text, derived columns written
+    out. Methods may be called from any thread.
+    """
+
+    text: str = field(compare=False)
+    names: frozenset[str]
+    type: ExpressionType
+    canonical: str
+    whole: bool = field(compare=False, repr=False)
+    numeric: bool = field(compare=False, repr=False)
+    node: Node = field(compare=False, repr=False)
+    _numbers: Callable[[Mapping[str, Any]], Any] | None = field(compare=False, repr=False)
+    _columns: list[OverColumns] = field(compare=False, repr=False)
+    """Compiled by the first evaluation, which loads Arrow; until then empty."""
+
+    def evaluate(self, columns: Mapping[str, pa.Array], rows: int) -> pa.Array:
+        """Its values over Arrow columns of `rows` rows, with nulls.
+
+        A bare column is returned as it is, untouched. Else numbers are float64 (int64 from `as_integer`), bools bool, texts
+        string, timestamps timestamp[us, UTC]; NaN and infinities are null.
+        """
+        return self._over_columns().array(columns, rows)
+
+    def holds(self, columns: Mapping[str, pa.Array], rows: int) -> npt.NDArray[np.bool_]:
+        """Where a bool expression is true, bool [rows]: false where it is false or null."""
+        return self._over_columns().holds(columns, rows)
+
+    def numbers(
+        self, values: Mapping[str, npt.NDArray[np.float64]], rows: int | None = None
+    ) -> npt.NDArray[np.float64]:
+        """The same of a `numeric` expression over float64 arrays in which NaN is null; bools are 0, 1 and NaN.
+
+        A bare name returns the array given. `rows` (default: as many as the arrays have, or 1) sizes what has no name in it.
+        """
+        assert self._numbers is not None, f"{self.text!r} has more than numbers in it"
+        with np.errstate(all="ignore"):
+            found = self._numbers(values)
+        if isinstance(found, np.ndarray) and found.ndim:
+            return found
+        if rows is None:
+            rows = len(next(iter(values.values()))) if values else 1
+        return np.full(rows, found, np.float64)
+
+    def as_integer(self) -> Expression:
+        """The same numbers, or bools, as an int64 array; null where they are not whole or do not fit."""
+        return _expression(self.text, Node("integer", ExpressionType.NUMBER, (self.node,), whole=True))
+
+    def _over_columns(self) -> OverColumns:
+        if not self._columns:
+            from engine.features.expression_columns import OverColumns
+
+            self._columns.append(OverColumns(self.node))
+        return self._columns[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _expression, (self.text, self.node)
+
+
+def parse(
+    text: str,
+    names: Mapping[str, ExpressionType],
+    *,
+    derived: Mapping[str, Expression] | None = None,
+    whole: Collection[str] = (),
+) -> Expression:
+    """The expression in `text` over `names` and `derived` ones; `whole` are names whose numbers are whole.
+
+    Raises SpecError that shows the text, the place in it, what was expected and the nearest known name.
+    """
+    nodes = {name: leaf(name, kind, whole=name in whole) for name, kind in names.items()}
+    nodes |= {name: each.node for name, each in (derived or {}).items()}
+    return _expression(text, parse_tree(text, nodes))
+
+
+def column(name: str, kind: ExpressionType, *, whole: bool = False) -> Expression:
+    """The expression that is one column, whatever its name."""
+    return _expression(name, leaf(name, kind, whole=whole))
+
+
+def _expression(text: str, node: Node) -> Expression:
+    names = frozenset(str(each.value) for each in node.walk() if each.operation == "name")
+    numeric = is_numeric(node) and node.operation != "integer"
+    numbers = None
+    if numeric:
+        compiled = compile_numbers(node)
+        numbers = compiled.run if node.operation == "name" else settled(compiled)
+    return Expression(text, names, node.type, node.canonical, node.whole, numeric, node, numbers, [])
