@@ -3,6 +3,11 @@
 What is named here is the surface that everything outside the core uses.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from engine import limits
 from engine.clock import NEVER_NS, Clock, Deadline, monotonic
 from engine.control.model_config import ConfigReader, ConfigTensor, ModelConfig
@@ -27,6 +32,10 @@ from engine.errors import (
     nearest,
     quoted,
 )
+from engine.features.answer import FeatureRows
+from engine.features.lookup import FeatureView, ViewStatistics
+from engine.features.store import FeatureStore
+from engine.log.log import Appended, Chunk, DeadLetter
 from engine.request import Layout, Ledger, Parameter, Request, Response
 from engine.scheduling.job import Job
 from engine.servables.signature import Signature, TensorSpec
@@ -44,12 +53,29 @@ from engine.tensor import (
     element_count,
 )
 
+if TYPE_CHECKING:
+    from engine.features.compilation import compile_view
+    from engine.features.state import FeatureState
+
 __all__ = [
-    "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "NEVER_NS", "Array", "AuthSpec", "Cancelled", "Clock", "ConfigReader",
-    "ConfigTensor", "DataType", "Deadline", "DeadlineExceeded", "Duration", "Engine", "FailedPrecondition",
-    "Histogram", "IndexEntry", "Internal", "InvalidArgument", "Job", "Layout", "Ledger", "ModelConfig", "ModelDescription",
+    "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "NEVER_NS", "Appended", "Array", "AuthSpec", "Cancelled", "Chunk",
+    "Clock", "ConfigReader", "ConfigTensor", "DataType", "DeadLetter", "Deadline", "DeadlineExceeded", "Duration",
+    "Engine", "FailedPrecondition", "FeatureRows", "FeatureState", "FeatureStore", "FeatureView", "Histogram",
+    "IndexEntry", "Internal", "InvalidArgument", "Job", "Layout", "Ledger", "ModelConfig", "ModelDescription",
     "ModelLoadError", "ModelStatistics", "NotFound", "Parameter", "Request", "ResourceExhausted", "Response",
     "ServerSpec", "Signature", "Spec", "SpecError", "Tensor", "TensorSpec", "TlsSpec", "TooLarge", "Unauthenticated",
-    "Unavailable", "Unimplemented", "VersionSpec", "VireoError", "bfloat16_values", "datatype_named", "element_count",
-    "limits", "load_spec", "monotonic", "nearest", "parse_spec", "quoted",
+    "Unavailable", "Unimplemented", "VersionSpec", "ViewStatistics", "VireoError", "bfloat16_values", "compile_view",
+    "datatype_named", "element_count", "limits", "load_spec", "monotonic", "nearest", "parse_spec", "quoted",
 ]  # fmt: skip
+
+_LATER = {"FeatureState": "engine.features.state", "compile_view": "engine.features.compilation"}
+"""Where names are that need numba or Arrow: loaded when they are first asked for."""
+
+
+if not TYPE_CHECKING:  # where types are checked, names that are not there stay unknown
+
+    def __getattr__(name: str) -> Any:  # noqa: ANN401
+        if name not in _LATER:
+            raise AttributeError(f"module 'engine' has no attribute '{name}'")
+        found = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+        return found

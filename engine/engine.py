@@ -27,7 +27,9 @@ from engine.errors import (
     VireoError,
     quoted,
 )
-from engine.limits import WARMUP_BYTES_MAX
+from engine.features.declaration import FeatureViewSpec
+from engine.features.store import FeatureStore
+from engine.limits import LOOKUP_BATCH_ROWS_MAX, WARMUP_BYTES_MAX
 from engine.request import Ledger, Request, Response
 from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.job import Job
@@ -38,7 +40,7 @@ from engine.servables.onnx import OnnxOptions, load_onnx
 from engine.servables.probe import sample_inputs
 from engine.servables.servable import Servable
 from engine.servables.signature import ANY, Signature, TensorSpec
-from engine.spec import FunctionSpec, Spec, TensorDeclaration
+from engine.spec import FunctionSpec, ModelSpec, Spec, TensorDeclaration
 from engine.telemetry import ModelStatistics
 from engine.tensor import DATATYPES
 
@@ -62,18 +64,26 @@ class Hosted:
 class ModelHost:
     """Makes a running model of an artifact."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, features: FeatureStore) -> None:
         self._clock = clock
+        self._features = features
 
     def load(self, artifact: Artifact) -> Hosted:
         """See `reconciler.Host`."""
         settings = artifact.settings
-        servable = _load_servable(artifact)
+        servable = self._load_servable(artifact)
         options = _worker_options(artifact, servable.signature)
         statistics = ModelStatistics()
         worker = Worker(artifact.name, artifact.version, servable, options, self._clock, statistics)
         timeout_ns = None if settings.timeout_ms is None else int(settings.timeout_ms * 1e6)
         return Hosted(artifact, servable, options, statistics, worker, timeout_ns)
+
+    def _load_servable(self, artifact: Artifact) -> Servable:
+        if not isinstance(artifact.settings, FeatureViewSpec):
+            return _load_servable(artifact)
+        from engine.servables.feature_lookup import load_feature_lookup
+
+        return load_feature_lookup(self._features, artifact.name, artifact.settings)
 
     def warm(self, hosted: Hosted) -> None:
         """Runs every batch bucket (1, 2, 4, ... rows) on made-up inputs.
@@ -81,6 +91,9 @@ class ModelHost:
         A servable that refuses made-up values, or whose shapes had to be guessed, is served all the same and the fact
         noted; any other failure means that it cannot compute.
         """
+        if (problem := self._features.problem(hosted.artifact.name)) is not None:
+            hosted.notes = (f"not warmed up: {problem}",)
+            return
         for rows in warmup_rows(hosted.worker.batchable, hosted.options.batch.rows_max):
             inputs = sample_inputs(hosted.servable.signature, rows)
             if sum(each.bytes_size for each in inputs.values()) > WARMUP_BYTES_MAX:
@@ -119,6 +132,7 @@ def _guessed(signature: Signature) -> bool:
 
 def _load_servable(artifact: Artifact) -> Servable:
     settings = artifact.settings
+    assert not isinstance(settings, FeatureViewSpec)
     if isinstance(settings, FunctionSpec):
         return load_function(artifact.name, settings.call, _declared(settings))
     source, config = artifact.source, artifact.config
@@ -143,8 +157,16 @@ def _declared(function: FunctionSpec) -> Signature:
     )
 
 
+def _told(settings: ModelSpec | FunctionSpec | FeatureViewSpec) -> str:
+    if isinstance(settings, FeatureViewSpec):
+        return f"feature view of log {settings.source}"
+    return f"function {settings.call}" if isinstance(settings, FunctionSpec) else "model"
+
+
 def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
     settings, config = artifact.settings, artifact.config
+    if isinstance(settings, FeatureViewSpec):
+        return WorkerOptions(BatchBounds(LOOKUP_BATCH_ROWS_MAX), instances=usable_cores())
     rows_max = min(settings.batching.rows_max, signature.rows_max or settings.batching.rows_max)
     return WorkerOptions(
         BatchBounds(rows_max, settings.batching.bytes_max),
@@ -163,7 +185,9 @@ class Engine:
         self._spec = spec
         self._read_config = read_config
         self._registry: Registry[Hosted] = Registry()
-        self._reconciler: Reconciler[Hosted] = Reconciler(ModelHost(clock), self._registry, clock)
+        self.features = FeatureStore(clock=clock)
+        """The logs and feature views of the spec."""
+        self._reconciler: Reconciler[Hosted] = Reconciler(ModelHost(clock, self.features), self._registry, clock)
         self._repository: Repository | None = None
         self._ripe: list[Worker] = []
         self._accepting = False
@@ -179,6 +203,7 @@ class Engine:
     def apply(self, spec: Spec) -> None:
         """Makes what is served what `spec` says, without failing a request; returns when that is so or has failed."""
         repository = Repository(spec.path(spec.repository.path), self._read_config) if spec.repository else None
+        self.features.apply(spec)
         self._reconciler.apply(spec, repository)
         self._spec, self._repository = spec, repository
 
@@ -192,7 +217,10 @@ class Engine:
         False where a model is still being loaded, by a daemon thread that nothing can stop.
         """
         self.stop_accepting()
-        return self._reconciler.stop(self._spec.server.drain_s if drain_s is None else drain_s)
+        self.features.stop_waiting()
+        ended = self._reconciler.stop(self._spec.server.drain_s if drain_s is None else drain_s)
+        self.features.close()
+        return ended
 
     # Requests.
 
@@ -264,7 +292,7 @@ class Engine:
 
     def problems(self) -> dict[str, str]:
         """Why each wanted model that does not answer does not, by name."""
-        return self._reconciler.problems()
+        return self.features.problems() | self._reconciler.problems()
 
     def is_ready(self, name: str, version: int | None) -> bool:
         """Whether the model version answers. Raises NotFound for an unknown one."""
@@ -272,7 +300,7 @@ class Engine:
             self._registry.find(name, version)
         except Unavailable:
             return False
-        return self._accepting
+        return self._accepting and self.features.problem(name) is None
 
     def streams(self, name: str, version: int | None) -> bool:
         """Whether the model version may answer one request with many responses. Raises NotFound, Unavailable."""
@@ -296,7 +324,7 @@ class Engine:
             traits=hosted.servable.traits,
             options=hosted.options,
             batching=hosted.worker.batchable,
-            source=str(source.path) if source else f"function {getattr(hosted.artifact.settings, 'call', '')}",
+            source=str(source.path) if source else _told(hosted.artifact.settings),
             config=hosted.artifact.config,
             expected_us={rows: each for rows, each in expected.items() if each is not None},
             streams=hosted.worker.streams,

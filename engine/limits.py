@@ -120,6 +120,9 @@ FEATURES_MAX: Final = 1024
 LOOKUP_ROWS_MAX: Final = 100_000
 """Entities one lookup may ask for."""
 
+LOOKUP_BATCH_ROWS_MAX: Final = 256
+"""Entities that lookups of different requests ask for together."""
+
 LOOKUP_INLINE_BYTES_MAX: Final = 24 << 10
 """A longer lookup (some 2,000 entities and more) leaves the transport's thread, which it would hold for a millisecond."""
 
@@ -129,13 +132,19 @@ PUSH_THREADS_MAX: Final = 32
 PUSHES_MAX: Final = 1024
 """Pushes that may wait for one; more are refused."""
 
+FLIGHT_CALLS_MAX: Final = 256
+"""Arrow Flight calls that may be open at once; each has a thread."""
+
 PUSH_WAIT_S_MAX: Final = 60.0
 PUSH_WAIT_S_DEFAULT: Final = 1.0
 """How long a push waits for the views that its caller wants to show it."""
 
 SNAPSHOTS_KEPT_MAX: Final = 100
+SNAPSHOT_RETRY_S: Final = 10.0
+"""A snapshot that could not be written is tried again after so long."""
+
 FEATURE_READ_ROWS_MAX: Final = 1 << 16
-"""Events a feature view takes of its log at once; readers see them when all are applied."""
+"""Events a feature view takes of its log at once."""
 
 FEATURE_RESTORE_S_MAX: Final = 10.0
 """How long the start of an engine waits for a view to catch up with its log; after that it serves without it, and the view

@@ -16,7 +16,7 @@ from engine.control.lifecycle import State, move
 from engine.control.model_config import ModelConfig
 from engine.control.registry import Handle, Registry, Served, Snapshot
 from engine.control.repository import FoundModel, Repository
-from engine.control.rollout import Action, Artifact, Fact, next_action, wanted_artifacts
+from engine.control.rollout import Action, Artifact, Fact, declared_names, next_action, wanted_artifacts
 from engine.errors import FailedPrecondition, ModelLoadError, NotFound, SpecError, Unavailable, VireoError, quoted
 from engine.spec import Spec
 
@@ -134,8 +134,9 @@ class Reconciler(Generic[Hosted]):
     def unload(self, name: str) -> None:
         """Wants a model no more. Returns when no request can reach it; those in flight finish."""
         with self._changed:
-            if name in self._spec.functions:
-                raise FailedPrecondition(f"model {quoted(name)} is a function of the spec; it cannot be unloaded")
+            if name in declared_names(self._spec):
+                kind = "function" if name in self._spec.functions else "feature view"
+                raise FailedPrecondition(f"model {quoted(name)} is a {kind} of the spec; it cannot be unloaded")
             if name not in self._selected:
                 raise NotFound(f"model {quoted(name)} is not loaded")
             self._selected.discard(name)
@@ -146,7 +147,7 @@ class Reconciler(Generic[Hosted]):
     def problems(self) -> dict[str, str]:
         """Why each wanted model that answers nothing does not, by name."""
         with self._changed:
-            wanted = self._selected | self._spec.functions.keys()
+            wanted = self._selected | declared_names(self._spec)
             return {name: reason for name, reason in self._registry.snapshot.unserved.items() if name in wanted}
 
     def index(self) -> list[IndexEntry]:
@@ -361,7 +362,7 @@ class Reconciler(Generic[Hosted]):
         self._registry.publish(Snapshot(served, self._unserved(served.keys())))
 
     def _unserved(self, served: Collection[str]) -> dict[str, str]:
-        reasons = {name: "not loaded" for name in self._spec.functions if name not in served}
+        reasons = {name: "not loaded" for name in declared_names(self._spec) if name not in served}
         reasons |= {name: model.problem or "not loaded" for name, model in self._found.items() if name not in served}
         for record in self._records.values():
             if record.artifact.name not in served:
@@ -379,9 +380,10 @@ def _beside_old(new: FoundModel, old: FoundModel | None) -> FoundModel:
 
 
 def _selected_at_start(spec: Spec, found: dict[str, FoundModel]) -> set[str]:
-    twice = sorted(spec.functions.keys() & found.keys())
+    twice = sorted(declared_names(spec) & found.keys())
     if twice:
-        raise SpecError(f"functions.{twice[0]}: the repository has a model of that name")
+        kind = "functions" if twice[0] in spec.functions else "feature_views"
+        raise SpecError(f"{kind}.{twice[0]}: the repository has a model of that name")
     repository = spec.repository
     if repository is None:
         return set()

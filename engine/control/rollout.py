@@ -14,6 +14,7 @@ from typing import Literal
 from engine.control.lifecycle import State
 from engine.control.model_config import ModelConfig
 from engine.control.repository import FoundModel, FoundVersion
+from engine.features.declaration import FeatureViewSpec
 from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
 
 
@@ -21,13 +22,13 @@ from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
 class Artifact:
     """One wanted version. Two artifacts with the same `key` are the same thing, already loaded or not.
 
-    `source` is the model file, or None for a function.
+    `source` is the model file, or None for a function or a feature view.
     """
 
     name: str
     version: int
     fingerprint: str
-    settings: ModelSpec | FunctionSpec
+    settings: ModelSpec | FunctionSpec | FeatureViewSpec
     source: FoundVersion | None = None
     config: ModelConfig | None = None
 
@@ -67,11 +68,22 @@ def choose_versions(policy: VersionSpec | str | None, available: Collection[int]
 
 
 def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Collection[str]) -> list[Artifact]:
-    """Every version that should serve: functions, and of the `selected` models the versions their policy chooses."""
+    """Every version that should serve: functions, of the `selected` models the versions their policy chooses, and feature
+    views, last, because they may take long to catch up with their logs."""
     functions = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.functions.items()]
-    names = sorted(name for name in selected if name in found and name not in spec.functions)
+    declared = declared_names(spec)
+    names = sorted(name for name in selected if name in found and name not in declared)
     models = [artifact for name in names for artifact in _of_model(spec, found[name])]
-    return functions + models
+    views = [
+        Artifact(name, 1, f"{each!r}|{spec.logs.get(each.source)!r}|{spec.folder}", each)
+        for name, each in spec.feature_views.items()
+    ]
+    return functions + models + views
+
+
+def declared_names(spec: Spec) -> set[str]:
+    """What the spec itself declares to be served, without a repository."""
+    return spec.functions.keys() | spec.feature_views.keys()
 
 
 def _of_model(spec: Spec, model: FoundModel) -> list[Artifact]:

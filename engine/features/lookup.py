@@ -1,0 +1,218 @@
+"""One view as its readers see it: features of entities now, read your writes, and what it has been through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import InvalidArgument, Unavailable, VireoError, quoted
+from engine.features.answer import MISSING, Answers, FeatureRows, Given
+from engine.limits import LOOKUP_ROWS_MAX
+from engine.log.log import Appended, Log
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from engine.features.pipeline import Pipeline
+    from engine.features.shards import Shards
+    from engine.features.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class ViewStatistics:
+    """What became of the events, in totals since the state began, and how far it is.
+
+    `lag_rows`: entries of the log that are not folded. `watermark_us`: the newest event time seen. `restored`: whether
+    lookups are answered. `error`: what is wrong now. `covered`: entries left out because `table` at `table_version` had
+    brought them, in `table_rows` rows.
+    """
+
+    applied: int = 0
+    duplicates: int = 0
+    filtered: int = 0
+    late: int = 0
+    dead: int = 0
+    entities: int = 0
+    bytes: int = 0
+    offsets: dict[int, int] = field(default_factory=dict)
+    lag_rows: int = 0
+    watermark_us: int | None = None
+    restored: bool = False
+    error: str = ""
+    covered: int = 0
+    table: str | None = None
+    table_version: int | None = None
+    table_rows: int = 0
+
+
+class FeatureView:
+    """A view that follows its log. Any thread."""
+
+    def __init__(
+        self,
+        view: View,
+        entity_type: pa.DataType,
+        *,
+        shards: Shards,
+        pipeline: Pipeline,
+        log: Callable[[], Log],
+        wall_us: Callable[[], int],
+        closed: Callable[[FeatureView], None],
+    ) -> None:
+        self.name, self.view, self.entity_type = view.name, view, entity_type
+        self.features = tuple(each.name for each in view.features)
+        self._shards, self._pipeline, self._log = shards, pipeline, log
+        self._wall_us, self._closed = wall_us, closed
+        self._answers = Answers(view)
+        self._lag_rows = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has caught up with what its log held when it began."""
+        return self._pipeline.ready
+
+    @property
+    def problem(self) -> str | None:
+        """Why lookups are not answered; None where they are."""
+        if self._pipeline.ready:
+            return None
+        why = f": {self._pipeline.error}" if self._pipeline.error else f", {self._shards.missing()} entries to read"
+        return f"feature view {quoted(self.name)} is still restoring{why}"
+
+    @property
+    def failure(self) -> VireoError | None:
+        """Why it never will be ready; None where it is or may be."""
+        return self._pipeline.failure
+
+    def check_ready(self) -> None:
+        """Raises Unavailable while it is restoring, or the reason why it never will be ready."""
+        if self._pipeline.ready:
+            return
+        if self._pipeline.failure is not None:
+            raise type(self._pipeline.failure)(self._pipeline.failure.message)
+        raise Unavailable(self.problem or f"feature view {quoted(self.name)} has just been restored", retry_after_s=1.0)
+
+    def lookup(
+        self,
+        keys: pa.Array,
+        *,
+        as_of_us: int | npt.NDArray[np.int64] | None = None,
+        request: Mapping[str, Any] | None = None,
+        features: Sequence[str] | None = None,
+    ) -> FeatureRows:
+        """The features of `keys` at `as_of_us` (now), those named, in the order named (all, as declared).
+
+        `request` are Arrow arrays with a row a key; one left out is null. Takes microseconds. Raises InvalidArgument for
+        names, types or counts that do not fit, Unavailable while the view is restoring.
+        """
+        self.check_ready()
+        if keys.type != self.entity_type:
+            keys = self._cast(keys)
+        if keys.null_count:
+            raise InvalidArgument(
+                f"feature view {quoted(self.name)}: {keys.null_count} of {len(keys)} entities are null"
+            )
+        if len(keys) > LOOKUP_ROWS_MAX:
+            raise InvalidArgument(
+                f"feature view {quoted(self.name)}: {len(keys)} entities, at most {LOOKUP_ROWS_MAX} are allowed"
+            )
+        if as_of_us is None:
+            as_of_us = self._wall_us()
+        elif isinstance(as_of_us, np.ndarray) and len(as_of_us) != len(keys):
+            raise InvalidArgument(
+                f"feature view {quoted(self.name)}: {len(as_of_us)} instants for {len(keys)} entities; expected as many"
+            )
+        return self._rows(keys, as_of_us, request or {}, features)
+
+    def _rows(
+        self,
+        keys: pa.Array,
+        as_of_us: int | npt.NDArray[np.int64],
+        request: Given,
+        features: Sequence[str] | None,
+    ) -> FeatureRows:
+        wanted = self._answers.wanted(features)
+        folds = tuple(self._shards.folds.values())
+        found = folds[0].state.lookup(keys, as_of_us, wanted.kept) if folds else None
+        if found is None:  # the last partition has just been taken away
+            raise Unavailable(self.problem or f"feature view {quoted(self.name)} has no partition", retry_after_s=1.0)
+        values = found.values
+        texts = {wanted.features[position].name: column for position, column in found.texts.items()}
+        times, status = found.event_time_us, found.status
+        for fold in folds[1:]:
+            other = fold.state.lookup(keys, as_of_us, wanted.kept)
+            newer = (other.status != MISSING) & ((status == MISSING) | (other.event_time_us > times))
+            values[newer] = other.values[newer]
+            times[newer], status[newer] = other.event_time_us[newer], other.status[newer]
+            for position, column in other.texts.items():
+                name = wanted.features[position].name
+                texts[name] = [new if take else old for old, new, take in zip(texts[name], column, newer, strict=True)]
+        if wanted.computed or request:
+            self._answers.compute(wanted, values, texts, request)
+        if wanted.columns is not None:
+            values = np.ascontiguousarray(values[:, wanted.columns])
+            texts = {name: texts[name] for name in wanted.names if name in texts}
+        return FeatureRows(wanted.names, values, texts, times, status)
+
+    def _cast(self, keys: pa.Array) -> pa.Array:
+        import pyarrow as pa
+
+        try:
+            return keys.cast(self.entity_type)
+        except pa.ArrowException as error:
+            raise InvalidArgument(
+                f"feature view {quoted(self.name)}: entities are {self.entity_type}, got {keys.type}: {error}"
+            ) from error
+
+    def wait(self, appended: Appended, timeout_s: float) -> bool:
+        """Whether lookups see these entries, at the latest after `timeout_s`: read your writes."""
+        return self._pipeline.wait(appended, timeout_s)
+
+    def statistics(self) -> ViewStatistics:
+        """Totals and state as they are now."""
+        folds = tuple(self._shards.folds.values())
+        states = [fold.state for fold in folds]
+        counts = [state.counts for state in states]
+        offsets = self._shards.offsets()
+        marks = [mark for state in states for mark in dict(state.watermarks).values()]
+        began = next((fold.began for fold in folds if fold.began), None)
+        return ViewStatistics(
+            applied=sum(each.applied for each in counts),
+            duplicates=sum(each.duplicates for each in counts),
+            filtered=sum(each.filtered for each in counts),
+            late=sum(each.late for each in counts),
+            dead=sum(each.dead for each in counts),
+            entities=sum(state.entities for state in states),
+            bytes=sum(state.bytes for state in states),
+            offsets=offsets,
+            lag_rows=self._lag(offsets),
+            watermark_us=max(marks, default=None),
+            restored=self.ready,
+            error=self._pipeline.error,
+            covered=sum(fold.covered for fold in folds),
+            table=began.table if began else None,
+            table_version=began.version if began else None,
+            table_rows=began.rows if began else 0,
+        )
+
+    def _lag(self, offsets: Mapping[int, int]) -> int:
+        """Of the partitions read; what it was last where the log cannot be asked."""
+        try:
+            latest = self._log().latest()
+        except VireoError:
+            return self._lag_rows
+        self._lag_rows = sum(max(0, latest.get(part, 0) - offset) for part, offset in offsets.items())
+        return self._lag_rows
+
+    def await_ready(self, timeout_s: float) -> bool:
+        """Whether it is ready, at the latest after `timeout_s`; at once where it never will be."""
+        return self._pipeline.await_ready(timeout_s)
+
+    def close(self) -> None:
+        """Writes a last snapshot and follows its log no more. Answers are given until it is forgotten."""
+        self._pipeline.close()
+        self._closed(self)

@@ -1,0 +1,133 @@
+"""Makes running logs and views of declared ones: which parts, with which paths and bounds. Loads Arrow and the kernels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from engine.clock import Clock
+from engine.errors import FailedPrecondition, quoted
+from engine.features.bootstrap import bootstrap_of
+from engine.features.compilation import compile_view
+from engine.features.dead_letters import DeadLetterFile, DeadLetters, Outlet
+from engine.features.declaration import FeatureViewSpec
+from engine.features.duration import duration_us
+from engine.features.lookup import FeatureView
+from engine.features.pipeline import Pipeline
+from engine.features.saving import Saving
+from engine.features.shards import Shards
+from engine.features.snapshot import SnapshotFolder
+from engine.features.view import View
+from engine.log.declaration import LogSpec
+from engine.log.local import LocalLog
+from engine.log.log import Log
+from engine.log.schema import arrow_schema
+
+if TYPE_CHECKING:
+    from engine.spec import Spec
+
+
+class Source(Protocol):
+    """A log that is open."""
+
+    name: str
+    spec: LogSpec
+
+    def current(self) -> Log:
+        """The log, another one after it was opened anew."""
+
+
+def place_of(spec: LogSpec, whole: Spec) -> str:
+    """Where a log lives: two of one place cannot be open at once, or need not."""
+    return str(whole.path(spec.local.path).resolve()) if spec.local is not None else repr(spec)
+
+
+def open_log(name: str, spec: LogSpec, whole: Spec) -> Log:
+    """The log. Raises what its implementation does where it is damaged, in use, or cannot be made."""
+    schema = arrow_schema(spec.schema, f"logs.{name}.schema")
+    if spec.local is not None:
+        return LocalLog(spec.local, schema, whole.path(spec.local.path))
+    assert spec.kafka is not None
+    from engine.log.kafka import KafkaLog
+
+    return KafkaLog(spec.kafka, schema)
+
+
+def open_view(
+    name: str,
+    spec: FeatureViewSpec,
+    source: Source,
+    folder: Path,
+    *,
+    clock: Clock,
+    wall_us: Callable[[], int],
+    closed: Callable[[FeatureView], None],
+) -> FeatureView:
+    """The view, begun. `folder` is where relative paths start; `closed` is called once it is. Raises SpecError."""
+    schema = source.current().schema
+    view = compile_view(name, spec, schema)
+    bootstrap = None
+    if spec.bootstrap is not None:
+        table = _path(folder, spec.bootstrap.table)
+        bootstrap = bootstrap_of(spec.bootstrap, table, schema, f"feature_views.{name}.bootstrap")
+    identity = _identity(view, spec)
+    snapshots = None
+    if spec.snapshot is not None:
+        path, keep = _path(folder, spec.snapshot.path), spec.snapshot.keep
+        snapshots = SnapshotFolder(path, view=name, identity=identity, keep=keep)
+    letters = DeadLetters(name, _outlets(spec, source.spec, folder))
+    every_s = duration_us(spec.snapshot.every) / 1e6 if spec.snapshot is not None else 0.0
+    saving = Saving(snapshots, identity, letters, every_s=every_s, clock=clock)
+    shared = source.spec.kafka is not None and source.spec.kafka.group is not None
+    shards = Shards(view, snapshots, shared=shared, bootstrap=bootstrap, save=saving.save)
+    log = _own_member(source, view, spec) if shared else source.current
+    pipeline = Pipeline(name, log, shards, saving, letters)
+    pipeline.start()
+    return FeatureView(
+        view,
+        schema.field(view.entity).type,
+        shards=shards,
+        pipeline=pipeline,
+        log=log,
+        wall_us=wall_us,
+        closed=closed,
+    )
+
+
+def _path(folder: Path, relative: str) -> Path:
+    return folder / Path(relative).expanduser()
+
+
+def _identity(view: View, spec: FeatureViewSpec) -> str:
+    """Of a state: the view's own fingerprint, and the table that it began with."""
+    began = "" if spec.bootstrap is None else repr(spec.bootstrap)
+    return hashlib.sha256(f"{view.fingerprint}|{began}".encode()).hexdigest()
+
+
+def _outlets(spec: FeatureViewSpec, log: LogSpec, folder: Path) -> list[Outlet]:
+    outlets: list[Outlet] = []
+    if spec.dead_letters is not None:
+        path = _path(folder, spec.dead_letters)
+        try:
+            outlets.append(DeadLetterFile(path))
+        except OSError as error:
+            raise FailedPrecondition(f"dead letters: {quoted(str(path))} cannot be written: {error}") from error
+    if log.kafka is not None and log.kafka.dead_letter_topic is not None:
+        from engine.log.kafka import DeadLetterTopic
+
+        outlets.append(DeadLetterTopic(log.kafka))
+    return outlets
+
+
+def _own_member(source: Source, view: View, spec: FeatureViewSpec) -> Callable[[], Log]:
+    """The log read as a consumer group of this very view: in one group, two views would have half of the entries each."""
+    from engine.log.kafka import KafkaLog
+
+    kafka = source.spec.kafka
+    assert kafka is not None
+    digest = hashlib.sha256(f"{view.fingerprint}|{spec!r}".encode()).hexdigest()[:8]
+    own = KafkaLog(replace(kafka, group=f"{kafka.group}-{view.name}-{digest}"), source.current().schema)
+    return lambda: own
