@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -60,7 +60,7 @@ def open_folder(folder: Path, schema: pa.Schema, *, now_us: int, disk: Disk) -> 
     """
     for draft in folder.glob(f"*{SUFFIX}{DRAFT_SUFFIX}"):
         draft.unlink()
-    segments = [read_segment(each) for each in sorted(folder.iterdir()) if _NAME.fullmatch(each.name)]
+    segments = [_read(each, schema) for each in sorted(folder.iterdir()) if _NAME.fullmatch(each.name)]
     if not segments:
         writer = create_segment(folder, 0, schema, created_us=now_us, disk=disk)
         return Opened([writer.segment], writer, 0)
@@ -68,13 +68,19 @@ def open_folder(folder: Path, schema: pa.Schema, *, now_us: int, disk: Disk) -> 
     for one, other in itertools.pairwise(segments):
         _check_end(one, other.first)
     writer, latest = _recover(segments[-1], disk)
-    if not writer.segment.schema.equals(schema):
+    if writer.segment.schema is not schema:
         writer, segments = _renewed(writer, segments, latest, schema, now_us=now_us, disk=disk)
     return Opened(segments, writer, latest)
 
 
+def _read(path: Path, declared: pa.Schema) -> Segment:
+    """The segment; with the declared schema itself where it has an equal one, so that readers know it by identity."""
+    segment = read_segment(path)
+    return replace(segment, schema=declared) if segment.schema.equals(declared) else segment
+
+
 def _check_schemas(folder: Path, segments: Sequence[Segment], declared: pa.Schema) -> None:
-    known: list[pa.Schema] = []
+    known = [declared]
     for segment in segments:
         if not any(segment.schema.equals(each) for each in known):
             known.append(segment.schema)

@@ -97,7 +97,8 @@ class GroupCommit:
         finally:
             self._pass_on()
             for each in group:
-                each.ready.release()
+                if each.ready.locked():  # not of one that was interrupted while it was given the lead
+                    each.ready.release()
 
     def _take(self) -> list[Pending]:
         with self._lock:

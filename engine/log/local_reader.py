@@ -130,7 +130,7 @@ class LocalReader:
             batch = pa.ipc.read_record_batch(frame.payload, schema)
         except pa.ArrowException as error:
             raise DataLoss(f"{self._kept.name}: the batch at offset {frame.first} can't be decoded: {error}") from error
-        return conform(batch, self._kept.schema, sound=True)
+        return batch if schema is self._kept.schema else conform(batch, self._kept.schema, sound=True)
 
 
 def chunks_of(pieces: list[Piece]) -> list[Chunk]:
@@ -152,8 +152,12 @@ def chunks_of(pieces: list[Piece]) -> list[Chunk]:
 
 
 def _chunk(run: list[Piece]) -> Chunk:
-    counts = [each.batch.num_rows for each in run]
-    appended_us = np.repeat(np.array([each.appended_us for each in run], np.int64), counts)
-    batch = run[0].batch if len(run) == 1 else pa.concat_batches([each.batch for each in run])
     first = run[0].first
-    return Chunk(PARTITION, first, first + sum(counts), batch, appended_us)
+    if len(run) == 1:
+        batch = run[0].batch
+        appended_us = np.full(batch.num_rows, run[0].appended_us, np.int64)
+    else:
+        batch = pa.concat_batches([each.batch for each in run])
+        counts = [each.batch.num_rows for each in run]
+        appended_us = np.repeat(np.array([each.appended_us for each in run], np.int64), counts)
+    return Chunk(PARTITION, first, first + batch.num_rows, batch, appended_us)
