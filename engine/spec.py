@@ -10,7 +10,7 @@ from typing import Literal
 
 from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
-from engine.features.relations import check_logs, check_views
+from engine.features.relations import check_compiled, check_logs, check_views
 from engine.limits import (
     BATCH_BYTES_MAX,
     BATCH_ROWS_MAX,
@@ -202,6 +202,7 @@ def _check(spec: Spec, place: Place) -> None:
         _check_function(place, f"functions.{name}", function)
     check_logs(spec.logs, place)
     check_views(spec.feature_views, spec.logs, spec.functions, place)
+    check_compiled(spec.feature_views, spec.logs, place)
     if spec.models and repository is None:
         raise SpecError(f"{place('models')}: needs a repository; add 'repository: {{path: ...}}'")
 

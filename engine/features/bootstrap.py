@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.errors import SpecError, Unavailable, quoted
+from engine.errors import Unavailable, quoted
 from engine.features.fold import ALL, Fold, TableRead
+from engine.features.instant import instant_us
 from engine.features.state import FeatureState
 from engine.log.log import Chunk, DeadLetter, Offsets
 
@@ -62,18 +62,6 @@ class Bootstrap:
         return Fold(view, ALL, state, until_us=self.until_us, began=TableRead(str(self.path), events.version, rows))
 
 
-def bootstrap_of(spec: BootstrapSpec, path: Path, schema: pa.Schema, where: str) -> Bootstrap:
-    """The declared one. Raises SpecError, that begins with `where`, where `until` is no instant."""
-    return Bootstrap(path, spec.version, instant_us(spec.until, where), schema)
-
-
-def instant_us(text: str, where: str) -> int:
-    """Microseconds since the Unix epoch of an ISO 8601 text; UTC where it names no zone."""
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise SpecError(
-            f"{where}.until: expected an instant such as '2026-01-31T00:00:00Z', got {quoted(text)}"
-        ) from error
-    since = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+def bootstrap_of(spec: BootstrapSpec, path: Path, schema: pa.Schema) -> Bootstrap:
+    """The declared one."""
+    return Bootstrap(path, spec.version, instant_us(spec.until), schema)

@@ -72,7 +72,7 @@ def open_view(
     bootstrap = None
     if spec.bootstrap is not None:
         table = _path(folder, spec.bootstrap.table)
-        bootstrap = bootstrap_of(spec.bootstrap, table, schema, f"feature_views.{name}.bootstrap")
+        bootstrap = bootstrap_of(spec.bootstrap, table, schema)
     identity = _identity(view, spec)
     snapshots = None
     if spec.snapshot is not None:

@@ -1,19 +1,25 @@
 """What the logs and feature views of a spec must say of one another, checked with the place in the file. Pure.
 
-It knows nothing of expressions and aggregations: `compilation` checks what a view says of itself.
+What a view says of itself, in expressions and aggregations, is checked by compiling it, for which Arrow is loaded.
 """
 
 from __future__ import annotations
 
 import posixpath
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 
 from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
+from engine.features.duration import duration_us
+from engine.features.instant import instant_us
 from engine.limits import FEATURES_MAX, NAME_CHARS_MAX, SNAPSHOTS_KEPT_MAX
 from engine.log.declaration import ColumnSpec, ColumnType, KafkaLogSpec, LogSpec
 from engine.strict_yaml import Place
+
+LOOKUP_OUTPUTS = ("features", "valid", "event_time", "status")
+"""What every lookup answers as a model."""
 
 _COLUMN_TYPES = typing.get_args(ColumnType)
 
@@ -76,6 +82,45 @@ def check_views(
         (f"feature_views.{name}.dead_letters", view.dead_letters) for name, view in views.items() if view.dead_letters
     )
     _check_alone("feature view", letters, place)
+
+
+def check_compiled(views: Mapping[str, FeatureViewSpec], logs: Mapping[str, LogSpec], place: Place) -> None:
+    """Raises SpecError where a view cannot be compiled, or where what is needed for views is not installed."""
+    if not logs:
+        return
+    try:
+        from engine.features.compilation import compile_view
+        from engine.log.schema import arrow_schema
+    except ImportError as error:
+        raise SpecError(
+            f"{place('logs')}: needs what is not installed; pip install 'vireo[features]': {error}"
+        ) from error
+    schemas = {name: arrow_schema(log.schema, place(f"logs.{name}.schema")) for name, log in logs.items()}
+    for name, spec in views.items():
+        where = f"feature_views.{name}"
+        view = compile_view(name, spec, schemas[spec.source], partial(_place_below, place, where))
+        for feature in view.features:
+            if feature.text and feature.name in LOOKUP_OUTPUTS:
+                raise SpecError(
+                    f"{place(f'{where}.features.{feature.name}')}: a text feature is an output of its own, and every lookup has "
+                    f"one of that name already"
+                )
+        if spec.snapshot is not None:
+            every_us = _read(place, f"{where}.snapshot.every", duration_us, spec.snapshot.every)
+            _in_range(place, f"{where}.snapshot.every", every_us / 1e6, 1, 86_400)
+        if spec.bootstrap is not None:
+            _read(place, f"{where}.bootstrap.until", instant_us, spec.bootstrap.until)
+
+
+def _place_below(place: Place, where: str, key: str) -> str:
+    return place(f"{where}.{key}")
+
+
+def _read(place: Place, where: str, read: Callable[[str], int], text: str) -> int:
+    try:
+        return read(text)
+    except SpecError as error:
+        raise SpecError(f"{place(where)}: {error.message}") from error
 
 
 def _check_bounds(view: FeatureViewSpec, where: str, place: Place) -> None:

@@ -17,6 +17,7 @@ from engine.errors import FailedPrecondition, InvalidArgument, ModelLoadError, V
 from engine.features.answer import FeatureRows
 from engine.features.declaration import FeatureViewSpec
 from engine.features.lookup import FeatureView
+from engine.features.relations import LOOKUP_OUTPUTS
 from engine.features.store import FeatureStore
 from engine.limits import LOOKUP_ROWS_MAX
 from engine.servables.servable import Tensors, Traits
@@ -24,8 +25,7 @@ from engine.servables.signature import ANY, Signature, TensorSpec
 from engine.tensor import BOOL, BYTES, FP64, INT64, UINT8, Array, Tensor
 
 AS_OF = "as_of"
-FEATURES, VALID, EVENT_TIME, STATUS = "features", "valid", "event_time", "status"
-_OUTPUTS = (FEATURES, VALID, EVENT_TIME, STATUS)
+FEATURES, VALID, EVENT_TIME, STATUS = LOOKUP_OUTPUTS
 
 
 class FeatureLookup:
@@ -36,11 +36,8 @@ class FeatureLookup:
         self._entity = view.view.entity
         self._keys, datatype = _key_reader(view)
         texts = [each.name for each in view.view.features if each.text]
+        assert not set(texts) & set(LOOKUP_OUTPUTS), "checked with the spec"
         self._texts = {name: view.features.index(name) for name in texts}
-        if taken := set(texts) & set(_OUTPUTS):
-            raise FailedPrecondition(
-                f"feature {quoted(min(taken))} is a text, and so an output by its name, which another output has"
-            )
         self._request = tuple(each.name for each in view.view.request)
         self.signature = Signature(
             (
