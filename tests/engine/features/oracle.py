@@ -250,6 +250,13 @@ class Oracle:
         return sorted(counted, key=order)[: aggregate.k]
 
 
+def near(found: Value, wanted: Value) -> bool:
+    """Whether two values of one feature are the same: texts and nulls exactly, numbers within 1e-9."""
+    if isinstance(found, str) or isinstance(wanted, str) or found is None or wanted is None:
+        return found == wanted
+    return math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-9)
+
+
 def _is_null(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
