@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.features.expression_numbers import compile_numbers, is_numeric, settled
+from engine.features.expression_scalars import compile_scalar
 from engine.features.expression_syntax import leaf, parse_tree
 from engine.features.expression_tree import ExpressionType, Node
 
@@ -42,6 +43,7 @@ class Expression:
     numeric: bool = field(compare=False, repr=False)
     node: Node = field(compare=False, repr=False)
     _numbers: Callable[[Mapping[str, Any]], Any] | None = field(compare=False, repr=False)
+    _number: Callable[[Mapping[str, float]], float] | None = field(compare=False, repr=False)
     _columns: list[OverColumns] = field(compare=False, repr=False)
     """Compiled by the first evaluation, which loads Arrow; until then empty."""
 
@@ -62,16 +64,21 @@ class Expression:
     ) -> npt.NDArray[np.float64]:
         """The same of a `numeric` expression over float64 arrays in which NaN is null; bools are 0, 1 and NaN.
 
-        A bare name returns the array given. `rows` (default: as many as the arrays have, or 1) sizes what has no name in it.
+        An infinity is null like NaN. `rows` (default: as many as the arrays have, or 1) sizes what has no name in it.
         """
         assert self._numbers is not None, f"{self.text!r} has more than numbers in it"
-        with np.errstate(all="ignore"):
-            found = self._numbers(values)
-        if isinstance(found, np.ndarray) and found.ndim:
-            return found
         if rows is None:
             rows = len(next(iter(values.values()))) if values else 1
-        return np.full(rows, found, np.float64)
+        if rows == 1:
+            return np.array([self.number({name: values[name].item() for name in self.names})])
+        with np.errstate(all="ignore"):
+            found = self._numbers(values)
+        return found if isinstance(found, np.ndarray) and found.ndim else np.full(rows, found, np.float64)
+
+    def number(self, values: Mapping[str, float]) -> float:
+        """`numbers` for one row, of Python floats: several times faster than an array of one, and the same to the last bit."""
+        assert self._number is not None, f"{self.text!r} has more than numbers in it"
+        return self._number(values)
 
     def as_integer(self) -> Expression:
         """The same numbers, or bools, as an int64 array; null where they are not whole or do not fit."""
@@ -112,8 +119,6 @@ def column(name: str, kind: ExpressionType, *, whole: bool = False) -> Expressio
 def _expression(text: str, node: Node) -> Expression:
     names = frozenset(str(each.value) for each in node.walk() if each.operation == "name")
     numeric = is_numeric(node) and node.operation != "integer"
-    numbers = None
-    if numeric:
-        compiled = compile_numbers(node)
-        numbers = compiled.run if node.operation == "name" else settled(compiled)
-    return Expression(text, names, node.type, node.canonical, node.whole, numeric, node, numbers, [])
+    numbers = settled(compile_numbers(node)) if numeric else None
+    number = compile_scalar(node) if numeric else None
+    return Expression(text, names, node.type, node.canonical, node.whole, numeric, node, numbers, number, [])
