@@ -134,7 +134,7 @@ class LocalLog:
             return
         self._kept.close()
         with suppress(OSError):  # only the mark is at stake: what was acknowledged is safe without it
-            if not self._writer.spoiled:
+            if not self._writer.spoiled and self._broken is None:
                 self._writer.seal(self._kept.latest, self._clock_us())
         self._writer.close()
         os.close(self._lock_file)

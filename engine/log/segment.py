@@ -179,7 +179,7 @@ class SegmentMap:
             header = self.header(position, first)
             if header is None:
                 raise self.damaged(position, first)
-            if header.next > offset:
+            if header.rows and header.next > offset:
                 payload = self.payload(position, header)
                 if payload is None:
                     raise self.damaged(position, first)
