@@ -1,0 +1,434 @@
+"""A view's state: every entity's windows, folded by one writer from chunks of a log and read by any number of threads.
+
+It lives in reserved address space that the operating system fills when it is touched, so it grows without moving; only the
+index is replaced when it gets full, beside the old one.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+from engine.errors import DataLoss, InvalidArgument, ResourceExhausted, quoted
+from engine.features.events import TextCodes, events_of
+from engine.features.hashing import hash_keys
+from engine.features.layout import Block, layout_of
+from engine.features.verdicts import reason
+from engine.features.view import ColumnKind, View
+from engine.log.log import Chunk, DeadLetter
+from kernels import entities, ingest, lookup, record
+from kernels.ingest import NO_WATERMARK
+
+_INDEX_WORDS, _ID_WORDS = 1 << 10, 1 << 10
+_NO_RESERVE: Final = 0x4000
+"""Linux's MAP_NORESERVE: address space alone, memory when it is touched."""
+
+_EVICTED_SHARE = 0.05
+_RETRIES_MAX = 1_000
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of all rows so far. `dead` are all dead letters, the late ones among them; `forgotten` are entities that were
+    let go of because there were too many."""
+
+    applied: int = 0
+    duplicates: int = 0
+    filtered: int = 0
+    late: int = 0
+    dead: int = 0
+    forgotten: int = 0
+
+
+@dataclass(slots=True)
+class StateRows:
+    """A lookup's answer: `values` f64 [n, features] (NaN: null; also for texts, which are in `texts` by the feature's position),
+    `event_time_us` int64 [n] (0 where missing), `status` uint8 [n] (0 present, 1 missing, 2 stale)."""
+
+    values: npt.NDArray[np.float64]
+    texts: Mapping[int, list[str | None]]
+    event_time_us: npt.NDArray[np.int64]
+    status: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What a lookup computes: so many features, by the block at `address`."""
+
+    block: Block
+    address: int
+    features: int
+
+    @staticmethod
+    def of(block: Block, features: int) -> Reads:
+        """Of a block."""
+        return Reads(block, block.address, features)
+
+
+class _Pool:
+    """Reserved address space for records of one size."""
+
+    def __init__(self, size: int, records: int) -> None:
+        self.size = max(size, 8)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+        try:
+            self._map = mmap.mmap(-1, self.size * records, flags=flags)
+        except (OSError, ValueError, OverflowError) as error:
+            raise ResourceExhausted(
+                f"cannot reserve {self.size * records >> 20} MiB of addresses for {records} entities: {error}"
+            ) from error
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            self._map.madvise(mmap.MADV_HUGEPAGE)
+        self.bytes = np.frombuffer(self._map, np.uint8)
+        self.address = int(self.bytes.ctypes.data)
+
+    def used(self, records: int) -> npt.NDArray[np.uint8]:
+        """The bytes of the first records."""
+        return self.bytes[: records * self.size]
+
+
+Words = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What is replaced when it must grow, and the block of words, at `address`, by which kernels find everything."""
+
+    index: Words
+    ids: Words
+    id_times: npt.NDArray[np.int64]
+    words: npt.NDArray[np.int64]
+    address: int
+
+
+class FeatureState:
+    """One writer thread calls `ingest` and `dump`; `lookup` and the totals are for any thread."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self._layout = layout_of(view)
+        plan = self._layout.plan
+        self._plan = plan.address
+        room = view.entities_max + 64
+        self._hot, self._cold = _Pool(plan.sizes[0], room), _Pool(plan.sizes[1], room)
+        self._control = np.zeros(record.CONTROL_WORDS, np.int64)
+        self._control[record.M_ENTITIES_MAX // 8] = view.entities_max
+        self._publish(np.zeros(_INDEX_WORDS, np.uint64), *self._id_set(_ID_WORDS))
+        self._reads: dict[tuple[int, ...] | None, Reads] = {None: Reads.of(self._layout.reads, len(view.features))}
+        self.texts = {
+            number: TextCodes() for number, each in enumerate(view.columns) if each.text and _coded(each.kind)
+        }
+        self.offsets: dict[int, int] = {}
+        self.watermarks: dict[int, int] = {}
+        self.counts = Counts()
+
+    def _id_set(self, words: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        return np.zeros(words, np.uint64), np.zeros(words, np.int64)
+
+    def _publish(self, index: Words, ids: Words, times: npt.NDArray[np.int64]) -> None:
+        """Readers that come from now on use this index; those that find nothing in an old one look again."""
+        control = self._control
+        words = np.array([
+            index.ctypes.data, len(index), control.ctypes.data, self._hot.address, self._cold.address, ids.ctypes.data,
+            times.ctypes.data, len(ids),
+        ], np.int64)  # fmt: skip
+        memory = _Memory(index, ids, times, words, int(words.ctypes.data))
+        self._published = memory, int(control[record.M_GENERATION // 8]) + 1
+        control[record.M_GENERATION // 8] += 1
+
+    @property
+    def _memory(self) -> _Memory:
+        return self._published[0]
+
+    @property
+    def entities(self) -> int:
+        """Entities held."""
+        return int(self._control[record.M_ENTITIES // 8])
+
+    @property
+    def bytes(self) -> int:
+        """Memory in use, about."""
+        memory, control = self._memory, self._control
+        pools = self._hot.size * control[record.M_HOT_USED // 8] + self._cold.size * control[record.M_COLD_USED // 8]
+        return int(pools) + memory.index.nbytes + memory.ids.nbytes + memory.id_times.nbytes
+
+    # Writing.
+
+    def ingest(self, chunk: Chunk) -> list[DeadLetter]:
+        """Folds a chunk, and then stands at its end; its dead letters, those of the chunk itself included."""
+        dead = list(chunk.dead)
+        self.counts.dead += len(dead)
+        if chunk.batch.num_rows:
+            dead += self._fold(chunk)
+        self.offsets[chunk.partition] = chunk.next
+        return dead
+
+    def _fold(self, chunk: Chunk) -> list[DeadLetter]:
+        events = events_of(self.view, chunk.batch, chunk.appended_us, self.texts)
+        verdicts = np.zeros(events.rows, np.uint8)
+        watermark = np.array([self.watermarks.get(chunk.partition, NO_WATERMARK)], np.int64)
+        before = int(watermark[0])
+        done = 0
+        while True:
+            done = ingest.ingest(
+                self._plan, self._memory.address, events.sources.ctypes.data, verdicts, watermark, done
+            )
+            if watermark[0] != NO_WATERMARK:
+                self.watermarks[chunk.partition] = int(watermark[0])
+            if done == events.rows:
+                break
+            self._grow()
+        return self._count(chunk, verdicts, before)
+
+    def _count(self, chunk: Chunk, verdicts: npt.NDArray[np.uint8], before: int) -> list[DeadLetter]:
+        tally = np.bincount(verdicts, minlength=record.OUT_OF_TIME + 1)
+        counts = self.counts
+        counts.applied += int(tally[record.APPLIED])
+        counts.duplicates += int(tally[record.DUPLICATE])
+        counts.filtered += int(tally[record.FILTERED])
+        counts.late += int(tally[record.LATE])
+        numbers = np.flatnonzero(verdicts >= record.NO_KEY)
+        counts.dead += len(numbers)
+        if not len(numbers):
+            return []
+        rows = chunk.batch.take(pa.array(numbers)).to_pylist()
+        return [
+            DeadLetter(
+                chunk.partition,
+                chunk.first + int(number),
+                reason(self.view, int(verdicts[number]), row, int(chunk.appended_us[number])),
+                orjson.dumps(row, default=_as_text, option=orjson.OPT_PASSTHROUGH_DATETIME),
+            )
+            for number, row in zip(numbers, rows, strict=True)
+        ]
+
+    def _grow(self) -> None:
+        """Makes room where there is none. When that happens depends on the events alone, so a replay does the same."""
+        control, memory = self._control, self._memory
+        if control[record.M_ENTITIES // 8] >= control[record.M_ENTITIES_MAX // 8]:
+            self._replace_index(self._oldest_us(), evict=True)
+        elif control[record.M_INDEXED // 8] >= memory.index.shape[0] * 3 // 4:
+            self._replace_index(self._oldest_us(), evict=False)
+        else:
+            self._replace_ids()
+
+    def _least_watermark(self) -> int:
+        return min(self.watermarks.values(), default=NO_WATERMARK)
+
+    def _oldest_us(self) -> int:
+        """Entities whose newest event is older begin anew with whatever may still come, so nothing is lost with them."""
+        return self._least_watermark() - self.view.lateness_us - min(self.view.ttl_us, 1 << 61)
+
+    def _replace_index(self, oldest_us: int, *, evict: bool) -> None:
+        """A new index without the entities older than `oldest_us`; with `evict`, at least a twentieth is let go of."""
+        memory = self._memory
+        times = np.empty(self.entities, np.int64)
+        entities.newest_times(self._plan, memory.address, times)
+        if evict:
+            share = max(1, int(len(times) * _EVICTED_SHARE))
+            youngest_us = int(np.partition(times, share - 1)[share - 1]) + 1
+            self.counts.forgotten += max(0, int((times < youngest_us).sum() - (times < oldest_us).sum()))
+            oldest_us = max(oldest_us, youngest_us)
+        live = int((times >= oldest_us).sum())
+        words = _INDEX_WORDS
+        while live >= words * 3 // 8:
+            words *= 2
+        index = np.zeros(words, np.uint64)
+        kept = entities.rebuild_index(self._plan, memory.address, index, oldest_us)
+        self._publish(index, memory.ids, memory.id_times)
+        entities.free_older(self._plan, memory.address, oldest_us)
+        self._control[record.M_ENTITIES // 8] = self._control[record.M_INDEXED // 8] = kept
+
+    def _replace_ids(self) -> None:
+        """A new set of event ids without those too old to come again."""
+        memory = self._memory
+        oldest_us = self._least_watermark() - self.view.lateness_us
+        live = int(((memory.ids != 0) & (memory.id_times >= oldest_us)).sum())
+        words = _ID_WORDS
+        while live >= words * 3 // 8:
+            words *= 2
+        ids, times = self._id_set(words)
+        kept = ingest.keep_ids(memory.address, ids, times, oldest_us)
+        self._publish(memory.index, ids, times)
+        self._control[record.M_IDS // 8] = kept
+
+    # Reading.
+
+    def lookup(
+        self, keys: pa.Array, as_of_us: npt.NDArray[np.int64] | int, features: Sequence[int] | None = None
+    ) -> StateRows:
+        """The features (all of them, or by number) of n entities as of an instant each, or one for all.
+
+        `keys` has the entity column's type and no nulls. Expression features are NaN: they are computed from the others.
+        """
+        hashes, checks = hash_keys(keys)
+        instants = np.atleast_1d(np.asarray(as_of_us, np.int64))
+        return self.lookup_hashed(hashes, _no_checks(len(hashes)) if checks is None else checks, instants, features)
+
+    def lookup_hashed(
+        self,
+        hashes: npt.NDArray[np.uint64],
+        checks: npt.NDArray[np.uint32],
+        as_of_us: npt.NDArray[np.int64],
+        features: Sequence[int] | None = None,
+    ) -> StateRows:
+        """As `lookup`, by what `hash_keys` gives (`checks` zeros for numbers); `as_of_us` int64 [n] or [1]."""
+        reads = self._reads_of(features)
+        rows = len(hashes)
+        values = np.empty((rows, reads.features), np.float64)
+        newest_us, status = np.empty(rows, np.int64), np.empty(rows, np.uint8)
+        self._read(reads, (hashes, checks, as_of_us), (values, newest_us, status))
+        return StateRows(values, self._decoded(values, features), newest_us, status)
+
+    def _read(self, reads: Reads, asked: tuple[Any, Any, Any], out: tuple[Any, Any, Any]) -> None:
+        least_us = self._least_watermark() - self.view.lateness_us if self.watermarks else NO_WATERMARK
+        hashes, checks, as_of_us = asked
+        for _ in range(_RETRIES_MAX):
+            memory, generation = self._published
+            done = lookup.lookup(
+                self._plan, memory.address, reads.address, hashes, checks, as_of_us, least_us, generation, *out
+            )
+            if done == len(hashes):
+                return
+            hashes, checks = hashes[done:], checks[done:]
+            as_of_us = as_of_us[done:] if len(as_of_us) > 1 else as_of_us
+            out = tuple(each[done:] for each in out)  # type: ignore[assignment]
+        raise DataLoss(f"feature view {quoted(self.view.name)}: an entity's record is being written without end")
+
+    def _reads_of(self, features: Sequence[int] | None) -> Reads:
+        chosen = None if features is None else tuple(features)
+        found = self._reads.get(chosen)
+        if found is None:
+            assert chosen is not None
+            if len(self._reads) > 256:
+                self._reads = {None: self._reads[None]}
+            found = self._reads[chosen] = Reads.of(self._layout.reads_of(chosen), len(chosen))
+        return found
+
+    def _decoded(self, values: npt.NDArray[np.float64], chosen: Sequence[int] | None) -> dict[int, list[str | None]]:
+        """The text features, whose codes in `values` become NaN."""
+        if not self.texts:
+            return {}
+        found: dict[int, list[str | None]] = {}
+        numbers = range(len(self.view.features)) if chosen is None else chosen
+        for position, number in enumerate(numbers):
+            feature = self.view.features[number]
+            column = self.view.aggregates[feature.of[0]].column if feature.text and feature.of else None
+            if column in self.texts:
+                texts = self.texts[column].texts
+                found[position] = [None if code != code else texts[int(code)] for code in values[:, position].tolist()]
+                values[:, position] = np.nan
+        return found
+
+    # Snapshots.
+
+    def dump(self) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """The whole state as named batches over the live memory: write them before the next `ingest`."""
+        control, memory = self._control, self._memory
+        yield "control", _column("control", control)
+        counts = {key: [value] for key, value in asdict(self.counts).items()}
+        yield "counts", pa.RecordBatch.from_pydict(counts)
+        partitions = sorted(self.offsets)
+        yield "partitions", pa.RecordBatch.from_pydict({
+            "partition": pa.array(partitions, pa.int64()),
+            "offset": pa.array([self.offsets[each] for each in partitions], pa.int64()),
+            "watermark": pa.array([self.watermarks.get(each, NO_WATERMARK) for each in partitions], pa.int64()),
+        })  # fmt: skip
+        yield "ids", pa.RecordBatch.from_arrays([pa.array(memory.ids), pa.array(memory.id_times)], ["id", "time"])
+        for number, codes in sorted(self.texts.items()):
+            yield f"texts/{number}", _column("text", pa.array(codes.texts, pa.string()))
+        for name, pool, used in (("cold", self._cold, record.M_COLD_USED), ("hot", self._hot, record.M_HOT_USED)):
+            whole = pool.used(int(control[used // 8]))
+            for start in range(0, len(whole), _PART_BYTES):
+                yield name, _column("bytes", whole[start : start + _PART_BYTES])
+
+    @classmethod
+    def load(cls, view: View, parts: Iterable[tuple[str, pa.RecordBatch]]) -> FeatureState:
+        """The state that `dump` gave. Raises InvalidArgument where the parts are not those of such a view."""
+        state = cls(view)
+        filled = {"cold": 0, "hot": 0}
+        for name, batch in parts:
+            if name in filled:
+                filled[name] += state._fill(name, filled[name], batch)
+            else:
+                state._load_part(name, batch)
+        state._check(filled)
+        return state
+
+    def _fill(self, name: str, at: int, batch: pa.RecordBatch) -> int:
+        content = batch.column(0).to_numpy()
+        pool = self._hot if name == "hot" else self._cold
+        if at + len(content) > len(pool.bytes):
+            raise InvalidArgument(
+                f"feature view {quoted(self.view.name)}: the snapshot has more than {self.view.entities_max} entities"
+            )
+        pool.bytes[at : at + len(content)] = content
+        return len(content)
+
+    def _load_part(self, name: str, batch: pa.RecordBatch) -> None:
+        if name == "control":
+            self._control[:] = batch.column(0).to_numpy()
+            self._control[record.M_ENTITIES_MAX // 8] = self.view.entities_max
+        elif name == "counts":
+            self.counts = Counts(*(batch.column(each.name)[0].as_py() for each in fields(Counts)))
+        elif name == "partitions":
+            for row in batch.to_pylist():
+                self.offsets[row["partition"]] = row["offset"]
+                if row["watermark"] != NO_WATERMARK:
+                    self.watermarks[row["partition"]] = row["watermark"]
+        elif name == "ids":
+            ids, times = (batch.column(each).to_numpy().copy() for each in ("id", "time"))
+            self._publish(self._memory.index, ids, times)
+        elif name.startswith("texts/"):
+            self.texts[int(name.removeprefix("texts/"))] = TextCodes(batch.column(0).to_pylist())
+
+    def _check(self, filled: Mapping[str, int]) -> None:
+        """Builds the index, and sees that all is there."""
+        control = self._control
+        used = {
+            "hot": control[record.M_HOT_USED // 8] * self._hot.size,
+            "cold": control[record.M_COLD_USED // 8] * self._cold.size,
+        }
+        if used != filled:
+            raise InvalidArgument(
+                f"feature view {quoted(self.view.name)}: the snapshot's records have {filled} bytes, not {used}"
+            )
+        words = _INDEX_WORDS
+        while control[record.M_ENTITIES // 8] >= words * 3 // 4:
+            words *= 2
+        index = np.zeros(words, np.uint64)
+        self._publish(index, self._memory.ids, self._memory.id_times)
+        found = entities.index_pools(self._plan, self._memory.address)
+        if found != control[record.M_ENTITIES // 8]:
+            raise InvalidArgument(
+                f"feature view {quoted(self.view.name)}: the snapshot has {found} entities, not {self.entities}"
+            )
+        control[record.M_INDEXED // 8] = found
+
+
+_PART_BYTES = 64 << 20
+
+
+def _no_checks(rows: int) -> npt.NDArray[np.uint32]:
+    return np.zeros(rows, np.uint32)
+
+
+def _coded(kind: ColumnKind) -> bool:
+    return kind is ColumnKind.CODE
+
+
+def _column(name: str, values: Any) -> pa.RecordBatch:  # noqa: ANN401  what pa.array takes
+    return pa.RecordBatch.from_arrays([values if isinstance(values, pa.Array) else pa.array(values)], [name])
+
+
+def _as_text(value: Any) -> str:  # noqa: ANN401  what JSON has no word for
+    return (
+        value.isoformat() if hasattr(value, "isoformat") else value.hex() if isinstance(value, bytes) else repr(value)
+    )

@@ -1,0 +1,38 @@
+"""Why an event is a dead letter, in a sentence. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from engine.errors import quoted
+from engine.features.view import View
+from kernels.record import FUTURE, LATE, NO_ID, NO_KEY, NO_TIME
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def reason(view: View, verdict: int, row: Mapping[str, Any], appended_us: int) -> str:
+    """What was wrong with `row`, appended at `appended_us`."""
+    time = row.get(view.event_time)
+    if verdict == NO_KEY:
+        return f"entity {quoted(view.entity)} is null"
+    if verdict == NO_TIME:
+        return f"event time {quoted(view.event_time)} is null"
+    if verdict == NO_ID:
+        return f"event id {quoted(str(view.event_id))} is null"
+    if verdict == FUTURE:
+        future, arrival = _span(view.future_us), _EPOCH + timedelta(microseconds=appended_us)
+        return f"event time {_told(time)} is more than {future} after its arrival at {arrival.isoformat()}"
+    if verdict == LATE:
+        return f"late: event time {_told(time)} is more than {_span(view.lateness_us)} before the watermark"
+    return f"event time {_told(time)} is not between the years 1970 and 2106"
+
+
+def _told(time: Any) -> str:  # noqa: ANN401  an instant, or whole microseconds
+    return time.isoformat() if isinstance(time, datetime) else str(time)
+
+
+def _span(microseconds: int) -> str:
+    return f"{microseconds / 1e6:g} s"

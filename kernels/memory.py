@@ -1,0 +1,175 @@
+"""Loads and stores at plain addresses, with the orderings a seqlock needs, as LLVM instructions inside numba kernels.
+
+Addresses are int64; nothing is checked. Loads and stores may be unaligned. A record that one thread writes while others
+read it is guarded by a sequence word (Boehm, "Can seqlocks get along with programming language memory models?", 2012): odd
+while it is written; a reader takes what it read only if the word was even and the same before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+
+
+def _loader(numba_type: Any, llvm_type: ir.Type) -> Callable[[int], Any]:
+    def implement(typing_context: Any, address: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer = builder.inttoptr(arguments[0], llvm_type.as_pointer())
+            value = builder.load(pointer, align=1)
+            return context.cast(builder, value, numba_type, signature.return_type)
+
+        return numba_type(types.int64), code
+
+    return intrinsic(implement)  # type: ignore[no-any-return]
+
+
+def _storer(numba_type: Any, llvm_type: ir.Type) -> Callable[[int, Any], None]:
+    def implement(typing_context: Any, address: Any, value: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer = builder.inttoptr(arguments[0], llvm_type.as_pointer())
+            builder.store(arguments[1], pointer, align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, numba_type), code
+
+    return intrinsic(implement)  # type: ignore[no-any-return]
+
+
+load_u8 = _loader(types.uint8, _I8)
+load_i8 = _loader(types.int8, _I8)
+load_u16 = _loader(types.uint16, ir.IntType(16))
+load_i16 = _loader(types.int16, ir.IntType(16))
+load_u32 = _loader(types.uint32, _I32)
+load_i32 = _loader(types.int32, _I32)
+load_u64 = _loader(types.uint64, _I64)
+load_i64 = _loader(types.int64, _I64)
+load_f32 = _loader(types.float32, ir.FloatType())
+load_f64 = _loader(types.float64, ir.DoubleType())
+
+
+@intrinsic
+def load_constant(typing_context: Any, address: Any) -> Any:
+    """The i64 at an address that nobody writes while a kernel runs: loaded as seldom as the compiler can."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = builder.load(builder.inttoptr(arguments[0], _I64.as_pointer()), align=8)
+        value.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return value
+
+    return types.int64(types.int64), code
+
+
+store_u32 = _storer(types.uint32, _I32)
+store_u64 = _storer(types.uint64, _I64)
+store_i64 = _storer(types.int64, _I64)
+store_f64 = _storer(types.float64, ir.DoubleType())
+
+
+@intrinsic
+def load_u32_acquire(typing_context: Any, address: Any) -> Any:
+    """A load that nothing after it moves before; 4-byte aligned."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load_atomic(builder.inttoptr(arguments[0], _I32.as_pointer()), "acquire", 4)
+
+    return types.uint32(types.int64), code
+
+
+@intrinsic
+def store_u32_release(typing_context: Any, address: Any, value: Any) -> Any:
+    """A store that nothing before it moves after; 4-byte aligned."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], _I32.as_pointer()), "release", 4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.uint32), code
+
+
+@intrinsic
+def load_u64_acquire(typing_context: Any, address: Any) -> Any:
+    """As load_u32_acquire; 8-byte aligned."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load_atomic(builder.inttoptr(arguments[0], _I64.as_pointer()), "acquire", 8)
+
+    return types.uint64(types.int64), code
+
+
+@intrinsic
+def store_u64_release(typing_context: Any, address: Any, value: Any) -> Any:
+    """As store_u32_release; 8-byte aligned."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], _I64.as_pointer()), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.uint64), code
+
+
+def _fence(ordering: str) -> Callable[[], None]:
+    def implement(typing_context: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            builder.fence(ordering)
+            return context.get_dummy_value()
+
+        return types.void(), code
+
+    return intrinsic(implement)  # type: ignore[no-any-return]
+
+
+fence_acquire = _fence("acquire")
+fence_release = _fence("release")
+
+
+@intrinsic
+def prefetch(typing_context: Any, address: Any) -> Any:
+    """A hint that the cache line at `address` will be written soon."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        pointer = builder.inttoptr(arguments[0], _I8.as_pointer())
+        builder.call(function, [pointer, _I32(1), _I32(3), _I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), code
+
+
+@njit(inline="always")
+def write_begin(record: int) -> None:
+    """Marks the record, whose first word is its sequence, as being written."""
+    store_u32(record, load_u32(record) + types.uint32(1))
+    fence_release()
+
+
+@njit(inline="always")
+def write_end(record: int) -> None:
+    """Makes what was written since `write_begin` valid for readers."""
+    store_u32_release(record, load_u32(record) + types.uint32(1))
+
+
+@njit(inline="always")
+def read_begin(record: int) -> int:
+    """The sequence to compare in `read_valid`; odd while the record is being written."""
+    return types.int64(load_u32_acquire(record))
+
+
+@njit(inline="always")
+def read_valid(record: int, sequence: int) -> bool:
+    """Whether nothing was written since `read_begin` gave `sequence`."""
+    fence_acquire()
+    return (sequence & 1) == 0 and types.int64(load_u32(record)) == sequence
+
+
+@njit(inline="always")
+def bit(bitmap: int, index: int) -> bool:
+    """Bit `index` of an Arrow bitmap at address `bitmap`; True where the address is 0 (no nulls)."""
+    return bitmap == 0 or (load_u8(bitmap + (index >> 3)) >> types.uint8(index & 7)) & types.uint8(1) != 0
