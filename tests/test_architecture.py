@@ -25,10 +25,10 @@ OWNERS = {
     "faiss": ("engine/vectors/faiss_index.py",),
     "onnxruntime": ("engine/servables/onnx.py",),
     "onnx": ("engine/servables/onnx.py",),
-    "confluent_kafka": ("engine/log/kafka.py",),
+    "confluent_kafka": ("engine/log/kafka",),
     "torch": ("kernels/gpu/",),
 }
-"""Which file (or folder, with a slash) may import a heavy library. benchmarks/ and tests/ are not asked."""
+"""Which file (or folder, with a slash, or files that begin so) may import a heavy library. benchmarks/ and tests/ are not asked."""
 
 PURE = (
     *(f"engine/scheduling/{name}.py" for name in ("admission", "queue", "batcher", "estimate")),

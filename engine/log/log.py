@@ -21,11 +21,20 @@ Offsets = Mapping[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Where a batch lies: entries `first` to `next` - 1 of `partition`."""
+    """Where a batch lies: entries `first` to `next` - 1 of `partition`, and in `more` partitions where rows are keyed.
+
+    Its rows are visible to who has read every partition of `offsets` up to there.
+    """
 
     partition: int
     first: int
     next: int
+    more: tuple[Appended, ...] = ()
+
+    @property
+    def offsets(self) -> dict[int, int]:
+        """The offset after the batch, in each partition it fell into."""
+        return {self.partition: self.next} | {each.partition: each.next for each in self.more}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,426 @@
+"""One consumer of a Kafka topic: whole batches of messages as chunks of rows, from the offsets its owner says.
+
+Three rules make each entry reach the owner once. The owner's offsets are the truth: librdkafka is placed at them on every
+assignment and never falls back on a committed one. A chunk begins at the offset expected of its partition. And where a
+partition came or went while messages were being taken, or anything failed on the way, what was taken of it is thrown away and
+the partition is put back to its expected offset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import FailedPrecondition, InvalidArgument, OffsetDeleted, Unauthenticated, VireoError
+from engine.log.kafka_settings import Settings, rebalances_in_steps, translated
+from engine.log.log import Chunk, DeadLetter, Owner
+
+if TYPE_CHECKING:
+    import confluent_kafka as kafka
+    from confluent_kafka.admin import AdminClient
+
+    from engine.log.payload import Payload
+
+WAIT_S: Final = 0.1
+"""How long a wait for messages can't be interrupted by `close`."""
+
+MESSAGES_MAX: Final = 100_000
+"""Of one read."""
+
+COMMIT_S: Final = 5.0
+"""How often a group's positions are told to the broker, for its lag figures."""
+
+PARTITIONS_S: Final = 60.0
+"""How often a reader of all partitions looks for new ones."""
+
+PROBE_S: Final = 1.0
+"""A partition silent for so long after it was assigned, or a broker that was in trouble, is asked after, at most so often."""
+
+REQUEST_S: Final = 5.0
+
+UNKNOWN_ARRIVAL_US: Final = 253_402_300_799_000_000
+"""The end of year 9999, of a message without a timestamp: nothing is later than its arrival."""
+
+
+class KafkaReader:
+    """LogReader."""
+
+    def __init__(self, topic: str, settings: Settings, payload: Payload, owner: Owner, *, grouped: bool) -> None:
+        import confluent_kafka as kafka
+
+        self._topic = topic
+        self._payload = payload
+        self._owner = owner
+        self._grouped = grouped
+        self._in_steps = rebalances_in_steps(settings)
+        self._lock = threading.Lock()
+        self._closing = self._closed = self._started = False
+        self._next: dict[int, int] = {}
+        self._unheard: set[int] = set()
+        self._astray: set[int] = set()
+        self._moved: set[int] = set()
+        self._failures: dict[int, VireoError] = {}
+        self._fault: BaseException | None = None
+        self._trouble: kafka.KafkaError | None = None
+        self._committed: dict[int, int] = {}
+        self._committed_s = self._listed_s = self._probed_s = time.monotonic()
+        self._rows_a_message = 1.0
+        with told(f"reading topic {topic}"):
+            self._consumer = kafka.Consumer(dict(settings) | {"error_cb": self._met})
+
+    # Reading.
+
+    def read(self, rows_max: int, timeout_s: float) -> list[Chunk]:
+        """LogReader."""
+        deadline_s = time.monotonic() + timeout_s
+        with self._lock:
+            if self._closing:
+                return []
+            try:
+                return self._read(rows_max, deadline_s)
+            except BaseException:
+                self._astray |= set(self._next)  # what was taken and not given must come again
+                raise
+
+    def _read(self, rows_max: int, deadline_s: float) -> list[Chunk]:
+        if not self._started:
+            self._start()
+        while True:
+            self._raise_due()
+            self._put_back()
+            wait_s = min(WAIT_S, max(0.0, deadline_s - time.monotonic()))
+            chunks = self._take(rows_max, wait_s)
+            self._housekeeping()
+            if chunks:
+                return chunks
+            self._raise_due()
+            if self._closing:
+                return []
+            out_of_time = time.monotonic() >= deadline_s
+            self._look_into_silence(out_of_time)
+            if out_of_time:
+                return []
+
+    def _take(self, rows_max: int, wait_s: float) -> list[Chunk]:
+        with told(f"reading topic {self._topic}"):
+            messages = self._consumer.consume(1, wait_s)
+            if not messages:
+                return []
+            count = min(MESSAGES_MAX, int(rows_max / self._rows_a_message)) - 1
+            self._moved.clear()
+            with _collector_at_rest():
+                if count > 0:
+                    messages += self._consumer.consume(count, 0)
+                return self._chunks(messages)
+
+    def _chunks(self, messages: list[kafka.Message]) -> list[Chunk]:
+        import confluent_kafka as kafka
+
+        ends: dict[int, int] = {}
+        if any(each is not None for each in map(kafka.Message.error, messages)):
+            messages = self._without_events(messages, ends)
+        by_partition: dict[int, list[kafka.Message]] = {}
+        if len(self._next) == 1 and not self._moved:
+            by_partition[next(iter(self._next))] = messages
+        else:
+            for partition, run in groupby(messages, kafka.Message.partition):
+                by_partition.setdefault(partition or 0, []).extend(run)
+        chunks = [
+            self._chunk(partition, expected)
+            for partition, some in by_partition.items()
+            if (expected := self._expected(partition, some))
+        ]
+        return chunks + self._passed(ends)
+
+    def _without_events(self, messages: list[kafka.Message], ends: dict[int, int]) -> list[kafka.Message]:
+        import confluent_kafka as kafka
+
+        kept = []
+        for each in messages:
+            error, partition = each.error(), each.partition()
+            if error is None:
+                kept.append(each)
+            elif error.code() == kafka.KafkaError._PARTITION_EOF and partition is not None:
+                ends[partition] = each.offset() or 0
+            elif partition in self._next and error.code() in _OUT_OF_RANGE:
+                self._failures[partition] = self._out_of_range(partition)
+            elif error.code() != kafka.KafkaError.GROUP_AUTHORIZATION_FAILED or self._grouped:
+                self._met(error)
+        self._trouble = None if ends else self._trouble
+        return kept
+
+    def _expected(self, partition: int, messages: list[kafka.Message]) -> list[kafka.Message]:
+        """Those that follow what was given before."""
+        expected = self._next.get(partition)
+        if expected is None or not messages:
+            return []
+        if partition in self._moved or partition in self._astray:
+            self._astray.add(partition)
+            return []
+        if (messages[0].offset() or 0) < expected:
+            return [each for each in messages if (each.offset() or 0) >= expected]
+        return messages
+
+    def _chunk(self, partition: int, messages: list[kafka.Message]) -> Chunk:
+        import confluent_kafka as kafka
+
+        values: list[bytes | None] = list(map(kafka.Message.value, messages))
+        decoded = self._payload.decode(values)
+        dead = [
+            DeadLetter(partition, messages[position].offset() or 0, reason, values[position] or b"")
+            for position, reason in decoded.bad.items()
+        ]
+        begin = self._next[partition]
+        first = messages[0].offset() or 0
+        self._next[partition] = after = (messages[-1].offset() or 0) + 1
+        self._unheard.discard(partition)
+        self._trouble = None
+        if not self._payload.rows_apart:
+            self._rows_a_message = 0.9 * self._rows_a_message + 0.1 * max(1.0, decoded.batch.num_rows / len(messages))
+        arrived = _arrived_us(messages)[decoded.source]
+        return Chunk(partition, begin if begin >= 0 else first, after, decoded.batch, arrived, dead)
+
+    def _passed(self, ends: dict[int, int]) -> list[Chunk]:
+        """Entries that are no messages (transactions' marks, what was compacted away) before a partition's end: empty chunks."""
+        chunks = []
+        for partition, end in ends.items():
+            if partition not in self._next or partition in self._moved or partition in self._astray:
+                continue
+            self._unheard.discard(partition)
+            begin = self._next[partition]
+            self._next[partition] = end
+            if 0 <= begin < end:
+                nothing = self._payload.decode([])
+                chunks.append(Chunk(partition, begin, end, nothing.batch, np.zeros(0, np.int64)))
+        return chunks
+
+    # Partitions.
+
+    def _start(self) -> None:
+        if self._grouped:
+            with told(f"reading topic {self._topic}"):
+                self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked)
+        else:
+            self._own_new(self._listed())
+        self._started = True
+
+    def _listed(self) -> list[int]:
+        with told(f"reading topic {self._topic}"):
+            return partitions_listed(self._consumer, self._topic, self._trouble)
+
+    def _own_new(self, partitions: Iterable[int]) -> None:
+        import confluent_kafka as kafka
+
+        new = sorted(set(partitions) - set(self._next))
+        if not new:
+            return
+        self._own(new)
+        places = [kafka.TopicPartition(self._topic, each, self._next[each]) for each in sorted(self._next)]
+        self._consumer.assign(places)
+
+    def _own(self, partitions: list[int]) -> None:
+        import confluent_kafka as kafka
+
+        starts = self._owner.assigned(partitions)
+        for each in partitions:
+            self._next[each] = starts.get(each, kafka.OFFSET_BEGINNING)
+            self._unheard.add(each)
+            self._failures.pop(each, None)
+        self._probed_s = time.monotonic()
+
+    def _assigned(self, consumer: kafka.Consumer, partitions: list[kafka.TopicPartition]) -> None:
+        import confluent_kafka as kafka
+
+        gained = [each.partition for each in partitions]
+        self._moved |= set(gained)
+        try:
+            self._own(gained)
+        except BaseException as error:
+            self._fault, gained = error, []
+        places = [kafka.TopicPartition(self._topic, each, self._next[each]) for each in gained]
+        if self._in_steps:
+            consumer.incremental_assign(places)
+        else:
+            consumer.assign(places)
+
+    def _revoked(self, consumer: kafka.Consumer, partitions: list[kafka.TopicPartition]) -> None:
+        lost = [each.partition for each in partitions]
+        self._moved |= set(lost)
+        self._give_back(lost)
+        if self._in_steps:
+            consumer.incremental_unassign(partitions)
+        else:
+            consumer.unassign()
+
+    def _give_back(self, partitions: list[int]) -> None:
+        held = [each for each in partitions if each in self._next]
+        try:
+            if held:
+                self._owner.revoked(held)
+        except BaseException as error:
+            self._fault = error
+        self._commit(held)
+        for each in held:
+            del self._next[each]
+            self._committed.pop(each, None)
+            self._failures.pop(each, None)
+        self._unheard.difference_update(held)
+        self._astray.difference_update(held)
+
+    def _put_back(self) -> None:
+        """Places partitions whose messages were thrown away at what is expected of them; until that works all of theirs are."""
+        import confluent_kafka as kafka
+
+        for each in sorted(self._astray):
+            place = kafka.TopicPartition(self._topic, each, self._next[each]) if each in self._next else None
+            with contextlib.suppress(kafka.KafkaException):  # not being fetched yet: in the next turn
+                if place is not None:
+                    self._consumer.seek(place)
+                self._astray.discard(each)
+
+    # What goes wrong.
+
+    def _met(self, error: kafka.KafkaError) -> None:
+        self._trouble = error
+
+    def _raise_due(self) -> None:
+        if self._fault is not None:
+            fault, self._fault = self._fault, None
+            raise fault
+        for failure in self._failures.values():
+            raise failure
+        if self._trouble is not None:
+            error = translated(self._trouble.name(), self._trouble.str(), f"reading topic {self._topic}")
+            if isinstance(error, Unauthenticated | FailedPrecondition):
+                raise error
+
+    def _look_into_silence(self, out_of_time: bool) -> None:
+        """Asks the broker where nothing came: whether it is there, and whether a place lies past a partition's end."""
+        if time.monotonic() - self._probed_s < PROBE_S:
+            if self._trouble is not None and out_of_time:
+                raise translated(self._trouble.name(), self._trouble.str(), f"reading topic {self._topic}")
+            return
+        self._probed_s = time.monotonic()
+        if self._trouble is not None:
+            if not out_of_time:
+                return
+            self._listed()
+            self._trouble = None
+        for each in sorted(self._unheard):
+            if self._next[each] > self._watermarks(each)[1]:
+                self._failures[each] = self._out_of_range(each)
+
+    def _watermarks(self, partition: int) -> tuple[int, int]:
+        import confluent_kafka as kafka
+
+        with told(f"reading topic {self._topic}"):
+            found = self._consumer.get_watermark_offsets(kafka.TopicPartition(self._topic, partition), REQUEST_S)
+        if found is None:
+            raise translated("_TIMED_OUT", "no answer", f"reading topic {self._topic}")
+        return found
+
+    def _out_of_range(self, partition: int) -> VireoError:
+        wanted = self._next[partition]
+        where = f"offset {wanted} of partition {partition} of topic {self._topic}"
+        try:
+            earliest, latest = self._watermarks(partition)
+        except VireoError:
+            return OffsetDeleted(f"{where} is not kept")
+        if wanted > latest:
+            return InvalidArgument(f"{where} lies past its end: the next entry gets offset {latest}")
+        return OffsetDeleted(f"{where} is no longer kept: the earliest is {earliest}")
+
+    # In passing.
+
+    def _housekeeping(self) -> None:
+        now_s = time.monotonic()
+        if self._grouped and now_s - self._committed_s >= COMMIT_S:
+            self._committed_s = now_s
+            self._commit(list(self._next))
+        if not self._grouped and now_s - self._listed_s >= PARTITIONS_S:
+            self._listed_s = now_s
+            with contextlib.suppress(VireoError):
+                self._own_new(self._listed())
+
+    def _commit(self, partitions: Sequence[int]) -> None:
+        import confluent_kafka as kafka
+
+        if not self._grouped:
+            return
+        moved = {each: at for each in partitions if (at := self._next[each]) >= 0 and self._committed.get(each) != at}
+        if moved:
+            places = [kafka.TopicPartition(self._topic, each, at) for each, at in moved.items()]
+            with contextlib.suppress(kafka.KafkaException):  # a figure for an operator, nothing hangs on it
+                self._consumer.commit(offsets=places, asynchronous=True)
+                self._committed |= moved
+
+    def close(self) -> None:
+        """LogReader."""
+        self._closing = True
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if not self._grouped:
+                self._give_back(list(self._next))
+            self._consumer.close()
+            self._give_back(list(self._next))
+        if self._fault is not None:
+            raise self._fault
+
+
+_OUT_OF_RANGE: Final = (1, -140)
+"""OFFSET_OUT_OF_RANGE, and librdkafka's word that it may not reset an offset by itself."""
+
+
+def partitions_listed(client: kafka.Consumer | AdminClient, topic: str, trouble: kafka.KafkaError | None) -> list[int]:
+    """A topic's partitions; raises NotFound, Unavailable, or what the client is in trouble for."""
+    import confluent_kafka as kafka
+
+    try:
+        found = client.list_topics(topic, timeout=REQUEST_S).topics[topic]
+    except kafka.KafkaException as error:
+        met = trouble or error.args[0]
+        raise translated(met.name(), met.str(), f"asking for topic {topic}") from error
+    if found.error is not None:
+        raise translated(found.error.name(), found.error.str(), f"asking for topic {topic}")
+    return sorted(found.partitions)
+
+
+@contextlib.contextmanager
+def told(about: str) -> Iterator[None]:
+    """Kafka's exceptions as ours; `about` says what was being done, and to what."""
+    import confluent_kafka as kafka
+
+    try:
+        yield
+    except kafka.KafkaException as error:
+        raise translated(error.args[0].name(), error.args[0].str(), about) from error
+
+
+@contextlib.contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """A batch is some 100,000 new objects, none garbage: looking through them again and again costs a third of the reading."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _arrived_us(messages: list[kafka.Message]) -> npt.NDArray[np.int64]:
+    import confluent_kafka as kafka
+
+    pairs = chain.from_iterable(map(kafka.Message.timestamp, messages))
+    stamps = np.fromiter(pairs, np.int64, 2 * len(messages)).reshape(-1, 2)
+    return np.where(stamps[:, 0] == kafka.TIMESTAMP_NOT_AVAILABLE, UNKNOWN_ARRIVAL_US, stamps[:, 1] * 1_000)
