@@ -28,7 +28,7 @@ OWNERS = {
     "confluent_kafka": ("engine/log/kafka",),
     "torch": ("kernels/gpu/",),
 }
-"""Which file (or folder, with a slash, or files that begin so) may import a heavy library. benchmarks/ and tests/ are not asked."""
+"""Which file (or folder, with a slash, or files that begin so) may import a heavy library. benchmarks/, tests/ are not asked."""
 
 PURE = (
     *(f"engine/scheduling/{name}.py" for name in ("admission", "queue", "batcher", "estimate")),
