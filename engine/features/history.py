@@ -11,14 +11,14 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from engine.errors import InvalidArgument, quoted
+from engine.errors import InvalidArgument, nearest, quoted
+from engine.features.answer import MISSING, PRESENT, STALE
 from engine.features.history_events import (
     UNBOUNDED_US,
     Events,
@@ -39,35 +39,17 @@ PART_QUERIES = 1 << 16
 """Queries answered at a time by one thread: what they need of the events stays in cache."""
 
 
-class Status(StrEnum):
-    """What was known of an entity."""
-
-    PRESENT = "present"
-    STALE = "stale"
-    """Its newest event was older than the view's `max_age`."""
-    MISSING = "missing"
-    """It had no event, or none within the view's `ttl`."""
-
-
 @dataclass(frozen=True, slots=True)
 class Past:
     """Answers about past instants, row by row as they were asked.
 
-    `newest` is the time of the entity's newest event (int64, us), of missing ones without meaning. `features`, in the view's
-    order, are float64 or string arrays with nulls.
+    `event_time_us`: int64, of the entity's newest event that was known, 0 where it is missing. `status`: uint8, as
+    `FeatureRows`. `features`, in the view's order, are float64 or string arrays with nulls.
     """
 
-    as_of: Longs
-    newest: Longs
-    missing: npt.NDArray[np.bool_]
-    stale: npt.NDArray[np.bool_]
+    event_time_us: Longs
+    status: npt.NDArray[np.uint8]
     features: Mapping[str, pa.Array]
-
-    @property
-    def status(self) -> pa.Array:
-        """Of each row a `Status`, as string."""
-        names = pa.array([each.value for each in (Status.PRESENT, Status.STALE, Status.MISSING)])
-        return names.take(pa.array(np.where(self.missing, 2, self.stale.astype(np.int64))))
 
 
 class History:
@@ -122,8 +104,9 @@ class History:
         past = self.at(column_of(queries, self.view.entity), as_of, request=request)
         added = dict(past.features)
         if status:
-            newest = pa.array(np.where(past.missing, 0, past.newest), mask=past.missing).cast(pa.timestamp("us", "UTC"))
-            added |= {f"{self.view.name}_status": past.status, f"{self.view.name}_event_time": newest}
+            newest = pa.array(past.event_time_us, mask=past.status == MISSING).cast(pa.timestamp("us", "UTC"))
+            words = pa.array([_STATUS[each] for each in range(len(_STATUS))]).take(pa.array(past.status))
+            added |= {f"{self.view.name}_status": words, f"{self.view.name}_event_time": newest}
         for each, values in added.items():
             if each in queries.column_names:
                 raise InvalidArgument(f"the queries have a column {quoted(each)}, which the view adds; rename it")
@@ -140,7 +123,8 @@ class History:
     ) -> Past:
         """The features of each entity as of each instant (us), by events before it that had come by `known` (default: as_of).
 
-        A null or unknown entity is missing. Raises InvalidArgument for keys or request inputs of another type.
+        A null or unknown entity is missing; a request input that is not given is null. Raises InvalidArgument for request
+        inputs that are unknown, and for keys or inputs of another type.
         """
         as_of = np.clip(np.asarray(as_of, np.int64), -UNBOUNDED_US, UNBOUNDED_US)
         known = as_of if known is None else np.asarray(known, np.int64)
@@ -166,13 +150,14 @@ class History:
         for each in found if absent.any() else ():
             each[:, absent] = np.nan
         features: dict[str, pa.Array] = {}
-        given = {each.name: _input(each.name, each.text, request, len(as_of)) for each in self.view.request}
+        given = _given(self.view, request, len(as_of))
         for feature in self.view.features:
             if feature.kind is FeatureKind.EXPRESSION:
                 features[feature.name] = _expressed(feature, {**features, **given}, len(as_of))
             else:
                 features[feature.name] = self._feature(feature, found)
-        return Past(as_of, newest, missing, stale, features)
+        status = np.where(missing, MISSING, np.where(stale, STALE, PRESENT)).astype(np.uint8)
+        return Past(np.where(missing, 0, newest), status, features)
 
     def _feature(self, feature: Feature, found: list[Floats]) -> pa.Array:
         numbers = found[feature.of[0]][feature.rank]
@@ -190,6 +175,9 @@ class History:
             with np.errstate(all="ignore"):
                 numbers = numbers / divisor
         return pa.array(numbers, pa.float64(), from_pandas=True)
+
+
+_STATUS = {PRESENT: "present", MISSING: "missing", STALE: "stale"}
 
 
 def _max_age(view: View) -> int:
@@ -223,13 +211,23 @@ def _expressed(feature: Feature, columns: Mapping[str, pa.Array], rows: int) -> 
     return values.cast(pa.float64(), safe=False)
 
 
-def _input(name: str, text: bool, request: Mapping[str, pa.Array], rows: int) -> pa.Array:
-    if name not in request:
-        raise InvalidArgument(f"the view needs the request input {quoted(name)}; given: {', '.join(request) or 'none'}")
-    values = flat(request[name])
-    if len(values) != rows:
-        raise InvalidArgument(f"request input {quoted(name)}: {len(values)} values for {rows} entities")
+def _given(view: View, request: Mapping[str, pa.Array | pa.ChunkedArray], rows: int) -> dict[str, pa.Array]:
+    """All request inputs as expressions want them."""
+    declared = {each.name: each.text for each in view.request}
+    for name in request:
+        if name not in declared:
+            hint = nearest(name, declared)
+            raise InvalidArgument(f"feature view {quoted(view.name)} has no request input {quoted(name)}{hint}")
+    return {name: _input(name, text, request.get(name), rows) for name, text in declared.items()}
+
+
+def _input(name: str, text: bool, values: pa.Array | pa.ChunkedArray | None, rows: int) -> pa.Array:
     wanted = pa.string() if text else pa.float64()
+    if values is None:
+        return pa.nulls(rows, wanted)
+    values = flat(values)
+    if len(values) != rows:
+        raise InvalidArgument(f"request input {quoted(name)}: {len(values)} values, expected {rows}")
     if text != pa.types.is_large_string(values.type) and not pa.types.is_null(values.type):
         raise InvalidArgument(
             f"request input {quoted(name)}: expected {'texts' if text else 'numbers'}, got {values.type}"

@@ -53,8 +53,8 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Applied events by (entity, life, time), equal times in log order. `rows` are their places in the table, and
-    `came` are the same places in the order in which they came.
+    """Applied events by (entity, life, time), equal times in log order. `rows` are their places in the table. `came`:
+    all rows of the table in the order in which they came, None where that is the table's.
 
     `segments` number lives, `starts` [segments + 1] says where each begins. `arrival` and `latest` (the latest arrival of the
     segment so far) are empty where arrivals are not known. `seen_*` hold the same events by (entity, order of arrival).
@@ -62,7 +62,7 @@ class Events:
 
     keys: pa.Array
     rows: Longs
-    came: Longs
+    came: Longs | None
     times: Longs
     segments: Longs
     starts: Longs
@@ -102,9 +102,8 @@ def in_log_order(table: pa.Table, arrival: str | None) -> pa.Table:
     at = times_us(table, arrival)
     if len(at) and at.min() == NEVER:
         raise InvalidArgument(f"column {quoted(arrival)}: {int((at == NEVER).sum())} arrivals are null")
-    if np.all(at[1:] >= at[:-1]):
-        return table
-    return table.take(pa.array(np.argsort(at, kind="stable")))
+    order = _by_time(at)
+    return table if order is None else table.take(pa.array(order))
 
 
 def judged(
@@ -134,8 +133,8 @@ def judged(
 def _laid_out(
     view: View, keys: pa.Array, entity: Longs, times: Longs, arrival: Longs, applied: Longs, verdicts: Mapping[str, int]
 ) -> Events:
-    at = times[applied]
-    by_time = applied if np.all(at[1:] >= at[:-1]) else applied[np.argsort(at, kind="stable")]
+    order = _by_time(times[applied])
+    by_time = applied if order is None else applied[order]
     newest, life = np.full(len(keys), NEVER), np.zeros(len(keys), np.int64)
     segment = np.zeros(len(times), np.int64)
     replay.count_lives(applied if len(arrival) else by_time, entity, times, view.ttl_us, newest, life, segment)
@@ -145,13 +144,19 @@ def _laid_out(
     replay.group(by_time, segment, starts, rows)
     kept_times, kept_segments, seen_starts = times[rows], segment[rows], starts[first]
     if not len(arrival):
+        came = _by_time(np.where(times == NEVER, UNBOUNDED_US, times))  # rows without a time come last
         seen = (seen_starts, _NONE, kept_times, kept_segments)
-        return Events(keys, rows, by_time, kept_times, kept_segments, starts, _NONE, _NONE, *seen, verdicts)
+        return Events(keys, rows, came, kept_times, kept_segments, starts, _NONE, _NONE, *seen, verdicts)
     kept_arrival, latest, seen_rows = arrival[rows], np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
     replay.latest_arrivals(starts, kept_arrival, latest)
     replay.group(applied, entity, np.zeros(len(keys) + 1, np.int64), seen_rows)
     seen = (seen_starts, arrival[seen_rows], times[seen_rows], segment[seen_rows])
-    return Events(keys, rows, applied, kept_times, kept_segments, starts, kept_arrival, latest, *seen, verdicts)
+    return Events(keys, rows, None, kept_times, kept_segments, starts, kept_arrival, latest, *seen, verdicts)
+
+
+def _by_time(times: Longs) -> Longs | None:
+    """The order of ascending times, equal ones as they lie; None where they are in it already."""
+    return None if np.all(times[1:] >= times[:-1]) else np.argsort(times, kind="stable")
 
 
 def codes(table: pa.Table, name: str) -> tuple[Longs, pa.Array]:

@@ -29,7 +29,7 @@ _SHAPES = {WindowKind.SAWTOOTH: 0, WindowKind.SLIDING: 1, WindowKind.TUMBLING: 2
 class Values:
     """A column of the view over the events: `data` (float64, uint64 or int64 by kind) where `valid`.
 
-    A text's `data` are codes of `texts`, numbered by first appearance among the events as they came.
+    A text's `data` are codes of `texts`, numbered by first appearance among all rows as they came.
     """
 
     def __init__(self, column: Column, array: pa.Array, events: Events) -> None:
@@ -51,9 +51,12 @@ class Values:
             self.data = _doubles(array)[events.rows]
 
     def _encode(self, array: pa.Array, events: Events) -> None:
-        encoded = array.take(pa.array(events.came)).dictionary_encode()
-        codes = np.empty(len(array), np.int64)
-        codes[events.came] = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        came = events.came
+        encoded = (array if came is None else array.take(pa.array(came))).dictionary_encode()
+        found = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        codes = found if came is None else np.empty_like(found)
+        if came is not None:
+            codes[came] = found
         self.texts = encoded.dictionary.cast(pa.string())
         self.data = codes[events.rows]
 

@@ -66,11 +66,18 @@ class Oracle:
 
     def push(self, partition: int, row: Row, appended_us: int) -> str:
         """Judges one row, applies it if it is to be, and says what became of it."""
+        self.see_texts(row)
         verdict = self._judge(partition, row, appended_us)
         self.verdicts[verdict] += 1
         if verdict == APPLIED:
             self._apply(partition, row)
         return verdict
+
+    def see_texts(self, row: Row) -> None:
+        """Texts are ranked by first appearance in the log, whatever becomes of the row."""
+        for column, seen in zip(self.view.columns, self._first_seen, strict=True):
+            if column.text and (text := self._evaluate(column.value, row)) is not None:
+                seen.setdefault(str(text), len(seen))
 
     def _judge(self, partition: int, row: Row, appended_us: int) -> str:  # noqa: PLR0911  one line a rule
         view = self.view
@@ -123,8 +130,6 @@ class Oracle:
 
             return int(hash_values(array)[0])
         if column.text:
-            seen = self._first_seen[index]
-            seen.setdefault(value, len(seen))
             return str(value)
         return float(value) if column.kind is ColumnKind.NUMBER else int(value)
 

@@ -13,11 +13,13 @@ import pytest
 from engine.features.history import History, Past
 from engine.features.view import View
 from engine.features.window import SECOND_US
-from tests.engine.features.oracle import DEAD, MISSING, Answer, Oracle, near
+from tests.engine.features import oracle
+from tests.engine.features.oracle import DEAD, Answer, Oracle, near
 from tests.engine.features.streams import SCHEMA, Arrived, random_stream, table_of, whole_view
 
 S = SECOND_US
 SEEDS = range(12)
+STATUS = (oracle.PRESENT, oracle.MISSING, oracle.STALE)
 
 
 def _queries(log: list[Arrived], seed: int, count: int = 60) -> list[tuple[str, int, dict[str, Any]]]:
@@ -41,10 +43,8 @@ def _asked(history: History, queries: list[tuple[str, int, dict[str, Any]]]) -> 
 
 
 def _assert_equal(past: Past, answers: list[Answer], seed: int) -> None:
-    assert past.status.to_pylist() == [each.status for each in answers], f"seed {seed}"
-    for row, answer in enumerate(answers):
-        if answer.status != MISSING:
-            assert past.newest[row] == answer.newest, f"seed {seed}, row {row}"
+    assert [STATUS[each] for each in past.status] == [each.status for each in answers], f"seed {seed}"
+    assert past.event_time_us.tolist() == [each.newest or 0 for each in answers], f"seed {seed}"
     for name, values in past.features.items():
         for row, (found, answer) in enumerate(zip(values.to_pylist(), answers, strict=True)):
             assert near(found, answer.features[name]), (
@@ -82,6 +82,8 @@ def test_history_without_arrival_takes_events_as_they_happened(seed: int) -> Non
     view, log = whole_view(), random_stream(seed)
     queries = _queries(log, seed)
     model = Oracle(replace(view, event_id=None, where=None, lateness_us=1 << 60, future_us=1 << 60), SCHEMA)
+    for each in sorted((each for each in log if each.row["at"] is not None), key=lambda each: int(each.row["at"])):
+        model.see_texts(each.row)
     rows, answers = _without_arrival(view, log), {}
     for number, (entity, at, request) in sorted(enumerate(queries), key=lambda each: each[1][1]):
         while rows and rows[0].row["at"] < at:
