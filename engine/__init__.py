@@ -55,20 +55,27 @@ from engine.tensor import (
 
 if TYPE_CHECKING:
     from engine.features.compilation import compile_view
+    from engine.features.history import History
     from engine.features.state import FeatureState
+    from engine.servables.feature_lookup import FeatureLookup
 
 __all__ = [
     "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "NEVER_NS", "Appended", "Array", "AuthSpec", "Cancelled", "Chunk",
     "Clock", "ConfigReader", "ConfigTensor", "DataType", "DeadLetter", "Deadline", "DeadlineExceeded", "Duration",
-    "Engine", "FailedPrecondition", "FeatureRows", "FeatureState", "FeatureStore", "FeatureView", "Histogram",
-    "IndexEntry", "Internal", "InvalidArgument", "Job", "Layout", "Ledger", "ModelConfig", "ModelDescription",
-    "ModelLoadError", "ModelStatistics", "NotFound", "Parameter", "Request", "ResourceExhausted", "Response",
+    "Engine", "FailedPrecondition", "FeatureLookup", "FeatureRows", "FeatureState", "FeatureStore", "FeatureView",
+    "Histogram", "History", "IndexEntry", "Internal", "InvalidArgument", "Job", "Layout", "Ledger", "ModelConfig",
+    "ModelDescription", "ModelLoadError", "ModelStatistics", "NotFound", "Parameter", "Request", "ResourceExhausted", "Response",
     "ServerSpec", "Signature", "Spec", "SpecError", "Tensor", "TensorSpec", "TlsSpec", "TooLarge", "Unauthenticated",
     "Unavailable", "Unimplemented", "VersionSpec", "ViewStatistics", "VireoError", "bfloat16_values", "compile_view",
     "datatype_named", "element_count", "limits", "load_spec", "monotonic", "nearest", "parse_spec", "quoted",
 ]  # fmt: skip
 
-_LATER = {"FeatureState": "engine.features.state", "compile_view": "engine.features.compilation"}
+_LATER = {
+    "FeatureLookup": "engine.servables.feature_lookup",
+    "FeatureState": "engine.features.state",
+    "History": "engine.features.history",
+    "compile_view": "engine.features.compilation",
+}
 """Where names are that need numba or Arrow: loaded when they are first asked for."""
 
 

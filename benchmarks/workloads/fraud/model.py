@@ -3,6 +3,7 @@
 The one file that knows scikit-learn. Trees are trained on the float32 values that the served model will see.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import lightgbm
@@ -49,8 +50,8 @@ PERIODS = {1: Period(20, 49, 57), 2: Period(27, 56, 64)}
 """By model version: the second is the first one's retraining, a week later."""
 
 
-def train(matrix: Matrix, labels: Labels, seed: int) -> lightgbm.Booster:
-    """TREES small trees; the same inputs and seed give the same model, bit for bit."""
+def train(matrix: Matrix, labels: Labels, seed: int, names: Collection[str] = FEATURES) -> lightgbm.Booster:
+    """TREES small trees over columns of these names; the same inputs and seed give the same model, bit for bit."""
     parameters = {
         "objective": "binary",
         "learning_rate": 0.05,
@@ -65,7 +66,7 @@ def train(matrix: Matrix, labels: Labels, seed: int) -> lightgbm.Booster:
         "num_threads": 2,
         "verbosity": -1,
     }
-    data = lightgbm.Dataset(matrix, labels.astype(np.int32), feature_name=list(FEATURES))
+    data = lightgbm.Dataset(matrix, labels.astype(np.int32), feature_name=list(names))
     return lightgbm.train(parameters, data, num_boost_round=TREES)
 
 
