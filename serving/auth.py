@@ -67,7 +67,8 @@ def _read(spec: Spec, auth: AuthSpec) -> list[str]:
 def check_exposure(server: ServerSpec) -> None:
     """Refuses to listen beyond loopback without authentication, unless the spec says so outright."""
     mutual = server.tls is not None and server.tls.client_ca is not None
-    local = is_loopback(server.host) or (server.grpc_port is None and server.http_port is None)
+    ports = (server.grpc_port, server.http_port, server.flight_port)
+    local = is_loopback(server.host) or all(each is None for each in ports)
     if local or server.auth is not None or mutual or server.allow_remote_without_auth:
         return
     raise SpecError(

@@ -85,7 +85,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     spec = _load(arguments.app)
     given = {name: getattr(arguments, name) for name in ("host", "grpc_port", "http_port")}
     server = replace(spec.server, **{name: value for name, value in given.items() if value is not None})
-    if server.grpc_port is None and server.http_port is None and server.unix_socket is None:
+    if all(each is None for each in (server.grpc_port, server.http_port, server.flight_port, server.unix_socket)):
         raise SpecError("server: grpc_port, http_port and unix_socket are all null, so nobody could connect")
     if not uvloop.run(_serve_until_signal(replace(spec, server=server))):
         logging.shutdown()
@@ -109,7 +109,7 @@ async def _serve_until_signal(spec: Spec) -> bool:
     if not starting.done():
         return await _stopped_while_starting(host, starting)
     starting.result()
-    opened = replace(spec.server, grpc_port=host.grpc_port, http_port=host.http_port)
+    opened = replace(spec.server, grpc_port=host.grpc_port, http_port=host.http_port, flight_port=host.flight_port)
     print(f"vireo: serving {places(replace(spec, server=opened), host.transport)}", flush=True)
     await stopping
     return await host.stop()

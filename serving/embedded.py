@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import sys
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from engine import Engine, Spec
 from serving.auth import check_exposure, load_authenticator
@@ -20,11 +20,14 @@ from serving.inference_endpoints import InferenceEndpoints
 from serving.inference_service import SERVICE as INFERENCE
 from serving.inference_service import InferenceService
 from serving.methods import Method
-from serving.metrics import CallCounter, EngineCollector, Exposition, Gauges
+from serving.metrics import CallCounter, Collector, EngineCollector, Exposition, Gauges
 from serving.model_config import read_config
 from serving.operations_endpoints import OperationsEndpoints
 from serving.reflection_service import ReflectionService
 from serving.transport import transport_of
+
+if TYPE_CHECKING:
+    from serving.features_fronts import FeaturesFronts
 
 log = logging.getLogger("vireo.serving")
 
@@ -61,6 +64,8 @@ class EmbeddedHost:
         self._counter = CallCounter()
         self._gauges = Gauges()
         self._fronts: list[Front] = []
+        self._features: FeaturesFronts | None = None
+        self.flight_port: int | None = None
         self.grpc_port: int | None = None
         self.http_port: int | None = None
 
@@ -69,6 +74,10 @@ class EmbeddedHost:
         sys.setswitchinterval(_SWITCH_S)
         dispatch = self._dispatch = Dispatch(self.engine)
         self._gauges.add("vireo_requests_in_flight", lambda: dispatch.in_flight)
+        if self._spec.logs or self._spec.feature_views:
+            from serving.features_fronts import FeaturesFronts  # which loads Arrow
+
+            self._features = FeaturesFronts(self._dispatch)
         try:
             await self._open()
             await asyncio.to_thread(self.engine.start)
@@ -82,10 +91,11 @@ class EmbeddedHost:
     async def _open(self) -> None:
         if self.transport.native:
             await self._open_native()
-            return
-        if self._spec.server.transport == "auto":
-            log.warning("gRPC is served by grpcio, slower: %s", self.transport.why_not)
-        await self._open_apart()
+        else:
+            if self._spec.server.transport == "auto":
+                log.warning("gRPC is served by grpcio, slower: %s", self.transport.why_not)
+            await self._open_apart()
+        await self._open_flight()
 
     async def _open_native(self) -> None:
         """One server for every protocol, on each port."""
@@ -133,16 +143,34 @@ class EmbeddedHost:
             self._gauges.add("vireo_connections", http.connections, protocol="http1")
             self.http_port = await http.start()
 
+    async def _open_flight(self) -> None:
+        if self._spec.server.flight_port is not None:
+            from serving.flight_server import FlightFront
+
+            front = FlightFront(self._spec, self.engine, self._authenticator)
+            self.flight_port = await front.start()
+            self._fronts.append(front)
+
     def _methods(self, service: InferenceService) -> list[Method]:
-        reflection = ReflectionService([INFERENCE, HEALTH])
-        return [*service.methods(), *HealthService(self.engine, (INFERENCE,)).methods(), *reflection.methods()]
+        features = self._features
+        names = (INFERENCE,) if features is None else (INFERENCE, features.name)
+        return [
+            *service.methods(),
+            *([] if features is None else features.methods()),
+            *HealthService(self.engine, names).methods(),
+            *ReflectionService([*names, HEALTH]).methods(),
+        ]
 
     def _app(self, service: InferenceService) -> HttpApp:
-        inference = InferenceEndpoints(self._dispatch, service).endpoints()
-        exposition = Exposition(EngineCollector(self.engine, self._counter), self._gauges)
-        operations = OperationsEndpoints(self.engine, exposition, inference).endpoints()
+        features = self._features
+        described = InferenceEndpoints(self._dispatch, service).endpoints()
+        collectors: list[Collector] = [EngineCollector(self.engine, self._counter), self._gauges]
+        if features is not None:
+            described += features.endpoints()
+            collectors.append(features.collector())
+        operations = OperationsEndpoints(self.engine, Exposition(*collectors), described).endpoints()
         bytes_max = self._spec.server.message_bytes_max
-        return HttpApp([*inference, *operations], self._authenticator, self._counter, self.engine.clock, bytes_max)
+        return HttpApp([*described, *operations], self._authenticator, self._counter, self.engine.clock, bytes_max)
 
     async def stop(self) -> bool:
         """Takes no new work, finishes what is in flight within the spec's bound, closes everything.
@@ -158,3 +186,5 @@ class EmbeddedHost:
     async def _close_fronts(self) -> None:
         for front in self._fronts:
             await front.stop()
+        if self._features is not None:
+            self._features.close()

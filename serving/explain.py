@@ -37,6 +37,8 @@ def places(spec: Spec, transport: Transport) -> str:
         ports = [
             (name, port) for name, port in (("gRPC", server.grpc_port), ("HTTP", server.http_port)) if port is not None
         ]
+    if server.flight_port is not None:
+        ports.append(("Arrow Flight", server.flight_port))
     found = [f"{name} on {server.host}:{port or 'any free port'}" for name, port in ports]
     if server.unix_socket is not None:
         found.append(f"{'gRPC and HTTP' if transport.native else 'gRPC'} on unix:{spec.path(server.unix_socket)}")

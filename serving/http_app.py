@@ -12,6 +12,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 from starlette.routing import Match, Route
 
@@ -24,6 +25,7 @@ from engine import (
     Unavailable,
     Unimplemented,
     VireoError,
+    nearest,
     quoted,
 )
 from serving.auth import Authenticator
@@ -36,6 +38,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
+ARROW: Final = "application/vnd.apache.arrow.stream"
 _PACK_BYTES_MIN: Final = 1024
 """A shorter body is not worth packing: it fits into one packet."""
 
@@ -88,6 +91,14 @@ class HttpCall:
         """The variable parts of the path, by name."""
         parts: Mapping[str, str] = self._scope["path_params"]
         return parts
+
+    def query(self, *known: str) -> Mapping[str, list[str]]:
+        """The values of each of the `known` parameters of the query. Raises InvalidArgument where there is another."""
+        given = parse_qs(self._scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        for name in given:
+            if name not in known:
+                raise InvalidArgument(f"query: unknown parameter {quoted(name)}{nearest(name, known)}")
+        return {name: given.get(name, []) for name in known}
 
     @property
     def deadline(self) -> Deadline:

@@ -36,7 +36,7 @@ class Exchange(Call, Protocol):
 
     def answer(self, head: bytes, request_id: str, raws: Sequence[Buffer]) -> None:
         """A ModelInferResponse: its encoded fields without id and raw contents, and those. Nothing is copied before it is
-        written, so the buffers must not change."""
+        written, so the buffers must not change. Any other message is all `head`, with no id and no raw contents."""
 
     def fail(self, error: Exception) -> None:
         """The status of `error`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -142,13 +142,20 @@ class Gauges:
                 yield family
 
 
+class Collector(Protocol):
+    """What Prometheus asks."""
+
+    def collect(self) -> Iterator[Any]:
+        """Metric families, as prometheus_client wants them."""
+
+
 class Exposition:
     """Renders metrics in the format a scraper accepts, those of the process among them."""
 
-    def __init__(self, engine: EngineCollector, gauges: Gauges) -> None:
+    def __init__(self, *collectors: Collector) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(engine)
-        self._registry.register(gauges)
+        for each in collectors:
+            self._registry.register(each)
         ProcessCollector(registry=self._registry)
 
     def render(self, accept: str) -> tuple[bytes, str]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from engine import DATATYPES, ModelDescription, TensorSpec, limits
-from serving.http_app import JSON, Endpoint
+from serving.http_app import ARROW, JSON, Endpoint
 
 _PARAMETERS: Final = {"type": ["object", "null"], "additionalProperties": {"type": ["boolean", "number", "string"]}}
 _TENSOR: Final = {
@@ -86,6 +86,34 @@ _SCHEMAS: Final = {
             }
         },
     },
+    "PushRequest": {
+        "type": "object",
+        "required": ["rows"],
+        "properties": {
+            "rows": {
+                "type": "array",
+                "description": "Events as {column: value}; times as ISO 8601 with a zone. Query: wait=VIEW, wait_ms=1000.",
+                "items": {"type": "object"},
+            }
+        },
+    },
+    "FeaturesRequest": {
+        "type": "object",
+        "required": ["entities"],
+        "properties": {
+            "entities": {
+                "type": "array",
+                "maxItems": limits.LOOKUP_ROWS_MAX,
+                "items": {"type": ["integer", "string"]},
+            },
+            "as_of": {
+                "type": ["string", "integer", "array", "null"],
+                "description": "ISO 8601 with a zone or microseconds; one for all or one for each entity; null is now.",
+            },
+            "request": {"type": ["object", "null"], "description": "Values that come with the read, by declared name."},
+            "features": {"type": ["array", "null"], "items": {"type": "string"}, "maxItems": limits.FEATURES_MAX},
+        },
+    },
     "Error": {
         "type": "object",
         "properties": {"error": {"type": "string"}, "code": {"type": "string", "description": "gRPC status name"}},
@@ -94,7 +122,12 @@ _SCHEMAS: Final = {
 _VARIABLES: Final = {
     "model": {"type": "string", "minLength": 1, "maxLength": limits.NAME_CHARS_MAX},
     "version": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    "log": {"type": "string", "minLength": 1, "maxLength": limits.NAME_CHARS_MAX},
+    "view": {"type": "string", "minLength": 1, "maxLength": limits.NAME_CHARS_MAX},
 }
+
+
+_ALSO_ARROW: Final = ("PushRequest", "FeaturesRequest")
 
 
 def document(
@@ -151,7 +184,8 @@ def _request_body(schema: str, shown: dict[str, Any] | None) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
     if shown is not None:
         content["example"] = shown
-    return {"required": schema == "InferRequest", "content": {JSON: content}}
+    also: dict[str, Any] = {ARROW: {}} if schema in _ALSO_ARROW else {}
+    return {"required": schema == "InferRequest" or schema in _ALSO_ARROW, "content": {JSON: content, **also}}
 
 
 def _responses(takes: str | None, gives: str) -> dict[str, Any]:

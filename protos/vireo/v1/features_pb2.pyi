@@ -185,7 +185,7 @@ class RequestInput(_message.Message):
     def __init__(self, name: _Optional[str] = ..., text: _Optional[bool] = ...) -> None: ...
 
 class ViewStatistics(_message.Message):
-    __slots__ = ("applied", "duplicates", "filtered", "dead", "late", "entities", "bytes", "offsets", "lag_rows", "watermark_us", "restored", "error")
+    __slots__ = ("applied", "duplicates", "filtered", "dead", "late", "entities", "bytes", "offsets", "lag_rows", "watermark_us", "restored", "error", "table", "table_version", "table_rows", "covered")
     class OffsetsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +205,10 @@ class ViewStatistics(_message.Message):
     WATERMARK_US_FIELD_NUMBER: _ClassVar[int]
     RESTORED_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    TABLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TABLE_ROWS_FIELD_NUMBER: _ClassVar[int]
+    COVERED_FIELD_NUMBER: _ClassVar[int]
     applied: int
     duplicates: int
     filtered: int
@@ -217,7 +221,11 @@ class ViewStatistics(_message.Message):
     watermark_us: int
     restored: bool
     error: str
-    def __init__(self, applied: _Optional[int] = ..., duplicates: _Optional[int] = ..., filtered: _Optional[int] = ..., dead: _Optional[int] = ..., late: _Optional[int] = ..., entities: _Optional[int] = ..., bytes: _Optional[int] = ..., offsets: _Optional[_Mapping[int, int]] = ..., lag_rows: _Optional[int] = ..., watermark_us: _Optional[int] = ..., restored: _Optional[bool] = ..., error: _Optional[str] = ...) -> None: ...
+    table: str
+    table_version: int
+    table_rows: int
+    covered: int
+    def __init__(self, applied: _Optional[int] = ..., duplicates: _Optional[int] = ..., filtered: _Optional[int] = ..., dead: _Optional[int] = ..., late: _Optional[int] = ..., entities: _Optional[int] = ..., bytes: _Optional[int] = ..., offsets: _Optional[_Mapping[int, int]] = ..., lag_rows: _Optional[int] = ..., watermark_us: _Optional[int] = ..., restored: _Optional[bool] = ..., error: _Optional[str] = ..., table: _Optional[str] = ..., table_version: _Optional[int] = ..., table_rows: _Optional[int] = ..., covered: _Optional[int] = ...) -> None: ...
 
 class ListLogsRequest(_message.Message):
     __slots__ = ()

@@ -84,9 +84,9 @@ class FeaturesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Stream(self, request_iterator, context):
-        """Pushes and Gets on one held-open stream, answered in the order they came. Pushes begin as they arrive, so that several
-        become durable together; a Get is looked up when all before it have been answered, so that it sees what a Push with
-        `wait_for` pushed. What is wrong with a request is told in its answer; the stream goes on.
+        """Pushes and Gets on one held-open stream, done one after the other and answered in that order: a Get sees what a Push with
+        `wait_for` before it pushed. What is wrong with a request is told in its answer; the stream goes on. Pushes on several
+        streams (or calls) become durable together.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

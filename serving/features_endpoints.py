@@ -1,0 +1,164 @@
+"""Logs and feature views over HTTP (`/v1/logs/...`, `/v1/features/...`), as a table of endpoints: JSON or Arrow."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+
+from engine import InvalidArgument, limits, quoted
+from serving.codec import check_name
+from serving.dispatch import Dispatch
+from serving.event_push import Pushed, Pushes
+from serving.event_rows import rows_batch
+from serving.features_codec import (
+    Lookup,
+    arrow_stream,
+    feature_batch,
+    json_rows,
+    lookup_of_batch,
+    lookup_of_values,
+    read_arrow,
+)
+from serving.features_service import FeaturesService
+from serving.http_app import ARROW, JSON, Endpoint, HttpCall, Reply, json_reply
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from engine import FeatureView
+
+_ARROW_FILE: Final = "application/vnd.apache.arrow.file"
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+class _PushBody(msgspec.Struct, forbid_unknown_fields=True):
+    rows: list[dict[str, Any]]
+
+
+class _GetBody(msgspec.Struct, forbid_unknown_fields=True):
+    entities: list[Any]
+    as_of: Any = None
+    request: dict[str, Any] | None = None
+    features: list[str] | None = None
+
+
+class FeaturesEndpoints:
+    """The endpoints over one engine; descriptions are those of the gRPC service."""
+
+    def __init__(self, dispatch: Dispatch, service: FeaturesService, pushes: Pushes) -> None:
+        self._store = dispatch.engine.features
+        self._clock = dispatch.engine.clock
+        self._service = service
+        self._pushes = pushes
+
+    def endpoints(self) -> list[Endpoint]:
+        """Every endpoint, the busiest first."""
+        return [
+            Endpoint("POST", "/v1/features/{view}/get", self._get, "Features of entities", takes="FeaturesRequest"),
+            Endpoint("POST", "/v1/logs/{log}/push", self._push, "Append events to a log", takes="PushRequest"),
+            Endpoint("GET", "/v1/features", self._views, "The names of the feature views"),
+            Endpoint("GET", "/v1/features/{view}", self._view, "A feature view: declaration and state"),
+            Endpoint("GET", "/v1/logs", self._logs, "The logs and their columns"),
+        ]
+
+    # Lookups.
+
+    async def _get(self, call: HttpCall) -> Reply:
+        view = self._store.view(check_name("view", call.path["view"]))
+        body = await call.body()
+        as_arrow = _accepts_arrow(call)
+        work = partial(_looked_up, view, body, _is_arrow(call), as_arrow)
+        if len(body) <= limits.LOOKUP_INLINE_BYTES_MAX:
+            return Reply(work(), ARROW if as_arrow else JSON, packable=True)
+        return Reply(await asyncio.to_thread(work), ARROW if as_arrow else JSON, packable=True)
+
+    # Pushes.
+
+    async def _push(self, call: HttpCall) -> Reply:
+        query = call.query("wait", "wait_ms")
+        wait_for = [name for each in query["wait"] for name in each.split(",") if name]
+        deadline = call.deadline
+        wait_ms = _wait_ms(query["wait_ms"])
+        body = await call.body()
+        decode = partial(_arrow_events, body) if _is_arrow(call) else partial(_json_events, body)
+        wait_s = min(wait_ms / 1000, max(0.0, deadline.remaining_s(self._clock())))
+        name = check_name("log", call.path["log"])
+        pushed = await self._pushes.push(name, decode, wait_for, wait_s)
+        return json_reply(_push_answer(pushed))
+
+    # Descriptions.
+
+    async def _views(self, call: HttpCall) -> Reply:
+        return json_reply({"views": list(self._store.views)})
+
+    async def _view(self, call: HttpCall) -> Reply:
+        return json_reply(self._service.describe_view(call.path["view"]))
+
+    async def _logs(self, call: HttpCall) -> Reply:
+        return json_reply({"logs": self._service.describe_logs()})
+
+
+def _looked_up(view: FeatureView, body: bytes, is_arrow: bool, as_arrow: bool) -> bytes:
+    rows = (_arrow_lookup(view, body) if is_arrow else _json_lookup(view, body))()
+    return arrow_stream(feature_batch(rows)) if as_arrow else json_rows(rows)
+
+
+def _json_lookup(view: FeatureView, body: bytes) -> Lookup:
+    asked = _parsed(body, _GetBody)
+    return lookup_of_values(view, asked.entities, asked.as_of, asked.request or {}, asked.features)
+
+
+def _arrow_lookup(view: FeatureView, body: bytes) -> Lookup:
+    batch = read_arrow(body)
+    if batch is None:
+        raise InvalidArgument("request body: no rows")
+    return lookup_of_batch(view, batch)
+
+
+def _json_events(body: bytes, schema: pa.Schema) -> pa.RecordBatch | None:
+    rows = _parsed(body, _PushBody).rows
+    return rows_batch(schema, rows) if rows else None
+
+
+def _arrow_events(body: bytes, schema: pa.Schema) -> pa.RecordBatch | None:
+    return read_arrow(body)
+
+
+def _parsed(body: bytes, kind: type[Body]) -> Body:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidArgument(f"request body: {error}") from error
+
+
+def _push_answer(pushed: Pushed) -> dict[str, Any]:
+    where = pushed.appended
+    told: dict[str, Any] = {"partition": 0, "first": 0, "next": 0}
+    if where is not None:
+        told = {"partition": where.partition, "first": where.first, "next": where.next}
+    return {**told, "pending": list(pushed.pending)}
+
+
+def _wait_ms(given: list[str]) -> float:
+    if not given:
+        return limits.PUSH_WAIT_S_DEFAULT * 1000
+    text = given[-1]
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidArgument(f"wait_ms: expected a whole number of milliseconds, got {quoted(text)}")
+    return int(text)
+
+
+def _is_arrow(call: HttpCall) -> bool:
+    """Whether the body is an Arrow stream; anything else is read as JSON, but for Arrow's other form."""
+    given = call.headers().get("content-type", "").partition(";")[0].strip().lower()
+    if given.startswith(_ARROW_FILE):
+        raise InvalidArgument(f"content-type {quoted(given)}: send {ARROW}")
+    return given == ARROW
+
+
+def _accepts_arrow(call: HttpCall) -> bool:
+    return any(each.partition(";")[0].strip().lower() == ARROW for each in call.headers().get("accept", "").split(","))

@@ -1,0 +1,375 @@
+"""Arrow Flight: events into logs by DoPut, streaming lookups and scoring by DoExchange, catalogues by DoGet.
+
+It runs on threads of its own, each call on one. The one file that knows `pyarrow.flight`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import orjson
+import pyarrow as pa
+from pyarrow import flight
+
+from engine import (
+    Cancelled,
+    DeadlineExceeded,
+    Engine,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    Request,
+    ResourceExhausted,
+    Spec,
+    SpecError,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    VireoError,
+    limits,
+    nearest,
+    quoted,
+)
+from serving.auth import Authenticator
+from serving.codec import check_name, parse_version
+from serving.features_codec import feature_batch, feature_schema, lookup_of_batch
+from serving.flight_tensors import model_batch, model_inputs
+from serving.listener import listener
+from serving.status import grpc_name, told
+from serving.tls import load_tls
+
+log = logging.getLogger("vireo.serving")
+
+_GRACE_S: Final = 1.0
+_POLL_S: Final = 0.01
+_CUT_S: Final = 5.0
+
+# A subclass without a line of its own has its parent's. Arrow's own exceptions would show callers our tracebacks.
+_ERRORS: Final[dict[type[VireoError], type[Exception]]] = {
+    Unavailable: flight.FlightUnavailableError,
+    TooLarge: flight.FlightServerError,
+    ResourceExhausted: flight.FlightUnavailableError,
+    DeadlineExceeded: flight.FlightTimedOutError,
+    Cancelled: flight.FlightCancelledError,
+    Unauthenticated: flight.FlightUnauthenticatedError,
+    Internal: flight.FlightInternalError,
+    VireoError: flight.FlightServerError,
+}
+
+
+def flight_error(error: VireoError) -> Exception:
+    """`error` as pyarrow.flight has it: the class by kind, and the status in `extra_info` as JSON."""
+    kind = next(_ERRORS[each] for each in type(error).__mro__ if each in _ERRORS)
+    extra = orjson.dumps({"code": grpc_name(error), "retryable": error.retryable})
+    return kind(f"{grpc_name(error)}: {told(error)}", extra)
+
+
+class FlightFront:
+    """Arrow Flight on a port, from start to a graceful end."""
+
+    def __init__(self, spec: Spec, engine: Engine, authenticator: Authenticator) -> None:
+        self._spec = spec
+        self._engine = engine
+        self._authenticator = authenticator
+        self._server: FlightServer | None = None
+
+    async def start(self) -> int:
+        """Begins to answer; the port. Raises SpecError."""
+        server = self._spec.server
+        assert server.flight_port is not None
+        host = server.host.strip("[]")
+        try:
+            listener(host, server.flight_port).close()  # gRPC does not say why it cannot
+            self._server = FlightServer(self._spec, self._engine, self._authenticator, _location(self._spec, host))
+        except (OSError, pa.ArrowException) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SpecError(f"server.flight_port: cannot listen on {host}:{server.flight_port}: {reason}") from error
+        return int(self._server.port)
+
+    async def stop(self) -> None:
+        """Takes no new calls; those open may finish the batch they are at, then they are ended."""
+        if self._server is not None:
+            await asyncio.to_thread(self._server.end)
+
+
+def _location(spec: Spec, host: str) -> str:
+    scheme = "grpc" if spec.server.tls is None else "grpc+tls"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{spec.server.flight_port}"
+
+
+class _Guard(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Lets nobody in without credentials."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    def start_call(self, info: Any, headers: Any) -> None:  # noqa: ANN401
+        """See pyarrow."""
+        found = {name.lower(): str(values[-1]) for name, values in headers.items() if values}
+        try:
+            self._authenticator.check(found)
+        except Unauthenticated as error:
+            raise flight_error(error) from None
+
+
+def _security(spec: Spec) -> dict[str, Any]:
+    tls = spec.server.tls
+    if tls is None:
+        return {}
+    load_tls(spec)  # gRPC does not say why it cannot
+    certificate, key = (spec.path(each).read_bytes() for each in (tls.certificate, tls.key))
+    given: dict[str, Any] = {"tls_certificates": [flight.CertKeyPair(certificate, key)]}
+    if tls.client_ca is not None:
+        given |= {"verify_client": True, "root_certificates": spec.path(tls.client_ca).read_bytes()}
+    return given
+
+
+class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
+    """The calls. Descriptors are paths: a log's name; a view's, perhaps with the features wanted; a model's, perhaps with its
+    version."""
+
+    def __init__(self, spec: Spec, engine: Engine, authenticator: Authenticator, location: str) -> None:
+        self._engine = engine
+        self._store = engine.features
+        self._bytes_max = spec.server.message_bytes_max
+        self._open = 0
+        self._lock = threading.Lock()
+        self._ending = False
+        middleware = {"auth": _Guard(authenticator)} if authenticator.required else {}
+        super().__init__(location, middleware=middleware, **_security(spec))
+
+    # Events.
+
+    def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:  # noqa: ANN401
+        """Appends each batch and, once it is durable, writes {"partition", "first", "next"} as JSON."""
+        with self._call():
+            (name,) = _path(descriptor, 1)
+            self._store.schema(name)
+            for batch, _ in self._batches(reader):
+                where = self._store.push(name, batch)
+                told_as = {"partition": where.partition, "first": where.first, "next": where.next}
+                writer.write(pa.py_buffer(orjson.dumps(told_as)))
+
+    # Lookups and scoring.
+
+    def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:  # noqa: ANN401
+        """Answers each batch with one, in order, its metadata given back."""
+        with self._call():
+            name, *rest = _path(descriptor, None)
+            if name in self._store.views:
+                self._look_up(name, tuple(rest), reader, writer)
+            else:
+                self._score(name, rest, reader, writer)
+
+    def _look_up(self, name: str, features: tuple[str, ...], reader: Any, writer: Any) -> None:  # noqa: ANN401
+        view = self._store.view(name)
+        wanted = features or view.features
+        for each in wanted:
+            if each not in view.features:
+                raise InvalidArgument(
+                    f"view {quoted(name)}: unknown feature {quoted(each)}{nearest(each, view.features)}"
+                )
+        texts = [each.name for each in view.view.features if each.text]
+        writer.begin(feature_schema(wanted, texts))
+        for batch, metadata in self._batches(reader):
+            _write(writer, feature_batch(lookup_of_batch(view, batch, wanted)()), metadata)
+
+    def _score(self, name: str, rest: Sequence[str], reader: Any, writer: Any) -> None:  # noqa: ANN401
+        if len(rest) > 1:
+            raise InvalidArgument(f"descriptor path of a model: [name] or [name, version], got {len(rest) + 1} parts")
+        model, version = check_name("model", name), parse_version(rest[0] if rest else "")
+        signature = self._engine.describe(model, version).signature
+        begun = False
+        for batch, metadata in self._batches(reader):
+            response = self._engine.infer(Request(model, model_inputs(signature, batch), version))
+            answer = model_batch(response.outputs, batch.num_rows)
+            if not begun:
+                writer.begin(answer.schema)
+                begun = True
+            _write(writer, answer, metadata)
+
+    def _batches(self, reader: Any) -> Iterator[tuple[pa.RecordBatch, Any]]:  # noqa: ANN401
+        """(batch, its metadata), each checked to the last value; those without rows and metadata alone are left out."""
+        while not self._ending:
+            try:
+                chunk = reader.read_chunk()
+                if chunk.data is not None:
+                    chunk.data.validate(full=True)
+            except StopIteration:
+                return
+            except flight.FlightCancelledError as error:
+                raise Cancelled("the caller has left") from error
+            except (pa.ArrowException, OSError) as error:
+                raise InvalidArgument(f"not a valid Arrow batch: {error}") from error
+            batch = chunk.data
+            if batch is not None and batch.nbytes > self._bytes_max:
+                raise TooLarge(
+                    f"batch of {batch.nbytes} bytes, at most {self._bytes_max} are allowed (server.message_bytes_max)"
+                )
+            if batch is not None and batch.num_rows:
+                yield batch, chunk.app_metadata
+        raise Unavailable("the server is shutting down")
+
+    # Catalogues.
+
+    def list_flights(self, context: Any, criteria: bytes) -> Iterator[Any]:  # noqa: ANN401
+        """Every log and every view that answers."""
+        with self._call():
+            for name in self._store.logs:
+                yield _info(name, self._store.schema(name))
+            for name in self._store.views:
+                with suppress(Unavailable):
+                    yield _info(name, self._view_schema(name))
+
+    def get_flight_info(self, context: Any, descriptor: Any) -> Any:  # noqa: ANN401
+        """The schema of a log's events, or of a view's answers."""
+        with self._call():
+            (name,) = _path(descriptor, 1)
+            return _info(name, self._schema(name))
+
+    def get_schema(self, context: Any, descriptor: Any) -> Any:  # noqa: ANN401
+        """As `get_flight_info`."""
+        with self._call():
+            (name,) = _path(descriptor, 1)
+            return flight.SchemaResult(self._schema(name))
+
+    def do_get(self, context: Any, ticket: Any) -> Any:  # noqa: ANN401
+        """The table of logs for the ticket `logs`, that of views and how they are doing for `views`."""
+        with self._call():
+            name = ticket.ticket.decode(errors="replace")
+            if name == "logs":
+                rows = [{"log": each, "columns": self._store.schema(each).names} for each in self._store.logs]
+            elif name == "views":
+                rows = [self._view_row(each) for each in self._store.views]
+            else:
+                raise NotFound(f"ticket {quoted(name)}{nearest(name, ('logs', 'views'))}")
+            return flight.RecordBatchStream(pa.Table.from_pylist(rows, _CATALOGUES[name]))
+
+    def _schema(self, name: str) -> pa.Schema:
+        if name in self._store.views:
+            return self._view_schema(name)
+        if name not in self._store.logs:
+            known = (*self._store.logs, *self._store.views)
+            raise NotFound(f"no log or view is called {quoted(name)}{nearest(name, known)}")
+        return self._store.schema(name)
+
+    def _view_schema(self, name: str) -> pa.Schema:
+        view = self._store.view(name)
+        return feature_schema(view.features, [each.name for each in view.view.features if each.text])
+
+    def _view_row(self, name: str) -> dict[str, Any]:
+        try:
+            view = self._store.view(name)
+        except Unavailable as error:
+            return {"view": name, "ready": False, "error": error.message}
+        counted = view.statistics()
+        return {
+            "view": name,
+            "ready": counted.restored,
+            "error": counted.error,
+            "source": view.view.source,
+            "entity": view.view.entity,
+            "features": list(view.features),
+            **{each: getattr(counted, each) for each in _COUNTED},
+        }
+
+    # Calls, and the end of them.
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Counts the call, and tells what it fails with as pyarrow.flight does."""
+        try:
+            with self._counted():
+                yield
+        except VireoError as error:
+            raise flight_error(error) from None
+        except (flight.FlightError, pa.ArrowException, OSError) as error:  # writing to a caller who has left
+            raise flight.FlightCancelledError(f"CANCELLED: the stream has ended: {type(error).__name__}") from None
+        except GeneratorExit:
+            raise
+        except Exception as error:
+            log.error("unexpected error in Arrow Flight", exc_info=error)
+            raise flight_error(Internal(f"internal error: {type(error).__name__}")) from None
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._lock:
+            if self._ending:
+                raise Unavailable("the server is shutting down")
+            if self._open >= limits.FLIGHT_CALLS_MAX:
+                raise ResourceExhausted(
+                    f"{self._open} Arrow Flight calls are open, at most {limits.FLIGHT_CALLS_MAX} may be"
+                )
+            self._open += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open -= 1
+
+    def end(self) -> None:
+        """Lets open calls finish within `_GRACE_S`, cuts those that still wait for their callers, returns when all have ended."""
+        self._ending = True
+        ending = threading.Thread(target=self.shutdown, name="vireo-flight-end", daemon=True)
+        ending.start()
+        end = time.monotonic() + _GRACE_S
+        while self._open and time.monotonic() < end:
+            time.sleep(_POLL_S)
+        if self._open:
+            _hang_up(self.port)  # a call that waits for its caller's next batch ends no other way
+        ending.join(_CUT_S)
+
+
+def _hang_up(port: int) -> None:
+    """Ends this process's connections on a port it serves: gRPC's C++ server lets nobody cancel the calls of others."""
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        with suppress(OSError, ValueError):
+            found = socket.socket(fileno=os.dup(int(name)))
+            with found:
+                address = found.getsockname()
+                if isinstance(address, tuple) and address[1] == port:
+                    found.shutdown(socket.SHUT_RDWR)
+
+
+_COUNTED: Final = ("applied", "duplicates", "filtered", "late", "dead", "entities", "bytes", "lag_rows", "watermark_us")
+_CATALOGUES: Final = {
+    "logs": pa.schema([("log", pa.string()), ("columns", pa.list_(pa.string()))]),
+    "views": pa.schema(
+        [
+            *((name, pa.string()) for name in ("view", "source", "entity")),
+            ("features", pa.list_(pa.string())),
+            ("ready", pa.bool_()),
+            ("error", pa.string()),
+            *((name, pa.int64()) for name in _COUNTED),
+        ]
+    ),
+}
+
+
+def _path(descriptor: Any, length: int | None) -> list[str]:  # noqa: ANN401
+    """The parts of a descriptor's path, `length` of them where that is given."""
+    if descriptor.descriptor_type != flight.DescriptorType.PATH or not descriptor.path:
+        raise InvalidArgument("descriptor: expected a path that begins with the name of a log, a view or a model")
+    parts = [each.decode("utf-8", "backslashreplace") for each in descriptor.path]
+    if length is not None and len(parts) != length:
+        raise InvalidArgument(f"descriptor: expected a path of {length} part, got {len(parts)}")
+    return parts
+
+
+def _info(name: str, schema: pa.Schema) -> Any:  # noqa: ANN401
+    return flight.FlightInfo(schema, flight.FlightDescriptor.for_path(name), [], -1, -1)
+
+
+def _write(writer: Any, batch: pa.RecordBatch, metadata: Any) -> None:  # noqa: ANN401
+    if metadata is None:
+        writer.write_batch(batch)
+    else:
+        writer.write_with_metadata(batch, metadata)
