@@ -189,8 +189,8 @@ def _signed(view: View, types: dict[str, str]) -> View:
     read = {view.entity, view.event_time, *([view.event_id] if view.event_id else [])}
     read |= {name for each in expressions for name in each.names}
     meaning = [
-        FORMAT, view.source, view.entity, view.event_time, view.event_id, view.lateness_us, view.ttl_us,
-        view.where.canonical if view.where else None, columns, [each.canonical for each in view.masks], aggregates,
+        FORMAT, view.source, view.entity, view.event_time, view.event_id, view.lateness_us, view.future_us,
+        view.ttl_us, view.where.canonical if view.where else None, columns, [each.canonical for each in view.masks], aggregates,
         {name: types[name] for name in sorted(read)},
     ]  # fmt: skip
     return replace(view, fingerprint=hashlib.sha256(json.dumps(meaning).encode()).hexdigest())

@@ -192,7 +192,7 @@ class _Reader:
     def _in(self, node: ast.Compare, operator: ast.cmpop, left: Node, right: ast.expr) -> Node:
         if not isinstance(right, ast.List | ast.Tuple) or not right.elts:
             self.fail(right, "'in' takes a list of literals such as ['a', 'b'], got")
-        values = [self.read(each, DEPTH_MAX) for each in right.elts]
+        values = [self.read(each, DEPTH_MAX - 1) for each in right.elts]
         for value, element in zip(values, right.elts, strict=True):
             if value.operation != "literal" or value.value is None:
                 self.fail(element, "'in' takes a list of literals, got")
