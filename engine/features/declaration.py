@@ -65,7 +65,7 @@ class FeatureViewSpec:
 
     `lateness`: events older than the newest seen by more than this are dead letters. `future`: how far an event's time may
     lie after its arrival. `max_age`: a read is stale where the entity's newest event is older (null: never). `ttl`: an entity
-    without events for so long is forgotten (default: the longest window, or `max_age`, whichever is longer).
+    without events for so long is forgotten (default: as long as any feature looks back, see docs/reference/features.md).
     `request` declares inputs that come with a read, for expressions (`name: number` or `text`).
     """
 
