@@ -39,6 +39,8 @@ class KafkaLogSpec:
     variable with the SASL password (for Event Hubs the connection string).
 
     `format` of a message's value: one JSON object or one Avro record a message, or an Arrow IPC stream of any number of rows.
+    `avro_schema` is a record schema's JSON or a file with it; `avro_schema_id`: messages begin with Confluent's header, which
+    names this schema of their registry (null: they have no header).
     `group`: partitions are shared with the other members of this consumer group, and the topic must be keyed by the entity;
     null: every process reads all partitions. `dead_letter_topic` takes what cannot be used. `key`: the column whose value keys
     what is produced.
@@ -48,6 +50,7 @@ class KafkaLogSpec:
     topic: str
     format: Literal["json", "avro", "arrow"] = "json"
     avro_schema: str | None = None
+    avro_schema_id: int | None = None
     key: str | None = None
     group: str | None = None
     dead_letter_topic: str | None = None

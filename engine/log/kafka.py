@@ -238,7 +238,7 @@ def payload_of(spec: KafkaLogSpec, schema: pa.Schema) -> Payload:
     if spec.format == "avro":
         from engine.log.payload_avro import AvroPayload
 
-        return AvroPayload(schema, spec.avro_schema)
+        return AvroPayload(schema, spec.avro_schema, spec.avro_schema_id)
     from engine.log.payload_arrow import ArrowPayload
 
     return ArrowPayload(schema)

@@ -144,10 +144,8 @@ def epoch_us(numbers: pa.Array, kind: pa.DataType) -> pa.Array:
     """Whole numbers since the Unix epoch as microseconds, by their size: under 1e11 seconds, under 1e14 milliseconds, under 1e17
     microseconds, else nanoseconds. So read, each lies between 1973 and 5138 (seconds also before)."""
     values = np.asarray(numbers.fill_null(0))
-    size = np.abs(values.astype(np.float64))
     scaled = values // 1_000
-    scaled = np.where(size < 1e17, values, scaled)
-    scaled = np.where(size < 1e14, values * 1_000, scaled)
-    scaled = np.where(size < 1e11, values * 1_000_000, scaled)
+    for bound, factor in ((10**17, 1), (10**14, 1_000), (10**11, 1_000_000)):
+        scaled = np.where((-bound < values) & (values < bound), values * factor, scaled)
     mask = np.asarray(numbers.is_null()) if numbers.null_count else None
     return pa.array(scaled, pa.int64(), mask=mask).cast(kind)

@@ -1,14 +1,15 @@
-"""One Avro record a message, written under a schema that the log declares, with or without Confluent's header.
+"""One Avro record a message, written under a schema that the log declares.
 
-A payload that begins with a zero byte and a schema id (five bytes), and whose rest is exactly one record, carries that header;
-what is appended carries none. Fields that are no columns are ignored. Logical types: timestamps and dates as such (a plain
-long is a number as in JSON), decimal as float, uuid as text.
+Confluent's header (a zero byte and the schema's id in four more) is expected and written where the log declares the id, and only
+there: records may begin with the same bytes, so that it can't be told from looking. A message of another schema id is bad.
+Fields that are no columns are ignored. Logical types: timestamps and dates as such (a plain long is a number as in JSON),
+decimal as float, uuid as text.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -29,10 +30,14 @@ class AvroPayload:
 
     rows_apart = True
 
-    def __init__(self, schema: pa.Schema, avro_schema: str | None) -> None:
+    def __init__(self, schema: pa.Schema, avro_schema: str | None, schema_id: int | None = None) -> None:
         import fastavro
 
         self._schema = schema
+        if schema_id is not None and not 0 <= schema_id < 1 << 32:
+            raise SpecError(f"kafka.avro_schema_id: expected 0 to {(1 << 32) - 1}, got {schema_id}")
+        self._schema_id = schema_id
+        self._header = b"" if schema_id is None else struct.pack(">BI", 0, schema_id)
         self._record = _record(avro_schema)
         self._parsed: Any = _parsed(self._record)
         self._read, self._write = fastavro.schemaless_reader, fastavro.schemaless_writer
@@ -62,6 +67,10 @@ class AvroPayload:
                 Exception
             ) as error:  # fastavro raises whatever the damage leads to: EOFError, IndexError, KeyError ...
                 bad[position] = f"not an Avro record of the declared schema: {type(error).__name__} {error}".rstrip()
+                if not self._header and _schema_id(value) is not None:
+                    bad[position] += (
+                        f" (it may carry the header of schema id {_schema_id(value)}: declare avro_schema_id)"
+                    )
         columns = [self._column(rows, field.name) for field in self._schema]
         batch, refused = rows_to_batch(columns, self._schema)
         bad |= {source[row]: why for row, why in refused.items()}
@@ -69,15 +78,11 @@ class AvroPayload:
         return Decoded(batch, kept, bad)
 
     def _one(self, value: bytes) -> dict[str, Any]:
-        if value[:1] == b"\0" and len(value) > _HEADER_BYTES:
-            with contextlib.suppress(Exception):  # no header after all
-                return self._whole(value, _HEADER_BYTES)
-        return self._whole(value, 0)
-
-    def _whole(self, value: bytes, start: int) -> dict[str, Any]:
+        if not value.startswith(self._header):
+            raise ValueError(f"expected schema id {self._schema_id}, got {_schema_id(value)}")
         stream = BytesIO(value)
-        stream.seek(start)
-        record: dict[str, Any] = self._read(stream, self._parsed, None)  # type: ignore[assignment]  # a record, checked at the start
+        stream.seek(len(self._header))
+        record: dict[str, Any] = self._read(stream, self._parsed, None)  # type: ignore[assignment]  # checked at the start
         if stream.tell() != len(value):
             raise ValueError(f"{len(value) - stream.tell()} bytes follow the record")
         return record
@@ -93,7 +98,8 @@ class AvroPayload:
         fitted = [self._encodable(column, field) for column, field in zip(batch.columns, batch.schema, strict=True)]
         payloads = []
         for number, row in enumerate(pa.RecordBatch.from_arrays(fitted, names=batch.schema.names).to_pylist()):
-            stream = BytesIO()
+            stream = BytesIO(self._header)
+            stream.seek(len(self._header))
             try:
                 self._write(stream, self._parsed, row)
             except Exception as error:  # fastavro raises whatever the mismatch leads to
@@ -115,6 +121,11 @@ class AvroPayload:
             return column.cast(pa.int32()) if pa.types.is_date(field.type) and not logical else column
         except pa.ArrowInvalid as error:
             raise InvalidArgument(f"column {quoted(field.name)}: {logical} can't hold every value: {error}") from error
+
+
+def _schema_id(value: bytes) -> int | None:
+    """Of the header that this payload begins with, or seems to."""
+    return int.from_bytes(value[1:_HEADER_BYTES]) if value[:1] == b"\0" and len(value) > _HEADER_BYTES else None
 
 
 def _record(given: str | None) -> dict[str, Any]:
