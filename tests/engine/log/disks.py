@@ -16,6 +16,16 @@ SECTOR_BYTES = 64
 """Smaller than a real one, so that small test files have many."""
 
 
+class QuickDisk(Disk):
+    """Waits for nothing: for tests that open many logs and cut no power."""
+
+    def sync(self, file: int) -> None:
+        """Disk."""
+
+    def sync_folder(self, folder: Path) -> None:
+        """Disk."""
+
+
 class FailingDisk(Disk):
     """Fails the calls it is told to; a failing write has written some of its bytes, as a full disk does."""
 
@@ -53,11 +63,12 @@ class PowerCutDisk(Disk):
     """Loses power at its `calls`-th call. `left` makes the folder as a power cut may leave it: whatever was not synced is
     there or not, sector by sector. Deterministic by seed."""
 
-    def __init__(self, seed: int, calls: int) -> None:
+    def __init__(self, folder: Path, seed: int, calls: int) -> None:
         self._random = random.Random(seed)
         self._left = calls
-        self._safe: dict[str, bytes] = {}
-        self._names: set[str] = set()
+        files = list(folder.iterdir()) if folder.exists() else []
+        self._safe = {each.name: each.read_bytes() for each in files}
+        self._names = {each.name for each in files}
         """Of files that the folder is sure to have."""
 
     def _call(self) -> bool:
