@@ -98,7 +98,7 @@ class Pipeline:
             folded = self._shards.offsets()
             try:
                 step()
-            except (VireoError, OSError) as error:
+            except Exception as error:
                 if self._is_hopeless(error):
                     raise
                 self._tell(error)
@@ -110,10 +110,11 @@ class Pipeline:
 
     def _is_hopeless(self, error: Exception) -> bool:
         """Whether trying again cannot help; of a view that answers, hope is never given up."""
-        return not self._sound or (not self.ready and isinstance(error, _HOPELESS))
+        may_pass = isinstance(error, VireoError | OSError) and not isinstance(error, _HOPELESS)
+        return not self._sound or not (self.ready or may_pass)
 
     def _tell(self, error: Exception) -> None:
-        text = error.message if isinstance(error, VireoError) else str(error)
+        text = error.message if isinstance(error, VireoError) else f"{type(error).__name__}: {error}"
         if text != self._read_error and not self._stop.is_set():
             log.warning("feature view %s: %s; it is tried again, and reads go on", self._name, text)
             self._read_error = text
