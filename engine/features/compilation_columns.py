@@ -25,6 +25,7 @@ class ViewColumns:
         self._types = {field.name: kind for field in schema if (kind := expression_type(field.type)) is not None}
         self._whole = {field.name for field in schema if _is_whole(field.type)}
         self._derived: dict[str, Expression] = {}
+        self._conditions: dict[str, Expression] = {}
         self._check_keys(spec)
         for name, text in spec.columns.items():
             self._derive(name, text)
@@ -47,10 +48,12 @@ class ViewColumns:
         raise self._fault(key, f"unknown column {quoted(name)}{known}")
 
     def condition(self, key: str, text: str | None) -> Expression | None:
-        """The bool expression at `key`."""
+        """The bool expression at `key`; many features say the same one."""
         if text is None:
             return None
-        made = self.expression(key, text)
+        made = self._conditions.get(text)
+        if made is None:
+            made = self._conditions[text] = self.expression(key, text)
         if made.type is not ExpressionType.BOOL:
             raise self._fault(key, f"a condition is a bool, got the {made.type} {quoted(text)}")
         return made

@@ -51,7 +51,7 @@ class Expression:
         """Its values over Arrow columns of `rows` rows, with nulls.
 
         A bare column is returned as it is, untouched. Else numbers are float64 (int64 from `as_integer`), bools bool, texts
-        string, timestamps timestamp[us, UTC]; NaN and infinities are null.
+        string (large_string beside such a column), timestamps timestamp[us, UTC]; NaN and infinities are null.
         """
         return self._over_columns().array(columns, rows)
 
@@ -106,9 +106,15 @@ def parse(
 
     Raises SpecError that shows the text, the place in it, what was expected and the nearest known name.
     """
-    nodes = {name: leaf(name, kind, whole=name in whole) for name, kind in names.items()}
-    nodes |= {name: each.node for name, each in (derived or {}).items()}
-    return _expression(text, parse_tree(text, nodes))
+    above = derived or {}
+
+    def find(name: str) -> Node | None:
+        if name in above:
+            return above[name].node
+        kind = names.get(name)
+        return None if kind is None else leaf(name, kind, whole=name in whole)
+
+    return _expression(text, parse_tree(text, find, lambda: (*names, *above)))
 
 
 def column(name: str, kind: ExpressionType, *, whole: bool = False) -> Expression:

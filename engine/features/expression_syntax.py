@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NoReturn
@@ -52,8 +52,8 @@ _NULL: Final = "null"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def parse_tree(text: str, names: Mapping[str, Node]) -> Node:
-    """The checked nodes of `text`, in which each name stands for its node. Raises SpecError with the place in the text."""
+def parse_tree(text: str, find: Callable[[str], Node | None], known: Callable[[], Iterable[str]]) -> Node:
+    """The checked nodes of `text`, with `find`'s node for each name. Raises SpecError with the place and the nearest `known`."""
     if len(text) > CHARACTERS_MAX:
         raise SpecError(f"an expression has at most {CHARACTERS_MAX} characters, got {len(text)}: {quoted(text)}")
     line = text.strip()
@@ -67,7 +67,7 @@ def parse_tree(text: str, names: Mapping[str, Node]) -> Node:
         tree = ast.parse(line, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise SpecError(_not_parsed(line, error)) from None
-    node = _Reader(line, names).read(tree.body, 1)
+    node = _Reader(line, find, known).read(tree.body, 1)
     if node.value is None and node.operation == "literal":
         raise SpecError(f"an expression that is always null: {quoted(line)}")
     return node
@@ -84,7 +84,8 @@ class _Reader:
     """Walks one syntax tree. `count` bounds what derived columns expand to."""
 
     line: str
-    names: Mapping[str, Node]
+    find: Callable[[str], Node | None]
+    known: Callable[[], Iterable[str]]
     count: int = 0
 
     def read(self, node: ast.expr, depth: int) -> Node:
@@ -116,12 +117,12 @@ class _Reader:
         return read(self, node, depth + 1)
 
     def name(self, node: ast.Name, _: int) -> Node:
-        found = self.names.get(node.id)
+        found = self.find(node.id)
         if found is not None:
             return found
         if node.id in WORDS:
             self.fail(node, f"{quoted(node.id)} is a function: call it with its arguments in parentheses")
-        return self.fail(node, f"unknown name {quoted(node.id)}{nearest(node.id, self.names)}")
+        return self.fail(node, f"unknown name {quoted(node.id)}{nearest(node.id, self.known())}")
 
     def constant(self, node: ast.Constant, _: int) -> Node:
         value = node.value
