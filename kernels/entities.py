@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, uint32, uint64
+from numba import uint32, uint64
 
+from kernels.compiled import kernel
 from kernels.fold import fold_scalars, fold_tiles, scalars_of, scalars_start, tiles_start
 from kernels.memory import (
     load_i64,
@@ -58,13 +59,13 @@ _HOT_BIT = np.uint64(1 << 31)
 _SLOT = np.uint64((1 << 31) - 1)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def is_hot(entry: int) -> bool:
     """Whether an index entry names a hot record."""
     return entry & _HOT_BIT != 0
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def record_of(plan: int, memory: int, entry: int) -> int:
     """The address of the record an index entry names."""
     slot = np.int64(entry & _SLOT) - 1
@@ -73,13 +74,13 @@ def record_of(plan: int, memory: int, entry: int) -> int:
     return part(memory, MEMORY_COLD) + slot * size(plan, S_COLD_BYTES)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def index_address(memory: int, position: int) -> int:
     """Where the index keeps an entry."""
     return part(memory, MEMORY_INDEX) + 8 * position
 
 
-@njit
+@kernel()
 def find(plan: int, memory: int, key: int, check: int) -> int:
     """The position of an entity's entry in the index, or -1 - the position where it would be put. For the writer."""
     mask = part(memory, MEMORY_INDEX_WORDS) - 1
@@ -96,7 +97,7 @@ def find(plan: int, memory: int, key: int, check: int) -> int:
         position = (position + 1) & mask
 
 
-@njit
+@kernel()
 def _take(memory: int, used: int, free: int, pool: int, bytes_: int) -> int:
     """A slot of a pool: one given back, or the next."""
     head = control(memory, free)
@@ -107,7 +108,7 @@ def _take(memory: int, used: int, free: int, pool: int, bytes_: int) -> int:
     return head - 1
 
 
-@njit
+@kernel()
 def _give_back(memory: int, free: int, record: int, slot: int) -> None:
     """The record must be between `write_begin` and `write_end`."""
     store_u32(record + CHECK, uint32(FREE_CHECK))
@@ -115,7 +116,7 @@ def _give_back(memory: int, free: int, record: int, slot: int) -> None:
     control_set(memory, free, slot + 1)
 
 
-@njit
+@kernel()
 def insert(plan: int, memory: int, position: int, key: int, check: int, event: int) -> None:
     """A new entity with its first event, at a free position of the index."""
     hot = size(plan, S_COLD_EVENTS) == 0
@@ -141,7 +142,7 @@ def insert(plan: int, memory: int, position: int, key: int, check: int, event: i
     control_add(memory, M_INDEXED)
 
 
-@njit
+@kernel()
 def _start(plan: int, record: int, hot: bool, event: int) -> None:
     """Makes the record that of an entity without events, whose newest time is the event's."""
     store_i64(record + NEWEST, load_i64(event))
@@ -152,7 +153,7 @@ def _start(plan: int, record: int, hot: bool, event: int) -> None:
         store_u32(record + size(plan, S_COLD_COUNT_AT), uint32(0))
 
 
-@njit
+@kernel()
 def fold(plan: int, memory: int, position: int, event: int) -> None:
     """One more event of a known entity. A cold record that has no room for it becomes hot."""
     entry = load_u64(index_address(memory, position))
@@ -171,7 +172,7 @@ def fold(plan: int, memory: int, position: int, event: int) -> None:
     write_end(record)
 
 
-@njit
+@kernel()
 def _append(plan: int, record: int, event: int) -> None:
     count_at = record + size(plan, S_COLD_COUNT_AT)
     count = load_u32(count_at)
@@ -180,7 +181,7 @@ def _append(plan: int, record: int, event: int) -> None:
     store_u32(count_at, count + uint32(1))
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _copy(source: int, target: int, length: int) -> None:
     """`length` is a multiple of 4."""
     at = 0
@@ -191,7 +192,7 @@ def _copy(source: int, target: int, length: int) -> None:
         store_u32(target + at, load_u32(source + at))
 
 
-@njit
+@kernel()
 def _has_room(plan: int, record: int) -> bool:
     """Whether a cold record can take an event, after events that no window can reach any more are let go of, in order."""
     count_at = record + size(plan, S_COLD_COUNT_AT)
@@ -212,7 +213,7 @@ def _has_room(plan: int, record: int) -> bool:
     return kept < count
 
 
-@njit
+@kernel()
 def _within_reach(plan: int, newest_us: int, time_us: int) -> bool:
     for window in range(rows(plan, KEEPS)):
         tile_us = cell(plan, KEEPS, window, K_TILE_US)
@@ -221,7 +222,7 @@ def _within_reach(plan: int, newest_us: int, time_us: int) -> bool:
     return False
 
 
-@njit
+@kernel()
 def _heat(plan: int, memory: int, position: int, cold: int, event: int) -> None:
     """Makes a cold entity hot: a new record with all its events and the present one; the cold one is given back."""
     slot = _take(memory, M_HOT_USED, M_HOT_FREE, part(memory, MEMORY_HOT), size(plan, S_HOT_BYTES))
@@ -242,9 +243,9 @@ def _heat(plan: int, memory: int, position: int, cold: int, event: int) -> None:
     _give_back(memory, M_COLD_FREE, cold, np.int64(entry & _SLOT) - 1)
 
 
-@njit(nogil=True, cache=True)
+@kernel(nogil=True, cache=True)
 def rebuild_index(plan: int, memory: int, index: npt.NDArray[np.uint64], oldest_us: int) -> int:
-    """Fills the empty `index` with the entities of the index of `memory` whose newest event is not before `oldest_us`; how many."""
+    """Fills the empty `index` with those entities whose newest event is not before `oldest_us`; how many."""
     kept = 0
     for old in range(part(memory, MEMORY_INDEX_WORDS)):
         entry = load_u64(index_address(memory, old))
@@ -257,7 +258,7 @@ def rebuild_index(plan: int, memory: int, index: npt.NDArray[np.uint64], oldest_
     return kept
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _put(index: int, mask: int, key: int, reference: int) -> None:
     position = np.int64(key & uint64(mask))
     while load_u64(index + 8 * position) != 0:
@@ -265,7 +266,7 @@ def _put(index: int, mask: int, key: int, reference: int) -> None:
     store_u64(index + 8 * position, ((key >> _TAG) << _TAG) | reference)
 
 
-@njit(nogil=True, cache=True)
+@kernel(nogil=True, cache=True)
 def free_older(plan: int, memory: int, oldest_us: int) -> None:
     """Frees the records of the entities that `rebuild_index` left out of the new index; `memory` has the old one."""
     for old in range(part(memory, MEMORY_INDEX_WORDS)):
@@ -280,7 +281,7 @@ def free_older(plan: int, memory: int, oldest_us: int) -> None:
             write_end(record)
 
 
-@njit(nogil=True, cache=True)
+@kernel(nogil=True, cache=True)
 def index_pools(plan: int, memory: int) -> int:
     """Fills the empty the index of `memory` with every record of the pools that is somebody's; how many."""
     found = 0
@@ -298,7 +299,7 @@ def index_pools(plan: int, memory: int) -> int:
     return found
 
 
-@njit(nogil=True, cache=True)
+@kernel(nogil=True, cache=True)
 def newest_times(plan: int, memory: int, times: npt.NDArray[np.int64]) -> None:
     """Fills `times` (int64 [entities]) with the newest event time of every entity."""
     at = 0
@@ -309,7 +310,7 @@ def newest_times(plan: int, memory: int, times: npt.NDArray[np.int64]) -> None:
             at += 1
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def entry_at(memory: int, position: int) -> int:
     """An index entry as a reader sees it."""
     return load_u64_acquire(index_address(memory, position))

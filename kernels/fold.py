@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, uint32, uint64
+from numba import uint32, uint64
 
+from kernels.compiled import kernel
 from kernels.memory import (
     load_constant,
     load_f64,
@@ -57,7 +58,7 @@ from kernels.record import (
     RING_AT,
     RING_BUNDLE,
     RING_BUNDLE_END,
-    RING_TILE_US,
+    RING_TILE_S,
     RING_TILES,
     RING_TOP,
     RING_TOP_END,
@@ -83,7 +84,25 @@ NEVER = -(1 << 63)
 ALWAYS_LATER = (1 << 63) - 1
 
 
-@njit(inline="always")
+@kernel(inline="always")
+def second_of(time_us: int) -> int:
+    """The second since 1970, u32. Divisions by numbers that the compiler does not know are done in 32 bits: half the time."""
+    return uint32(uint64(time_us) // uint64(1_000_000))
+
+
+@kernel(inline="always")
+def tile_of(second: int, tile_s: int) -> int:
+    """The tile a second lies in."""
+    return np.int64(uint32(second) // uint32(tile_s))
+
+
+@kernel(inline="always")
+def position_of(tile: int, tiles: int) -> int:
+    """The place of a tile in its ring."""
+    return np.int64(uint32(tile) % uint32(tiles))
+
+
+@kernel(inline="always")
 def counts(plan: int, bits: int, column: int, mask: int) -> bool:
     """Whether an event with these bits has the column's value and passes the filter."""
     if mask != NONE and (bits >> uint32(rows(plan, COLUMNS) + mask)) & uint32(1) == 0:
@@ -91,7 +110,7 @@ def counts(plan: int, bits: int, column: int, mask: int) -> bool:
     return column == NONE or (bits >> uint32(column)) & uint32(1) != 0
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def number_of(plan: int, event: int, column: int) -> float:
     """The event's value of a column as f64; 1 where there is no column."""
     if column == NONE:
@@ -103,7 +122,7 @@ def number_of(plan: int, event: int, column: int) -> float:
     return np.float64(load_u32(at)) if kind == HASH else load_f64(at)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def tile_start(bundle: int, tile: int) -> None:
     """Makes a tile empty. `bundle` is the address of its bundle's row."""
     store_u32(tile, uint32(0))
@@ -119,7 +138,24 @@ def tile_start(bundle: int, tile: int) -> None:
         store_i64(tile + load_constant(bundle + B_FIRST), ALWAYS_LATER)
 
 
-@njit(inline="always")
+@kernel(inline="always")
+def tile_set(bundle: int, tile: int, time_us: int, value: float) -> None:
+    """Makes a tile that of one value."""
+    store_u32(tile, uint32(1))
+    if load_constant(bundle + B_SUM):
+        store_f64(tile + load_constant(bundle + B_SUM), value)
+    if load_constant(bundle + B_M2):
+        store_f64(tile + load_constant(bundle + B_M2), 0.0)
+    if load_constant(bundle + B_MIN):
+        store_f64(tile + load_constant(bundle + B_MIN), value)
+    if load_constant(bundle + B_MAX):
+        store_f64(tile + load_constant(bundle + B_MAX), value)
+    if load_constant(bundle + B_FIRST):
+        store_i64(tile + load_constant(bundle + B_FIRST), time_us)
+        store_f64(tile + load_constant(bundle + B_FIRST) + 8, value)
+
+
+@kernel(inline="always")
 def tile_add(bundle: int, tile: int, time_us: int, value: float) -> None:
     """One more value in a tile."""
     count = load_u32(tile) + uint32(1)
@@ -131,24 +167,26 @@ def tile_add(bundle: int, tile: int, time_us: int, value: float) -> None:
             apart = count * value - total
             square = apart * apart / (np.float64(count) * (np.float64(count) - 1.0))
             store_f64(tile + load_constant(bundle + B_M2), load_f64(tile + load_constant(bundle + B_M2)) + square)
-    if load_constant(bundle + B_MIN) and value < load_f64(tile + load_constant(bundle + B_MIN)):
-        store_f64(tile + load_constant(bundle + B_MIN), value)
-    if load_constant(bundle + B_MAX) and value > load_f64(tile + load_constant(bundle + B_MAX)):
-        store_f64(tile + load_constant(bundle + B_MAX), value)
+    if load_constant(bundle + B_MIN):  # stored always: whether it is less is a coin toss that branches would pay for
+        least = tile + load_constant(bundle + B_MIN)
+        store_f64(least, min(load_f64(least), value))
+    if load_constant(bundle + B_MAX):
+        most = tile + load_constant(bundle + B_MAX)
+        store_f64(most, max(load_f64(most), value))
     if load_constant(bundle + B_FIRST) and time_us < load_i64(tile + load_constant(bundle + B_FIRST)):
         store_i64(tile + load_constant(bundle + B_FIRST), time_us)
         store_f64(tile + load_constant(bundle + B_FIRST) + 8, value)
 
 
-@njit
-def ring_position(plan: int, ring: int, record: int, time_us: int) -> int:
+@kernel(inline="always")
+def ring_position(plan: int, ring: int, record: int, second: int) -> int:
     """Where in its ring the event's tile lies, twice, plus 1 where that tile is new; NONE where it is too old to be kept.
 
     Moves the ring on, letting go of tiles that fall out of it.
     """
     tiles = cell(plan, RINGS, ring, RING_TILES)
     at = record + cell(plan, RINGS, ring, RING_AT)
-    tile = time_us // cell(plan, RINGS, ring, RING_TILE_US)
+    tile = tile_of(second, cell(plan, RINGS, ring, RING_TILE_S))
     alive = load_u64(at + 4)
     newest = np.int64(load_u32(at))
     if alive == 0:
@@ -159,7 +197,7 @@ def ring_position(plan: int, ring: int, record: int, time_us: int) -> int:
         alive &= _kept(tiles, newest, tile)
         _forget_values(plan, ring, record, alive)
         newest = tile
-    position = tile % tiles
+    position = position_of(tile, tiles)
     one = uint64(1) << uint64(position)
     fresh = alive & one == 0
     store_u32(at, uint32(newest))
@@ -167,13 +205,13 @@ def ring_position(plan: int, ring: int, record: int, time_us: int) -> int:
     return position * 2 + (1 if fresh else 0)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _kept(tiles: int, newest: int, tile: int) -> int:
     """A mask of the positions that stay when the ring moves from `newest` to `tile`."""
     if tile - newest >= tiles:
         return uint64(0)
     gone = uint64(0)
-    position = newest % tiles
+    position = position_of(newest, tiles)
     for _ in range(tile - newest):
         position += 1
         if position == tiles:
@@ -182,7 +220,7 @@ def _kept(tiles: int, newest: int, tile: int) -> int:
     return ~gone
 
 
-@njit
+@kernel()
 def _forget_values(plan: int, ring: int, record: int, alive: int) -> None:
     for top in range(cell(plan, RINGS, ring, RING_TOP), cell(plan, RINGS, ring, RING_TOP_END)):
         slot = record + cell(plan, TOPS, top, T_AT)
@@ -191,23 +229,31 @@ def _forget_values(plan: int, ring: int, record: int, alive: int) -> None:
             slot += cell(plan, TOPS, top, T_STRIDE)
 
 
-@njit
+@kernel(inline="always")
+def _fold_bundle(plan: int, bundle: int, record: int, position: int, fresh: int, event: int) -> None:
+    tile = record + load_constant(bundle + B_AT) + position * load_constant(bundle + B_STRIDE)
+    time_us, bits, column = load_i64(event), load_u32(event + EVENT_BITS), load_constant(bundle + B_COLUMN)
+    if not counts(plan, bits, column, load_constant(bundle + B_MASK)):
+        if fresh:
+            tile_start(bundle, tile)
+    elif fresh:
+        tile_set(bundle, tile, time_us, number_of(plan, event, column))
+    else:
+        tile_add(bundle, tile, time_us, number_of(plan, event, column))
+
+
+@kernel()
 def fold_tiles(plan: int, record: int, event: int) -> None:
     """The event's share in everything of a hot record that has a window."""
     time_us, bits = load_i64(event), load_u32(event + EVENT_BITS)
+    second = second_of(time_us)
     for ring in range(rows(plan, RINGS)):
-        found = ring_position(plan, ring, record, time_us)
+        found = ring_position(plan, ring, record, second)
         if found == NONE:
             continue
         position, fresh = found >> 1, found & 1
         for number in range(cell(plan, RINGS, ring, RING_BUNDLE), cell(plan, RINGS, ring, RING_BUNDLE_END)):
-            bundle = row_of(plan, BUNDLES, number)
-            tile = record + load_constant(bundle + B_AT) + position * load_constant(bundle + B_STRIDE)
-            if fresh:
-                tile_start(bundle, tile)
-            column = load_constant(bundle + B_COLUMN)
-            if counts(plan, bits, column, load_constant(bundle + B_MASK)):
-                tile_add(bundle, tile, time_us, number_of(plan, event, column))
+            _fold_bundle(plan, row_of(plan, BUNDLES, number), record, position, fresh, event)
         for top in range(cell(plan, RINGS, ring, RING_TOP), cell(plan, RINGS, ring, RING_TOP_END)):
             if counts(plan, bits, cell(plan, TOPS, top, T_COLUMN), cell(plan, TOPS, top, T_MASK)):
                 value = load_i64(event + cell(plan, COLUMNS, cell(plan, TOPS, top, T_COLUMN), C_AT))
@@ -223,22 +269,22 @@ def fold_tiles(plan: int, record: int, event: int) -> None:
             _see(plan, distinct, record, event, time_us)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def slot_of(plan: int, distinct: int, event: int) -> int:
     """Which slot of a distinct count the event's value falls into."""
     half = load_u32(event + cell(plan, COLUMNS, cell(plan, DISTINCTS, distinct, X_COLUMN), C_AT))
     return np.int64(half >> uint32(32 - cell(plan, DISTINCTS, distinct, X_LOG2)))
 
 
-@njit
+@kernel()
 def _see(plan: int, distinct: int, record: int, event: int, time_us: int) -> None:
     at = record + cell(plan, DISTINCTS, distinct, X_AT) + 4 * slot_of(plan, distinct, event)
-    second = uint32(time_us // 1_000_000 + 1)
+    second = second_of(time_us) + uint32(1)
     if second > load_u32(at):
         store_u32(at, second)
 
 
-@njit
+@kernel()
 def _count_value(slots: int, top: int, tiles: int, position: int, value: int) -> None:
     """Counts a value in its slot; a new one takes a slot whose tiles are all gone, or that of the rarest value."""
     one = uint64(1) << uint64(position)
@@ -260,7 +306,7 @@ def _count_value(slots: int, top: int, tiles: int, position: int, value: int) ->
     store_u32(slot + 16 + 4 * position, uint32(1))
 
 
-@njit
+@kernel()
 def _total(slot: int, alive: int, tiles: int) -> int:
     total = np.int64(0)
     if alive != 0:
@@ -270,7 +316,7 @@ def _total(slot: int, alive: int, tiles: int) -> int:
     return total
 
 
-@njit
+@kernel()
 def fold_scalars(plan: int, record: int, scalars: int, event: int) -> None:
     """The event's share in what has no window; `scalars` is where they begin. Moves the record's newest time."""
     time_us, bits = load_i64(event), load_u32(event + EVENT_BITS)
@@ -290,21 +336,21 @@ def fold_scalars(plan: int, record: int, scalars: int, event: int) -> None:
             tile_add(row_of(plan, ETERNALS, bundle), tile, time_us, number_of(plan, event, column))
 
 
-@njit
+@kernel()
 def _decay(plan: int, decay: int, scalars: int, event: int, bits: int, ahead: int) -> None:
     at = scalars + cell(plan, DECAYS, decay, D_AT)
     total, weight = load_f64(at), 1.0
     if ahead > 0:
-        total *= 2.0 ** (-np.float64(ahead) / load_f64(row_of(plan, DECAYS, decay) + D_HALF_LIFE))
+        total *= np.exp2(-np.float64(ahead) / load_f64(row_of(plan, DECAYS, decay) + D_HALF_LIFE))
     elif ahead < 0:
-        weight = 2.0 ** (np.float64(ahead) / load_f64(row_of(plan, DECAYS, decay) + D_HALF_LIFE))
+        weight = np.exp2(np.float64(ahead) / load_f64(row_of(plan, DECAYS, decay) + D_HALF_LIFE))
     column = cell(plan, DECAYS, decay, D_COLUMN)
     if counts(plan, bits, column, cell(plan, DECAYS, decay, D_MASK)):
         total += weight * number_of(plan, event, column)
     store_f64(at, total)
 
 
-@njit
+@kernel()
 def _remember(plan: int, last: int, scalars: int, event: int, time_us: int) -> None:
     at = scalars + cell(plan, LASTS, last, L_AT)
     known = load_i64(at)
@@ -318,7 +364,7 @@ def _remember(plan: int, last: int, scalars: int, event: int, time_us: int) -> N
         store_u64(at + 8, load_u64(event + cell(plan, COLUMNS, cell(plan, LASTS, last, L_COLUMN), C_AT)))
 
 
-@njit
+@kernel()
 def scalars_start(plan: int, scalars: int) -> None:
     """Makes the scalars those of an entity without events."""
     for decay in range(rows(plan, DECAYS)):
@@ -329,7 +375,7 @@ def scalars_start(plan: int, scalars: int) -> None:
         tile_start(row_of(plan, ETERNALS, bundle), scalars + cell(plan, ETERNALS, bundle, B_AT))
 
 
-@njit
+@kernel()
 def tiles_start(plan: int, record: int) -> None:
     """Makes a hot record's windows those of an entity without events."""
     for ring in range(rows(plan, RINGS)):
@@ -345,7 +391,7 @@ def tiles_start(plan: int, record: int) -> None:
             slot += cell(plan, TOPS, top, T_STRIDE)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def scalars_of(plan: int, record: int, hot: bool) -> int:
     """Where a record's scalars begin."""
     return record + (size(plan, S_SCALARS_AT_HOT) if hot else size(plan, S_SCALARS_AT_COLD))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, uint32, uint64
+from numba import uint32, uint64
 
+from kernels.compiled import kernel
 from kernels.memory import bit, load_i32, load_i64, load_u8, load_u64
 
 NO_CHECK = 0
@@ -21,7 +22,7 @@ _M1, _M2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 _S33, _S29, _S35, _S3, _S8 = np.uint64(33), np.uint64(29), np.uint64(35), np.uint64(3), np.uint64(8)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def mix(value: int) -> int:
     """A bijection of 64-bit words in which every bit depends on every bit."""
     word = uint64(value) ^ _K1
@@ -30,7 +31,7 @@ def mix(value: int) -> int:
     return word ^ (word >> _S33)
 
 
-@njit
+@kernel()
 def hash_bytes(address: int, length: int) -> int:
     """The hash of `length` bytes at `address`."""
     word = uint64(length) * _K3 ^ _K2
@@ -46,20 +47,20 @@ def hash_bytes(address: int, length: int) -> int:
     return mix(word)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _absorb(word: int, piece: int) -> int:
     word = word ^ (piece * _K1)
     return ((word << _S29) | (word >> _S35)) * _K2 + _K3
 
 
-@njit(nogil=True, cache=True)
+@kernel(nogil=True, cache=True)
 def hash_numbers(values: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]) -> None:
     """Fills `hashes` (uint64 [n]) with those of `values` (int64 [n])."""
     for index in range(values.shape[0]):
         hashes[index] = mix(uint64(values[index]))
 
 
-@njit(nogil=True, cache=True)
+@kernel(nogil=True, cache=True)
 def hash_strings(
     offsets: int, wide: bool, data: int, validity: int, first: int,
     hashes: npt.NDArray[np.uint64], checks: npt.NDArray[np.uint32],
@@ -84,7 +85,7 @@ def hash_strings(
             checks[index] = uint32(0)
 
 
-@njit
+@kernel()
 def _check(address: int, length: int) -> int:
     """FNV-1a (Fowler, Noll, Vo), of another family than the hash, cut to 31 bits."""
     word = uint32(2166136261)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, uint32, uint64
+from numba import uint32, uint64
 
+from kernels.compiled import kernel
 from kernels.entities import find, fold, index_address, insert, is_hot, record_of
+from kernels.fold import position_of, second_of, tile_of
 from kernels.memory import (
     bit,
     load_f32,
@@ -70,7 +72,7 @@ from kernels.record import (
     P_VALID,
     RING_BUNDLE,
     RING_BUNDLE_END,
-    RING_TILE_US,
+    RING_TILE_S,
     RING_TILES,
     RINGS,
     S_EVENT_BYTES,
@@ -99,12 +101,12 @@ BLOCK = 32
 NO_WATERMARK = -(1 << 62)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _present(sources: int, source: int, index: int) -> bool:
     return bit(source_field(sources, source, P_VALID), source_field(sources, source, P_FIRST) + index)
 
 
-@njit
+@kernel()
 def _number(sources: int, source: int, index: int) -> float:
     at, kind, index = (
         source_field(sources, source, P_ADDRESS),
@@ -122,7 +124,7 @@ def _number(sources: int, source: int, index: int) -> float:
     return np.float64(_whole(at, kind, index))
 
 
-@njit
+@kernel()
 def _whole(at: int, kind: int, index: int) -> int:  # noqa: PLR0911  one line a type
     if kind == I64:
         return load_i64(at + 8 * index)
@@ -143,12 +145,12 @@ def _whole(at: int, kind: int, index: int) -> int:  # noqa: PLR0911  one line a 
     return np.int64(1) if bit(at, index) else np.int64(0)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _word(sources: int, source: int, index: int) -> int:
     return load_u64(source_field(sources, source, P_ADDRESS) + 8 * (source_field(sources, source, P_FIRST) + index))
 
 
-@njit
+@kernel()
 def _judge(plan: int, memory: int, sources: int, watermark: npt.NDArray[np.int64], index: int) -> int:  # noqa: PLR0911
     """What becomes of an event; moves the watermark and remembers its id. The reference has this very table."""
     if not _present(sources, SOURCE_KEY, index):
@@ -175,14 +177,14 @@ def _judge(plan: int, memory: int, sources: int, watermark: npt.NDArray[np.int64
     return APPLIED
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _true(sources: int, source: int, index: int) -> bool:
     return _present(sources, source, index) and bit(
         source_field(sources, source, P_ADDRESS), source_field(sources, source, P_FIRST) + index
     )
 
 
-@njit
+@kernel()
 def _known(memory: int, number: int, time_us: int, oldest_us: int) -> bool:
     """Whether an event of this id was accepted whose time is not before `oldest_us`; remembers this one if not."""
     mask = part(memory, MEMORY_ID_WORDS) - 1
@@ -201,7 +203,7 @@ def _known(memory: int, number: int, time_us: int, oldest_us: int) -> bool:
     return False
 
 
-@njit
+@kernel()
 def _encode(plan: int, sources: int, index: int, event: int) -> None:
     """Writes the event in the small format of `record` at address `event`."""
     store_i64(event, np.int64(_word(sources, SOURCE_TIME, index)))
@@ -232,7 +234,7 @@ def _encode(plan: int, sources: int, index: int, event: int) -> None:
     store_u32(event + EVENT_BITS, bits)
 
 
-@njit
+@kernel()
 def _fetch(plan: int, memory: int, key: int, event: int) -> None:
     """Asks for the cache lines that folding the event will touch, as far as one look at the index tells."""
     mask = part(memory, MEMORY_INDEX_WORDS) - 1
@@ -250,9 +252,10 @@ def _fetch(plan: int, memory: int, key: int, event: int) -> None:
         prefetch(record + 128)
         prefetch(record + 192)
         return
-    time_us = load_i64(event)
+    second = second_of(load_i64(event))
     for ring in range(rows(plan, RINGS)):
-        position = time_us // cell(plan, RINGS, ring, RING_TILE_US) % cell(plan, RINGS, ring, RING_TILES)
+        tile = tile_of(second, cell(plan, RINGS, ring, RING_TILE_S))
+        position = position_of(tile, cell(plan, RINGS, ring, RING_TILES))
         for bundle in range(cell(plan, RINGS, ring, RING_BUNDLE), cell(plan, RINGS, ring, RING_BUNDLE_END)):
             tile = record + cell(plan, BUNDLES, bundle, B_AT) + position * cell(plan, BUNDLES, bundle, B_STRIDE)
             prefetch(tile)
@@ -266,7 +269,7 @@ def _fetch(plan: int, memory: int, key: int, event: int) -> None:
         )
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _room(memory: int, with_ids: bool) -> int:
     """How many events can be folded before something must grow: each may be a new entity with a new id."""
     room = min(
@@ -276,7 +279,7 @@ def _room(memory: int, with_ids: bool) -> int:
     return min(room, part(memory, MEMORY_ID_WORDS) * 3 // 4 - control(memory, M_IDS)) if with_ids else room
 
 
-@njit(nogil=True, cache=True)
+@kernel(nogil=True, cache=True)
 def ingest(
     plan: int, memory: int, sources: int, verdicts: npt.NDArray[np.uint8], watermark: npt.NDArray[np.int64], start: int
 ) -> int:
@@ -314,7 +317,7 @@ def ingest(
     return start
 
 
-@njit
+@kernel()
 def _apply(plan: int, memory: int, key: int, check: int, event: int) -> None:
     position = find(plan, memory, key, check)
     if position >= 0:
@@ -323,7 +326,7 @@ def _apply(plan: int, memory: int, key: int, check: int, event: int) -> None:
         insert(plan, memory, -1 - position, key, check, event)
 
 
-@njit(nogil=True, cache=True)
+@kernel(nogil=True, cache=True)
 def keep_ids(memory: int, ids: npt.NDArray[np.uint64], times: npt.NDArray[np.int64], oldest_us: int) -> int:
     """Fills the empty set `ids` and `times` with those of `memory` that are not before `oldest_us`; how many."""
     mask, kept = ids.shape[0] - 1, 0

@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, uint32, uint64
+from numba import uint32, uint64
 
+from kernels.compiled import kernel
 from kernels.entities import entry_at, is_hot, record_of
 from kernels.fold import ALWAYS_LATER, NEVER, counts, number_of, scalars_of, slot_of
 from kernels.memory import (
@@ -57,7 +58,6 @@ from kernels.record import (
     NEWEST,
     NONE,
     RING_AT,
-    RING_TILE_US,
     RING_TILES,
     RINGS,
     S_COLD_BYTES,
@@ -108,7 +108,7 @@ _TRIES_MAX = 1_000_000
 _TALLIES, _VALUES, _NUMBERS = 8, 8 + 8 * 64, 8 + 16 * 64
 
 
-@njit
+@kernel()
 def tile_span(kind: int, length_us: int, tile_us: int, as_of_us: int) -> tuple[int, int]:
     """First and last tile of a window, both included. See `engine.features.window`."""
     if kind == ETERNAL:
@@ -121,7 +121,7 @@ def tile_span(kind: int, length_us: int, tile_us: int, as_of_us: int) -> tuple[i
     return (as_of_us - length_us) // tile_us, head
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _nothing(moments: int) -> None:
     store_f64(moments + M_COUNT, 0.0)
     store_f64(moments + M_SUM, 0.0)
@@ -132,12 +132,12 @@ def _nothing(moments: int) -> None:
     store_f64(moments + M_FIRST, math.nan)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _raise_by(moments: int, which: int, value: float) -> None:
     store_f64(moments + which, load_f64(moments + which) + value)
 
 
-@njit
+@kernel()
 def _merge(bundle: int, tile: int, moments: int) -> None:
     """Adds a tile to moments; `bundle` is the address of its bundle's row."""
     count = np.float64(load_u32(tile))
@@ -163,14 +163,14 @@ def _merge(bundle: int, tile: int, moments: int) -> None:
         _first(moments, np.float64(load_i64(first)), load_f64(first + 8))
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _first(moments: int, time_us: float, value: float) -> None:
     if time_us < load_f64(moments + M_FIRST_AT):
         store_f64(moments + M_FIRST_AT, time_us)
         store_f64(moments + M_FIRST, value)
 
 
-@njit
+@kernel()
 def _add(time_us: int, value: float, moments: int) -> None:
     """Adds one value to moments."""
     known = load_f64(moments + M_COUNT)
@@ -184,7 +184,7 @@ def _add(time_us: int, value: float, moments: int) -> None:
     _first(moments, np.float64(time_us), value)
 
 
-@njit
+@kernel()
 def _hot_moments(plan: int, reads: int, window: int, record: int, as_of_us: int, moments: int) -> None:
     bundle = cell(reads, WINDOWS, window, W_BUNDLE)
     ring = cell(plan, BUNDLES, bundle, B_RING)
@@ -192,7 +192,7 @@ def _hot_moments(plan: int, reads: int, window: int, record: int, as_of_us: int,
     at = record + cell(plan, RINGS, ring, RING_AT)
     newest, alive = np.int64(load_u32(at)), load_u64(at + 4)
     first, last = tile_span(cell(reads, WINDOWS, window, W_KIND), cell(reads, WINDOWS, window, W_LENGTH_US),
-                            cell(plan, RINGS, ring, RING_TILE_US), as_of_us)  # fmt: skip
+                            cell(reads, WINDOWS, window, W_TILE_US), as_of_us)  # fmt: skip
     first, last = max(first, newest - tiles + 1), min(last, newest)
     if alive == 0 or last < first or first < 0:
         first = max(first, 0)
@@ -211,7 +211,7 @@ def _hot_moments(plan: int, reads: int, window: int, record: int, as_of_us: int,
             position = 0
 
 
-@njit
+@kernel()
 def _cold_moments(plan: int, reads: int, window: int, record: int, as_of_us: int, moments: int) -> None:
     bundle = cell(reads, WINDOWS, window, W_BUNDLE)
     column, mask = cell(plan, BUNDLES, bundle, B_COLUMN), cell(plan, BUNDLES, bundle, B_MASK)
@@ -226,14 +226,14 @@ def _cold_moments(plan: int, reads: int, window: int, record: int, as_of_us: int
             _add(time_us, number_of(plan, event, column), moments)
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _cold_count(plan: int, record: int) -> int:
     """Events of a cold record; bounded, because a record that is being written may say anything."""
     room = (size(plan, S_COLD_BYTES) - size(plan, S_EVENTS_AT)) // size(plan, S_EVENT_BYTES)
     return min(np.int64(load_u32(record + size(plan, S_COLD_COUNT_AT))), room)
 
 
-@njit
+@kernel()
 def _moments(plan: int, reads: int, record: int, hot: bool, as_of_us: int, moments: int) -> None:
     for window in range(rows(reads, WINDOWS)):
         _nothing(moments + _MOMENTS_BYTES * window)
@@ -250,7 +250,7 @@ def _moments(plan: int, reads: int, record: int, hot: bool, as_of_us: int, momen
             _cold_moments(plan, reads, window, record, as_of_us, moments + _MOMENTS_BYTES * window)
 
 
-@njit
+@kernel()
 def _of_moments(operation: int, moments: int) -> float:  # noqa: PLR0911  one line an operation
     count = load_f64(moments + M_COUNT)
     if operation == COUNT:
@@ -272,7 +272,7 @@ def _of_moments(operation: int, moments: int) -> float:  # noqa: PLR0911  one li
     return load_f64(moments + M_FIRST)
 
 
-@njit
+@kernel()
 def _last(plan: int, reads: int, aggregate: int, scalars: int, as_of_us: int) -> float:
     """The value (or, of SINCE, its age in seconds) that a LAST keeps, where it lies in the aggregate's window."""
     last = cell(reads, AGGREGATES, aggregate, A_OF)
@@ -287,7 +287,7 @@ def _last(plan: int, reads: int, aggregate: int, scalars: int, as_of_us: int) ->
     return np.float64(load_i64(at + 8)) if cell(plan, LASTS, last, L_CODE) else load_f64(at + 8)
 
 
-@njit
+@kernel()
 def _in(reads: int, aggregate: int, time_us: int, as_of_us: int) -> bool:
     """Whether a time is not before the aggregate's window; none is after it."""
     kind, tile_us = cell(reads, AGGREGATES, aggregate, A_KIND), cell(reads, AGGREGATES, aggregate, A_TILE_US)
@@ -297,7 +297,7 @@ def _in(reads: int, aggregate: int, time_us: int, as_of_us: int) -> bool:
     return time_us // tile_us >= first
 
 
-@njit
+@kernel()
 def _distinct(plan: int, reads: int, aggregate: int, record: int, hot: bool, as_of_us: int) -> float:
     distinct = cell(reads, AGGREGATES, aggregate, A_OF)
     slots = 1 << cell(plan, DISTINCTS, distinct, X_LOG2)
@@ -315,7 +315,7 @@ def _distinct(plan: int, reads: int, aggregate: int, record: int, hot: bool, as_
     return -slots * math.log(max(slots - taken, 1) / slots)
 
 
-@njit
+@kernel()
 def _taken_slots(at: int, slots: int, since: int) -> int:
     taken = 0
     for slot in range(slots):
@@ -324,7 +324,7 @@ def _taken_slots(at: int, slots: int, since: int) -> int:
     return taken
 
 
-@njit
+@kernel()
 def _cold_slots(plan: int, distinct: int, record: int, since_us: int) -> int:
     """Different slots among a cold record's events; each compared with those before it, which are few."""
     column, mask = cell(plan, DISTINCTS, distinct, X_COLUMN), cell(plan, DISTINCTS, distinct, X_MASK)
@@ -343,12 +343,12 @@ def _cold_slots(plan: int, distinct: int, record: int, since_us: int) -> int:
     return taken
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _seen(plan: int, event: int, column: int, mask: int, since_us: int) -> bool:
     return load_i64(event) >= since_us and counts(plan, load_u32(event + EVENT_BITS), column, mask)
 
 
-@njit
+@kernel()
 def _ranked(plan: int, reads: int, aggregate: int, record: int, hot: bool, as_of_us: int, rank: int,
             tallies: int, values: int) -> float:  # fmt: skip
     """The value counted `rank`-th most often (0: most) in the aggregate's window; of equal counts the least value."""
@@ -371,7 +371,7 @@ def _ranked(plan: int, reads: int, aggregate: int, record: int, hot: bool, as_of
     return value
 
 
-@njit
+@kernel()
 def _most(found: int, tallies: int, values: int) -> int:
     """Which of the values has the highest tally above 0, the least of several; or NONE."""
     best, most, least = NONE, np.int64(0), np.int64(0)
@@ -382,7 +382,7 @@ def _most(found: int, tallies: int, values: int) -> int:
     return best
 
 
-@njit
+@kernel()
 def _hot_tallies(plan: int, top: int, record: int, first: int, last: int, tallies: int, values: int) -> int:
     ring = cell(plan, TOPS, top, T_RING)
     tiles, at = cell(plan, RINGS, ring, RING_TILES), record + cell(plan, RINGS, ring, RING_AT)
@@ -402,7 +402,7 @@ def _hot_tallies(plan: int, top: int, record: int, first: int, last: int, tallie
     return cell(plan, TOPS, top, T_SLOTS)
 
 
-@njit
+@kernel()
 def _cold_tallies(plan: int, top: int, record: int, first: int, last: int, tile_us: int,
                   tallies: int, values: int) -> int:  # fmt: skip
     column, found = cell(plan, TOPS, top, T_COLUMN), 0
@@ -421,7 +421,7 @@ def _cold_tallies(plan: int, top: int, record: int, first: int, last: int, tile_
     return found
 
 
-@njit
+@kernel()
 def _aggregate(plan: int, reads: int, aggregate: int, record: int, hot: bool, as_of_us: int, moments: int) -> float:
     """Any but the most frequent values."""
     operation, of = cell(reads, AGGREGATES, aggregate, A_OPERATION), cell(reads, AGGREGATES, aggregate, A_OF)
@@ -437,11 +437,11 @@ def _aggregate(plan: int, reads: int, aggregate: int, record: int, hot: bool, as
     if operation == DECAYED:
         decay = row_of(plan, DECAYS, of)
         total = load_f64(scalars_of(plan, record, hot) + load_constant(decay + D_AT))
-        return total * 2.0 ** (np.float64(newest - as_of_us) / load_f64(decay + D_HALF_LIFE))
+        return total * np.exp2(np.float64(newest - as_of_us) / load_f64(decay + D_HALF_LIFE))
     return math.nan
 
 
-@njit
+@kernel()
 def _features(plan: int, reads: int, record: int, hot: bool, as_of_us: int, scratch: int, row: int) -> None:
     """Fills the row (f64 [features]) at an address."""
     numbers, aggregates = scratch + _NUMBERS, rows(reads, AGGREGATES)
@@ -460,7 +460,7 @@ def _features(plan: int, reads: int, record: int, hot: bool, as_of_us: int, scra
         store_f64(row + 8 * number, result)
 
 
-@njit
+@kernel()
 def _combined(operation: int, feature: int, numbers: int) -> float:
     first = load_f64(numbers + 8 * load_constant(feature + F_FIRST))
     if operation == TAKEN:
@@ -471,12 +471,12 @@ def _combined(operation: int, feature: int, numbers: int) -> float:
     return _divided(first - second, load_f64(numbers + 8 * load_constant(feature + F_THIRD)))
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _divided(above: float, below: float) -> float:
     return above / below if below != 0.0 else math.nan
 
 
-@njit
+@kernel()
 def _read(
     plan: int, memory: int, reads: int, key: int, check: int, as_of_us: int, least_us: int, scratch: int, row: int
 ) -> int:
@@ -505,7 +505,7 @@ def _read(
     return NONE
 
 
-@njit
+@kernel()
 def _answer(plan: int, reads: int, record: int, hot: bool, asked_us: int, scratch: int, row: int) -> int:
     newest = load_i64(record + NEWEST)
     as_of_us = max(asked_us, newest + 1)
@@ -518,7 +518,7 @@ def _answer(plan: int, reads: int, record: int, hot: bool, asked_us: int, scratc
     return PRESENT
 
 
-@njit(nogil=True, cache=True)
+@kernel(nogil=True, cache=True)
 def lookup(
     plan: int,
     memory: int,

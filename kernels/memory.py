@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from kernels.compiled import kernel
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
@@ -143,33 +145,33 @@ def prefetch(typing_context: Any, address: Any) -> Any:
     return types.void(types.int64), code
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def write_begin(record: int) -> None:
     """Marks the record, whose first word is its sequence, as being written."""
     store_u32(record, load_u32(record) + types.uint32(1))
     fence_release()
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def write_end(record: int) -> None:
     """Makes what was written since `write_begin` valid for readers."""
     store_u32_release(record, load_u32(record) + types.uint32(1))
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def read_begin(record: int) -> int:
     """The sequence to compare in `read_valid`; odd while the record is being written."""
     return types.int64(load_u32_acquire(record))
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def read_valid(record: int, sequence: int) -> bool:
     """Whether nothing was written since `read_begin` gave `sequence`."""
     fence_acquire()
     return (sequence & 1) == 0 and types.int64(load_u32(record)) == sequence
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def bit(bitmap: int, index: int) -> bool:
     """Bit `index` of an Arrow bitmap at address `bitmap`; True where the address is 0 (no nulls)."""
     return bitmap == 0 or (load_u8(bitmap + (index >> 3)) >> types.uint8(index & 7)) & types.uint8(1) != 0

@@ -19,11 +19,12 @@ EVENT_BITS, EVENT_COLUMNS = 8, 12
 FREE_CHECK: Final = 0xFFFFFFFF
 """The `check` of a record that is nobody's; its key is then the slot + 1 of the next such."""
 
-ETERNAL_US: Final = 1 << 62
+ETERNAL_S: Final = (1 << 32) - 1
+ETERNAL_US: Final = ETERNAL_S * 1_000_000
 """The tile of what has no window: one tile holds all time."""
 
-# Columns of RINGS: tile length, tiles, the ring's words, its bundles `first` to `end` - 1, its sketches of values.
-RING_TILE_US, RING_TILES, RING_AT, RING_BUNDLE, RING_BUNDLE_END, RING_TOP, RING_TOP_END = range(0, 56, 8)
+# Columns of RINGS: tile length in seconds, tiles, the ring's words, its bundles `first` to `end` - 1, its sketches of values.
+RING_TILE_S, RING_TILES, RING_AT, RING_BUNDLE, RING_BUNDLE_END, RING_TOP, RING_TOP_END = range(0, 56, 8)
 
 # Columns of BUNDLES: all moments of one column under one filter. `AT`: the first tile (or, eternal, the only one).
 # Offsets of a field within a tile are 0 where it is not kept.

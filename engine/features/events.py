@@ -38,7 +38,8 @@ class TextCodes:
         known = np.array([self._code(text) for text in encoded.dictionary.to_pylist()], np.int64)
         if not len(known):
             return np.zeros(len(values), np.int64)
-        return known[filled(encoded.indices, 0)]
+        codes: npt.NDArray[np.int64] = known[filled(encoded.indices, 0)]
+        return codes
 
     def _code(self, text: str) -> int:
         code = self._codes.get(text)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from engine.errors import SpecError, quoted
 from engine.features.view import Aggregate, AggregateKind, ColumnKind, Feature, FeatureKind, View
-from engine.features.window import Window, WindowKind
+from engine.features.window import SECOND_US, Window, WindowKind
 from kernels import lookup as reading
 from kernels.record import (
     CODE,
@@ -242,7 +242,7 @@ class _Planner:
         tile_us, tiles = self._keys.rings[number]
         bundles = [i for i, key in enumerate(self._keys.bundles) if key[0] == tile_us]
         tops = [i for i, key in enumerate(self._keys.tops) if key[0] == tile_us]
-        return tile_us, tiles, at, *_run(bundles), *_run(tops)
+        return tile_us // SECOND_US, tiles, at, *_run(bundles), *_run(tops)
 
     def _keeps(self) -> Rows:
         return _ordered((w.tile_us, w.tiles) for each in self._view.aggregates if (w := each.window) is not None)
@@ -257,7 +257,8 @@ class _Planner:
         keep_all = any(each.kind in sketched and each.window is None for each in view.aggregates)
         return [
             hot_bytes, cold_bytes, events, count_at, count_at + 4, event_bytes, scalars_hot, HEADER_BYTES, scalars,
-            min(view.ttl_us, _FOREVER_US), min(view.lateness_us, _FOREVER_US), min(view.future_us, _FOREVER_US), int(keep_all), len(view.masks),
+            min(view.ttl_us, _FOREVER_US), min(view.lateness_us, _FOREVER_US), min(view.future_us, _FOREVER_US),
+            int(keep_all), len(view.masks),
         ]  # fmt: skip
 
 

@@ -299,7 +299,7 @@ class FeatureState:
                 return
             hashes, checks = hashes[done:], checks[done:]
             as_of_us = as_of_us[done:] if len(as_of_us) > 1 else as_of_us
-            out = tuple(each[done:] for each in out)  # type: ignore[assignment]
+            out = tuple(each[done:] for each in out)
         raise DataLoss(f"feature view {quoted(self.view.name)}: an entity's record is being written without end")
 
     def _reads_of(self, features: Sequence[int] | None) -> Reads:
