@@ -60,8 +60,8 @@ class Events:
     def array(self, source: int, kind: int, values: npt.NDArray[Any], nulls: pa.Array | None = None) -> None:
         """A contiguous numpy array as a source, with the nulls of an Arrow array of the same rows."""
         self.kept.append(values)
-        validity, first = _validity(nulls) if nulls is not None else (0, 0)
-        if validity and first:  # the kernel counts both from the same first element
+        validity, first = _validity(nulls) if nulls is not None and nulls.null_count else (0, 0)
+        if first:  # the kernel counts both from the same first element
             values = np.concatenate([np.zeros(first, values.dtype), values])
             self.kept.append(values)
         self.kept.append(nulls)

@@ -227,3 +227,27 @@ def test_a_read_from_long_ago_is_answered_as_of_the_newest_event(tmp_path: Path)
     with running(tmp_path) as engine:
         engine.push(row(1), row(10))
         assert engine.counts("a", as_of_us=START_US - 10**9) == [2]
+
+
+def test_rows_from_the_middle_of_a_batch_are_folded_as_they_are(tmp_path: Path) -> None:
+    """A read that ends inside a batch goes on with a slice of it, whose Arrow arrays begin at an offset."""
+    import numpy as np
+
+    from engine.features.compilation import compile_view
+    from engine.features.state import FeatureState
+    from engine.log.log import Chunk
+    from engine.log.schema import arrow_schema
+    from engine.spec import parse_spec
+
+    spec = parse_spec(SPEC, folder=tmp_path)
+    schema = arrow_schema(spec.logs["tx"].schema)
+    whole = pa.RecordBatch.from_pylist([*MANY[:90], row(90, None), *MANY[91:200]], schema)
+    states = []
+    for cuts in ((0, 200), (0, 37, 101, 200)):
+        state = FeatureState(compile_view("v", spec.feature_views["spending"], schema))
+        for start, stop in zip(cuts, cuts[1:], strict=False):
+            arrived = np.full(stop - start, START_US + 10**9, np.int64)
+            state.ingest(Chunk(0, start, stop, whole.slice(start, stop - start), arrived))
+        states.append((state.counts, state.entities, state.lookup(pa.array(["c0", "c6"]), START_US).values[:, 0].tolist()))
+    assert states[0] == states[1]
+    assert states[0][1] == 7
