@@ -31,6 +31,14 @@ class Pushed:
     pending: tuple[str, ...] = ()
 
 
+def spans(appended: Appended | None) -> list[dict[str, int]]:
+    """Where a batch lies, as callers are told: a span for each partition."""
+    if appended is None:
+        return []
+    parts = (appended, *appended.more)
+    return [{"partition": each.partition, "first": each.first, "next": each.next} for each in parts]
+
+
 class Pushes:
     """Appends for one event loop. Only that loop's thread may call it."""
 

@@ -6,7 +6,7 @@ in protobuf exactly as they lie there, so an answer is put together from those b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -104,7 +104,7 @@ def decode_get(view: FeatureView, message: pb.GetRequest) -> Lookup:
         view,
         keys,
         _instants(as_of[:], len(keys)) if as_of else None,
-        _request_columns(message.request, len(keys)) if message.request else None,
+        _request_columns(view, message.request, len(keys)) if message.request else None,
         tuple(features) if features else None,
     )
 
@@ -151,14 +151,23 @@ def _check_length(name: str, got: int, rows: int) -> None:
         raise InvalidArgument(f"{name}: {got} values for {rows} entities; give one, or one for each")
 
 
-def _request_columns(columns: Mapping[str, Any], rows: int) -> dict[str, pa.Array]:
-    return {name: _request_column(name, each, rows) for name, each in columns.items()}
+def _request_columns(view: FeatureView, columns: Mapping[str, Any], rows: int) -> dict[str, pa.Array]:
+    texts = {each.name: each.text for each in view.view.request}
+    for name in columns:
+        if name not in texts:
+            raise _unknown_input(name, texts)
+    return {name: _request_column(name, each, texts[name], rows) for name, each in columns.items()}
 
 
-def _request_column(name: str, given: Any, rows: int) -> pa.Array:  # noqa: ANN401  a RequestColumn
-    if given.numbers and given.texts:
-        raise InvalidArgument(f"request {quoted(name)}: both numbers and texts are given; send one")
-    values, kind = (given.texts[:], pa.string()) if given.texts else (given.numbers[:], pa.float64())
+def _unknown_input(name: str, known: Iterable[str]) -> InvalidArgument:
+    return InvalidArgument(f"request: unknown input {quoted(name)}{nearest(name, known)}")
+
+
+def _request_column(name: str, given: Any, text: bool, rows: int) -> pa.Array:  # noqa: ANN401  a RequestColumn
+    if given.numbers if text else given.texts:
+        wanted, got = ("texts", "numbers") if text else ("numbers", "texts")
+        raise InvalidArgument(f"request {quoted(name)}: expected {wanted}, got {got}")
+    values, kind = (given.texts[:], pa.string()) if text else (given.numbers[:], pa.float64())
     return pa.array(_broadcast(f"request {quoted(name)}", values, rows), kind)
 
 
@@ -198,7 +207,7 @@ def _value_instants(as_of: object, rows: int) -> int | npt.NDArray[np.int64] | N
 def _value_column(view: FeatureView, name: str, given: object, rows: int) -> pa.Array:
     declared = {each.name: each for each in view.view.request}
     if name not in declared:
-        raise InvalidArgument(f"request: unknown input {quoted(name)}{nearest(name, declared)}")
+        raise _unknown_input(name, declared)
     values = _broadcast(f"request.{name}", given if isinstance(given, list) else [given], rows)
     kind = pa.string() if declared[name].text else pa.float64()
     return column(kind, values, lambda index: f"request.{name}[{index}]")

@@ -11,7 +11,7 @@ import msgspec
 from engine import InvalidArgument, limits, quoted
 from serving.codec import check_name
 from serving.dispatch import Dispatch
-from serving.event_push import Pushed, Pushes
+from serving.event_push import Pushes, spans
 from serving.event_rows import rows_batch
 from serving.features_codec import (
     Lookup,
@@ -88,7 +88,7 @@ class FeaturesEndpoints:
         wait_s = min(wait_ms / 1000, max(0.0, deadline.remaining_s(self._clock())))
         name = check_name("log", call.path["log"])
         pushed = await self._pushes.push(name, decode, wait_for, wait_s)
-        return json_reply(_push_answer(pushed))
+        return json_reply({"spans": spans(pushed.appended), "pending": pushed.pending})
 
     # Descriptions.
 
@@ -133,14 +133,6 @@ def _parsed(body: bytes, kind: type[Body]) -> Body:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArgument(f"request body: {error}") from error
-
-
-def _push_answer(pushed: Pushed) -> dict[str, Any]:
-    where = pushed.appended
-    told: dict[str, Any] = {"partition": 0, "first": 0, "next": 0}
-    if where is not None:
-        told = {"partition": where.partition, "first": where.first, "next": where.next}
-    return {**told, "pending": list(pushed.pending)}
 
 
 def _wait_ms(given: list[str]) -> float:

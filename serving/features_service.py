@@ -18,7 +18,7 @@ from engine import Engine, Internal, InvalidArgument, VireoError, limits
 from protos.vireo.v1 import features_pb2 as pb
 from serving.codec import check_name, parse
 from serving.dispatch import Dispatch
-from serving.event_push import Pushed, Pushes
+from serving.event_push import Pushed, Pushes, spans
 from serving.features_codec import as_field, decode_get, encode_get, pushed_batch
 from serving.methods import Call, Exchange, Method
 from serving.status import grpc_code, told
@@ -159,10 +159,7 @@ class FeaturesService:
 
 def push_response(pushed: Pushed) -> pb.PushResponse:
     """As a message."""
-    where = pushed.appended
-    if where is None:
-        return pb.PushResponse()
-    return pb.PushResponse(partition=where.partition, first=where.first, next=where.next, pending=pushed.pending)
+    return pb.PushResponse(spans=[pb.Span(**each) for each in spans(pushed.appended)], pending=pushed.pending)
 
 
 def declared(value: Any) -> Any:  # noqa: ANN401  any value of a spec

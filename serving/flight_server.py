@@ -40,6 +40,7 @@ from engine import (
 )
 from serving.auth import Authenticator
 from serving.codec import check_name, parse_version
+from serving.event_push import spans
 from serving.features_codec import feature_batch, feature_schema, lookup_of_batch
 from serving.flight_tensors import model_batch, model_inputs
 from serving.listener import listener
@@ -149,13 +150,12 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
     # Events.
 
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:  # noqa: ANN401
-        """Appends each batch and, once it is durable, writes {"partition", "first", "next"} as JSON."""
+        """Appends each batch and, once it is durable, writes where it lies, {"spans": [...]}, as JSON."""
         with self._call():
             (name,) = _path(descriptor, 1)
             self._store.schema(name)
             for batch, _ in self._batches(reader):
-                where = self._store.push(name, batch)
-                told_as = {"partition": where.partition, "first": where.first, "next": where.next}
+                told_as = {"spans": spans(self._store.push(name, batch))}
                 writer.write(pa.py_buffer(orjson.dumps(told_as)))
 
     # Lookups and scoring.

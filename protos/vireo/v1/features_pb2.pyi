@@ -32,16 +32,22 @@ class PushRequest(_message.Message):
     def __init__(self, log: _Optional[str] = ..., arrow: _Optional[bytes] = ..., rows: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., wait_for: _Optional[_Iterable[str]] = ..., wait_ms: _Optional[int] = ...) -> None: ...
 
 class PushResponse(_message.Message):
-    __slots__ = ("partition", "first", "next", "pending")
+    __slots__ = ("spans", "pending")
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    spans: _containers.RepeatedCompositeFieldContainer[Span]
+    pending: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., pending: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Span(_message.Message):
+    __slots__ = ("partition", "first", "next")
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     NEXT_FIELD_NUMBER: _ClassVar[int]
-    PENDING_FIELD_NUMBER: _ClassVar[int]
     partition: int
     first: int
     next: int
-    pending: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, partition: _Optional[int] = ..., first: _Optional[int] = ..., next: _Optional[int] = ..., pending: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, partition: _Optional[int] = ..., first: _Optional[int] = ..., next: _Optional[int] = ...) -> None: ...
 
 class GetRequest(_message.Message):
     __slots__ = ("view", "int64_entities", "text_entities", "binary_entities", "as_of_us", "request", "features")

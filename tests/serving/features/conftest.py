@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import httpx
+import pyarrow as pa
 import pyarrow.flight
 import pytest
 
+from engine import Engine, parse_spec
 from protos.vireo.v1 import features_pb2_grpc
 from tests.engine.onnx_models import graph, write
 from tests.serving.features.events import SPEC, Stub
@@ -28,9 +32,19 @@ def running(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     mean = helper.make_node("ReduceMean", ["features"], ["score"], axes=[1], keepdims=1)
     model = graph([mean], {"features": (TensorProto.FLOAT, ["rows", 3])}, {"score": (TensorProto.FLOAT, ["rows", 1])})
     write(folder / "models" / "fraud" / "1", model)
+    compile_kernels(tmp_path_factory.mktemp("compiling"))
     server = ServerHere(spec_for(SPEC, folder, transport))
     yield server
     server.stop()
+
+
+def compile_kernels(folder: Path) -> None:
+    """Has what is compiled on first use compiled, however long that takes on a machine that never did."""
+    engine = Engine(replace(parse_spec(SPEC, folder=folder), repository=None))
+    engine.start()
+    engine.features.view("card").lookup(pa.array([1]))
+    engine.features.view("merchant").lookup(pa.array(["a"]))
+    engine.close()
 
 
 @pytest.fixture(scope="session")

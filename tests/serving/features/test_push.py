@@ -20,15 +20,16 @@ def test_a_push_tells_where_its_events_lie(stub: Stub, card: int, now_us: int) -
     first = stub.Push(pb.PushRequest(log="payments", arrow=as_stream(payments((card, "a", 1.0, now_us)))))
     two = as_stream(payments((card, "a", 1.0, now_us)), payments((card, "b", 1.0, now_us), (card, "c", 1.0, now_us)))
     second = stub.Push(pb.PushRequest(log="payments", arrow=two))
-    assert first.next == first.first + 1
-    assert second.first >= first.next
-    assert second.next == second.first + 3
+    (one,), (three,) = first.spans, second.spans
+    assert one.next == one.first + 1
+    assert three.first >= one.next
+    assert three.next == three.first + 3
 
 
 def test_rows_are_appended_as_arrow_would_be(stub: Stub, card: int, now_us: int) -> None:
     rows: list[dict[str, Any]] = [
         {"card": card, "merchant": "a", "amount": 1.5, "at": iso(now_us)},
-        {"card": str(card), "at": str(now_us + 1)},
+        {"card": str(card), "at": now_us + 1},
         {"card": card, "amount": None, "at": now_us + 2},
     ]
     push = pb.PushRequest(log="payments", rows=rows, wait_for=["card"], wait_ms=20_000)
@@ -49,7 +50,7 @@ def test_pushes_of_many_callers_all_count(stub: Stub, card: int, now_us: int) ->
         batch = payments(*((card, "a", 1.0, now_us + index) for _ in range(5)))
         answer = stub.Push(pb.PushRequest(log="payments", arrow=as_stream(batch), wait_for=["card"], wait_ms=20_000))
         assert not answer.pending
-        return answer.first, answer.next
+        return answer.spans[0].first, answer.spans[0].next
 
     spans: list[Any] = together([partial(push, index) for index in range(40)])
     spans.sort()
