@@ -19,6 +19,8 @@ import pyarrow as pa
 
 from engine.errors import InvalidArgument, nearest, quoted
 from engine.features.answer import MISSING, PRESENT, STALE
+from engine.features.compilation_columns import expression_type
+from engine.features.expression_tree import ExpressionType
 from engine.features.history_events import (
     UNBOUNDED_US,
     Events,
@@ -80,7 +82,9 @@ class History:
             table, self.version = read_table(table, version, _columns_read(view, arrival, partition))
         self._threads = threads or os.cpu_count() or 1
         table = in_log_order(table, arrival)
-        columns = {name: plain(column_of(table, name), name) for name in sorted(_expression_names(view))}
+        columns = {
+            name: plain(column_of(table, name), name, kind) for name, kind in sorted(_read_by_expressions(view).items())
+        }
         rows = table.num_rows
         passes = np.ones(rows, np.bool_) if view.where is None else view.where.holds(columns, rows)
         self._events: Events = judged(view, table, passes, arrival, partition)
@@ -238,24 +242,35 @@ def _input(name: str, text: bool, values: pa.Array | pa.ChunkedArray | None, row
         raise InvalidArgument(f"request input {quoted(name)}: {error}") from error
 
 
-def _expression_names(view: View) -> set[str]:
+def _read_by_expressions(view: View) -> dict[str, ExpressionType]:
     expressions = [*(each.value for each in view.columns), *view.masks, *([view.where] if view.where else [])]
-    return {name for each in expressions for name in each.names}
+    leaves = [node for each in expressions for node in each.node.walk() if node.operation == "name"]
+    return {str(node.value): node.type for node in leaves}
 
 
 def _columns_read(view: View, arrival: str | None, partition: str | None) -> list[str]:
     named = {view.entity, view.event_time, view.event_id, arrival, partition} - {None}
-    return sorted(_expression_names(view) | {str(each) for each in named})
+    return sorted(_read_by_expressions(view).keys() | {str(each) for each in named})
 
 
-def plain(column: pa.ChunkedArray, name: str) -> pa.Array:
+def plain(column: pa.ChunkedArray, name: str, wanted: ExpressionType) -> pa.Array:
     """A table's column as a log would hold it: instants in microseconds, decimals as numbers, no dictionaries."""
     values = flat(column)
     kind = values.type
     if pa.types.is_timestamp(kind) and kind.unit != "us":
-        return values.cast(pa.timestamp("us", kind.tz), safe=False)
-    if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
-        return values.cast(pa.float64())
-    if pa.types.is_nested(kind):
-        raise InvalidArgument(f"column {quoted(name)}: expected numbers, texts or instants, got {kind}")
+        values = values.cast(pa.timestamp("us", kind.tz), safe=False)
+    elif pa.types.is_decimal(kind):
+        values = values.cast(pa.float64())
+    elif pa.types.is_null(kind):
+        values = values.cast(_NULL_TYPES.get(wanted, pa.float64()))
+    if expression_type(values.type) is not wanted:
+        raise InvalidArgument(f"column {quoted(name)}: expected {wanted.value}, got {column.type}")
     return values
+
+
+_NULL_TYPES = {
+    ExpressionType.TEXT: pa.large_string(),
+    ExpressionType.BOOL: pa.bool_(),
+    ExpressionType.TIMESTAMP: pa.timestamp("us", "UTC"),
+    ExpressionType.BYTES: pa.large_binary(),
+}

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import InvalidArgument, nearest, quoted
+from engine.features.compilation_columns import expression_type
 from engine.features.view import View
 from kernels import replay
 from kernels.ranges import NEVER, Longs
@@ -76,12 +77,12 @@ class Events:
 
     def codes_of(self, keys: pa.Array) -> Longs:
         """Which entity each key is, -1 for unknown ones and nulls. Raises InvalidArgument for keys of another type."""
-        keys = flat(keys)
-        if keys.type != self.keys.type:
-            try:
-                keys = keys.cast(self.keys.type)
-            except pa.ArrowException as error:
-                raise InvalidArgument(f"entities are {self.keys.type}, got {keys.type}: {error}") from error
+        keys, wanted = flat(keys), self.keys.type
+        if keys.type != wanted:
+            alike = expression_type(keys.type) is expression_type(wanted) and not pa.types.is_floating(keys.type)
+            if not alike and not pa.types.is_null(keys.type):
+                raise InvalidArgument(f"entities are {wanted}, got {keys.type}")
+            keys = _cast(keys, wanted, "entities")
         found = pc.index_in(keys, value_set=self.keys, skip_nulls=True)
         return _longs(found.fill_null(-1))
 
@@ -182,10 +183,17 @@ def times_us(table: pa.Table, name: str) -> Longs:
     elif not pa.types.is_integer(kind):
         raise InvalidArgument(f"column {quoted(name)}: expected a timestamp or whole microseconds, got {kind}")
     null = np.asarray(values.is_null())
-    found: Longs = values.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    found: Longs = _cast(values, pa.int64(), f"column {quoted(name)}").fill_null(0).to_numpy(zero_copy_only=False)
     found = np.clip(found, -UNBOUNDED_US, UNBOUNDED_US)
     found[null] = NEVER
     return found
+
+
+def _cast(values: pa.Array, kind: pa.DataType, what: str) -> pa.Array:
+    try:
+        return values.cast(kind)
+    except pa.ArrowException as error:
+        raise InvalidArgument(f"{what}: {error}") from error
 
 
 def column_of(table: pa.Table, name: str) -> pa.ChunkedArray:
