@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from engine.errors import DataLoss, InvalidArgument
+from engine.errors import DataLoss, InvalidArgument, VireoError
 from engine.log.frame import Frame
 from engine.log.kept import Kept
 from engine.log.log import Chunk, Owner
@@ -44,7 +44,7 @@ class LocalReader:
         self._kept = kept
         self._owner = owner
         self._reading = threading.RLock()
-        self._closed = False
+        self._closed = threading.Event()
         self._place: int | None = None
         self._last: tuple[Frame, pa.RecordBatch] | None = None
         self._map: SegmentMap | None = None
@@ -55,17 +55,24 @@ class LocalReader:
         if rows_max < 1:
             raise InvalidArgument(f"rows_max: must be 1 or more, got {rows_max}")
         with self._reading:
-            if self._closed:
+            if self._closed.is_set():
                 return []
             if self._place is None:
                 self._place = self._assigned()
-            self._kept.check(self._place)
-            latest = self._kept.wait_past(self._place, timeout_s, lambda: self._closed)
-            return [] if self._closed else chunks_of(self._pieces(min(latest, self._place + rows_max)))
+            place = self._place
+            self._kept.check(place)
+            latest = self._kept.wait_past(place, timeout_s, self._closed.is_set)
+            if self._closed.is_set():
+                return []
+            try:
+                return chunks_of(self._pieces(min(latest, place + rows_max)))
+            except BaseException:
+                self._place = place  # what was not handed out is read again
+                raise
 
     def close(self) -> None:
         """LogReader."""
-        self._closed = True
+        self._closed.set()
         self._kept.wake()
         with self._reading:
             owned, self._place = self._place is not None, None
@@ -78,20 +85,19 @@ class LocalReader:
         return self._kept.earliest if place is None else place
 
     def _pieces(self, until: int) -> list[Piece]:
-        """The rows from the place to `until` - 1; the place moves past each that was read."""
+        """The rows from the place to `until` - 1; the place moves past each that was read. What is in the way of more is raised
+        by the next call, which meets it first."""
         pieces: list[Piece] = []
         assert self._place is not None
-        while self._place < until:
-            for frame, batch in self._decoded(self._place, until):
-                skip, count = self._place - frame.first, min(frame.next, until) - self._place
-                whole = count == batch.num_rows
-                pieces.append(
-                    Piece(
-                        self._place, batch if whole else batch.slice(skip, count), frame.appended_us, len(frame.payload)
-                    )
-                )
-                self._place += count
-                self._last = (frame, batch)
+        try:
+            while self._place < until:
+                for frame, batch in self._decoded(self._place, until):
+                    pieces.append(_piece(frame, batch, self._place, until))
+                    self._place = min(frame.next, until)
+                    self._last = (frame, batch)
+        except VireoError:
+            if not pieces:
+                raise
         return pieces
 
     def _decoded(self, offset: int, until: int) -> Iterator[tuple[Frame, pa.RecordBatch]]:
@@ -105,7 +111,7 @@ class LocalReader:
             return
         segment, end = self._kept.segment_of(offset)
         view = self._mapped(segment, end)
-        position, first = self._start(segment)
+        position, first = self._start(segment, offset)
         for frame in view.frames(position, first, offset=offset, until=min(end, until)):
             yield frame, self._decode(frame, segment.schema)
 
@@ -120,10 +126,11 @@ class LocalReader:
             self._mapped_until = end
         return self._map
 
-    def _start(self, segment: Segment) -> tuple[int, int]:
+    def _start(self, segment: Segment, offset: int) -> tuple[int, int]:
         """Where to begin to look: at the frame that was read last, or with the segment. Position and offset."""
-        last = self._last[0] if self._last is not None else None
-        return (last.position, last.first) if last and last.first >= segment.first else (segment.start, segment.first)
+        if self._last is not None and segment.first <= self._last[0].first <= offset:
+            return self._last[0].position, self._last[0].first
+        return segment.start, segment.first
 
     def _decode(self, frame: Frame, schema: pa.Schema) -> pa.RecordBatch:
         try:
@@ -131,6 +138,13 @@ class LocalReader:
         except pa.ArrowException as error:
             raise DataLoss(f"{self._kept.name}: the batch at offset {frame.first} can't be decoded: {error}") from error
         return batch if schema is self._kept.schema else conform(batch, self._kept.schema, sound=True)
+
+
+def _piece(frame: Frame, batch: pa.RecordBatch, begin: int, until: int) -> Piece:
+    """The rows of a frame from offset `begin` on, below `until`."""
+    count = min(frame.next, until) - begin
+    part = batch if count == batch.num_rows else batch.slice(begin - frame.first, count)
+    return Piece(begin, part, frame.appended_us, len(frame.payload))
 
 
 def chunks_of(pieces: list[Piece]) -> list[Chunk]:

@@ -11,6 +11,8 @@ from engine.log.frame import Frame
 TAIL_BYTES_MAX: Final = 32 << 20
 """Of the payloads kept; the newest frame is kept whatever its size."""
 
+_LONG: Final = 1000
+
 
 class Tail:
     """Frames without a gap, oldest first, the oldest let go of as newer ones come."""
@@ -33,8 +35,8 @@ class Tail:
         self._compact()
 
     def _compact(self) -> None:
-        """Deleting at the front of a list moves all of it: done when half of it is gone, or much memory hangs on it."""
-        if self._gone > len(self._frames) // 2:
+        """Deleting at the front of a list moves all of it: of a long one half at a time."""
+        if self._gone and (len(self._frames) < _LONG or self._gone > len(self._frames) // 2):
             del self._frames[: self._gone], self._firsts[: self._gone]
             self._gone = 0
 

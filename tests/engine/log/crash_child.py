@@ -65,6 +65,7 @@ def append_for_ever(folder: Path, seed: int, starts: list[int]) -> None:
 
 def main() -> None:
     """Lines "folder seed start start start" in; "pid N" out, then acknowledgements, then "dead"."""
+    batch(0, 0, 1)  # pyarrow looks for pandas at the first array: a second that no child shall spend again
     for line in sys.stdin:
         folder, seed, *starts = line.split()
         child = os.fork()

@@ -77,7 +77,7 @@ def test_acknowledged_rows_outlive_kill_9_at_any_moment(tmp_path: Path, forker: 
     for number in range(ROUNDS):
         starts = [sum(thread == each for thread, _ in rows) for each in range(THREADS)]
         line = f"{folder} {number} {' '.join(map(str, starts))}"
-        acknowledged = crash(forker, line, chance.choice([0, 1, 2, 10, 40, 100]))
+        acknowledged = crash(forker, line, chance.choice([0, 1, 2, 5, 20, 60]))
         before, rows = rows, stored(folder)
         assert rows[: len(before)] == before, f"round {number}"
         for answer in acknowledged:

@@ -14,7 +14,7 @@ from engine.errors import DataLoss, FailedPrecondition, Unavailable
 from engine.log.group import Pending
 from engine.log.log import Log
 from engine.log.schema import arrow_schema
-from tests.engine.log.contract import rows
+from tests.engine.log.contract import Collector, ids, rows
 from tests.engine.log.disks import FailingDisk, PowerCutDisk, QuickDisk
 from tests.engine.log.test_local import everything, opened, segments
 
@@ -106,6 +106,14 @@ def test_a_wrong_bit_in_a_sealed_segment_is_data_loss_with_file_and_offset_and_w
     with pytest.raises(DataLoss, match=rf"{sealed.name}.*damaged at byte \d+: offset (\d+)"):
         everything(log)
     assert everything(log, int(segments(folder)[2].stem))[-1] == 299
+    reader = log.reader(Collector())
+    before = ids(reader.read(1 << 16, 0))
+    assert before == list(range(len(before)))
+    assert first <= len(before) < int(segments(folder)[2].stem)
+    for _ in range(2):
+        with pytest.raises(DataLoss, match=f"offset {len(before)} of the log can't be read"):
+            reader.read(1 << 16, 0)
+    reader.close()
     sealed.write_bytes(whole[:-100])
     log.close()
     with pytest.raises(DataLoss, match=sealed.name):
