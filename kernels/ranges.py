@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from kernels.compiled import kernel
 
 Longs = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -58,7 +59,7 @@ class Moments(NamedTuple):
     high: Floats
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def lower_bound(values: Longs, low: int, high: int, wanted: int) -> int:
     """The first position in ascending values[low:high] that is >= wanted; `high` where none is."""
     while low < high:
@@ -70,7 +71,7 @@ def lower_bound(values: Longs, low: int, high: int, wanted: int) -> int:
     return low
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def _gallop_back(values: Longs, low: int, high: int, wanted: int) -> int:
     """`lower_bound` for a place that is likely near `high`."""
     step = 1
@@ -79,7 +80,7 @@ def _gallop_back(values: Longs, low: int, high: int, wanted: int) -> int:
     return lower_bound(values, max(low, high - step), high - (step >> 1), wanted)
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def window_ranges(
     times: Longs, begin: Longs, end: Longs, as_of: Longs, length: int, tile: int, shape: int, a: Longs, b: Longs
 ) -> None:
@@ -100,7 +101,7 @@ def window_ranges(
         a[i] = _gallop_back(times, begin[i], b[i], first * tile)
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def _blocks(a: int, c: int) -> tuple[int, int]:
     """The blocks that lie whole in [a, c), as [first, end): what is left are [a, first * BLOCK) and [end * BLOCK, c)."""
     first, end = (a + BLOCK - 1) // BLOCK, c // BLOCK
@@ -109,7 +110,7 @@ def _blocks(a: int, c: int) -> tuple[int, int]:
     return c // BLOCK + 1, c // BLOCK + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def build_sums(values: Floats, tree: Sums) -> None:
     """Fills the tree over `values`."""
     total, squares, low, high = tree.total, tree.squares, tree.low, tree.high
@@ -133,7 +134,7 @@ def build_sums(values: Floats, tree: Sums) -> None:
         width, size = width >> 1, size << 1
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def range_moments(values: Floats, ranges: Ranges, tree: Sums, out: Moments) -> None:
     """Count, sum, least and greatest of the values in each range."""
     for i in range(len(ranges.a)):
@@ -165,7 +166,7 @@ def range_moments(values: Floats, ranges: Ranges, tree: Sums, out: Moments) -> N
         out.number[i], out.total[i], out.low[i], out.high[i] = count, total, low, high
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def range_squares(values: Floats, ranges: Ranges, tree: Sums, moments: Moments, out: Floats) -> None:
     """Sum of squared deviations from the mean of each range (Chan, Golub and LeVeque 1983): no difference of squares."""
     for i in range(len(ranges.a)):
@@ -196,7 +197,7 @@ def range_squares(values: Floats, ranges: Ranges, tree: Sums, moments: Moments, 
         out[i] = squares
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def range_count(ranges: Ranges, out: Floats) -> None:
     """How many events each range has."""
     for i in range(len(ranges.a)):
@@ -207,7 +208,7 @@ def range_count(ranges: Ranges, out: Floats) -> None:
         out[i] = count
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def range_ends(ranges: Ranges, first: Longs, last: Longs) -> None:
     """Positions of the first and last event of each range, -1 for none."""
     for i in range(len(ranges.a)):
@@ -220,7 +221,7 @@ def range_ends(ranges: Ranges, first: Longs, last: Longs) -> None:
                     first[i] = j
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def build_slots(slots: Longs, leaves: int, tree: Words) -> None:
     """Fills a heap-ordered tree [2 * leaves, words] of bit sets, of zeros so far: which slots occur under each node."""
     for leaf in range(len(slots) // BLOCK):
@@ -231,7 +232,7 @@ def build_slots(slots: Longs, leaves: int, tree: Words) -> None:
             tree[node, word] = tree[2 * node, word] | tree[2 * node + 1, word]
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def range_slots(slots: Longs, ranges: Ranges, leaves: int, tree: Words, out: Longs) -> None:
     """How many different slots occur in each range."""
     seen = np.zeros(tree.shape[1], np.uint64)
@@ -258,13 +259,13 @@ def range_slots(slots: Longs, ranges: Ranges, leaves: int, tree: Words, out: Lon
         out[i] = _ones(seen)
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def _unite(words: Words, more: Words) -> None:
     for i in range(len(words)):
         words[i] |= more[i]
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def _ones(words: Words) -> int:
     count = 0
     for word in words:
@@ -274,7 +275,7 @@ def _ones(words: Words) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def decay(times: Longs, values: Floats, segments: Longs, half_life: float, out: Floats) -> None:
     """out[i]: the segment's values up to i, each halved for every `half_life` between its time and times[i]."""
     for i in range(len(times)):
@@ -283,7 +284,7 @@ def decay(times: Longs, values: Floats, segments: Longs, half_life: float, out: 
             out[i] += out[i - 1] * 2.0 ** (-(times[i] - times[i - 1]) / half_life)
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def range_decayed(
     times: Longs, values: Floats, decayed: Floats, half_life: float, ranges: Ranges, as_of: Longs, out: Floats
 ) -> None:
@@ -298,7 +299,7 @@ def range_decayed(
         out[i] = found
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def range_top(codes: Longs, kinds: int, ranges: Ranges, out: Longs) -> None:
     """The most frequent codes of each range into out [queries, k], most frequent first, ties to the lesser; -1: none.
 
@@ -330,13 +331,13 @@ def range_top(codes: Longs, kinds: int, ranges: Ranges, out: Longs) -> None:
                 counts[codes[j]] -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def _count(codes: Longs, low: int, high: int, by: int, counts: Longs) -> None:
     for j in range(low, high):
         counts[codes[j]] += by
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def _insert(code: int, counts: Longs, top: Longs) -> None:
     """Puts `code` at its place among the best so far."""
     at = len(top)
@@ -351,7 +352,7 @@ def _insert(code: int, counts: Longs, top: Longs) -> None:
         top[at] = code
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def scatter(values: Floats, rows: Longs, out: Floats) -> None:
     """out[rows[i]] = values[i]."""
     for i in range(len(rows)):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from kernels.compiled import kernel
 from kernels.ranges import NEVER, lower_bound
 
 Longs = npt.NDArray[np.int64]
@@ -21,7 +21,7 @@ TIME_MAX_US = ((1 << 32) - 2) * 1_000_000
 """State keeps seconds in 32 bits: from 1970 to 2106."""
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def judge(
     entity: Longs,
     time: Longs,
@@ -65,7 +65,7 @@ def judge(
             verdict[row] = APPLIED if passes[row] else FILTERED
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def count_lives(order: Longs, entity: Longs, time: Longs, ttl: int, newest: Longs, life: Longs, out: Longs) -> None:
     """out[row]: how often the row's entity had started anew by then, taking the rows in `order`.
 
@@ -79,7 +79,7 @@ def count_lives(order: Longs, entity: Longs, time: Longs, ttl: int, newest: Long
         out[row] = life[each]
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def group(order: Longs, key: Longs, starts: Longs, out: Longs) -> None:
     """A stable counting sort: `order` by key[row], into `out`; group g becomes out[starts[g]:starts[g + 1]].
 
@@ -95,7 +95,7 @@ def group(order: Longs, key: Longs, starts: Longs, out: Longs) -> None:
         free[key[row]] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def latest_known(
     entity: Longs, as_of: Longs, known: Longs, starts: Longs, arrival: Longs, times: Longs, segments: Longs, out: Longs
 ) -> None:
@@ -119,7 +119,7 @@ def latest_known(
             out[i] = segments[at - 1]
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def latest_arrivals(starts: Longs, arrival: Longs, out: Longs) -> None:
     """out[i]: the latest arrival of the segment's events up to i."""
     for segment in range(len(starts) - 1):
@@ -129,7 +129,7 @@ def latest_arrivals(starts: Longs, arrival: Longs, out: Longs) -> None:
             out[i] = latest
 
 
-@njit(cache=True, nogil=True)
+@kernel(cache=True, nogil=True)
 def known_ranges(
     segment: Longs,
     as_of: Longs,

@@ -1,0 +1,58 @@
+"""The readable twins of kernels: the same answers by plain numpy, one query at a time. Tests hold the kernels to them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.ranges import Floats, Longs, Ranges
+
+
+def chosen(ranges: Ranges, query: int) -> Longs:
+    """Positions of the events that a query asks about, ascending."""
+    certain = np.arange(ranges.a[query], ranges.c[query])
+    rest = np.arange(ranges.c[query], ranges.b[query])
+    if len(rest):
+        rest = rest[ranges.arrival[rest] <= ranges.known[query]]
+    return np.concatenate([certain, rest])
+
+
+def range_moments(values: Floats, ranges: Ranges) -> list[tuple[int, float, float, float, float]]:
+    """Number, sum, least, greatest, and sum of squared deviations from the mean, of each range."""
+    found = []
+    for query in range(len(ranges.a)):
+        some = values[chosen(ranges, query)]
+        squares = float(((some - some.mean()) ** 2).sum()) if len(some) else 0.0
+        found.append((len(some), float(some.sum()), some.min(initial=np.inf), some.max(initial=-np.inf), squares))
+    return found
+
+
+def range_slots(slots: Longs, ranges: Ranges) -> list[int]:
+    """How many different slots occur in each range."""
+    return [len(set(slots[chosen(ranges, query)].tolist())) for query in range(len(ranges.a))]
+
+
+def range_decayed(times: Longs, values: Floats, half_life: float, ranges: Ranges, as_of: Longs) -> list[float]:
+    """The sum of each range's values, halved for every `half_life` of age."""
+    found = []
+    for query in range(len(ranges.a)):
+        at = chosen(ranges, query)
+        found.append(float((values[at] * 2.0 ** (-(as_of[query] - times[at]) / half_life)).sum()))
+    return found
+
+
+def range_top(codes: Longs, ranges: Ranges, k: int) -> list[list[int]]:
+    """The `k` most frequent codes of each range, ties to the lesser; -1 for none."""
+    found = []
+    for query in range(len(ranges.a)):
+        different, counts = np.unique(codes[chosen(ranges, query)], return_counts=True)
+        best = different[np.argsort(-counts, kind="stable")][:k].tolist()
+        found.append(best + [-1] * (k - len(best)))
+    return found
+
+
+def window_range(times: Longs, begin: int, end: int, as_of: int, length: int, tile: int, shape: int) -> tuple[int, int]:
+    """Positions [a, b) of a window within [begin, end) by whole tiles, looking at every event."""
+    head = as_of // tile
+    first, last = [((as_of - length) // tile, head), (head - length // tile, head - 1), (head, head)][shape]
+    inside = [at for at in range(begin, end) if first <= times[at] // tile <= last]
+    return (inside[0], inside[-1] + 1) if inside else (end, end)
