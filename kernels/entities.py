@@ -35,6 +35,7 @@ from kernels.record import (
     M_COLD_USED,
     M_ENTITIES,
     M_HOT_FREE,
+    M_HOT_LIVE,
     M_HOT_USED,
     M_INDEXED,
     MEMORY_COLD,
@@ -122,6 +123,7 @@ def insert(plan: int, memory: int, position: int, key: int, check: int, event: i
     hot = size(plan, S_COLD_EVENTS) == 0
     if hot:
         slot = _take(memory, M_HOT_USED, M_HOT_FREE, part(memory, MEMORY_HOT), size(plan, S_HOT_BYTES))
+        control_add(memory, M_HOT_LIVE)
         record = part(memory, MEMORY_HOT) + slot * size(plan, S_HOT_BYTES)
     else:
         slot = _take(memory, M_COLD_USED, M_COLD_FREE, part(memory, MEMORY_COLD), size(plan, S_COLD_BYTES))
@@ -227,6 +229,7 @@ def _heat(plan: int, memory: int, position: int, cold: int, event: int) -> None:
     """Makes a cold entity hot: a new record with all its events and the present one; the cold one is given back."""
     slot = _take(memory, M_HOT_USED, M_HOT_FREE, part(memory, MEMORY_HOT), size(plan, S_HOT_BYTES))
     hot = part(memory, MEMORY_HOT) + slot * size(plan, S_HOT_BYTES)
+    control_add(memory, M_HOT_LIVE)
     write_begin(hot)
     store_u32(hot + CHECK, load_u32(cold + CHECK))
     store_u64(hot + KEY, load_u64(cold + KEY))
@@ -276,9 +279,43 @@ def free_older(plan: int, memory: int, oldest_us: int) -> None:
         record = record_of(plan, memory, entry)
         if load_i64(record + NEWEST) < oldest_us:
             write_begin(record)
-            pool = M_HOT_FREE if is_hot(entry) else M_COLD_FREE
+            pool = M_COLD_FREE
+            if is_hot(entry):
+                pool = M_HOT_FREE
+                control_set(memory, M_HOT_LIVE, control(memory, M_HOT_LIVE) - 1)
             _give_back(memory, pool, record, np.int64(entry & _SLOT) - 1)
             write_end(record)
+
+
+@kernel(nogil=True, cache=True)
+def close_cold_ranks(plan: int, memory: int) -> int:
+    """Moves cold records from the end of their pool into the free slots before; how many are in use then, without a gap."""
+    stride, base = size(plan, S_COLD_BYTES), part(memory, MEMORY_COLD)
+    low, high = 0, control(memory, M_COLD_USED) - 1
+    while True:
+        while low <= high and load_u32(base + low * stride + CHECK) != uint32(FREE_CHECK):
+            low += 1
+        while low <= high and load_u32(base + high * stride + CHECK) == uint32(FREE_CHECK):
+            high -= 1
+        if low >= high:
+            break
+        _move_cold(plan, memory, base + high * stride, base + low * stride, low)
+    control_set(memory, M_COLD_FREE, 0)
+    control_set(memory, M_COLD_USED, low)
+    return low
+
+
+@kernel()
+def _move_cold(plan: int, memory: int, source: int, target: int, slot: int) -> None:
+    position = find(plan, memory, load_u64(source + KEY), load_u32(source + CHECK))
+    write_begin(target)
+    _copy(source + CHECK, target + CHECK, size(plan, S_COLD_BYTES) - CHECK)
+    write_end(target)
+    entry = load_u64(index_address(memory, position))
+    store_u64_release(index_address(memory, position), ((entry >> _TAG) << _TAG) | uint64(slot + 1))
+    write_begin(source)
+    store_u32(source + CHECK, uint32(FREE_CHECK))
+    write_end(source)
 
 
 @kernel(nogil=True, cache=True)

@@ -80,7 +80,8 @@ S_MAX_AGE_US: Final = 0
 # Words of a state's control block.
 (
     M_HOT_USED, M_HOT_FREE, M_COLD_USED, M_COLD_FREE, M_ENTITIES, M_INDEXED, M_IDS, M_GENERATION, M_ENTITIES_MAX,
-) = range(0, 8 * 9, 8)  # fmt: skip
+    M_HOT_LIVE,
+) = range(0, 8 * 10, 8)  # fmt: skip
 CONTROL_WORDS: Final = 16
 
 # Words of the block that says where a state is: addresses, and how many words the index and the set of event ids have. An index

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from engine.errors import SpecError, quoted
 from engine.features.view import Aggregate, AggregateKind, ColumnKind, Feature, FeatureKind, View
 from engine.features.window import SECOND_US, Window, WindowKind
-from kernels import lookup as reading
+from kernels import reads as reading
 from kernels.record import (
     CODE,
     ETERNAL_US,

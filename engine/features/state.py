@@ -6,20 +6,20 @@ index is replaced when it gets full, beside the old one.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from engine.errors import DataLoss, InvalidArgument, ResourceExhausted, quoted
+from engine.errors import DataLoss, InvalidArgument, quoted
 from engine.features.events import TextCodes, events_of
 from engine.features.hashing import hash_keys
 from engine.features.layout import Block, layout_of
+from engine.features.pool import Pool
 from engine.features.verdicts import reason
 from engine.features.view import ColumnKind, View
 from engine.log.log import Chunk, DeadLetter
@@ -27,10 +27,8 @@ from kernels import entities, ingest, lookup, record
 from kernels.ingest import NO_WATERMARK
 
 _INDEX_WORDS, _ID_WORDS = 1 << 10, 1 << 10
-_NO_RESERVE: Final = 0x4000
-"""Linux's MAP_NORESERVE: address space alone, memory when it is touched."""
-
 _EVICTED_SHARE = 0.05
+_SHRINK_RECORDS_MIN = 1 << 16
 _RETRIES_MAX = 1_000
 
 
@@ -72,28 +70,6 @@ class Reads:
         return Reads(block, block.address, features)
 
 
-class _Pool:
-    """Reserved address space for records of one size."""
-
-    def __init__(self, size: int, records: int) -> None:
-        self.size = max(size, 8)
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
-        try:
-            self._map = mmap.mmap(-1, self.size * records, flags=flags)
-        except (OSError, ValueError, OverflowError) as error:
-            raise ResourceExhausted(
-                f"cannot reserve {self.size * records >> 20} MiB of addresses for {records} entities: {error}"
-            ) from error
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            self._map.madvise(mmap.MADV_HUGEPAGE)
-        self.bytes = np.frombuffer(self._map, np.uint8)
-        self.address = int(self.bytes.ctypes.data)
-
-    def used(self, records: int) -> npt.NDArray[np.uint8]:
-        """The bytes of the first records."""
-        return self.bytes[: records * self.size]
-
-
 Words = npt.NDArray[np.uint64]
 
 
@@ -117,7 +93,7 @@ class FeatureState:
         plan = self._layout.plan
         self._plan = plan.address
         room = view.entities_max + 64
-        self._hot, self._cold = _Pool(plan.sizes[0], room), _Pool(plan.sizes[1], room)
+        self._hot, self._cold = Pool(plan.sizes[0], room), Pool(plan.sizes[1], room)
         self._control = np.zeros(record.CONTROL_WORDS, np.int64)
         self._control[record.M_ENTITIES_MAX // 8] = view.entities_max
         self._publish(np.zeros(_INDEX_WORDS, np.uint64), *self._id_set(_ID_WORDS))
@@ -185,6 +161,7 @@ class FeatureState:
             if done == events.rows:
                 break
             self._grow()
+        self._shrink()
         return self._count(chunk, verdicts, before)
 
     def _count(self, chunk: Chunk, verdicts: npt.NDArray[np.uint8], before: int) -> list[DeadLetter]:
@@ -218,6 +195,19 @@ class FeatureState:
             self._replace_index(self._oldest_us(), evict=False)
         else:
             self._replace_ids()
+
+    def _shrink(self) -> None:
+        """Gives memory of cold records back when most of it is free, as it is when most entities have become hot."""
+        control, pool = self._control, self._cold
+        used = int(control[record.M_COLD_USED // 8])
+        if used < _SHRINK_RECORDS_MIN or self._cold_records() * 2 > used:
+            return
+        pool.give_back(entities.close_cold_ranks(self._plan, self._memory.address), used)
+
+    def _cold_records(self) -> int:
+        """Cold records that are somebody's: entities that are not hot."""
+        control = self._control
+        return int(control[record.M_ENTITIES // 8] - control[record.M_HOT_LIVE // 8])
 
     def _least_watermark(self) -> int:
         return min(self.watermarks.values(), default=NO_WATERMARK)
