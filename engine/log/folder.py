@@ -36,10 +36,17 @@ class Opened:
     latest: int
 
 
+def make_folder(folder: Path, disk: Disk) -> None:
+    """The folder and those above it, so that a power cut leaves them with what is in them. Raises OSError."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        disk.sync_folder(each.parent)
+
+
 def lock_folder(folder: Path) -> int:
     """Makes the folder ours until the descriptor is closed or this process ends. Raises OSError; Unavailable where it is
     another's."""
-    folder.mkdir(parents=True, exist_ok=True)
     file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -20,7 +20,7 @@ class Kept:
     def __init__(self, name: str, schema: pa.Schema, segments: Sequence[Segment], latest: int) -> None:
         self.name = name
         self.schema = schema
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.RLock())
         self._segments = list(segments)
         self._tail = Tail()
         self._latest = latest
@@ -96,12 +96,12 @@ class Kept:
             return self._tail.after(offset, rows_max)
 
     def segment_of(self, offset: int) -> tuple[Segment, int]:
-        """The segment that holds `offset`, and the offset where its acknowledged rows end."""
-        self.check(offset)
+        """The segment that holds `offset`, and the offset where its acknowledged rows end. Raises as `check` does."""
         with self._changed:
+            self.check(offset)
             at = bisect_right(self._segments, offset, key=lambda each: each.first)
             until = self._segments[at].first if at < len(self._segments) else self._latest
-            return self._segments[max(at, 1) - 1], until
+            return self._segments[at - 1], until
 
 
 def log_name(folder: str) -> str:

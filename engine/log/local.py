@@ -25,7 +25,7 @@ from engine.errors import InvalidArgument, TooLarge, Unavailable, VireoError
 from engine.limits import LOG_BATCH_BYTES_MAX
 from engine.log.declaration import LocalLogSpec
 from engine.log.disk import Disk, disk_fault
-from engine.log.folder import Opened, lock_folder, open_folder
+from engine.log.folder import Opened, lock_folder, make_folder, open_folder
 from engine.log.frame import HEADER_BYTES, Frame, Header
 from engine.log.group import GroupCommit, Pending
 from engine.log.kept import Kept, log_name
@@ -75,6 +75,7 @@ class LocalLog:
 
     def _open(self) -> tuple[int, Opened]:
         try:
+            make_folder(self._folder, self._disk)
             lock_file = lock_folder(self._folder)
             try:
                 return lock_file, open_folder(self._folder, self._schema, now_us=self._clock_us(), disk=self._disk)

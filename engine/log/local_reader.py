@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import DataLoss, InvalidArgument, VireoError
+from engine.log.disk import disk_fault
 from engine.log.frame import Frame
 from engine.log.kept import Kept
 from engine.log.log import Chunk, Owner
@@ -120,9 +121,11 @@ class LocalReader:
         if self._map is None or self._map.segment is not segment or end > self._mapped_until:
             try:
                 self._map = SegmentMap(segment)
-            except OSError as error:
+            except (FileNotFoundError, ValueError) as error:  # gone, or empty
                 self._kept.check(segment.first)
-                raise DataLoss(f"{self._kept.name}: {segment.path.name} cannot be read: {error.strerror}") from error
+                raise DataLoss(f"{self._kept.name}: {segment.path.name} cannot be read: {error}") from error
+            except OSError as error:
+                raise disk_fault(error, segment.path, "read") from error
             self._mapped_until = end
         return self._map
 

@@ -40,7 +40,7 @@ from tests.engine.log.contract import (
     rows,
     table,
 )
-from tests.engine.log.disks import FailingDisk
+from tests.engine.log.disks import FailingDisk, QuickDisk
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -589,6 +589,69 @@ def test_a_really_full_disk_loses_nothing_and_takes_more_once_there_is_room(tmp_
     finally:
         gc.collect()
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_folders_that_are_made_are_made_safe(tmp_path: Path) -> None:
+    class Recording(Disk):
+        """Disk."""
+
+        def sync_folder(self, folder: Path) -> None:
+            synced.append(folder)
+            super().sync_folder(folder)
+
+    synced: list[Path] = []
+    opened(tmp_path / "a" / "b" / "log", disk=Recording()).close()
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "log"]
+
+
+def test_too_many_open_files_are_a_reader_s_fault_that_passes(folder: Path) -> None:
+    log = opened(folder)
+    log.append(rows(0, 5))
+    log.close()
+    log = opened(folder)
+    reader = log.reader(Collector())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        with pytest.raises(Unavailable, match="cannot read: Too many open files"):
+            reader.read(10, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert ids(reader.read(10, 0)) == [0, 1, 2, 3, 4]
+    reader.close()
+    log.close()
+
+
+def test_truncating_while_readers_read_shows_them_right_rows_or_says_that_they_are_deleted(folder: Path) -> None:
+    log = opened(folder, segment_bytes=1, durability="os", disk=QuickDisk())
+    for first in range(0, 600, 3):
+        log.append(rows(first, 3))
+    log.close()
+    log = opened(folder, segment_bytes=1, disk=QuickDisk())
+    faults: list[str] = []
+
+    def read() -> None:
+        place = 0
+        while place < 600:
+            reader = log.reader(Collector({0: place}))
+            try:
+                for chunk in reader.read(2, 0):
+                    if ids([chunk]) != list(range(chunk.first, chunk.next)) or chunk.first != place:
+                        faults.append(f"{place}: {chunk}")
+                    place = chunk.next
+            except OffsetDeleted:
+                place = max(place + 1, log.earliest()[0])
+            reader.close()
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for before in range(0, 600, 2):
+        log.truncate({0: before})
+    for each in threads:
+        each.join(WAIT_S)
+    assert not faults
+    log.close()
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
