@@ -93,7 +93,7 @@ def test_a_wrong_bit_in_a_sealed_segment_is_data_loss_with_file_and_offset_and_w
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "log"
-    log = opened(folder, segment_bytes=4096)
+    log = opened(folder, segment_bytes=4096, disk=QuickDisk())
     for first in range(0, 300, 10):
         log.append(rows(first, 10))
     log.close()
@@ -102,7 +102,7 @@ def test_a_wrong_bit_in_a_sealed_segment_is_data_loss_with_file_and_offset_and_w
     spoiled = bytearray(whole)
     spoiled[len(whole) // 2] ^= 4
     sealed.write_bytes(spoiled)
-    log = opened(folder)
+    log = opened(folder, disk=QuickDisk())
     with pytest.raises(DataLoss, match=rf"{sealed.name}.*damaged at byte \d+: offset (\d+)"):
         everything(log)
     assert everything(log, int(segments(folder)[2].stem))[-1] == 299
@@ -117,9 +117,9 @@ def test_a_wrong_bit_in_a_sealed_segment_is_data_loss_with_file_and_offset_and_w
     sealed.write_bytes(whole[:-100])
     log.close()
     with pytest.raises(DataLoss, match=sealed.name):
-        opened(folder)
+        opened(folder, disk=QuickDisk())
     sealed.write_bytes(whole)
-    log = opened(folder)
+    log = opened(folder, disk=QuickDisk())
     assert everything(log, first)[0] == first
     log.close()
 
@@ -146,7 +146,7 @@ def test_a_bad_frame_before_an_acknowledged_good_one_is_never_skipped_nor_cut(tm
 
 
 def test_of_a_torn_group_all_is_cut_even_where_its_later_frames_are_whole(tmp_path: Path) -> None:
-    log = opened(tmp_path / "log", schema=SMALL)
+    log = opened(tmp_path / "log", schema=SMALL, disk=QuickDisk())
     log.append(numbers(0, 3))
     begin = segments(tmp_path / "log")[0].stat().st_size
     payloads = [numbers(first, 2).serialize() for first in (3, 5)]
@@ -157,7 +157,7 @@ def test_of_a_torn_group_all_is_cut_even_where_its_later_frames_are_whole(tmp_pa
     spoiled = bytearray(path.read_bytes())
     spoiled[begin + 60] ^= 1
     path.write_bytes(spoiled)
-    log = opened(tmp_path / "killed", schema=SMALL)
+    log = opened(tmp_path / "killed", schema=SMALL, disk=QuickDisk())
     assert everything(log) == [0, 1, 2], "one sync made both safe: where one is torn, nobody was told of the other"
     log.close()
 
@@ -180,24 +180,24 @@ def test_a_log_kept_inside_a_column_is_not_mistaken_for_frames(tmp_path: Path) -
         inner.append(numbers(first, 3))
     inner.close()
     schema = arrow_schema({"file": "binary"})
-    log = opened(tmp_path / "log", schema=schema)
+    log = opened(tmp_path / "log", schema=schema, disk=QuickDisk())
     log.append(pa.record_batch({"file": pa.array([segments(tmp_path / "inner")[0].read_bytes()])}))
     path = killed(tmp_path / "log", log, tmp_path / "killed")
     log.close()
     path.write_bytes(path.read_bytes()[:-8])
-    log = opened(tmp_path / "killed", schema=schema)
+    log = opened(tmp_path / "killed", schema=schema, disk=QuickDisk())
     assert log.latest() == {0: 0}
     log.close()
 
 
 def test_random_bytes_for_a_segment_are_data_loss(tmp_path: Path) -> None:
     folder = tmp_path / "log"
-    opened(folder).close()
+    opened(folder, disk=QuickDisk()).close()
     seed = random.Random(3)
     for size in (0, 1, 39, 40, 4000):
         segments(folder)[0].write_bytes(seed.randbytes(size))
         with pytest.raises(DataLoss, match=segments(folder)[0].name):
-            opened(folder)
+            opened(folder, disk=QuickDisk())
 
 
 @pytest.mark.parametrize("seed", range(150))
@@ -216,7 +216,7 @@ def test_a_power_cut_at_any_call_loses_nothing_that_was_acknowledged(tmp_path: P
             log.close()
         disk.left(folder, tmp_path / str(start + 1))
         folder = tmp_path / str(start + 1)
-    log = opened(folder)
+    log = opened(folder, disk=QuickDisk())
     check_tail(log, *tail)
     log.close()
 
