@@ -306,35 +306,55 @@ def range_top(codes: Longs, kinds: int, ranges: Ranges, out: Longs) -> None:
     `codes` are 0 ... kinds - 1. Ranges that follow one another (as those of one segment in order of time do) share their
     counts: each event is added once and taken out once.
     """
-    counts, stamp = np.zeros(kinds, np.int64), np.full(kinds, -1, np.int64)
-    low = high = 0
+    counts, alive, place = np.zeros(kinds, np.int64), np.empty(kinds, np.int64), np.empty(kinds, np.int64)
+    low = high = number = 0
     for i in range(len(ranges.a)):
         a, c, b = ranges.a[i], ranges.c[i], ranges.b[i]
         out[i, :] = -1
         if a >= b:
             continue
         if a < low or c < high or a >= high:
-            _count(codes, low, high, -1, counts)
+            number = _take_all(codes, low, high, counts, alive, place, number)
             low = high = a
-        _count(codes, high, c, 1, counts)
-        _count(codes, low, a, -1, counts)
+        for j in range(high, c):
+            number = _add(codes[j], counts, alive, place, number)
+        number = _take_all(codes, low, a, counts, alive, place, number)
         low, high = a, max(a, c)
         for j in range(c, b):
             if ranges.arrival[j] <= ranges.known[i]:
-                counts[codes[j]] += 1
-        for j in range(a, b):
-            if stamp[codes[j]] != i and counts[codes[j]] > 0:
-                stamp[codes[j]] = i
-                _insert(codes[j], counts, out[i])
+                number = _add(codes[j], counts, alive, place, number)
+        for j in range(number):
+            _insert(alive[j], counts, out[i])
         for j in range(c, b):
             if ranges.arrival[j] <= ranges.known[i]:
-                counts[codes[j]] -= 1
+                number = _take(codes[j], counts, alive, place, number)
 
 
 @kernel(cache=True, nogil=True)
-def _count(codes: Longs, low: int, high: int, by: int, counts: Longs) -> None:
+def _add(code: int, counts: Longs, alive: Longs, place: Longs, number: int) -> int:
+    """One more of `code`; `alive` has the codes that count, `number` of them, each at its `place`."""
+    if counts[code] == 0:
+        alive[number], place[code] = code, number
+        number += 1
+    counts[code] += 1
+    return number
+
+
+@kernel(cache=True, nogil=True)
+def _take(code: int, counts: Longs, alive: Longs, place: Longs, number: int) -> int:
+    """One less of `code`."""
+    counts[code] -= 1
+    if counts[code] == 0:
+        number -= 1
+        alive[place[code]], place[alive[number]] = alive[number], place[code]
+    return number
+
+
+@kernel(cache=True, nogil=True)
+def _take_all(codes: Longs, low: int, high: int, counts: Longs, alive: Longs, place: Longs, number: int) -> int:
     for j in range(low, high):
-        counts[codes[j]] += by
+        number = _take(codes[j], counts, alive, place, number)
+    return number
 
 
 @kernel(cache=True, nogil=True)

@@ -6,6 +6,8 @@ the caller's arrays and releases the interpreter's lock. `docs/reference/feature
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +21,9 @@ Bytes = npt.NDArray[np.int8]
 APPLIED, FILTERED, DUPLICATE, LATE, FUTURE, NULL_TIME, NULL_ENTITY, NULL_ID, OUT_OF_TIME = range(9)
 TIME_MAX_US = ((1 << 32) - 2) * 1_000_000
 """State keeps seconds in 32 bits: from 1970 to 2106."""
+
+SPAN: Final = 64
+"""Events whose earliest arrival is kept, so that those that came much later are passed over."""
 
 
 @kernel(cache=True, nogil=True)
@@ -120,13 +125,15 @@ def latest_known(
 
 
 @kernel(cache=True, nogil=True)
-def latest_arrivals(starts: Longs, arrival: Longs, out: Longs) -> None:
-    """out[i]: the latest arrival of the segment's events up to i."""
+def arrival_bounds(starts: Longs, arrival: Longs, latest: Longs, earliest: Longs) -> None:
+    """latest[i]: the latest arrival of the segment's events up to i; earliest[k]: the earliest in the k-th block of `SPAN`."""
     for segment in range(len(starts) - 1):
-        latest = NEVER
+        so_far = NEVER
         for i in range(starts[segment], starts[segment + 1]):
-            latest = max(latest, arrival[i])
-            out[i] = latest
+            so_far = max(so_far, arrival[i])
+            latest[i] = so_far
+    for block in range(len(earliest)):
+        earliest[block] = arrival[block * SPAN : (block + 1) * SPAN].min()
 
 
 @kernel(cache=True, nogil=True)
@@ -138,25 +145,31 @@ def known_ranges(
     times: Longs,
     arrival: Longs,
     latest: Longs,
+    earliest: Longs,
     begin: Longs,
     cut: Longs,
     end: Longs,
     newest: Longs,
 ) -> None:
-    """Of each query's segment the events before it: [begin, cut) all known, [cut, end) some; and the newest one's time.
+    """Of each query's segment the events before it: [begin, cut) all known, [cut, end) some, the last among them; and its time.
 
-    Empty `arrival` and `latest` (see `latest_arrivals`): all are known. `newest` is NEVER where there is none.
+    Empty `arrival`, `latest` and `earliest` (see `arrival_bounds`): all are known. `newest` is NEVER where there is none.
     """
     for i in range(len(segment)):
         begin[i] = cut[i] = end[i] = 0
         newest[i] = NEVER
         if segment[i] < 0:
             continue
-        begin[i] = starts[segment[i]]
-        end[i] = cut[i] = lower_bound(times, begin[i], starts[segment[i] + 1], as_of[i])
+        low, high = starts[segment[i]], starts[segment[i] + 1]
+        high = lower_bound(times, low, high, as_of[i])
+        begin[i] = low
+        cut[i] = high
         if len(arrival):
-            cut[i] = lower_bound(latest, begin[i], end[i], known[i] + 1)
-        for j in range(end[i] - 1, begin[i] - 1, -1):
-            if len(arrival) == 0 or arrival[j] <= known[i]:
-                newest[i] = times[j]
-                break
+            cut[i] = lower_bound(latest, low, high, known[i] + 1)
+            while high > cut[i] and arrival[high - 1] > known[i]:
+                block = high // SPAN - 1
+                whole = high % SPAN == 0 and high - SPAN >= cut[i]
+                high -= SPAN if whole and earliest[block] > known[i] else 1
+        end[i] = high
+        if high > low:
+            newest[i] = times[high - 1]

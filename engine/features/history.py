@@ -143,8 +143,9 @@ class History:
             newest[rows] = part.newest
             self._aggregates.answer(_present(self.view, part), rows, found)
 
-        with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(answer, range(0, len(order), PART_QUERIES)))
+        parts = range(0, len(order), PART_QUERIES)
+        with ThreadPoolExecutor(min(self._threads, max(len(parts), 1))) as pool:
+            list(pool.map(answer, parts))
         return self._past(as_of, newest, found, request or {})
 
     def _past(self, as_of: Longs, newest: Longs, found: list[Floats], request: Mapping[str, pa.Array]) -> Past:

@@ -57,8 +57,8 @@ class Events:
     """Applied events by (entity, life, time), equal times in log order. `rows` are their places in the table. `came`:
     all rows of the table in the order in which they came, None where that is the table's.
 
-    `segments` number lives, `starts` [segments + 1] says where each begins. `arrival` and `latest` (the latest arrival of the
-    segment so far) are empty where arrivals are not known. `seen_*` hold the same events by (entity, order of arrival).
+    `segments` number lives, `starts` [segments + 1] says where each begins. `arrival`, and `latest` and `earliest` (see
+    `replay.arrival_bounds`), are empty where arrivals are not known. `seen_*` hold the same events by (entity, order of arrival).
     """
 
     keys: pa.Array
@@ -69,6 +69,7 @@ class Events:
     starts: Longs
     arrival: Longs
     latest: Longs
+    earliest: Longs
     seen_starts: Longs
     seen_arrival: Longs
     seen_times: Longs
@@ -91,7 +92,7 @@ class Events:
         segment, begin, cut, end, newest = (np.empty(len(entity), np.int64) for _ in range(5))
         seen = (self.seen_starts, self.seen_arrival, self.seen_times, self.seen_segments)
         replay.latest_known(entity, as_of, known, *seen, segment)
-        kept = (self.starts, self.times, self.arrival, self.latest)
+        kept = (self.starts, self.times, self.arrival, self.latest, self.earliest)
         replay.known_ranges(segment, as_of, known, *kept, begin, cut, end, newest)
         return Known(as_of, known, begin, cut, end, newest)
 
@@ -147,12 +148,13 @@ def _laid_out(
     if not len(arrival):
         came = _by_time(np.where(times == NEVER, UNBOUNDED_US, times))  # rows without a time come last
         seen = (seen_starts, _NONE, kept_times, kept_segments)
-        return Events(keys, rows, came, kept_times, kept_segments, starts, _NONE, _NONE, *seen, verdicts)
+        return Events(keys, rows, came, kept_times, kept_segments, starts, _NONE, _NONE, _NONE, *seen, verdicts)
     kept_arrival, latest, seen_rows = arrival[rows], np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-    replay.latest_arrivals(starts, kept_arrival, latest)
+    earliest = np.empty((len(rows) + replay.SPAN - 1) // replay.SPAN, np.int64)
+    replay.arrival_bounds(starts, kept_arrival, latest, earliest)
     replay.group(applied, entity, np.zeros(len(keys) + 1, np.int64), seen_rows)
     seen = (seen_starts, arrival[seen_rows], times[seen_rows], segment[seen_rows])
-    return Events(keys, rows, None, kept_times, kept_segments, starts, kept_arrival, latest, *seen, verdicts)
+    return Events(keys, rows, None, kept_times, kept_segments, starts, kept_arrival, latest, earliest, *seen, verdicts)
 
 
 def _by_time(times: Longs) -> Longs | None:
