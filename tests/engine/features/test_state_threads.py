@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +21,9 @@ START_US = 1_700_000_000 * S
 SCHEMA = pa.schema({"card": pa.int64(), "one": pa.float64(), "two": pa.float64(), "at": pa.timestamp("us", "UTC")})
 
 
-def _view(**changes: object) -> View:
+def _view(**changes: Any) -> View:  # noqa: ANN401
     features = {
-        f"{aggregation}_{column}_{window}": FeatureSpec(aggregation=aggregation, column=column, window=window)  # type: ignore[arg-type]
+        f"{aggregation}_{column}_{window}": FeatureSpec(aggregation=aggregation, column=column, window=window)
         for aggregation in ("count", "sum", "min", "max")
         for column in ("one", "two")
         for window in ("1m", "1h")
@@ -32,7 +33,7 @@ def _view(**changes: object) -> View:
         f"decayed_{column}": FeatureSpec(aggregation="decayed_sum", column=column, half_life="1m")
         for column in ("one", "two")
     }
-    spec = FeatureViewSpec(source="log", entity="card", event_time="at", features=features, **changes)  # type: ignore[arg-type]
+    spec = FeatureViewSpec(source="log", entity="card", event_time="at", features=features, **changes)
     return compile_view("cards", spec, SCHEMA, lambda key: key)
 
 
