@@ -6,7 +6,7 @@
 namespace {
 
 constexpr int DEADLINE_EXCEEDED = 4;
-constexpr size_t SPARE_MAX = 4096;
+constexpr size_t SPARE_MAX = 64;  // so many are seldom open at once; what stayed of more would lie about the heap for good
 constexpr size_t FIELD_BYTES_KEPT_MAX = 4096;
 
 void release(Event &event) {
