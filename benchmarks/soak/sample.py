@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
-from statistics import median_low
+from statistics import fmean
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -38,14 +38,14 @@ class Sample:
 
 
 def take_sample(pid: int, http_port: int, began_s: float, memory: Sequence[Memory] = ()) -> Sample:
-    """Reads everything now; of `memory`, read since the last sample, the medians, for requests in flight make it waver.
+    """Reads everything now; of `memory`, read since the last sample, the mean, for requests in flight make it waver.
 
     Raises OSError where the server is gone or does not answer.
     """
     status = status_of(pid)
     return Sample(
         at_s=time.monotonic() - began_s,
-        memory=median_of([*memory, memory_of(status)]),
+        memory=mean_of([*memory, memory_of(status)]),
         files=len(list((PROC / str(pid) / "fd").iterdir())),
         threads=status["Threads"],
         gauges=gauges_of(read_metrics(http_port)),
@@ -57,9 +57,10 @@ def memory_of(status: dict[str, int]) -> Memory:
     return Memory(status["VmRSS"] * KIB, status["RssAnon"] * KIB)
 
 
-def median_of(readings: Sequence[Memory]) -> Memory:
-    """The median of each."""
-    return Memory(median_low([each.resident for each in readings]), median_low([each.anonymous for each in readings]))
+def mean_of(readings: Sequence[Memory]) -> Memory:
+    """The mean of each."""
+    resident, anonymous = (fmean(getattr(each, name) for each in readings) for name in ("resident", "anonymous"))
+    return Memory(round(resident), round(anonymous))
 
 
 def status_of(pid: int) -> dict[str, int]:

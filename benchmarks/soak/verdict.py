@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from statistics import linear_regression, median
+from math import hypot, sqrt
+from statistics import linear_regression, median, stdev
 
 from benchmarks.report import Judgement
 from benchmarks.soak.outcome import LoadOutcome
@@ -20,9 +21,12 @@ PAUSE_S_MAX = READ_S_MAX + 5.0
 """A longer gap between readings is no fault of the server: a reading gives up before."""
 
 MINUTES_MIN = 8.0
-"""After the warm-up of a shorter run growth proves nothing: caches of layouts, 1,024 entries each, fill and are emptied
-every few minutes, which is 2% of a small server, and the heap is still finding its size.
+"""After the warm-up of a shorter run growth proves nothing: caches of layouts fill and are emptied every few minutes, and
+the heap is still finding its size.
 """
+
+MEDIAN_ERROR = 1.2533
+"""Standard error of a median of normal readings, as a multiple of that of their mean: the root of pi / 2."""
 
 MIB = 1 << 20
 
@@ -30,7 +34,7 @@ MIB = 1 << 20
 @dataclass(frozen=True, slots=True)
 class Trend:
     """Resident memory after the warm-up, in MiB: medians of the first and the last quarter, the line through all, the
-    most; and over how many minutes.
+    most; over how many minutes; and the standard error of `last - first`.
     """
 
     first: float
@@ -38,11 +42,17 @@ class Trend:
     slope_per_minute: float
     most: float
     minutes: float
+    error: float
 
     @property
     def growth(self) -> float:
         """From the first quarter to the last, as a share of the first."""
         return self.last / self.first - 1
+
+    @property
+    def growth_error(self) -> float:
+        """The standard error of `growth`."""
+        return self.error / self.first
 
 
 def after_warmup(samples: Sequence[Sample], seconds: float) -> list[Sample]:
@@ -58,7 +68,9 @@ def trend_of(samples: Sequence[Sample]) -> Trend | None:
     resident = [each.memory.resident / MIB for each in samples]
     slope = linear_regression([each.at_s / 60 for each in samples], resident).slope
     minutes = (samples[-1].at_s - samples[0].at_s) / 60
-    return Trend(median(resident[:quarter]), median(resident[-quarter:]), slope, max(resident), minutes)
+    first, last = resident[:quarter], resident[-quarter:]
+    error = MEDIAN_ERROR * hypot(stdev(first), stdev(last)) / sqrt(quarter)
+    return Trend(median(first), median(last), slope, max(resident), minutes, error)
 
 
 def paused_s(samples: Sequence[Sample]) -> float:
@@ -113,7 +125,8 @@ def _memory(trend: Trend | None) -> Judgement:
     if trend is None:
         return Judgement(_MEMORY, None, "too few samples")
     said = (
-        f"{trend.first:.1f} MiB in the first quarter, {trend.last:.1f} in the last ({trend.growth:+.1%}); "
+        f"{trend.first:.1f} MiB in the first quarter, {trend.last:.1f} in the last "
+        f"({trend.growth:+.1%} with a standard error of {trend.growth_error:.1%}); "
         f"{trend.slope_per_minute:+.2f} MiB a minute, at most {trend.most:.1f}"
     )
     if trend.growth > GROWTH_MAX and trend.minutes < MINUTES_MIN:

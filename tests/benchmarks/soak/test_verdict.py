@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from random import Random
+from statistics import mean, stdev
 
 import pytest
 
 from benchmarks.soak.outcome import LoadOutcome, Row
 from benchmarks.soak.sample import Memory, Sample
-from benchmarks.soak.verdict import GROWTH_MAX, MIB, End, after_warmup, judgements_of, paused_s, trend_of
+from benchmarks.soak.verdict import GROWTH_MAX, MIB, End, Trend, after_warmup, judgements_of, paused_s, trend_of
 
 SECONDS = 1200.0
 GOOD = LoadOutcome([Row("patient", "OK", 1000, True, []), Row("impatient", "CANCELLED", 10, True, [])], [])
@@ -45,6 +46,18 @@ def test_flat_memory_keeps_the_promise() -> None:
 def test_memory_that_wavers_around_a_level_is_flat() -> None:
     rng = Random(1)
     assert verdicts(curve(*(200 + rng.gauss(0, 20) for _ in range(400))))["memory"]
+
+
+def test_error_of_the_growth_is_told_and_is_that_of_medians() -> None:
+    def trend_by(seed: int) -> Trend:
+        rng = Random(seed)
+        found = trend_of(curve(*(100 + rng.gauss(0, 1) for _ in range(400))))
+        assert found is not None
+        return found
+
+    trends = [trend_by(seed) for seed in range(300)]
+    assert stdev(each.growth for each in trends) == pytest.approx(mean(each.growth_error for each in trends), rel=0.15)
+    assert "(+0.0% with a standard error of 0.0%)" in said()
 
 
 def test_what_grows_while_the_server_warms_up_does_not_count() -> None:
