@@ -349,7 +349,7 @@ class Reconciler(Generic[Hosted]):
 
     def _forget(self, record: Record[Hosted]) -> None:
         record.state = move(record.state, State.UNLOADED)
-        del self._records[record.artifact.key]
+        self._records.pop(record.artifact.key, None)  # `stop` may have been first
         self._publish()
         self._changed.notify_all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,7 @@ class FeatureView:
         self._wall_us, self._closed = wall_us, closed
         self._answers = Answers(view)
         self._lag_rows = 0
+        self._closing = threading.Lock()
 
     @property
     def ready(self) -> bool:
@@ -215,4 +217,5 @@ class FeatureView:
     def close(self) -> None:
         """Writes a last snapshot and follows its log no more. Answers are given until it is forgotten."""
         self._pipeline.close()
-        self._closed(self)
+        if self._closing.acquire(blocking=False):  # once, whoever else closes it
+            self._closed(self)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine import FailedPrecondition, Unavailable
+from engine import Appended, Chunk, FailedPrecondition, Unavailable, parse_spec
+from engine.features.compilation import compile_view
+from engine.features.state import FeatureState
+from engine.log.schema import arrow_schema
 from tests.engine.features.running import LOG, SPEC, START_US, VIEW, Running, row, running
 
 MANY = [row(number, f"c{number % 7}") for number in range(500)]
@@ -26,13 +30,13 @@ def _all(engine: Running) -> list[float | None]:
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> Iterator[tuple[Path, list[float | None]]]:
+def filled(tmp_path: Path) -> tuple[Path, list[float | None]]:
     """A folder with two snapshots, the second of all MANY events; and the counts as they were."""
     for part in (MANY[:300], MANY[300:]):
         with running(tmp_path) as engine:
             engine.push(*part)
             counts = _all(engine)
-    yield tmp_path, counts
+    return tmp_path, counts
 
 
 def test_a_pushed_event_is_seen_by_whoever_waited_for_it(tmp_path: Path) -> None:
@@ -178,15 +182,13 @@ def test_a_log_that_loses_its_tail_makes_its_newest_snapshot_useless(
 
 
 def test_waiting_for_what_never_comes_ends(tmp_path: Path) -> None:
-    from engine import Appended
-
     with running(tmp_path) as engine:
         assert not engine.view().wait(Appended(0, 5, 6), 0.02)
         assert not engine.view().wait(Appended(7, 0, 1), 0.02)
 
 
 def test_closing_while_events_arrive_loses_none_that_was_acknowledged(tmp_path: Path) -> None:
-    acknowledged = []
+    acknowledged: list[int] = []
     with running(tmp_path) as engine:
         features = engine.engine.features
         schema = features.schema("tx")
@@ -214,7 +216,11 @@ def test_closing_while_events_arrive_loses_none_that_was_acknowledged(tmp_path: 
 
 
 def test_two_views_fold_one_log_each_in_its_own_way(tmp_path: Path) -> None:
-    other = VIEW.replace("spending:", "shops:").replace("entity: card", "entity: shop").replace("column: shop", "column: card")
+    other = (
+        VIEW.replace("spending:", "shops:")
+        .replace("entity: card", "entity: shop")
+        .replace("column: shop", "column: card")
+    )
     other = other.replace("snapshots", "others").replace("dead.jsonl", "others.jsonl")
     with running(tmp_path, SPEC + other) as engine:
         engine.push(*(row(number, f"c{number % 2}") for number in range(9)))
@@ -231,23 +237,17 @@ def test_a_read_from_long_ago_is_answered_as_of_the_newest_event(tmp_path: Path)
 
 def test_rows_from_the_middle_of_a_batch_are_folded_as_they_are(tmp_path: Path) -> None:
     """A read that ends inside a batch goes on with a slice of it, whose Arrow arrays begin at an offset."""
-    import numpy as np
-
-    from engine.features.compilation import compile_view
-    from engine.features.state import FeatureState
-    from engine.log.log import Chunk
-    from engine.log.schema import arrow_schema
-    from engine.spec import parse_spec
-
     spec = parse_spec(SPEC, folder=tmp_path)
     schema = arrow_schema(spec.logs["tx"].schema)
     whole = pa.RecordBatch.from_pylist([*MANY[:90], row(90, None), *MANY[91:200]], schema)
     states = []
     for cuts in ((0, 200), (0, 37, 101, 200)):
         state = FeatureState(compile_view("v", spec.feature_views["spending"], schema))
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in pairwise(cuts):
             arrived = np.full(stop - start, START_US + 10**9, np.int64)
             state.ingest(Chunk(0, start, stop, whole.slice(start, stop - start), arrived))
-        states.append((state.counts, state.entities, state.lookup(pa.array(["c0", "c6"]), START_US).values[:, 0].tolist()))
+        states.append(
+            (state.counts, state.entities, state.lookup(pa.array(["c0", "c6"]), START_US).values[:, 0].tolist())
+        )
     assert states[0] == states[1]
     assert states[0][1] == 7

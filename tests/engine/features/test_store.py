@@ -6,15 +6,27 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine import BYTES, Engine, InvalidArgument, NotFound, Request, Spec, Tensor, Unavailable, VireoError, parse_spec
-from engine.spec import SpecError
-from tests.engine.features.running import LOG, SPEC, START_US, VIEW, Running, row, running
+from engine import (
+    BYTES,
+    Engine,
+    InvalidArgument,
+    NotFound,
+    Request,
+    Spec,
+    SpecError,
+    Tensor,
+    Unavailable,
+    VireoError,
+    parse_spec,
+)
+from tests.engine.features.running import LOG, SPEC, VIEW, Running, row, running
 
 OTHER = VIEW.replace("spending:", "visits:").replace("snapshots", "others").replace("dead.jsonl", "others.jsonl")
 
@@ -46,7 +58,7 @@ def test_what_nobody_declared_is_not_found_with_what_is_near(engine: Running) ->
         features.push("tX", pa.record_batch({"a": [1]}))
     with pytest.raises(NotFound, match="nearest: 'spending'"):
         features.view("spendin")
-    with pytest.raises(InvalidArgument, match="nearest: .card."):
+    with pytest.raises(InvalidArgument, match="nearest: 'card'"):
         features.push("tx", pa.record_batch({"cart": ["a"]}))
     assert (features.logs, features.views) == (("tx",), ("spending",))
 
@@ -108,7 +120,11 @@ def test_a_column_added_to_a_log_is_there_at_once_and_views_go_on(engine: Runnin
 
 def test_a_log_that_cannot_be_changed_so_stays_as_it_was_and_is_read_on(engine: Running, tmp_path: Path) -> None:
     with pytest.raises(VireoError, match="amount"):
-        _apply(engine, tmp_path, SPEC.replace("amount: float64", "amount: string").replace("aggregation: sum", "aggregation: last"))
+        _apply(
+            engine,
+            tmp_path,
+            SPEC.replace("amount: float64", "amount: string").replace("aggregation: sum", "aggregation: last"),
+        )
     assert engine.engine.features.schema("tx").field("amount").type == pa.float64()
     engine.push(row(21, "c0"))
     assert engine.counts("c0") == [6]
@@ -155,7 +171,6 @@ def test_after_the_end_nothing_is_taken(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_ends_while_a_view_restores_does_not_wait_for_it(tmp_path: Path) -> None:
-    """The folder of the log is in use, so the view cannot begin... here by a table that takes long to come."""
     with running(tmp_path, LOG) as engine:
         schema = engine.engine.features.schema("tx")
         rows = pa.RecordBatch.from_pylist([row(number, f"c{number}") for number in range(20_000)], schema)
@@ -171,10 +186,8 @@ def test_an_engine_that_ends_while_a_view_restores_does_not_wait_for_it(tmp_path
 
 
 def _started(engine: Engine) -> None:
-    try:
+    with suppress(VireoError):
         engine.start()
-    except VireoError:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -189,7 +202,11 @@ def _started(engine: Engine) -> None:
         ("now_amount: number", "card: text", "feature_views.spending.request.card: a lookup has an input of that name"),
         ("event_time: at", "event_time: amount", "feature_views.spending.event_time"),
         ("n: {aggregation: count", "valid: {aggregation: last, column: shop", "text feature is an output"),
-        ("lateness: 60s", "lateness: 60s\n    bootstrap: {table: t, until: never}", "bootstrap.until: expected an instant"),
+        (
+            "lateness: 60s",
+            "lateness: 60s\n    bootstrap: {table: t, until: never}",
+            "bootstrap.until: expected an instant",
+        ),
     ],
 )
 def test_a_spec_that_cannot_be_is_refused_with_its_place(tmp_path: Path, wrong: str, right: str, told: str) -> None:
@@ -202,7 +219,9 @@ def test_a_spec_that_cannot_be_is_refused_with_its_place(tmp_path: Path, wrong: 
 
 @pytest.mark.parametrize(("shared", "told"), [("snapshots", "snapshot.path"), ("dead.jsonl", "dead_letters")])
 def test_two_views_cannot_write_to_one_place(tmp_path: Path, shared: str, told: str) -> None:
-    other = OTHER.replace("others.jsonl" if shared == "dead.jsonl" else "others,", shared + ("," if shared == "snapshots" else ""))
+    other = OTHER.replace(
+        "others.jsonl" if shared == "dead.jsonl" else "others,", shared + ("," if shared == "snapshots" else "")
+    )
     with pytest.raises(SpecError, match=told):
         parse_spec(SPEC + other, folder=tmp_path)
 
@@ -215,4 +234,3 @@ def test_a_view_and_a_function_cannot_have_one_name(tmp_path: Path) -> None:
 
 def test_an_empty_spec_has_no_logs() -> None:
     assert (Spec().logs, Spec().feature_views) == ({}, {})
-    assert START_US
