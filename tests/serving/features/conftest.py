@@ -10,14 +10,13 @@ from pathlib import Path
 
 import grpc
 import httpx
-import pyarrow as pa
 import pyarrow.flight
 import pytest
 
 from engine import Engine, parse_spec
 from protos.vireo.v1 import features_pb2_grpc
 from tests.engine.onnx_models import graph, write
-from tests.serving.features.events import SPEC, Stub
+from tests.serving.features.events import SPEC, Stub, payments
 from tests.serving.servers import ServerHere, spec_for
 
 KEYS = itertools.count(1_000)
@@ -42,8 +41,8 @@ def compile_kernels(folder: Path) -> None:
     """Has what is compiled on first use compiled, however long that takes on a machine that never did."""
     engine = Engine(replace(parse_spec(SPEC, folder=folder), repository=None))
     engine.start()
-    engine.features.view("card").lookup(pa.array([1]))
-    engine.features.view("merchant").lookup(pa.array(["a"]))
+    where = engine.features.push("payments", payments((1, "a", 1.0, 1)))
+    assert all(engine.features.view(each).wait(where, 300) for each in ("card", "merchant"))
     engine.close()
 
 
