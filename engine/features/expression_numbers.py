@@ -136,7 +136,9 @@ def _membership(node: Node, left: Run) -> Run:
 def needs_exact_integers(node: Node) -> bool:
     """Whether it compares what may be integers past 2**53, which float64 would round."""
     if node.operation == "in":
-        return node.args[0].is_integer_leaf and any(isinstance(v, int) and abs(v) >= EXACT_MAX for v in node.values)
+        left = node.args[0]
+        is_column = left.operation == "name" and left.is_integer_leaf
+        return is_column and any(isinstance(each, int) and abs(each) >= EXACT_MAX for each in node.values)
     if node.operation not in _COMPARISONS or not all(each.is_integer_leaf for each in node.args):
         return False
     literals = [each.value for each in node.args if each.operation == "literal"]

@@ -117,7 +117,7 @@ def computed(tree: Tree, row: Row) -> Any:  # noqa: ANN401
     operation, *args = tree
     if operation in SPECIAL:
         return SPECIAL[operation](args, row)
-    if operation in ORDER and all(_is_integer(each, row) for each in args):
+    if operation in ORDER and all(_is_integer(each, row) for each in args) and "name" in {each[0] for each in args}:
         return ORDERING[operation](*(_integer(each, row) for each in args))
     values = [computed(each, row) for each in args]
     if None in values:
@@ -161,7 +161,7 @@ def finite(value: Any) -> Any:  # noqa: ANN401
 
 
 def _is_integer(tree: Tree, row: Row) -> bool:
-    value = row[tree[1]] if tree[0] == "name" else tree[1] if tree[0] == "literal" else None
+    value = row[tree[1]] if tree[0] == "name" and tree[1] in "ij" else tree[1] if tree[0] == "literal" else None
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -135,6 +135,8 @@ def evaluated(text: str, /, **columns: pa.Array) -> list[Any]:
         ("1 if False else None", None),
         ("2 in [1, 2]", True),
         ("2 not in (1, 3)", True),
+        ("9007199254740993 in [9007199254740992]", True),  # literals among themselves are float64
+        ("9007199254740993 == 9007199254740992", True),
         ("'a' in ['a', 'b']", True),
         ("upper('é')", "É"),
         ("length('née')", 3.0),
