@@ -13,11 +13,12 @@ import numpy.typing as npt
 from engine.errors import InvalidArgument, Unavailable, VireoError, quoted
 from engine.features.answer import MISSING, Answers, FeatureRows, Given
 from engine.limits import LOOKUP_ROWS_MAX
-from engine.log.log import Appended, Log
+from engine.log.log import Appended
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from engine.features.lag import Lag
     from engine.features.pipeline import Pipeline
     from engine.features.shards import Shards
     from engine.features.view import View
@@ -60,16 +61,15 @@ class FeatureView:
         *,
         shards: Shards,
         pipeline: Pipeline,
-        log: Callable[[], Log],
+        lag: Lag,
         wall_us: Callable[[], int],
         closed: Callable[[FeatureView], None],
     ) -> None:
         self.name, self.view, self.entity_type = view.name, view, entity_type
         self.features = tuple(each.name for each in view.features)
-        self._shards, self._pipeline, self._log = shards, pipeline, log
+        self._shards, self._pipeline, self._lag = shards, pipeline, lag
         self._wall_us, self._closed = wall_us, closed
         self._answers = Answers(view)
-        self._lag_rows = 0
         self._closing = threading.Lock()
 
     @property
@@ -191,7 +191,7 @@ class FeatureView:
             entities=sum(state.entities for state in states),
             bytes=sum(state.bytes for state in states),
             offsets=offsets,
-            lag_rows=self._lag(offsets),
+            lag_rows=self._lag.rows(offsets),
             watermark_us=max(marks, default=None),
             restored=self.ready,
             error=self._pipeline.error,
@@ -200,15 +200,6 @@ class FeatureView:
             table_version=began.version if began else None,
             table_rows=began.rows if began else 0,
         )
-
-    def _lag(self, offsets: Mapping[int, int]) -> int:
-        """Of the partitions read; what it was last where the log cannot be asked."""
-        try:
-            latest = self._log().latest()
-        except VireoError:
-            return self._lag_rows
-        self._lag_rows = sum(max(0, latest.get(part, 0) - offset) for part, offset in offsets.items())
-        return self._lag_rows
 
     def await_ready(self, timeout_s: float) -> bool:
         """Whether it is ready, at the latest after `timeout_s`; at once where it never will be."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +16,7 @@ from engine.features.compilation import compile_view
 from engine.features.dead_letters import DeadLetterFile, DeadLetters, Outlet
 from engine.features.declaration import FeatureViewSpec
 from engine.features.duration import duration_us
+from engine.features.lag import Lag
 from engine.features.lookup import FeatureView
 from engine.features.pipeline import Pipeline
 from engine.features.saving import Saving
@@ -83,7 +85,10 @@ def open_view(
     saving = Saving(snapshots, identity, letters, every_s=every_s, clock=clock)
     shared = source.spec.kafka is not None and source.spec.kafka.group is not None
     shards = Shards(view, snapshots, shared=shared, bootstrap=bootstrap, save=saving.save)
-    log = _own_member(source, view, spec) if shared else source.current
+    log, own = source.current, None
+    if shared:
+        own = _own_member(source, view, spec)
+        log = partial(_same, own)
     pipeline = Pipeline(name, log, shards, saving, letters)
     pipeline.start()
     return FeatureView(
@@ -91,10 +96,20 @@ def open_view(
         schema.field(view.entity).type,
         shards=shards,
         pipeline=pipeline,
-        log=log,
+        lag=Lag(log, apart=source.spec.kafka is not None),
         wall_us=wall_us,
-        closed=closed,
+        closed=partial(_end, own, closed),
     )
+
+
+def _same(log: Log) -> Log:
+    return log
+
+
+def _end(own: Log | None, closed: Callable[[FeatureView], None], view: FeatureView) -> None:
+    if own is not None:
+        own.close()
+    closed(view)
 
 
 def _path(folder: Path, relative: str) -> Path:
@@ -122,12 +137,11 @@ def _outlets(spec: FeatureViewSpec, log: LogSpec, folder: Path) -> list[Outlet]:
     return outlets
 
 
-def _own_member(source: Source, view: View, spec: FeatureViewSpec) -> Callable[[], Log]:
+def _own_member(source: Source, view: View, spec: FeatureViewSpec) -> Log:
     """The log read as a consumer group of this very view: in one group, two views would have half of the entries each."""
     from engine.log.kafka import KafkaLog
 
     kafka = source.spec.kafka
     assert kafka is not None
     digest = hashlib.sha256(f"{view.fingerprint}|{spec!r}".encode()).hexdigest()[:8]
-    own = KafkaLog(replace(kafka, group=f"{kafka.group}-{view.name}-{digest}"), source.current().schema)
-    return lambda: own
+    return KafkaLog(replace(kafka, group=f"{kafka.group}-{view.name}-{digest}"), source.current().schema)

@@ -155,4 +155,5 @@ class Shards:
 
     def has(self, appended: Appended) -> bool:
         """Whether these entries are folded."""
-        return self.offsets().get(appended.partition, 0) >= appended.next
+        offsets = self.offsets()
+        return all(offsets.get(part, 0) >= end for part, end in appended.offsets.items())

@@ -85,7 +85,8 @@ def _log_of(spec: Spec) -> list[Chunk]:
     declared = spec.logs["tx"]
     assert declared.local is not None
     log = LocalLog(declared.local, arrow_schema(declared.schema), spec.path(declared.local.path))
-    reader, chunks, end = log.reader(_Anew()), [], log.latest()[0]
+    reader, end = log.reader(_Anew()), log.latest()[0]
+    chunks: list[Chunk] = []
     while not chunks or chunks[-1].next < end:
         chunks += reader.read(10_000, 1.0)
     reader.close()
