@@ -153,7 +153,7 @@ class _Topic:
         self.check_open()
         self._trouble = None
         try:
-            return partitions_listed(self._client, self._name, None)
+            return partitions_listed(self._client, self._name)
         except VireoError:
             self._client.poll(0)  # brings what the connection met
             if self._trouble is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.errors import FailedPrecondition, ResourceExhausted
-from engine.log.kafka_settings import MESSAGE_OVERHEAD_BYTES, Settings, translated
+from engine.log.kafka_settings import MESSAGE_OVERHEAD_BYTES, PRODUCER_LOST, Settings, translated
 
 if TYPE_CHECKING:
     import confluent_kafka as kafka
@@ -24,6 +24,7 @@ UNANSWERED_MESSAGES_MAX: Final = 500_000
 
 ROOM_WAIT_S_MAX: Final = 120.0
 POLL_S: Final = 0.1
+METADATA_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,12 @@ class _Flight:
 class _Line:
     """One librdkafka producer, and the thread that takes its answers while there are any to come."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, topic: str) -> None:
         import confluent_kafka as kafka
 
         self.client = kafka.Producer(dict(settings))
+        with contextlib.suppress(kafka.KafkaException):  # asked now, or the first messages wait up to a second for it
+            self.client.list_topics(topic, timeout=METADATA_S)
         self.broken = False
         self.closed = False
         self._changed = threading.Condition()
@@ -134,7 +137,7 @@ class _Line:
                 return
             self._messages, self._bytes = self._messages - flight.messages, self._bytes - flight.size
             flight.landed = True
-            self.broken |= flight.error is not None and flight.error.fatal()
+            self.broken |= flight.error is not None and (flight.error.fatal() or flight.error.name() in PRODUCER_LOST)
             self._changed.notify_all()
 
     def wait(self, flights: Iterable[_Flight]) -> None:
@@ -156,11 +159,12 @@ class _Line:
             self.closed = True
             self._changed.notify_all()
         self._thread.join()
-        self.client.close()
+        with contextlib.suppress(Exception):  # all was answered; what broke it was told then
+            self.client.close()
 
 
 class Producer:
-    """Thread-safe. A client that met a fatal error (its idempotence can't be kept) is replaced for the next call."""
+    """Thread-safe. A client that may have lost count of what the brokers have is replaced for the next call."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -171,7 +175,7 @@ class Producer:
     def send(self, topic: str, parts: Mapping[int, Sequence[Message]]) -> dict[int, tuple[int, int]]:
         """Messages by partition (-1: any), in order; returns when all are acknowledged, with each partition's first and next
         offset. Raises what the first refused message met; others may be in the log."""
-        line = self._live()
+        line = self._live(topic)
         flights: dict[int, list[_Flight]] = {}
         with _told(topic):
             for partition, messages in parts.items():
@@ -188,7 +192,7 @@ class Producer:
             if some
         }
 
-    def _live(self) -> _Line:
+    def _live(self, topic: str) -> _Line:
         with self._lock:
             if self._closed:
                 raise FailedPrecondition("the log is closed")
@@ -196,8 +200,8 @@ class Producer:
                 self._line.close()
                 self._line = None
             if self._line is None:
-                with _told("the log"):
-                    self._line = _Line(self._settings)
+                with _told(topic):
+                    self._line = _Line(self._settings, topic)
             return self._line
 
     def close(self) -> None:
@@ -216,9 +220,9 @@ def _told(topic: str) -> Iterator[None]:
     try:
         yield
     except kafka.KafkaException as error:
-        raise translated(error.args[0].name(), error.args[0].str(), f"appending to {topic}") from error
+        raise translated(error.args[0].name(), error.args[0].str(), f"appending to topic {topic}") from error
     except BufferError as error:
-        raise ResourceExhausted(f"appending to {topic}: the client's queue is full") from error
+        raise ResourceExhausted(f"appending to topic {topic}: the client's queue is full") from error
 
 
 def _pieces(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import FailedPrecondition, InvalidArgument, OffsetDeleted, Unauthenticated, VireoError
+from engine.errors import FailedPrecondition, InvalidArgument, NotFound, OffsetDeleted, Unauthenticated, VireoError
 from engine.log.kafka_settings import Settings, rebalances_in_steps, translated
 from engine.log.log import Chunk, DeadLetter, Owner
 
@@ -45,6 +45,7 @@ PROBE_S: Final = 1.0
 """A partition silent for so long after it was assigned, or a broker that was in trouble, is asked after, at most so often."""
 
 REQUEST_S: Final = 5.0
+LIST_S: Final = 2.0
 
 UNKNOWN_ARRIVAL_US: Final = 253_402_300_799_000_000
 """The end of year 9999, of a message without a timestamp: nothing is later than its arrival."""
@@ -70,6 +71,7 @@ class KafkaReader:
         self._failures: dict[int, VireoError] = {}
         self._fault: BaseException | None = None
         self._trouble: kafka.KafkaError | None = None
+        self._down = False
         self._committed: dict[int, int] = {}
         self._committed_s = self._listed_s = self._probed_s = time.monotonic()
         self._rows_a_message = 1.0
@@ -94,16 +96,14 @@ class KafkaReader:
         if not self._started:
             self._start()
         while True:
-            self._raise_due()
-            self._put_back()
-            wait_s = min(WAIT_S, max(0.0, deadline_s - time.monotonic()))
-            chunks = self._take(rows_max, wait_s)
+            self._raise_lasting()
             self._housekeeping()
-            if chunks:
+            self._put_back()
+            chunks = self._take(rows_max, min(WAIT_S, max(0.0, deadline_s - time.monotonic())))
+            if chunks or self._closing:
                 return chunks
-            self._raise_due()
-            if self._closing:
-                return []
+            self._raise_lasting()
+            self._raise_refusal()
             out_of_time = time.monotonic() >= deadline_s
             self._look_into_silence(out_of_time)
             if out_of_time:
@@ -124,38 +124,60 @@ class KafkaReader:
     def _chunks(self, messages: list[kafka.Message]) -> list[Chunk]:
         import confluent_kafka as kafka
 
-        ends: dict[int, int] = {}
+        events: list[kafka.Message] = []
         if any(each is not None for each in map(kafka.Message.error, messages)):
-            messages = self._without_events(messages, ends)
+            events = [each for each in messages if each.error() is not None]
+            messages = [each for each in messages if each.error() is None]
         by_partition: dict[int, list[kafka.Message]] = {}
-        if len(self._next) == 1 and not self._moved:
+        if len(self._next) == 1 and not self._grouped:
             by_partition[next(iter(self._next))] = messages
         else:
             for partition, run in groupby(messages, kafka.Message.partition):
                 by_partition.setdefault(partition or 0, []).extend(run)
+        places = dict(self._next)
         chunks = [
-            self._chunk(partition, expected)
+            self._chunk(partition, places, expected)
             for partition, some in by_partition.items()
             if (expected := self._expected(partition, some))
         ]
-        return chunks + self._passed(ends)
+        for each in events:
+            self._event(each, places, chunks)
+        if chunks:
+            self._trouble, self._down = None, False
+        self._next = places
+        return chunks
 
-    def _without_events(self, messages: list[kafka.Message], ends: dict[int, int]) -> list[kafka.Message]:
+    def _event(self, event: kafka.Message, places: dict[int, int], chunks: list[Chunk]) -> None:
+        """What came in place of a message: a partition's end, a damaged batch, a place that is gone, trouble."""
         import confluent_kafka as kafka
 
-        kept = []
-        for each in messages:
-            error, partition = each.error(), each.partition()
-            if error is None:
-                kept.append(each)
-            elif error.code() == kafka.KafkaError._PARTITION_EOF and partition is not None:
-                ends[partition] = each.offset() or 0
-            elif partition in self._next and error.code() in _OUT_OF_RANGE:
+        error, partition, offset = event.error(), event.partition(), event.offset() or 0
+        code = 0 if error is None else error.code()
+        ours = partition in places and partition not in self._moved and partition not in self._astray
+        if code == kafka.KafkaError._PARTITION_EOF or code in _DAMAGED:
+            self._trouble, self._down = None, False
+            if ours and partition is not None:
+                self._pass(partition, offset, places, chunks, error if code in _DAMAGED else None)
+        elif code in _OUT_OF_RANGE:
+            if ours and partition is not None:
                 self._failures[partition] = self._out_of_range(partition)
-            elif error.code() != kafka.KafkaError.GROUP_AUTHORIZATION_FAILED or self._grouped:
-                self._met(error)
-        self._trouble = None if ends else self._trouble
-        return kept
+        elif error is not None and (code != kafka.KafkaError.GROUP_AUTHORIZATION_FAILED or self._grouped):
+            self._met(error)
+
+    def _pass(
+        self, partition: int, offset: int, places: dict[int, int], chunks: list[Chunk], damage: kafka.KafkaError | None
+    ) -> None:
+        """Entries before `offset` that are no messages (transactions' marks, what was compacted away), and a damaged one there:
+        a chunk without rows."""
+        begin, end = places[partition], offset if damage is None else offset + 1
+        self._unheard.discard(partition)
+        if end <= begin:
+            return
+        places[partition] = end
+        dead = [] if damage is None else [DeadLetter(partition, offset, f"a damaged batch: {damage.str()}", b"")]
+        if begin >= 0 or dead:
+            nothing = self._payload.decode([]).batch
+            chunks.append(Chunk(partition, begin if begin >= 0 else offset, end, nothing, np.zeros(0, np.int64), dead))
 
     def _expected(self, partition: int, messages: list[kafka.Message]) -> list[kafka.Message]:
         """Those that follow what was given before."""
@@ -169,38 +191,22 @@ class KafkaReader:
             return [each for each in messages if (each.offset() or 0) >= expected]
         return messages
 
-    def _chunk(self, partition: int, messages: list[kafka.Message]) -> Chunk:
+    def _chunk(self, partition: int, places: dict[int, int], messages: list[kafka.Message]) -> Chunk:
         import confluent_kafka as kafka
 
         values: list[bytes | None] = list(map(kafka.Message.value, messages))
         decoded = self._payload.decode(values)
         dead = [
             DeadLetter(partition, messages[position].offset() or 0, reason, values[position] or b"")
-            for position, reason in decoded.bad.items()
+            for position, reason in sorted(decoded.bad.items())
         ]
-        begin = self._next[partition]
-        first = messages[0].offset() or 0
-        self._next[partition] = after = (messages[-1].offset() or 0) + 1
+        begin, first = places[partition], messages[0].offset() or 0
+        places[partition] = after = (messages[-1].offset() or 0) + 1
         self._unheard.discard(partition)
-        self._trouble = None
         if not self._payload.rows_apart:
             self._rows_a_message = 0.9 * self._rows_a_message + 0.1 * max(1.0, decoded.batch.num_rows / len(messages))
         arrived = _arrived_us(messages)[decoded.source]
         return Chunk(partition, begin if begin >= 0 else first, after, decoded.batch, arrived, dead)
-
-    def _passed(self, ends: dict[int, int]) -> list[Chunk]:
-        """Entries that are no messages (transactions' marks, what was compacted away) before a partition's end: empty chunks."""
-        chunks = []
-        for partition, end in ends.items():
-            if partition not in self._next or partition in self._moved or partition in self._astray:
-                continue
-            self._unheard.discard(partition)
-            begin = self._next[partition]
-            self._next[partition] = end
-            if 0 <= begin < end:
-                nothing = self._payload.decode([])
-                chunks.append(Chunk(partition, begin, end, nothing.batch, np.zeros(0, np.int64)))
-        return chunks
 
     # Partitions.
 
@@ -213,8 +219,13 @@ class KafkaReader:
         self._started = True
 
     def _listed(self) -> list[int]:
-        with told(f"reading topic {self._topic}"):
-            return partitions_listed(self._consumer, self._topic, self._trouble)
+        try:
+            return partitions_listed(self._consumer, self._topic)
+        except VireoError:
+            if not self._started:
+                self._consumer.poll(0)  # brings what the connection met
+            self._raise_refusal()
+            raise
 
     def _own_new(self, partitions: Iterable[int]) -> None:
         import confluent_kafka as kafka
@@ -291,29 +302,35 @@ class KafkaReader:
     def _met(self, error: kafka.KafkaError) -> None:
         self._trouble = error
 
-    def _raise_due(self) -> None:
+    def _raise_lasting(self) -> None:
+        """What no further read can mend: the owner failed, or a place is gone."""
         if self._fault is not None:
-            fault, self._fault = self._fault, None
-            raise fault
+            raise self._fault
         for failure in self._failures.values():
             raise failure
+
+    def _raise_refusal(self) -> None:
+        """What the broker said no to. Said once for each time, since a password may be changed."""
         if self._trouble is not None:
             error = translated(self._trouble.name(), self._trouble.str(), f"reading topic {self._topic}")
-            if isinstance(error, Unauthenticated | FailedPrecondition):
+            if isinstance(error, Unauthenticated | FailedPrecondition | NotFound):
+                self._trouble = None
                 raise error
 
     def _look_into_silence(self, out_of_time: bool) -> None:
         """Asks the broker where nothing came: whether it is there, and whether a place lies past a partition's end."""
+        about = f"reading topic {self._topic}"
         if time.monotonic() - self._probed_s < PROBE_S:
-            if self._trouble is not None and out_of_time:
-                raise translated(self._trouble.name(), self._trouble.str(), f"reading topic {self._topic}")
+            if self._down and self._trouble is not None and out_of_time:
+                raise translated(self._trouble.name(), self._trouble.str(), about)
             return
-        self._probed_s = time.monotonic()
         if self._trouble is not None:
             if not out_of_time:
                 return
+            self._probed_s, self._down = time.monotonic(), True
             self._listed()
-            self._trouble = None
+            self._trouble, self._down = None, False
+        self._probed_s = time.monotonic()
         for each in sorted(self._unheard):
             if self._next[each] > self._watermarks(each)[1]:
                 self._failures[each] = self._out_of_range(each)
@@ -380,16 +397,18 @@ class KafkaReader:
 _OUT_OF_RANGE: Final = (1, -140)
 """OFFSET_OUT_OF_RANGE, and librdkafka's word that it may not reset an offset by itself."""
 
+_DAMAGED: Final = (-199, -198)
+"""A batch whose checksum is wrong, or that can't be decompressed: librdkafka goes on after it."""
 
-def partitions_listed(client: kafka.Consumer | AdminClient, topic: str, trouble: kafka.KafkaError | None) -> list[int]:
-    """A topic's partitions; raises NotFound, Unavailable, or what the client is in trouble for."""
+
+def partitions_listed(client: kafka.Consumer | AdminClient, topic: str) -> list[int]:
+    """A topic's partitions; raises NotFound or Unavailable."""
     import confluent_kafka as kafka
 
     try:
-        found = client.list_topics(topic, timeout=REQUEST_S).topics[topic]
+        found = client.list_topics(topic, timeout=LIST_S).topics[topic]
     except kafka.KafkaException as error:
-        met = trouble or error.args[0]
-        raise translated(met.name(), met.str(), f"asking for topic {topic}") from error
+        raise translated(error.args[0].name(), error.args[0].str(), f"asking for topic {topic}") from error
     if found.error is not None:
         raise translated(found.error.name(), found.error.str(), f"asking for topic {topic}")
     return sorted(found.partitions)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from engine.errors import (
-    DataLoss,
     FailedPrecondition,
     Internal,
     InvalidArgument,
@@ -103,11 +102,10 @@ def producer_settings(spec: KafkaLogSpec) -> Settings:
         "linger.ms": 1,
         "delivery.timeout.ms": 60_000,
         "queue.buffering.max.messages": 1_000_000,
-        "message.max.bytes": message_bytes_max(spec),
     }
     if spec.event_hubs:
         settings |= {"request.timeout.ms": 60_000, "delivery.timeout.ms": 120_000, "compression.type": "none"}
-    return settings | dict(spec.settings)
+    return settings | dict(spec.settings) | {"message.max.bytes": message_bytes_max(spec)}
 
 
 def consumer_settings(spec: KafkaLogSpec) -> Settings:
@@ -154,7 +152,6 @@ def message_bytes_max(spec: KafkaLogSpec) -> int:
 _KINDS: Final[Mapping[str, type[VireoError]]] = {
     "_AUTHENTICATION": Unauthenticated,
     "SASL_AUTHENTICATION_FAILED": Unauthenticated,
-    "_SSL": Unauthenticated,
     "TOPIC_AUTHORIZATION_FAILED": FailedPrecondition,
     "GROUP_AUTHORIZATION_FAILED": FailedPrecondition,
     "CLUSTER_AUTHORIZATION_FAILED": FailedPrecondition,
@@ -170,8 +167,6 @@ _KINDS: Final[Mapping[str, type[VireoError]]] = {
     "THROTTLING_QUOTA_EXCEEDED": ResourceExhausted,
     "OFFSET_OUT_OF_RANGE": OffsetDeleted,
     "_AUTO_OFFSET_RESET": OffsetDeleted,
-    "_BAD_MSG": DataLoss,
-    "_BAD_COMPRESSION": DataLoss,
     "_UNSUPPORTED_FEATURE": Unimplemented,
     "_NOT_IMPLEMENTED": Unimplemented,
     "UNSUPPORTED_VERSION": Unimplemented,
@@ -182,19 +177,28 @@ _KINDS: Final[Mapping[str, type[VireoError]]] = {
 
 _PASSING: Final = frozenset(
     {
-        "_ALL_BROKERS_DOWN", "_TRANSPORT", "_RESOLVE", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "_MSG_TIMED_OUT", "_WAIT_COORD",
+        "_ALL_BROKERS_DOWN", "_TRANSPORT", "_SSL", "_RESOLVE", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "_MSG_TIMED_OUT", "_WAIT_COORD",
         "_WAIT_CACHE", "_NOENT", "_FATAL", "_PURGE_QUEUE", "_PURGE_INFLIGHT", "_RETRY", "_MAX_POLL_EXCEEDED",
         "REQUEST_TIMED_OUT", "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION", "BROKER_NOT_AVAILABLE",
         "REPLICA_NOT_AVAILABLE", "NETWORK_EXCEPTION", "COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE",
         "NOT_COORDINATOR", "NOT_ENOUGH_REPLICAS", "NOT_ENOUGH_REPLICAS_AFTER_APPEND", "REBALANCE_IN_PROGRESS",
-        "UNKNOWN_PRODUCER_ID", "OUT_OF_ORDER_SEQUENCE_NUMBER", "KAFKA_STORAGE_ERROR", "UNKNOWN_LEADER_EPOCH",
-        "FENCED_LEADER_EPOCH", "INVALID_PRODUCER_EPOCH", "INVALID_PRODUCER_ID_MAPPING",
+        "KAFKA_STORAGE_ERROR", "UNKNOWN_LEADER_EPOCH", "FENCED_LEADER_EPOCH",
     }
 )  # fmt: skip
 """What another try may get past."""
 
+PRODUCER_LOST: Final = frozenset(
+    {
+        "_FATAL", "_MSG_TIMED_OUT", "UNKNOWN_PRODUCER_ID", "OUT_OF_ORDER_SEQUENCE_NUMBER", "INVALID_PRODUCER_EPOCH",
+        "INVALID_PRODUCER_ID_MAPPING", "PRODUCER_FENCED", "_FENCED",
+    }
+)  # fmt: skip
+"""After these a producer and the brokers may disagree on what comes next: another producer begins anew, and may get past."""
+
 
 def translated(name: str, said: str, about: str) -> VireoError:
     """The user's error for librdkafka's `name`, which `said` something; `about` names what was being done, and to what."""
-    kind = _KINDS.get(name) or (Unavailable if name in _PASSING else Internal)
+    if name in ("_SSL", "_TRANSPORT") and "certificate" in said:  # not to be mended by waiting
+        return Unauthenticated(f"{about}: {said} (SSL)")
+    kind = _KINDS.get(name) or (Unavailable if name in _PASSING | PRODUCER_LOST else Internal)
     return kind(f"{about}: {said} ({name.lstrip('_')})")

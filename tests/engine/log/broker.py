@@ -131,38 +131,36 @@ class Cut:
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            if self._tls is not None:
-                client = self._tls.wrap_socket(client, server_side=True)
-                if not self._authenticated(client):
-                    client.close()
-                    return
             server = socket.create_connection(("127.0.0.1", self.target_port))
             with self._lock:
                 self._open |= {client, server}
+            if self._tls is not None:
+                client = self._tls.wrap_socket(client, server_side=True)
+                with self._lock:
+                    self._open.add(client)
+                if not self._authenticated(client, server):
+                    self._shut(server)
+                    self._shut(client)
+                    return
             threading.Thread(target=self._pump, args=(server, client), daemon=True).start()
             self._pump(client, server)
 
-    def _authenticated(self, client: socket.socket) -> bool:
-        """Kafka's SaslHandshake and SaslAuthenticate (keys 17 and 36), and ApiVersions (18) before them."""
+    def _authenticated(self, client: socket.socket, server: socket.socket) -> bool:
+        """Kafka's SaslHandshake and SaslAuthenticate (keys 17 and 36); what comes before them passes."""
         while True:
-            (size,) = struct.unpack(">i", _exactly(client, 4))
-            request = _exactly(client, size)
+            request = _frame(client)
             key, version, correlation = struct.unpack(">hhi", request[:8])
-            if key == 18:
-                # Of versions 3 and later it is said that none is known: clients ask again with version 0.
-                keys = [(18, 0, 2), (17, 0, 1), (36, 0, 1), (3, 0, 4)]
-                error = 0 if version == 0 else 35
-                body = struct.pack(">hi", error, len(keys)) + b"".join(struct.pack(">hhh", *each) for each in keys)
+            if key not in (17, 36):
+                server.sendall(struct.pack(">i", len(request)) + request)
+                answer = _frame(server)
             elif key == 17:
-                body = struct.pack(">hih", 0, 1, 5) + b"PLAIN"
-            elif key == 36:
+                answer = struct.pack(">ihih", correlation, 0, 1, 5) + b"PLAIN"
+            else:
                 good = request.endswith(self._credentials)
                 message = b"" if good else b"wrong password"
-                body = struct.pack(">hh", 0 if good else 58, len(message)) + message + struct.pack(">i", 0)
-                body += struct.pack(">q", 0) if version else b""
-            else:
-                return False
-            client.sendall(struct.pack(">ii", len(body) + 4, correlation) + body)
+                answer = struct.pack(">ihh", correlation, 0 if good else 58, len(message)) + message
+                answer += struct.pack(">i", 0) + (struct.pack(">q", 0) if version else b"")
+            client.sendall(struct.pack(">i", len(answer)) + answer)
             if key == 36:
                 return good
 
@@ -196,6 +194,11 @@ class Cut:
         """Ends it."""
         self.pull()
         self._listener.close()
+
+
+def _frame(source: socket.socket) -> bytes:
+    (size,) = struct.unpack(">i", _exactly(source, 4))
+    return _exactly(source, size)
 
 
 def _exactly(source: socket.socket, size: int) -> bytes:
