@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,10 +126,13 @@ def test_too_many_entities_are_refused(engine: Running) -> None:
 def test_lookups_of_several_requests_are_joined_row_by_row(engine: Running) -> None:
     cards = [b"c0", b"c1", b"nobody"] * 5
     jobs = []
+    ended = threading.Semaphore(0)
     for card in cards:
         request = Request("spending", inputs={"card": _bytes(card), "as_of": _as_of(10)})
-        jobs.append(engine.engine.submit(request, lambda _: None))
+        jobs.append(engine.engine.submit(request, lambda _: ended.release()))
     engine.engine.flush()
+    for _ in cards:
+        assert ended.acquire(timeout=30)
     counts = []
     for job in jobs:
         assert job.response is not None
