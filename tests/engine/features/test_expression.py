@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.features.expression import Expression, ExpressionType, column, parse
+from engine.features.expression_columns import BLOCK_ROWS
 from tests.engine.features.naive_expressions import ROWS, Row, Tree, computed, trees, written
 
 NUMBER, TEXT, BOOL = ExpressionType.NUMBER, ExpressionType.TEXT, ExpressionType.BOOL
@@ -88,6 +89,27 @@ def test_columns_and_float_arrays_agree_on_a_matrix_s_columns() -> None:
     expression = parse("exp(a) / (b + 1) ** 2 if c > 0 or is_null(b) else -a", dict.fromkeys("abc", NUMBER))
     found = expression.evaluate(columns, 1000).to_numpy(zero_copy_only=False)
     np.testing.assert_array_equal(expression.numbers(values), found)
+
+
+def test_columns_of_many_blocks_give_what_their_pieces_give() -> None:
+    random = np.random.default_rng(11)
+    rows = 2 * BLOCK_ROWS + 77
+    columns = {
+        "x": pa.array(random.normal(size=rows), mask=random.random(rows) < 0.1),
+        "i": pa.array(random.integers(0, 9, rows) + 2**53, mask=random.random(rows) < 0.1),
+        "f": pa.array(random.random(rows) < 0.5, mask=random.random(rows) < 0.1),
+        "s": pa.array(random.choice(["a", "b"], rows), mask=random.random(rows) < 0.1),
+    }
+    for text in ("x * 2 + 1", f"i > {2**53 + 3} and (f or s == 'a')", "s if f else 'none'", "1 / 2", "f"):
+        expression = parse(text, TYPES)
+        whole = expression.evaluate(columns, rows)
+        pieces = []
+        for start in range(0, rows, 1000):
+            piece = {name: each.slice(start, 1000) for name, each in columns.items()}
+            pieces.append(expression.evaluate(piece, len(piece["x"])))
+        assert whole.equals(pa.concat_arrays(pieces)), text
+        if expression.type is BOOL:
+            assert expression.holds(columns, rows).tolist() == [each is True for each in whole.to_pylist()]
 
 
 def evaluated(text: str, /, **columns: pa.Array) -> list[Any]:
