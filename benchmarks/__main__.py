@@ -1,13 +1,14 @@
-"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|wire|cores|all|soak] [--quick]`; `make bench` calls this.
+"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|wire|cores|all|features|soak] [--quick]`.
 
+`make bench` runs all.
 Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 1 when a promise is broken. `soak` takes
-20 minutes and is not part of `all`.
+20 minutes, `features` forty; they are not part of `all`.
 """
 
 import argparse
 import sys
 
-from benchmarks import bench_cores, bench_fraud, bench_overhead, bench_soak, bench_swap, bench_wire
+from benchmarks import bench_cores, bench_features, bench_fraud, bench_overhead, bench_soak, bench_swap, bench_wire
 from benchmarks.command import Run, keeps_promises
 from benchmarks.options import add_options, options_of
 
@@ -18,7 +19,7 @@ BENCHMARKS: dict[str, Run] = {
     "wire": bench_wire.run,
     "cores": bench_cores.run,
 }
-APART: dict[str, Run] = {"soak": bench_soak.run}
+APART: dict[str, Run] = {"features": bench_features.run, "soak": bench_soak.run}
 """Run only where they are named."""
 
 

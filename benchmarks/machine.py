@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("grpcio", "h2corn", "hdrhistogram", "httptools", "numpy", "onnxruntime", "protobuf", "uvicorn", "uvloop")
+PACKAGES = (
+    "confluent-kafka", "grpcio", "h2corn", "hdrhistogram", "httptools", "numba", "numpy", "onnxruntime", "protobuf", "pyarrow",
+    "uvicorn", "uvloop",
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from benchmarks.fraud_inputs import FRAUD
@@ -18,7 +18,8 @@ class Options:
 
     For the benchmark `wire` alone: `transports` of Vireo to measure (none: its own choice) and the HOST:PORT of a Triton
     to measure instead of the one that is installed here. For `soak` alone: how many `minutes`; it takes the first
-    transport, native where there is none. `cores` takes all, native where there is none.
+    transport, native where there is none. `cores` takes all, native where there is none. For `features` alone: `only` these
+    of its parts, all where there is none.
     """
 
     out: Path = OUT
@@ -28,6 +29,7 @@ class Options:
     transports: tuple[str, ...] = ()
     triton: str | None = None
     minutes: float | None = None
+    only: tuple[str, ...] = ()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -44,15 +46,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="wire, cores: native, grpcio, auto; more than one to compare. soak: one of them",
     )
     parser.add_argument("--triton", type=address, metavar="HOST:PORT", help="wire: measure this Triton")
+    parser.add_argument("--only", type=names, default=(), metavar="PART,...", help="features: these parts alone")
     parser.add_argument("--minutes", type=minutes, help="soak: how long (default 20, with --quick 1)")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """What stands between commas, each once."""
+    return tuple(dict.fromkeys(each for each in text.split(",") if each))
 
 
 def transports(text: str) -> tuple[str, ...]:
     """Names between commas. Raises ArgumentTypeError for one that is not known."""
-    names = tuple(dict.fromkeys(text.split(",")))
-    if unknown := set(names) - set(TRANSPORTS):
+    given = tuple(dict.fromkeys(text.split(",")))
+    if unknown := set(given) - set(TRANSPORTS):
         raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))} is not among {', '.join(TRANSPORTS)}")
-    return names
+    return given
 
 
 def address(text: str) -> str:
@@ -73,9 +81,7 @@ def minutes(text: str) -> float:
 
 def options_of(parsed: argparse.Namespace) -> Options:
     """What was parsed by a parser that `add_options` was given."""
-    return Options(
-        parsed.out, parsed.inputs, parsed.quick, parsed.seed, parsed.transports, parsed.triton, parsed.minutes
-    )
+    return Options(**{field.name: getattr(parsed, field.name) for field in fields(Options)})
 
 
 def parse_options(about: str | None, arguments: list[str] | None = None) -> Options:

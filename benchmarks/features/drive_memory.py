@@ -9,14 +9,16 @@ import numpy as np
 
 from benchmarks.features.events import SECOND_US, START_US, event_batch
 from benchmarks.features.states import chunk_of, state_of, warm
-from engine import Chunk
+from engine import Chunk, FeatureState
 
 BATCH_ROWS = 1 << 16
 HOUR_S, MINUTE_S = 3600, 60
+DAYS_US = 2 * 24 * HOUR_S * SECOND_US
 
 
 def drive(order: dict[str, Any]) -> dict[str, Any]:
-    """The order: `view`, `entities`, `events` of each of them, or "hot": as many as fill every tile.
+    """The order: `view`, `entities`, `events` of each of them, or "hot": as many as fill every tile; `before`: how many other
+    entities have had as many by then.
 
     Gives bytes_each (growth of resident memory), told_each (what the state says), entities, events.
     """
@@ -28,15 +30,22 @@ def drive(order: dict[str, Any]) -> dict[str, Any]:
         once.ingest(chunk)
     del once
     gc.collect()
-    before = resident_bytes()
     state = state_of(order["view"])
-    dead = sum(len(state.ingest(chunk)) for chunk in chunks(entities, times, seed))
-    gc.collect()
-    grown = resident_bytes() - before
+    dead = fold(state, chunks(order["before"], times, seed, card=entities))
+    resident, told = resident_bytes(), state.bytes
+    later = [at_us + DAYS_US for at_us in times] if order["before"] else times
+    dead += fold(state, chunks(entities, later, seed))
+    grown, told = resident_bytes() - resident, state.bytes - told
     assert not dead, f"{dead} events were not applied"
-    assert state.entities == entities
-    told = state.bytes / entities
-    return {"bytes_each": grown / entities, "told_each": told, "entities": entities, "events": len(times)}
+    assert state.entities == entities + order["before"]
+    return {"bytes_each": grown / entities, "told_each": told / entities, "entities": entities, "events": len(times)}
+
+
+def fold(state: FeatureState, given: Iterator[Chunk]) -> int:
+    """How many events were not applied."""
+    dead = sum(len(state.ingest(chunk)) for chunk in given)
+    gc.collect()
+    return dead
 
 
 def resident_bytes() -> int:
@@ -59,11 +68,11 @@ def idle_times_us(events: int) -> list[int]:
     return [START_US + index * MINUTE_S * SECOND_US for index in range(events)]
 
 
-def chunks(entities: int, times: list[int], seed: int) -> Iterator[Chunk]:
-    """At each instant one event of every entity."""
+def chunks(entities: int, times: list[int], seed: int, card: int = 0) -> Iterator[Chunk]:
+    """At each instant one event of every entity, `card` and on."""
     rng, first = np.random.default_rng(seed), 0
     for at_us in times:
         for start in range(0, entities, BATCH_ROWS):
-            cards = np.arange(start, min(start + BATCH_ROWS, entities), dtype=np.int64)
+            cards = card + np.arange(start, min(start + BATCH_ROWS, entities), dtype=np.int64)
             yield chunk_of(event_batch(cards, np.full(len(cards), at_us, np.int64), rng), first)
             first += len(cards)

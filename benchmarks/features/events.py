@@ -20,6 +20,7 @@ START_US = 1_767_225_600 * SECOND_US
 """2026-01-01, in UTC."""
 
 MERCHANTS = 50_000
+KNOWN_S = 600
 LATE_SHARE, LATE_US_MAX = 0.05, 2 * SECOND_US
 ZIPF = 1.1
 BLOCK_ROWS = 1 << 20
@@ -38,18 +39,19 @@ Skew = Literal["uniform", "zipf"]
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """`events` of `entities` cards, evenly spread over `span_s` seconds. First comes one event of each card."""
+    """`events` of `entities` cards, evenly spread over `span_s` seconds. First come `known` events of each, KNOWN_S apart."""
 
     entities: int
     events: int
     skew: Skew = "uniform"
     span_s: int = 3600
     seed: int = 1
+    known: int = 1
 
     @property
-    def rows(self) -> int:
-        """All of them, the first of each card included."""
-        return self.entities + self.events
+    def prefill(self) -> int:
+        """Rows that come first."""
+        return self.known * self.entities
 
     @property
     def name(self) -> str:
@@ -73,9 +75,11 @@ def blocks(stream: Stream) -> Iterator[pa.RecordBatch]:
     rng = np.random.default_rng(stream.seed)
     names = rng.permutation(stream.entities).astype(np.int64)
     weights = np.cumsum(1.0 / np.arange(1, stream.entities + 1) ** ZIPF) if stream.skew == "zipf" else None
-    for first in range(0, stream.entities, BLOCK_ROWS):
-        cards = names[first : first + BLOCK_ROWS]
-        yield event_batch(cards, np.full(len(cards), START_US, np.int64), rng)
+    for number in range(stream.known):
+        at_us = START_US - (stream.known - number) * KNOWN_S * SECOND_US
+        for first in range(0, stream.entities, BLOCK_ROWS):
+            cards = names[first : first + BLOCK_ROWS]
+            yield event_batch(cards, np.full(len(cards), at_us, np.int64), rng)
     for first in range(0, stream.events, BLOCK_ROWS):
         rows = min(BLOCK_ROWS, stream.events - first)
         if weights is None:
@@ -113,8 +117,12 @@ def read_stream(file: Path) -> pa.Table:
 
 
 def batches(table: pa.Table, rows: int, first: int = 0, end: int | None = None) -> list[pa.RecordBatch]:
-    """Rows `first` to `end` in batches of `rows` (the last may be shorter)."""
-    (whole,) = table.slice(first, None if end is None else end - first).combine_chunks().to_batches() or [None]
-    if whole is None:
-        return []
-    return [whole.slice(at, rows) for at in range(0, whole.num_rows, rows)]
+    """Rows `first` to `end` in batches of `rows` (the last may be shorter), each with buffers of its own, as a log gives."""
+    part = table.slice(first, None if end is None else end - first)
+    return [own_batch(part.slice(at, rows)) for at in range(0, part.num_rows, rows)]
+
+
+def own_batch(part: pa.Table) -> pa.RecordBatch:
+    """A copy that shares no buffer with the whole."""
+    columns = [pa.array(column.to_numpy()).cast(column.type) for column in part.columns]
+    return pa.record_batch(columns, schema=part.schema)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from benchmarks.features.part import Part, Setting, kept, say
 from benchmarks.report import Judgement
-from benchmarks.table import Table
+from benchmarks.table import Cell, Table
 from benchmarks.workloads.fraud.features import raw_columns
 from benchmarks.workloads.fraud.model import PERIODS, predict, quality, train
 from benchmarks.workloads.fraud.summary import Quality
@@ -35,15 +35,17 @@ class Measured:
 def run(setting: Setting) -> Part:
     """Train three models and conclude. The data are the same in a quick run: half a minute to simulate, once."""
     say("fraud: features by views, three models")
-    transactions = load_transactions(Simulation(seed=SEED), setting.cache)
+    transactions = load_transactions(Simulation(seed=SEED), setting.inputs)
     found = [measure(name, transactions, columns) for name, columns in columns_of(transactions).items()]
-    rows = [[each.name, len(each.columns), each.quality.auc, each.quality.average_precision] for each in found]
+    rows: list[list[Cell]] = [
+        [each.name, len(each.columns), each.quality.auc, each.quality.average_precision] for each in found
+    ]
     period = PERIODS[1]
     about = (
         f"{len(transactions):,} simulated transactions; trained on days {period.train_first} to {period.train_last}, tested "
         f"from day {period.test_first}. Windows are feature views (views.yaml) asked at the instant of each transaction."
     )
-    return Part([judgement_of(found)], [Table("Fraud model", about, COLUMNS, [list(row) for row in rows])], data=found)
+    return Part([judgement_of(found)], [Table("Fraud model", about, COLUMNS, rows)], data=found)
 
 
 def columns_of(transactions: Transactions) -> dict[str, Columns]:

@@ -50,11 +50,11 @@ def kernel_times_us(
     hash_numbers(keys, hashes)
     reads = state._reads_of(None)
     memory, generation = state._published
-    values = np.empty((count, reads.features.shape[0]), np.float64)
+    values = np.empty((count, len(state.view.features)), np.float64)
     out = values, np.empty(count, np.int64), np.empty(count, np.uint8)
     checks, as_of = np.zeros(len(hashes), np.uint32), np.array([as_of_us], np.int64)
     took = np.empty(calls, np.int64)
     for _ in range(2):  # the first pass compiles
-        done = _timed(state._layout.plan, memory, reads, hashes, checks, as_of, generation, out, took, count)
+        done = _timed(state._plan, memory.address, reads.address, hashes, checks, as_of, generation, out, took, count)
     assert done == count * calls
     return took / 1e3

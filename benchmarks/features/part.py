@@ -23,10 +23,12 @@ class DriverError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where a part may write (`out`) and keep what is costly to make (`cache`), and how much time it takes."""
+    """Where a part may write (`out`) and keep what is costly to make (`cache`; `inputs` is the fraud workload's), and whether
+    it is to take little time."""
 
     out: Path
     cache: Path
+    inputs: Path
     quick: bool
     seed: int
 

@@ -56,7 +56,7 @@ def measure_ours(setting: Setting, shape: str) -> list[Measured]:
     """Every depth, round after round."""
     count, features, view = SHAPES[shape]
     stream = stream_of(setting)
-    declared = view(entities_max=stream.entities)
+    declared = view(entities_max=2 * stream.entities)
     assert len(declared["features"]) == features
     order = {
         "file": str(stream_file(stream, setting.cache)),

@@ -83,7 +83,7 @@ def started(stream: Stream, out: Path) -> tuple[int, ServerProcess]:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     port = free_port()
-    views = {NAME: narrow_view(entities_max=stream.entities), WIDE: wide_view(entities_max=stream.entities)}
+    views = {NAME: narrow_view(entities_max=2 * stream.entities), WIDE: wide_view(entities_max=stream.entities)}
     spec = spec_of(views, local_log(str(out / "log"), "os"), grpc_port=port, http_port=free_port())
     (out / "app.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
     command = python_module("serving.cli", "serve", str(out / "app.yaml"))

@@ -1,6 +1,6 @@
 """One tumbling window over Kafka by Quix Streams. Runs in the environment `quix`.
 
-The order: `broker`, `topic` (JSON messages keyed by card), `events` (how many are in it), `tile_s`, `folder` (a new one
+The order: `broker`, `group`, `topic` (JSON messages keyed by card), `events` (how many are in it), `tile_s`, `folder` (a new one
 for its state), `seconds` at most. Count, sum, min, max and mean of `amount` in one window: less than what it is compared
 with. The clock runs from the first message to the last.
 """
@@ -16,7 +16,6 @@ from typing import Any
 from quixstreams import Application
 from quixstreams.dataframe.windows import Count, Max, Mean, Min, Sum
 
-GROUP = "quix"
 Row = dict[str, Any]
 
 
@@ -26,7 +25,7 @@ def main() -> None:
     seen = {"events": 0, "began_s": 0.0, "ended_s": 0.0, "cpu_s": 0.0, "windows": 0}
     application = Application(
         broker_address=order["broker"],
-        consumer_group=GROUP,
+        consumer_group=order["group"],
         auto_offset_reset="earliest",
         state_dir=order["folder"],
         loglevel="ERROR",
