@@ -300,7 +300,7 @@ def range_decayed(
 
 
 @kernel(cache=True, nogil=True)
-def range_top(codes: Longs, kinds: int, ranges: Ranges, out: Longs) -> None:
+def range_top(codes: Longs, kinds: int, ranges: Ranges, out: Longs) -> None:  # noqa: C901  one loop over each part
     """The most frequent codes of each range into out [queries, k], most frequent first, ties to the lesser; -1: none.
 
     `codes` are 0 ... kinds - 1. Ranges that follow one another (as those of one segment in order of time do) share their
@@ -323,8 +323,10 @@ def range_top(codes: Longs, kinds: int, ranges: Ranges, out: Longs) -> None:
         for j in range(c, b):
             if ranges.arrival[j] <= ranges.known[i]:
                 number = _add(codes[j], counts, alive, place, number)
+        top, least = out[i], 0
         for j in range(number):
-            _insert(alive[j], counts, out[i])
+            if counts[alive[j]] >= least:
+                least = _insert(alive[j], counts, top)
         for j in range(c, b):
             if ranges.arrival[j] <= ranges.known[i]:
                 number = _take(codes[j], counts, alive, place, number)
@@ -358,8 +360,8 @@ def _take_all(codes: Longs, low: int, high: int, counts: Longs, alive: Longs, pl
 
 
 @kernel(cache=True, nogil=True)
-def _insert(code: int, counts: Longs, top: Longs) -> None:
-    """Puts `code` at its place among the best so far."""
+def _insert(code: int, counts: Longs, top: Longs) -> int:
+    """Puts `code` at its place among the best so far; the count below which none has a place."""
     at = len(top)
     while at > 0:
         other = top[at - 1]
@@ -370,6 +372,7 @@ def _insert(code: int, counts: Longs, top: Longs) -> None:
         top[j] = top[j - 1]
     if at < len(top):
         top[at] = code
+    return counts[top[-1]] if top[-1] >= 0 else 0
 
 
 @kernel(cache=True, nogil=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from engine.features.answer import MISSING
+from engine.features.answer import MISSING, FeatureRows
 from engine.features.view import View
 
 if TYPE_CHECKING:
@@ -44,6 +44,23 @@ class ServedRow:
     event_time_us: int
     features: Mapping[str, Value]
     request: Mapping[str, Value] = field(default_factory=dict)
+
+
+def served_row(
+    view: str,
+    rows: FeatureRows,
+    at: int,
+    *,
+    entity: str | int | bytes,
+    as_of_us: int,
+    read_us: int,
+    request: Mapping[str, Value],
+) -> ServedRow:
+    """Row `at` of a lookup's answer, as a sample keeps it."""
+    features: dict[str, Value] = dict(zip(rows.names, rows.values[at].tolist(), strict=True))
+    features |= {name: texts[at] for name, texts in rows.texts.items()}
+    newest, status = int(rows.event_time_us[at]), int(rows.status[at])
+    return ServedRow(view, entity, as_of_us, read_us, status, newest, features, request)
 
 
 class ServedSample:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from engine.features.answer import FeatureRows
 from engine.features.history import History
-from engine.features.skew import STATUS, ServedRow, ServedSample, compare
+from engine.features.skew import STATUS, ServedRow, ServedSample, compare, served_row
 from engine.features.tables import ARRIVAL, PARTITION, read_log
 from engine.log.declaration import LocalLogSpec
 from engine.log.local import LocalLog
 from tests.engine.features import oracle
 from tests.engine.features.oracle import Oracle
+from tests.engine.features.running import START_US, row, running
 from tests.engine.features.streams import SCHEMA, Arrived, random_stream, table_of, whole_view
 
 S = 1_000_000
@@ -109,9 +114,9 @@ def test_the_log_itself_is_a_past_that_is_compared_with(
     kept = LocalLog(LocalLogSpec(str(tmp_path), "os"), SCHEMA, tmp_path / "log", clock_us=lambda: now[0])
     assert read_log(kept).num_rows == 0
     batches = table_of(log).select(SCHEMA.names).combine_chunks().to_batches()
-    for row, each in enumerate(log):
+    for number, each in enumerate(log):
         now[0] = each.appended_us
-        kept.append(batches[0].slice(row, 1))
+        kept.append(batches[0].slice(number, 1))
     past = read_log(kept)
     kept.close()
     names = [name for name in SCHEMA.names if name != "amount"]  # which has NaN
@@ -121,6 +126,32 @@ def test_the_log_itself_is_a_past_that_is_compared_with(
     report = compare(history, served, settle_us=SETTLE)
     assert report.rows > 40
     assert not any(skew.mismatched for skew in report.features.values())
+
+
+def test_what_an_engine_serves_while_events_come_has_no_skew(tmp_path: Path) -> None:
+    sample, rng = ServedSample(200, 1), random.Random(1)
+    keys = pa.array(["a", "b", "c", "stranger"])
+    with running(tmp_path) as engine:
+        view = engine.view()
+        for number in range(0, 200, 4):
+            cards = [rng.choice("abc") for _ in range(4)]
+            engine.push(*(row(n, card, at_s=n - rng.randrange(90)) for n, card in enumerate(cards, number)))
+            as_of, amount = START_US + rng.randrange(number + 1, 4000) * S, float(number)
+            rows = view.lookup(keys, as_of_us=as_of, request={"now_amount": pa.array([amount] * 4)})
+            read = time.time_ns() // 1000
+            make = partial(_kept, rows, keys, as_of, read, amount)
+            sample.offer(4, make)
+        past = read_log(engine.engine.features._logs["tx"].current())
+    history = History(view.view, past, arrival=ARRIVAL, partition=PARTITION)
+    report = compare(history, sample.take()[0], settle_us=0)
+    assert report.rows == 200
+    assert {name: skew.examples for name, skew in report.features.items() if skew.mismatched} == {}
+    assert history.verdicts["late"] > 5
+
+
+def _kept(rows: FeatureRows, keys: pa.Array, as_of: int, read: int, amount: float, at: int) -> ServedRow:
+    entity, request = keys[at].as_py(), {"now_amount": amount}
+    return served_row("spending", rows, at, entity=entity, as_of_us=as_of, read_us=read, request=request)
 
 
 def _row(number: int) -> ServedRow:
