@@ -256,7 +256,8 @@ def lookup_of_batch(view: FeatureView, batch: pa.RecordBatch, features: tuple[st
     if as_of is None:
         return Lookup(view, keys, None, given or None, features)
     _check_no_nulls(AS_OF, as_of)
-    return Lookup(view, keys, as_of.cast(pa.int64()).to_numpy(), given or None, features)
+    instants = as_of.cast(pa.int64()).to_numpy().copy()  # kernels are compiled for what may be written to
+    return Lookup(view, keys, instants, given or None, features)
 
 
 def _check_no_nulls(name: str, values: pa.Array) -> None:
