@@ -58,10 +58,12 @@ def test_partitions_are_those_of_librdkafkas_murmur2_random(broker: Tansu) -> No
     keys = [f"card-{each}" * (each % 4 + 1) for each in range(200)]
     landed: dict[str, int] = {}
     client = kafka.Producer({"bootstrap.servers": broker.address, "partitioner": "murmur2_random", "log_level": 0})
+
+    def answered(_: object, message: kafka.Message) -> None:
+        landed[(message.key() or b"").decode()] = message.partition() or 0
+
     for each in keys:
-        client.produce(
-            topic, b"", each, on_delivery=lambda _, message, key=each: landed.update({key: message.partition()})
-        )
+        client.produce(topic, b"", each, on_delivery=answered)
     client.flush(20)
     assert partitions_of(key_bytes(pa.array(keys)), 7, 0).tolist() == [landed[each] for each in keys]
     assert partitions_of(key_bytes(pa.array([None, keys[5]])), 7, 3).tolist() == [3, landed[keys[5]]]
