@@ -109,6 +109,23 @@ def test_programs_of_the_tutorials_run(tutorial_server: ServerHere, capsys: pyte
     assert "[3, 2, 1]" in printed
 
 
+def test_programs_of_the_features_tutorial_run_in_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = TUTORIALS / "features.md"
+    monkeypatch.chdir(tmp_path)
+    Path("features.yaml").write_text(blocks(page, "yaml")[0])
+    programs = blocks(page, "python")
+    assert len(programs) == 2
+    for program in programs:
+        exec(compile(program, page.name, "exec"), {"__name__": page.stem})
+    printed = capsys.readouterr().out
+    assert "count_1d        10.00" in printed
+    assert "km              505." in printed
+    assert "[0 1]" in printed
+    assert "'fraud', 'count_10m'" in printed, printed
+
+
 def _at(server: ServerHere, program: str) -> str:
     """The program, with this server's ports for those it names."""
     return program.replace("127.0.0.1:8001", server.address).replace(

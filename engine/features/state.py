@@ -104,6 +104,7 @@ class FeatureState:
         self.offsets: dict[int, int] = {}
         self.watermarks: dict[int, int] = {}
         self.counts = Counts()
+        self._warm()
 
     def _id_set(self, words: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
         return np.zeros(words, np.uint64), np.zeros(words, np.int64)
@@ -122,6 +123,23 @@ class FeatureState:
     @property
     def _memory(self) -> _Memory:
         return self._published[0]
+
+    def _warm(self) -> None:
+        """Calls every kernel while there is nothing to do: the first time on a machine it is compiled, which takes a while."""
+        plan, memory = self._plan, self._memory
+        nothing, none = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+        hash_keys(pa.array([], pa.int64()))
+        hash_keys(pa.array([], pa.string()))
+        sources = np.zeros((record.SOURCE_COLUMNS, 4), np.int64)
+        watermark = np.zeros(1, np.int64)
+        ingest.ingest(plan, memory.address, sources.ctypes.data, np.zeros(0, np.uint8), watermark, 0)
+        ingest.keep_ids(memory.address, np.zeros(_ID_WORDS, np.uint64), np.zeros(_ID_WORDS, np.int64), 0)
+        entities.newest_times(plan, memory.address, nothing)
+        entities.rebuild_index(plan, memory.address, np.zeros(_INDEX_WORDS, np.uint64), 0)
+        entities.free_older(plan, memory.address, NO_WATERMARK)
+        entities.close_cold_ranks(plan, memory.address)
+        entities.index_pools(plan, memory.address)
+        self.lookup_hashed(none, _no_checks(0), np.zeros(1, np.int64))
 
     @property
     def entities(self) -> int:
