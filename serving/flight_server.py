@@ -180,6 +180,7 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
         texts = [each.name for each in view.view.features if each.text]
         writer.begin(feature_schema(wanted, texts))
         for batch, metadata in self._batches(reader):
+            view = self._store.view(name)  # another one where the spec was applied anew meanwhile
             _write(writer, feature_batch(lookup_of_batch(view, batch, wanted)()), metadata)
 
     def _score(self, name: str, rest: Sequence[str], reader: Any, writer: Any) -> None:  # noqa: ANN401
