@@ -37,7 +37,7 @@ def _view(**changes: Any) -> View:  # noqa: ANN401
     return compile_view("cards", spec, SCHEMA, lambda key: key)
 
 
-def _chunk(first: int, cards: np.ndarray, values: np.ndarray, at_us: np.ndarray) -> Chunk:  # type: ignore[type-arg]
+def _chunk(first: int, cards: np.ndarray, values: np.ndarray, at_us: np.ndarray) -> Chunk:
     arrays = [pa.array(cards), pa.array(values), pa.array(2 * values), pa.array(at_us, pa.timestamp("us", "UTC"))]
     batch = pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
     return Chunk(0, first, first + len(cards), batch, at_us)
