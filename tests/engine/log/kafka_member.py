@@ -1,8 +1,8 @@
 """One member of a consumer group in a process of its own, which folds what it reads into states that outlive it.
 
-`python -m tests.engine.log.kafka_member ADDRESS TOPIC FOLDER STRATEGY` runs until SIGTERM, which lets it give its partitions back; SIGKILL
-does not. A partition's state is a fold over its entries: the offset it stands at, how many rows, and two sums that a missing or
-repeated row would change.
+`python -m tests.engine.log.kafka_member ADDRESS TOPIC FOLDER STRATEGY` runs until SIGTERM, which lets it give its partitions
+back; SIGKILL does not. A partition's state is a fold over its entries: the offset it stands at, how many rows, and two sums that
+a missing or repeated row would change.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main(address: str, topic: str, folder: Path, strategy: str) -> None:
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
     settings = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "200", "partition.assignment.strategy": strategy}
-    log = KafkaLog(KafkaLogSpec(address, topic, group="members", settings=settings), SCHEMA)
+    log = KafkaLog(KafkaLogSpec(address, topic, group=f"members-of-{topic}", settings=settings), SCHEMA)
     folds = Folds(folder)
     reader = log.reader(folds)
     while not stopped:
