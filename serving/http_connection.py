@@ -21,6 +21,9 @@ from engine import limits
 _HEADER_LINE_BYTES: Final = 4  # colon, space and line end
 
 
+def _nothing() -> None: ...
+
+
 class _Flow(FlowControl):
     """Reads nothing more while requests wait behind the one being answered: else a client could queue without end."""
 
@@ -57,6 +60,9 @@ class HttpConnection(HttpToolsProtocol):
         self._unset_keepalive_if_required()  # uvicorn keeps its timer, and with it all of this, where the client resets
         self.resume_writing()
         super().connection_lost(exc)
+        for cycle, _ in self.pipeline:  # it never begins, so never lets go of this connection
+            cycle.on_response = _nothing
+        self.pipeline.clear()
 
     def _wait_at_most(self, seconds: float) -> None:
         self._stop_waiting()

@@ -212,18 +212,26 @@ class DirectCall(_GrpcCall):
 
 
 class _TaskCall(_GrpcCall):
-    """A call that a task works on. The task ends well even where it is stopped: it would keep the error, and that this call."""
+    """A call that a task works on. A task that is stopped keeps the error, and that this call, which so lets go of the task:
+    where it has begun it ends well all the same, but one that is stopped before that cannot.
+    """
 
     __slots__ = ("_task",)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Makes the task."""
-        self._task = self.served.around.loop.create_task(work)
+        self._task: asyncio.Task[None] | None = self.served.around.loop.create_task(work)
         self.wait()
+
+    def end(self) -> bool:
+        """See `_GrpcCall`."""
+        self._task = None
+        return super().end()
 
     def stop(self) -> None:
         """See `_GrpcCall`."""
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def check_size(self, answer: bytes) -> None:
         """Raises TooLarge where the client could not take `answer`."""

@@ -51,7 +51,7 @@ functions:
 """
 OF_CALLS = {
     "Job", "Request", "Response", "DirectCall", "UnaryCall", "StreamCall", "_Answering", "_InferStream", "HttpExchange",
-    "HttpCall", "RequestResponseCycle",
+    "HttpCall", "RequestResponseCycle", "HttpConnection",
 }  # fmt: skip
 COUNT = 5
 RESET = struct.pack("ii", 1, 0)
@@ -160,6 +160,15 @@ class Callers:
                 else:
                     eventually(lambda: self._server.in_flight, "it is in flight")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    def pipelined_and_left(self) -> None:
+        """Requests wait their turn behind one that is computed."""
+        body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}]}'
+        head = b"POST /v2/models/gated/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+        with socket.create_connection(("127.0.0.1", self._server.host.http_port or 0)) as sock:
+            sock.sendall((head + body) * COUNT)
+            eventually(lambda: self._server.in_flight, "it is in flight")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
 WAYS = [name for name in vars(Callers) if not name.startswith("_") and name != "call"]
