@@ -138,10 +138,14 @@ def _outlets(spec: FeatureViewSpec, log: LogSpec, folder: Path) -> list[Outlet]:
 
 
 def _own_member(source: Source, view: View, spec: FeatureViewSpec) -> Log:
-    """The log read as a consumer group of this very view: in one group, two views would have half of the entries each."""
+    """The log read as a consumer group of this very view: in one group, two views would have half of the entries each.
+
+    Where its files lie is no part of the name: members on other machines may keep them elsewhere.
+    """
     from engine.log.kafka import KafkaLog
 
     kafka = source.spec.kafka
     assert kafka is not None
-    digest = hashlib.sha256(f"{view.fingerprint}|{spec!r}".encode()).hexdigest()[:8]
+    alike = replace(spec, snapshot=None, dead_letters=None, timeout_ms=None)
+    digest = hashlib.sha256(f"{view.fingerprint}|{alike!r}".encode()).hexdigest()[:8]
     return KafkaLog(replace(kafka, group=f"{kafka.group}-{view.name}-{digest}"), source.current().schema)
