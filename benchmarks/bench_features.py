@@ -23,13 +23,12 @@ Each part runs ours and its rivals in processes of their own, pinned: what is me
 """
 
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 
 from benchmarks.command import SkippedError, run_command
-from benchmarks.features.part import DriverError, Part, Setting, say, undecided
-from benchmarks.harness import ServerError
-from benchmarks.load.process import LoadError
+from benchmarks.features.part import Part, Setting, kept
 from benchmarks.options import Options
 from benchmarks.report import Report
 
@@ -40,7 +39,6 @@ CACHE = "features-data"
 """Below the folder of the fraud inputs' parent: event files, some gigabytes, that later runs take again."""
 
 Run = Callable[[Setting], Part]
-BROKEN = (DriverError, ServerError, LoadError)
 
 
 def run(options: Options) -> Report:
@@ -57,9 +55,9 @@ def run_part(name: str, setting: Setting) -> Part:
     part: Run = import_module(f"benchmarks.features.{name}").run
     try:
         return part(setting)
-    except BROKEN as error:
-        say(f"{name} broke down: {error}")
-        return Part([undecided(f"{name}: runs to its end", f"it broke down: {last_line(error)}")])
+    except Exception as error:  # whatever it was, the other parts go on
+        traceback.print_exc()
+        return Part([kept(f"{name}: runs to its end", False, f"it broke down: {last_line(error)}")])
 
 
 def last_line(error: Exception) -> str:

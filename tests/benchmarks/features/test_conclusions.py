@@ -76,7 +76,7 @@ def test_a_part_that_breaks_down_is_told_and_the_others_go_on(tmp_path: Path, mo
 
     monkeypatch.setattr(ingest, "run", broken)
     part = run_part("ingest", Setting(tmp_path, tmp_path, tmp_path, True, 1))
-    assert verdicts(part.judgements) == [None]
+    assert verdicts(part.judgements) == [False]
     assert "ValueError: no such thing" in part.judgements[0].said
 
 
