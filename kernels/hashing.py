@@ -54,10 +54,13 @@ def _absorb(word: int, piece: int) -> int:
 
 
 @kernel(nogil=True, cache=True)
-def hash_numbers(values: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]) -> None:
-    """Fills `hashes` (uint64 [n]) with those of `values` (int64 [n])."""
-    for index in range(values.shape[0]):
-        hashes[index] = mix(uint64(values[index]))
+def hash_numbers(values: int, hashes: npt.NDArray[np.uint64]) -> None:
+    """Fills `hashes` (uint64 [n]) with those of n 64-bit words at address `values`.
+
+    An address, because for arrays that must not be written to numba would compile another kernel, on the request that brings one.
+    """
+    for index in range(hashes.shape[0]):
+        hashes[index] = mix(load_u64(values + 8 * index))
 
 
 @kernel(nogil=True, cache=True)

@@ -47,7 +47,7 @@ def kernel_times_us(
 ) -> npt.NDArray[np.float64]:
     """Microseconds of each of `calls` lookups of `count` entities each, `keys` in turn."""
     hashes = np.empty(len(keys), np.uint64)
-    hash_numbers(keys, hashes)
+    hash_numbers(keys.ctypes.data, hashes)
     reads = state._reads_of(None)
     memory, generation = state._published
     values = np.empty((count, len(state.view.features)), np.float64)

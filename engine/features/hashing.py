@@ -15,6 +15,12 @@ Hashes = npt.NDArray[np.uint64]
 Checks = npt.NDArray[np.uint32]
 
 
+_DICTIONARY = pa.lib.Type_DICTIONARY
+_WIDE = {pa.lib.Type_LARGE_STRING, pa.lib.Type_LARGE_BINARY}
+_TEXTS = {pa.lib.Type_STRING, pa.lib.Type_BINARY} | _WIDE
+_AS_THEY_ARE = {pa.lib.Type_INT64, pa.lib.Type_UINT64, pa.lib.Type_TIMESTAMP}
+
+
 def hash_values(values: pa.Array) -> Hashes:
     """uint64 [n] of whole numbers, bools, numbers, instants or texts; what is null hashes to anything. Equal values of any
     integer width are equal."""
@@ -23,23 +29,23 @@ def hash_values(values: pa.Array) -> Hashes:
 
 def hash_keys(values: pa.Array) -> tuple[Hashes, Checks | None]:
     """As `hash_values`, and for texts a second, independent hash (uint32 [n])."""
-    hashes = np.empty(len(values), np.uint64)
     kind = values.type
-    if pa.types.is_dictionary(kind):
+    if kind.id == _DICTIONARY:
         values, kind = values.cast(kind.value_type), kind.value_type
-    if _is_text(kind):
+    hashes = np.empty(len(values), np.uint64)
+    if kind.id in _TEXTS:
         checks = np.empty(len(values), np.uint32)
         validity, offsets, data = values.buffers()
-        wide = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
-        hash_strings(offsets.address, wide, _address(data), _address(validity), values.offset, hashes, checks)
+        hash_strings(
+            offsets.address, kind.id in _WIDE, _address(data), _address(validity), values.offset, hashes, checks
+        )
         return hashes, checks
-    hash_numbers(_words(values, kind), hashes)
+    if kind.id in _AS_THEY_ARE and not values.null_count:
+        hash_numbers(_address(values.buffers()[1]) + 8 * values.offset, hashes)
+    else:
+        words = _words(values, kind)
+        hash_numbers(words.ctypes.data, hashes)
     return hashes, None
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
-    return any(test(kind) for test in tests)
 
 
 def _address(buffer: pa.Buffer | None) -> int:

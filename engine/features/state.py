@@ -277,7 +277,7 @@ class FeatureState:
         `keys` has the entity column's type and no nulls. Expression features are NaN: they are computed from the others.
         """
         hashes, checks = hash_keys(keys)
-        instants = np.atleast_1d(np.asarray(as_of_us, np.int64))
+        instants = np.array(as_of_us, np.int64, ndmin=1)  # a copy: for a read-only array kernels would be compiled anew
         return self.lookup_hashed(hashes, _no_checks(len(hashes)) if checks is None else checks, instants, features)
 
     def lookup_hashed(
