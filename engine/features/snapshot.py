@@ -72,10 +72,10 @@ class _Trailer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One snapshot read back: every part with its name."""
+    """One snapshot read back: every part with its name, once, and decompressed when its turn comes."""
 
     header: Header
-    parts: list[tuple[str, pa.RecordBatch]]
+    parts: Iterator[tuple[str, pa.RecordBatch]]
 
 
 @dataclass(slots=True)
@@ -227,7 +227,7 @@ class SnapshotFolder:
                 for part in trailer.parts:
                     if zlib.crc32(data[part.start : part.start + part.size]) != part.crc32:
                         raise DataLoss(f"snapshot {path.name}: part {quoted(part.name)} is damaged")
-            return Snapshot(header, list(_parts_of(path, trailer)))
+            return Snapshot(header, _parts_of(pa.memory_map(str(path)), trailer))
         except FileNotFoundError:  # another process was faster
             return None
         except OSError as error:
@@ -289,9 +289,9 @@ def _trailer_of(data: memoryview, path: Path) -> _Trailer:
     return msgspec.json.decode(encoded, type=_Trailer)
 
 
-def _parts_of(path: Path, trailer: _Trailer) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Each part, over a memory map where it is not compressed."""
-    with pa.memory_map(str(path)) as source:
+def _parts_of(source: Any, trailer: _Trailer) -> Iterator[tuple[str, pa.RecordBatch]]:  # noqa: ANN401
+    """Each part of a mapped file, over the map where it is not compressed."""
+    with source:
         for part in trailer.parts:
             source.seek(part.start)
             with pa.ipc.open_stream(source.read_buffer(part.size)) as stream:

@@ -78,7 +78,7 @@ def test_a_view_reads_all_partitions_and_goes_on_from_its_snapshot(tmp_path: Pat
         with _engine(tmp_path, spec) as engine:
             _until(lambda: engine.is_ready("spending", None))
             _push(engine, first, 480)
-            _until(lambda: _sum(engine) == first + 480)
+            _until(lambda total=first + 480: _sum(engine) == total)  # type: ignore[misc]
             assert _counts(engine) == dict.fromkeys(CARDS, (first + 480) / len(CARDS))
             assert engine.features.view("spending").statistics().applied == first + 480
 

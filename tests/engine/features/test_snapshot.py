@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,10 +40,8 @@ def _is_of(snapshot: Snapshot | None, offset: int) -> bool:
     return snapshot is not None and snapshot.header == _header(offset) and _same(snapshot.parts, _parts(offset))
 
 
-def _same(left: list[tuple[str, pa.RecordBatch]], right: list[tuple[str, pa.RecordBatch]]) -> bool:
-    return [name for name, _ in left] == [name for name, _ in right] and all(
-        one.equals(other) for (_, one), (_, other) in zip(left, right, strict=True)
-    )
+def _same(left: Iterable[tuple[str, pa.RecordBatch]], right: Iterable[tuple[str, pa.RecordBatch]]) -> bool:
+    return all(one == other and a.equals(b) for (one, a), (other, b) in zip(left, right, strict=True))
 
 
 def _files(path: Path) -> list[Path]:
