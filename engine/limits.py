@@ -143,6 +143,9 @@ SNAPSHOTS_KEPT_MAX: Final = 100
 SNAPSHOT_RETRY_S: Final = 10.0
 """A snapshot that could not be written is tried again after so long."""
 
+INTERPRETER_SWITCH_S_MAX: Final = 0.0005
+"""Where feature views run, no thread keeps the interpreter for longer while others want it."""
+
 FEATURE_READ_ROWS_MAX: Final = 1 << 16
 """Events a feature view takes of its log at once."""
 
