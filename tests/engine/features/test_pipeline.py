@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine import Appended, Chunk, FailedPrecondition, Unavailable, parse_spec
+from engine import Appended, Chunk, DeadLetter, FailedPrecondition, Unavailable, parse_spec
 from engine.features.compilation import compile_view
+from engine.features.fold import Fold
 from engine.features.state import FeatureState
 from engine.log.schema import arrow_schema
 from tests.engine.features.running import LOG, SPEC, START_US, VIEW, Running, row, running
@@ -251,3 +253,38 @@ def test_rows_from_the_middle_of_a_batch_are_folded_as_they_are(tmp_path: Path) 
         )
     assert states[0] == states[1]
     assert states[0][1] == 7
+
+
+def test_entries_deleted_before_they_were_read_are_a_standing_error_and_reads_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.features.pipeline.FEATURE_READ_ROWS_MAX", 20)
+    reading, held, fold = threading.Event(), threading.Event(), Fold.ingest
+
+    def ingest(self: Fold, chunk: Chunk) -> list[DeadLetter]:
+        reading.set()
+        held.wait(30)
+        return fold(self, chunk)
+
+    with running(tmp_path, _small_segments(SPEC)) as engine:
+        features = engine.engine.features
+        monkeypatch.setattr(Fold, "ingest", ingest)
+        for start in range(0, 500, 20):
+            features.push("tx", pa.RecordBatch.from_pylist(MANY[start : start + 20], features.schema("tx")))
+        assert reading.wait(30)
+        features._logs["tx"].log.truncate({0: 450})
+        held.set()
+        _until(lambda: engine.view().statistics().error != "")
+        statistics = engine.view().statistics()
+        assert "no longer" in statistics.error or "kept" in statistics.error
+        assert statistics.applied == statistics.offsets[0] < 450
+        assert statistics.lag_rows == 500 - statistics.offsets[0]
+        assert engine.counts("c0") != [None]
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if holds():
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("it did not come to be")
