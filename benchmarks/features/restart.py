@@ -13,10 +13,21 @@ import msgspec
 import pyarrow as pa
 
 from benchmarks.features.events import Stream, read_stream, stream_file
-from benchmarks.features.part import DriverError, Part, Setting, driver_command, kept, one_thread, run_driver, say
+from benchmarks.features.part import (
+    DriverError,
+    Part,
+    Setting,
+    driver_command,
+    kept,
+    one_thread,
+    run_driver,
+    say,
+    undecided,
+)
 from benchmarks.features.views import judged_view
 from benchmarks.harness import LOAD_CORE, SERVER_CORE
 from benchmarks.machine import ROOT
+from benchmarks.report import Judgement
 from benchmarks.table import Table
 
 RESTART_S_MAX = 3.0
@@ -50,10 +61,18 @@ def run(setting: Setting) -> Part:
     """Measure and conclude."""
     setting.out.mkdir(parents=True, exist_ok=True)
     found = [measure(setting, known) for known in (1, 12)]
-    judged = found[0]
-    middle = median(judged.restarts_s)
-    promise = f"restart with {judged.entities:,} entities: less than {RESTART_S_MAX:g} s to the first read"
-    return Part([kept(promise, middle < RESTART_S_MAX, f"{middle:.2f} s")], [table_of(found)], data=found)
+    judged = [judgement_of(setting, each) for each in found]
+    return Part(judged, [table_of(found)], data=found)
+
+
+def judgement_of(setting: Setting, found: Measured) -> Judgement:
+    """Time to the first read; not decided where there were fewer entities than are promised."""
+    middle = median(found.restarts_s)
+    kind = f"{found.entities:,} entities of {found.events // found.entities} events"
+    promise = f"restart with {kind}: less than {RESTART_S_MAX:g} s to the first read"
+    if setting.quick:
+        return undecided(promise, f"{middle:.2f} s, but a quick run has fewer entities")
+    return kept(promise, middle < RESTART_S_MAX, f"{middle:.2f} s")
 
 
 def measure(setting: Setting, known: int) -> Measured:

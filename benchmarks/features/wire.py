@@ -21,7 +21,7 @@ from benchmarks.harness import LOAD_CORE, SERVER_CORE, ServerProcess, free_port,
 from benchmarks.load.frames import join_frames
 from benchmarks.load.order import INFER_PATH, LoadOrder
 from benchmarks.report import Judgement
-from benchmarks.table import Table
+from benchmarks.table import Table, number_cell
 from benchmarks.turns import Rounds, Turn, cpu, p50, p99, rate
 from protos.vireo.v1 import features_pb2, features_pb2_grpc
 
@@ -172,8 +172,8 @@ def table_of(found: WireRun) -> Table:
         [
             call,
             callers,
-            *(found.middle(figure, call, callers) for figure in (rate, p50, p99, cpu)),
-            found.ratio(p50, call, EMPTY, callers),
+            *(number_cell(found.middle(figure, call, callers)) for figure in (rate, p50, p99, cpu)),
+            number_cell(found.ratio(p50, call, EMPTY, callers)),
             sum(turn.failed for turn in found.of(call, callers)),
         ]
         for callers in (1, 32)
