@@ -56,25 +56,30 @@ from engine.tensor import (
 if TYPE_CHECKING:
     from engine.features.compilation import compile_view
     from engine.features.history import History
+    from engine.features.probe import Probe, probe_skew
+    from engine.features.skew import FeatureSkew
     from engine.features.state import FeatureState
     from engine.servables.feature_lookup import FeatureLookup
 
 __all__ = [
     "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "NEVER_NS", "Appended", "Array", "AuthSpec", "Cancelled", "Chunk",
     "Clock", "ConfigReader", "ConfigTensor", "DataType", "DeadLetter", "Deadline", "DeadlineExceeded", "Duration",
-    "Engine", "FailedPrecondition", "FeatureLookup", "FeatureRows", "FeatureState", "FeatureStore", "FeatureView",
-    "Histogram", "History", "IndexEntry", "Internal", "InvalidArgument", "Job", "Layout", "Ledger", "ModelConfig",
-    "ModelDescription", "ModelLoadError", "ModelStatistics", "NotFound", "Parameter", "Request", "ResourceExhausted", "Response",
-    "ServerSpec", "Signature", "Spec", "SpecError", "Tensor", "TensorSpec", "TlsSpec", "TooLarge", "Unauthenticated",
+    "Engine", "FailedPrecondition", "FeatureLookup", "FeatureRows", "FeatureSkew", "FeatureState", "FeatureStore",
+    "FeatureView", "Histogram", "History", "IndexEntry", "Internal", "InvalidArgument", "Job", "Layout", "Ledger", "ModelConfig",
+    "ModelDescription", "ModelLoadError", "ModelStatistics", "NotFound", "Parameter", "Probe", "Request", "ResourceExhausted",
+    "Response", "ServerSpec", "Signature", "Spec", "SpecError", "Tensor", "TensorSpec", "TlsSpec", "TooLarge", "Unauthenticated",
     "Unavailable", "Unimplemented", "VersionSpec", "ViewStatistics", "VireoError", "bfloat16_values", "compile_view",
-    "datatype_named", "element_count", "limits", "load_spec", "monotonic", "nearest", "parse_spec", "quoted",
+    "datatype_named", "element_count", "limits", "load_spec", "monotonic", "nearest", "parse_spec", "probe_skew", "quoted",
 ]  # fmt: skip
 
 _LATER = {
     "FeatureLookup": "engine.servables.feature_lookup",
+    "FeatureSkew": "engine.features.skew",
     "FeatureState": "engine.features.state",
     "History": "engine.features.history",
+    "Probe": "engine.features.probe",
     "compile_view": "engine.features.compilation",
+    "probe_skew": "engine.features.probe",
 }
 """Where names are that need numba or Arrow: loaded when they are first asked for."""
 

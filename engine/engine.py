@@ -91,6 +91,10 @@ class ModelHost:
         A servable that refuses made-up values, or whose shapes had to be guessed, is served all the same and the fact
         noted; any other failure means that it cannot compute.
         """
+        self._warm_up(hosted)
+        self._features.warmed(hosted.artifact.name)
+
+    def _warm_up(self, hosted: Hosted) -> None:
         if (problem := self._features.problem(hosted.artifact.name)) is not None:
             hosted.notes = (f"not warmed up: {problem}",)
             return

@@ -160,6 +160,9 @@ FEATURE_RETRY_S_MIN: Final = 0.1
 FEATURE_RETRY_S_MAX: Final = 5.0
 """A log that cannot be read is tried again after the first, then after twice as long each time, up to the second."""
 
+SAMPLE_ROWS_MAX: Final = 100_000
+"""Served rows a view may keep for the skew probe, in memory between two snapshots."""
+
 DEAD_LETTERS_BYTES_MAX: Final = 64 << 20
 """A file of dead letters that passes this becomes the old one, and the old one before it goes."""
 

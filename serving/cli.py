@@ -1,4 +1,4 @@
-"""The `vireo` command: serve, check, explain, bench."""
+"""The `vireo` command: serve, check, explain, skew, bench."""
 
 from __future__ import annotations
 
@@ -51,6 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--http-port", type=_port, help="0 takes a free port")
     _app_command(commands, "check", _check, "load everything a spec names, serve nothing, report what is wrong")
     _app_command(commands, "explain", _explain, "say what was inferred and chosen, and why")
+    skew = _app_command(
+        commands, "skew", _skew, "compare what a feature view served with what its log, or a table, says"
+    )
+    skew.add_argument("view", metavar="VIEW", help="a feature view with a 'sample'")
+    skew.add_argument(
+        "--table", metavar="PATH", help="a Parquet or Delta table of its events (default: the log itself)"
+    )
+    skew.add_argument("--arrival", metavar="COLUMN", help="the table's column that says when an event came")
+    skew.add_argument("--settle-s", type=float, default=1.0, help="leave out reads with events so near (default: 1)")
     bench = commands.add_parser("bench", help="run the benchmarks (see 'vireo bench --help')", add_help=False)
     bench.set_defaults(run=_bench)
     return parser
@@ -162,6 +171,18 @@ def _explain(arguments: argparse.Namespace) -> int:
         models = [engine.describe(name, version) for name, version, _ in engine.statistics()]
         print(explain(engine.spec, transport, models, engine.index()), end="")
     return 0
+
+
+def _skew(arguments: argparse.Namespace) -> int:
+    from engine import probe_skew
+    from serving.skew import mismatches, skew_text
+
+    probe = probe_skew(
+        load_spec(arguments.app), arguments.view,
+        table=arguments.table, arrival=arguments.arrival, settle_us=int(arguments.settle_s * 1e6),
+    )  # fmt: skip
+    print(skew_text(probe, arguments.settle_s), end="")
+    return 1 if mismatches(probe) else 0
 
 
 def _bench(arguments: argparse.Namespace) -> int:

@@ -60,6 +60,15 @@ class SnapshotSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleSpec:
+    """The Parquet file with a sample of the rows that were served, for `vireo skew`: written with each snapshot (without one,
+    every 5 minutes) and at the end, each time anew."""
+
+    path: str
+    rows: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
 class FeatureViewSpec:
     """Features of one kind of entity, folded from one log.
 
@@ -85,4 +94,5 @@ class FeatureViewSpec:
     snapshot: SnapshotSpec | None = None
     bootstrap: BootstrapSpec | None = None
     dead_letters: str | None = None
+    sample: SampleSpec | None = None
     timeout_ms: float | None = None

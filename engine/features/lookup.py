@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from engine.features.lag import Lag
     from engine.features.pipeline import Pipeline
+    from engine.features.sampling import Sampling
     from engine.features.shards import Shards
     from engine.features.view import View
 
@@ -64,11 +65,12 @@ class FeatureView:
         lag: Lag,
         wall_us: Callable[[], int],
         closed: Callable[[FeatureView], None],
+        sampling: Sampling | None = None,
     ) -> None:
         self.name, self.view, self.entity_type = view.name, view, entity_type
         self.features = tuple(each.name for each in view.features)
         self._shards, self._pipeline, self._lag = shards, pipeline, lag
-        self._wall_us, self._closed = wall_us, closed
+        self._wall_us, self._closed, self._sampling = wall_us, closed, sampling
         self._answers = Answers(view)
         self._closing = threading.Lock()
 
@@ -145,11 +147,13 @@ class FeatureView:
         values = found.values
         texts = {wanted.features[position].name: column for position, column in found.texts.items()}
         times, status = found.event_time_us, found.status
+        least_us: int | npt.NDArray[np.int64] = found.least_us
         for fold in folds[1:]:
             other = fold.state.lookup(keys, as_of_us, wanted.kept)
             newer = (other.status != MISSING) & ((status == MISSING) | (other.event_time_us > times))
             values[newer] = other.values[newer]
             times[newer], status[newer] = other.event_time_us[newer], other.status[newer]
+            least_us = _least_us(least_us, other.least_us, newer, status)
             for position, column in other.texts.items():
                 name = wanted.features[position].name
                 texts[name] = [new if take else old for old, new, take in zip(texts[name], column, newer, strict=True)]
@@ -158,7 +162,10 @@ class FeatureView:
         if wanted.columns is not None:
             values = np.ascontiguousarray(values[:, wanted.columns])
             texts = {name: texts[name] for name in wanted.names if name in texts}
-        return FeatureRows(wanted.names, values, texts, times, status)
+        rows = FeatureRows(wanted.names, values, texts, times, status)
+        if self._sampling is not None and not self._sampling.skips(len(keys)):
+            self._sampling.offer(keys, as_of_us, least_us, request, rows)
+        return rows
 
     def _cast(self, keys: pa.Array) -> pa.Array:
         import pyarrow as pa
@@ -169,6 +176,11 @@ class FeatureView:
             raise InvalidArgument(
                 f"feature view {quoted(self.name)}: entities are {self.entity_type}, got {keys.type}: {error}"
             ) from error
+
+    def forget_sampled(self) -> None:
+        """Begins its sample of what is served anew."""
+        if self._sampling is not None:
+            self._sampling.forget()
 
     def wait(self, appended: Appended, timeout_s: float) -> bool:
         """Whether lookups see these entries, at the latest after `timeout_s`: read your writes."""
@@ -208,5 +220,17 @@ class FeatureView:
     def close(self) -> None:
         """Writes a last snapshot and follows its log no more. Answers are given until it is forgotten."""
         self._pipeline.close()
+        if self._sampling is not None:
+            self._sampling.close()
         if self._closing.acquire(blocking=False):  # once, whoever else closes it
             self._closed(self)
+
+
+def _least_us(
+    least_us: int | npt.NDArray[np.int64],
+    other_us: int,
+    newer: npt.NDArray[np.bool_],
+    status: npt.NDArray[np.uint8],
+) -> npt.NDArray[np.int64]:
+    """By row, the instant before which it was not answered: that of the partition it is from; of a missing row, the latest."""
+    return np.where(newer, other_us, np.where(status == MISSING, np.maximum(least_us, other_us), least_us))

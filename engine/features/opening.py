@@ -15,11 +15,13 @@ from engine.errors import FailedPrecondition, quoted
 from engine.features.bootstrap import bootstrap_of
 from engine.features.compilation import compile_view
 from engine.features.dead_letters import DeadLetterFile, DeadLetters, Outlet
-from engine.features.declaration import FeatureViewSpec
+from engine.features.declaration import FeatureViewSpec, SnapshotSpec
 from engine.features.duration import duration_us
 from engine.features.lag import Lag
 from engine.features.lookup import FeatureView
 from engine.features.pipeline import Pipeline
+from engine.features.sample_file import SampleFile
+from engine.features.sampling import Sampling
 from engine.features.saving import Saving
 from engine.features.shards import Shards
 from engine.features.snapshot import SnapshotFolder
@@ -91,7 +93,8 @@ def open_view(
     if shared:
         own = _own_member(source, view, spec)
         log = partial(_same, own)
-    pipeline = Pipeline(name, log, shards, saving, letters)
+    sampling = _sampling(view, spec, folder, clock, wall_us)
+    pipeline = Pipeline(name, log, shards, saving, letters, sampling)
     _share_the_interpreter()
     pipeline.start()
     return FeatureView(
@@ -102,7 +105,18 @@ def open_view(
         lag=Lag(log, apart=source.spec.kafka is not None),
         wall_us=wall_us,
         closed=partial(_end, own, closed),
+        sampling=sampling,
     )
+
+
+def _sampling(
+    view: View, spec: FeatureViewSpec, folder: Path, clock: Clock, wall_us: Callable[[], int]
+) -> Sampling | None:
+    if spec.sample is None:
+        return None
+    every = (spec.snapshot or SnapshotSpec("")).every
+    file = SampleFile(_path(folder, spec.sample.path), view, declared_digest(view, spec))
+    return Sampling(file, rows_max=spec.sample.rows, every_s=duration_us(every) / 1e6, clock=clock, wall_us=wall_us)
 
 
 def _share_the_interpreter() -> None:
@@ -159,6 +173,11 @@ def _own_member(source: Source, view: View, spec: FeatureViewSpec) -> Log:
 
     kafka = source.spec.kafka
     assert kafka is not None
-    alike = replace(spec, snapshot=None, dead_letters=None, timeout_ms=None)
-    digest = hashlib.sha256(f"{view.fingerprint}|{alike!r}".encode()).hexdigest()[:8]
-    return KafkaLog(replace(kafka, group=f"{kafka.group}-{view.name}-{digest}"), source.current().schema)
+    group = f"{kafka.group}-{view.name}-{declared_digest(view, spec)[:8]}"
+    return KafkaLog(replace(kafka, group=group), source.current().schema)
+
+
+def declared_digest(view: View, spec: FeatureViewSpec) -> str:
+    """Of all that a view's answers depend on; where its files lie is no part of it."""
+    alike = replace(spec, snapshot=None, dead_letters=None, sample=None, timeout_ms=None)
+    return hashlib.sha256(f"{view.fingerprint}|{alike!r}".encode()).hexdigest()

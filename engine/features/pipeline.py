@@ -26,6 +26,7 @@ from engine.log.log import Appended, Chunk, Log, LogReader
 
 if TYPE_CHECKING:
     from engine.features.dead_letters import DeadLetters
+    from engine.features.sampling import Sampling
     from engine.features.saving import Saving
 
 log = logging.getLogger("vireo.features")
@@ -39,8 +40,16 @@ _HOPELESS = (FailedPrecondition, InvalidArgument, NotFound)
 class Pipeline:
     """The thread. `log` gives the log to read, another one when it was opened anew. Public methods: any thread."""
 
-    def __init__(self, name: str, log: Callable[[], Log], shards: Shards, saving: Saving, letters: DeadLetters) -> None:
-        self._name, self._log = name, log
+    def __init__(
+        self,
+        name: str,
+        log: Callable[[], Log],
+        shards: Shards,
+        saving: Saving,
+        letters: DeadLetters,
+        sampling: Sampling | None = None,
+    ) -> None:
+        self._name, self._log, self._sampling = name, log, sampling
         self._shards, self._saving, self._letters = shards, saving, letters
         self._stop = threading.Event()
         self._changed = threading.Condition()
@@ -135,6 +144,8 @@ class Pipeline:
                 if chunks or self.ready != self._shards.caught_up:
                     self._moved()
                 self._saving.save_if_due(self._shards.folds.values())
+                if self._sampling is not None:
+                    self._sampling.save_if_due()
         finally:
             self._leave(reader)
 

@@ -14,7 +14,7 @@ from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.features.duration import duration_us
 from engine.features.instant import instant_us
-from engine.limits import FEATURES_MAX, NAME_CHARS_MAX, SNAPSHOTS_KEPT_MAX
+from engine.limits import FEATURES_MAX, NAME_CHARS_MAX, SAMPLE_ROWS_MAX, SNAPSHOTS_KEPT_MAX
 from engine.log.declaration import ColumnSpec, ColumnType, KafkaLogSpec, LogSpec
 from engine.strict_yaml import Place
 
@@ -82,6 +82,8 @@ def check_views(
         (f"feature_views.{name}.dead_letters", view.dead_letters) for name, view in views.items() if view.dead_letters
     )
     _check_alone("feature view", letters, place)
+    samples = ((f"feature_views.{name}.sample.path", view.sample.path) for name, view in views.items() if view.sample)
+    _check_alone("feature view", samples, place)
 
 
 def check_compiled(views: Mapping[str, FeatureViewSpec], logs: Mapping[str, LogSpec], place: Place) -> None:
@@ -132,6 +134,8 @@ def _check_bounds(view: FeatureViewSpec, where: str, place: Place) -> None:
     _in_range(place, f"{where}.timeout_ms", view.timeout_ms, 0.001, 86_400_000)
     if view.snapshot is not None:
         _in_range(place, f"{where}.snapshot.keep", view.snapshot.keep, 1, SNAPSHOTS_KEPT_MAX)
+    if view.sample is not None:
+        _in_range(place, f"{where}.sample.rows", view.sample.rows, 1, SAMPLE_ROWS_MAX)
     for name in view.request:
         if name in (view.entity, "as_of"):
             raise SpecError(f"{place(f'{where}.request.{name}')}: a lookup has an input of that name already")

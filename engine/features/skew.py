@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Value = float | str | None
 
+_BELOW_ONE = math.nextafter(1.0, 0.0)
+
 STATUS = "status"
 """The name under which a row's status is compared."""
 
@@ -33,7 +35,7 @@ class ServedRow:
     """One entity as it was answered: as of which instant, at which instant of the wall clock, with which request inputs.
 
     `status` and `event_time_us` as in `FeatureRows`. A read is answered for an instant after the entity's newest event, so
-    `as_of_us` may be that which was asked for.
+    `as_of_us` may be the one asked for, raised to where the watermark holds it (`StateRows.least_us`).
     """
 
     view: str
@@ -65,7 +67,7 @@ def served_row(
 
 class ServedSample:
     """A uniform sample of at most `rows_max` of all rows offered since it was last taken: a seeded reservoir (algorithm L, Li
-    1994). Any thread may offer; a row that is not chosen costs a comparison and is never made."""
+    1994). Any thread may offer; rows that are not chosen cost a comparison (`skips`) and are never made."""
 
     def __init__(self, rows_max: int, seed: int) -> None:
         assert rows_max > 0
@@ -76,14 +78,28 @@ class ServedSample:
 
     def _begin(self) -> None:
         self._rows: list[ServedRow] = []
-        self._seen, self._next, self._weight = 0, 0, 1.0
+        self._next, self._left, self._weight = 0, 0, 1.0  # the next row chosen, and how many pass before it
+
+    def skips(self, count: int) -> bool:
+        """Whether none of the next `count` rows is chosen; they are then counted. Else they are to be offered.
+
+        Takes no lock, and is most of what sampling costs: where threads meet here, a few rows may be counted once too often or
+        not at all, which moves the next choice by as many.
+        """
+        left = self._left - count
+        if left < 0:
+            return False
+        self._left = left
+        return True
 
     def offer(self, count: int, row: Callable[[int], ServedRow]) -> None:
         """Offers `count` rows that were served together; `row(i)` makes one of them and is called for those chosen alone."""
         with self._lock:
-            start, self._seen = self._seen, self._seen + count
-            while self._next < self._seen:
+            start = self._next - self._left
+            end = start + count
+            while self._next < end:
                 self._keep(row(self._next - start))
+            self._left = self._next - end
 
     def _keep(self, row: ServedRow) -> None:
         if len(self._rows) < self._rows_max:
@@ -94,7 +110,7 @@ class ServedSample:
             self._next -= 1
         else:
             self._rows[self._random.randrange(self._rows_max)] = row
-        self._weight *= self._uniform() ** (1 / self._rows_max)
+        self._weight = min(self._weight * self._uniform() ** (1 / self._rows_max), _BELOW_ONE)
         self._next += 1 + int(math.log(self._uniform()) / math.log1p(-self._weight))
 
     def _uniform(self) -> float:
@@ -103,7 +119,7 @@ class ServedSample:
     def take(self) -> tuple[list[ServedRow], int]:
         """The rows kept, and how many were offered; the sample then begins anew."""
         with self._lock:
-            rows, seen = self._rows, self._seen
+            rows, seen = self._rows, self._next - self._left
             self._begin()
         return rows, seen
 
@@ -120,11 +136,13 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class FeatureSkew:
-    """Of one feature how many values were compared, how many differed, and the first few that did."""
+    """Of one feature how many values were compared, how many differed, by how much at most (of numbers), and the first few that
+    did."""
 
     compared: int = 0
     mismatched: int = 0
     examples: tuple[Mismatch, ...] = ()
+    worst: float = 0.0
 
     @property
     def share(self) -> float:
@@ -178,7 +196,12 @@ def _counted(
     examples = skew.examples
     if len(examples) < examples_max:
         examples = (*examples, Mismatch(row.entity, row.as_of_us, served, expected))
-    return FeatureSkew(skew.compared + 1, skew.mismatched + 1, examples)
+    worst = max(skew.worst, _difference(_known(served), _known(expected)))
+    return FeatureSkew(skew.compared + 1, skew.mismatched + 1, examples, worst)
+
+
+def _difference(one: Value, other: Value) -> float:
+    return abs(one - other) if isinstance(one, float) and isinstance(other, float) else 0.0
 
 
 def _expected(history: History, rows: Sequence[ServedRow], later_us: int) -> list[dict[str, Value]]:

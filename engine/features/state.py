@@ -48,12 +48,14 @@ class Counts:
 @dataclass(slots=True)
 class StateRows:
     """A lookup's answer: `values` f64 [n, features] (NaN: null; also for texts, which are in `texts` by the feature's position),
-    `event_time_us` int64 [n] (0 where missing), `status` uint8 [n] (0 present, 1 missing, 2 stale)."""
+    `event_time_us` int64 [n] (0 where missing), `status` uint8 [n] (0 present, 1 missing, 2 stale); no row is of an
+    instant before `least_us`."""
 
     values: npt.NDArray[np.float64]
     texts: Mapping[int, list[str | None]]
     event_time_us: npt.NDArray[np.int64]
     status: npt.NDArray[np.uint8]
+    least_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,11 +294,11 @@ class FeatureState:
         rows = len(hashes)
         values = np.empty((rows, reads.features), np.float64)
         newest_us, status = np.empty(rows, np.int64), np.empty(rows, np.uint8)
-        self._read(reads, (hashes, checks, as_of_us), (values, newest_us, status))
-        return StateRows(values, self._decoded(values, features), newest_us, status)
-
-    def _read(self, reads: Reads, asked: tuple[Any, Any, Any], out: tuple[Any, Any, Any]) -> None:
         least_us = self._least_watermark() - self.view.lateness_us if self.watermarks else NO_WATERMARK
+        self._read(reads, (hashes, checks, as_of_us), least_us, (values, newest_us, status))
+        return StateRows(values, self._decoded(values, features), newest_us, status, least_us)
+
+    def _read(self, reads: Reads, asked: tuple[Any, Any, Any], least_us: int, out: tuple[Any, Any, Any]) -> None:
         hashes, checks, as_of_us = asked
         for _ in range(_RETRIES_MAX):
             memory, generation = self._published

@@ -104,6 +104,12 @@ class FeatureStore:
         found = self._views.get(name)
         return None if found is None else found.problem
 
+    def warmed(self, name: str) -> None:
+        """What the view `name` has answered so far, if it is one, was made up to warm it: nobody was served."""
+        found = self._views.get(name)
+        if found is not None:
+            found.forget_sampled()
+
     def problems(self) -> dict[str, str]:
         """`problem` of every view that is open and does not answer."""
         return {name: problem for name in self._declared if (problem := self.problem(name))}
