@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "--table", metavar="PATH", help="a Parquet or Delta table of its events (default: the log itself)"
     )
     skew.add_argument("--arrival", metavar="COLUMN", help="the table's column that says when an event came")
-    skew.add_argument("--settle-s", type=float, default=1.0, help="leave out reads with events so near (default: 1)")
+    skew.add_argument("--settle-s", type=_seconds, default=1.0, help="leave out reads with events so near (default: 1)")
     bench = commands.add_parser("bench", help="run the benchmarks (see 'vireo bench --help')", add_help=False)
     bench.set_defaults(run=_bench)
     return parser
@@ -69,6 +69,16 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
+    return seconds
 
 
 def _app_command(commands: argparse._SubParsersAction, name: str, run: Command, text: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +20,11 @@ from engine.errors import DataLoss, SpecError
 from engine.features.sample_file import SampleFile
 from engine.features.skew import ServedRow
 from engine.features.tables import ARRIVAL, read_log
+from tests.engine.features import sample_child
 from tests.engine.features.running import SPEC, START_US, Running, row, running
 from tests.engine.features.streams import whole_view
 
+ROOT = Path(__file__).resolve().parents[3]
 S = 1_000_000
 SAMPLED = f"{SPEC.rstrip()}\n    sample: {{path: samples/spending.parquet, rows: 300}}\n"
 SAMPLE = "samples/spending.parquet"
@@ -203,6 +208,23 @@ def test_every_kind_of_row_comes_back_from_the_file(tmp_path: Path) -> None:
         assert f"served.{value}" in pq.read_schema(tmp_path / "s.parquet").names
     with pytest.raises(FailedPrecondition):
         SampleFile(tmp_path / "s.parquet", replace(view, name="other"), "digest").read()
+
+
+def test_kill_9_leaves_the_old_sample_or_the_new(tmp_path: Path) -> None:
+    path, rng, drafts = tmp_path / "s.parquet", random.Random(3), 0
+    for _ in range(5):
+        command = [sys.executable, "-m", "tests.engine.features.sample_child", str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as child:
+            assert child.stdout is not None
+            for _ in range(rng.randrange(1, 6)):
+                child.stdout.readline()
+            time.sleep(rng.random() * 0.02)
+            child.kill()
+        drafts = max(drafts, len(list(tmp_path.iterdir())) - 1)
+        rows, offered = sample_child.sample(path).read()
+        assert offered in sample_child.SIZES
+        assert [(each.entity, each.as_of_us) for each in rows] == [(f"c{offered}", at) for at in range(offered)]
+    assert drafts <= 1, "what is left of one that was killed is deleted by the next"
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"nonsense" * 100])
