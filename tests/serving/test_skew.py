@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine import Engine, load_spec
 from serving.cli import main
+from tests.engine.features.running import running
 from tests.serving.servers import vireo
 
 SPEC = """
@@ -40,16 +40,14 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("app")
     path = folder / "app.yaml"
     path.write_text(SPEC)
-    engine = Engine(load_spec(path))
-    engine.start()
-    schema = engine.features.schema("tx")
     rows = [{"card": f"c{n % 3}", "at": START_US + n * 1_000_000, "amount": float(n)} for n in range(30)]
-    view = engine.features.view("card")
-    assert view.wait(engine.features.push("tx", pa.RecordBatch.from_pylist(rows, schema=schema)), 30)
-    for second in range(31, 41):
-        at_us = START_US + second * 1_000_000
-        view.lookup(pa.array(["c0", "c1", "x"]), as_of_us=at_us, request={"amount": pa.array([1.0, 2.0, 3.0])})
-    engine.close()
+    with running(folder, SPEC) as engine:
+        schema = engine.engine.features.schema("tx")
+        engine.push(*rows)
+        for second in range(31, 41):
+            at_us = START_US + second * 1_000_000
+            request = {"amount": pa.array([1.0, 2.0, 3.0])}
+            engine.view("card").lookup(pa.array(["c0", "c1", "x"]), as_of_us=at_us, request=request)
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "events.parquet")
     rows[3]["amount"] = 1000.0
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "tampered.parquet")
@@ -111,12 +109,8 @@ def test_wrong_usage_ends_with_2(app: Path, arguments: list[str]) -> None:
 
 
 def test_beside_a_running_server_a_table_is_needed(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    engine = Engine(load_spec(app))
-    engine.start()
-    try:
+    with running(app.parent, SPEC):
         code, _, error = _skew(capsys, app, "card")
         assert code == 1
         assert "open already" in error
         assert _skew(capsys, app, "card", "--table", str(app.parent / "events.parquet"))[0] == 0
-    finally:
-        engine.close()
