@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.features.events import SECOND_US, START_US, batches, event_batch, read_stream
+from benchmarks.features.events import SECOND_US, START_US, batches, event_batch, newest_us, read_stream
 from benchmarks.features.states import chunk_of, chunks_of, state_of, warm
 from engine import Chunk, FeatureState
 
@@ -69,7 +69,7 @@ def latencies(order: dict[str, Any]) -> dict[str, Any]:
     peak_per_s = tenth * order["rows"] / (time.perf_counter() - began_s)
     cards = np.random.default_rng(order["seed"]).integers(0, order["entities"], order["calls"] + WARMUP)
     keys = [pa.array([card]) for card in cards.tolist()]
-    as_of_us = int(pa.compute.max(table["at"].cast(pa.int64())).as_py()) + 1
+    as_of_us = newest_us(table) + 1
 
     def read(call: int) -> None:
         state.lookup(keys[call], as_of_us)

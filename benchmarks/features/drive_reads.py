@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.features.engines import engine_over, push_all
-from benchmarks.features.events import batches, read_stream
+from benchmarks.features.events import batches, newest_us, read_stream
 from benchmarks.features.kernel_clock import kernel_times_us
 from benchmarks.features.states import NAME, chunks_of, state_of
 from benchmarks.features.views import local_log
@@ -29,7 +29,7 @@ def drive(order: dict[str, Any]) -> list[dict[str, Any]]:
     """
     table = read_stream(Path(order["file"]))
     view, count, calls = order["view"], order["count"], order["calls"]
-    as_of_us = int(pa.compute.max(table["at"].cast(pa.int64())).as_py()) + 1
+    as_of_us = newest_us(table) + 1
     cards = np.random.default_rng(order["seed"]).integers(0, order["entities"], (calls + WARMUP, count))
     found = kernel_and_state(view, table, cards, as_of_us, order["rounds"])
     with tempfile.TemporaryDirectory() as folder:

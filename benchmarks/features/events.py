@@ -116,6 +116,11 @@ def read_stream(file: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(file))).read_all().combine_chunks()
 
 
+def newest_us(table: pa.Table) -> int:
+    """The event time of the newest event."""
+    return int(table["at"].cast(pa.int64()).to_numpy().max())
+
+
 def batches(table: pa.Table, rows: int, first: int = 0, end: int | None = None) -> list[pa.RecordBatch]:
     """Rows `first` to `end` in batches of `rows` (the last may be shorter), each with buffers of its own, as a log gives."""
     part = table.slice(first, None if end is None else end - first)

@@ -10,9 +10,8 @@ from statistics import median
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 
-from benchmarks.features.events import Stream, read_stream, stream_file
+from benchmarks.features.events import Stream, newest_us, read_stream, stream_file
 from benchmarks.features.part import (
     DriverError,
     Part,
@@ -86,7 +85,7 @@ def measure(setting: Setting, known: int) -> Measured:
         view = judged_view(entities_max=2 * entities, snapshot={"path": f"{folder}/snapshots", "every": "1h"})
         order = {"folder": folder, "view": view}
         build({**order, "what": "build", "file": str(file), "events": events, "after": after})
-        as_of_us = int(pa.compute.max(read_stream(file)["at"].cast(pa.int64())).as_py()) + 1
+        as_of_us = newest_us(read_stream(file)) + 1
         back = {**order, "what": "return", "card": entities // 2, "as_of_us": as_of_us}
         rounds = [restart(back, entities, events) for _ in range(2 if setting.quick else 4)]
         snapshot_bytes, log_bytes = (size_of(Path(folder) / part) for part in ("snapshots", "log"))

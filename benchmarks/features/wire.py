@@ -13,7 +13,7 @@ import pyarrow as pa
 import yaml
 from tritonclient.grpc import service_pb2
 
-from benchmarks.features.events import Stream, batches, read_stream, stream_file
+from benchmarks.features.events import Stream, batches, newest_us, read_stream, stream_file
 from benchmarks.features.part import Part, Setting, kept, say
 from benchmarks.features.states import NAME
 from benchmarks.features.views import LOG, local_log, narrow_view, spec_of, wide_view
@@ -116,7 +116,7 @@ def push(port: int, table: pa.Table) -> None:
 
 def as_of_of(table: pa.Table) -> int:
     """Just after the newest event."""
-    return int(pa.compute.max(table["at"].cast(pa.int64())).as_py()) + 1
+    return newest_us(table) + 1
 
 
 def write_frames(out: Path, stream: Stream, as_of_us: int, seed: int) -> None:
