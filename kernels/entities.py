@@ -11,7 +11,7 @@ import numpy.typing as npt
 from numba import uint32, uint64
 
 from kernels.compiled import kernel
-from kernels.fold import fold_scalars, fold_tiles, scalars_of, scalars_start, tiles_start
+from kernels.fold import fold_scalars, fold_tiles, place, scalars_of, scalars_start, tiles_start
 from kernels.memory import (
     load_i64,
     load_u32,
@@ -118,7 +118,7 @@ def _give_back(memory: int, free: int, record: int, slot: int) -> None:
 
 
 @kernel()
-def insert(plan: int, memory: int, position: int, key: int, check: int, event: int) -> None:
+def insert(plan: int, memory: int, position: int, key: int, check: int, event: int, places: int) -> None:
     """A new entity with its first event, at a free position of the index."""
     hot = size(plan, S_COLD_EVENTS) == 0
     if hot:
@@ -134,7 +134,7 @@ def insert(plan: int, memory: int, position: int, key: int, check: int, event: i
     _start(plan, record, hot, event)
     fold_scalars(plan, record, scalars_of(plan, record, hot), event)
     if hot:
-        fold_tiles(plan, record, event)
+        fold_tiles(plan, record, event, places)
     else:
         _append(plan, record, event)
     write_end(record)
@@ -156,21 +156,22 @@ def _start(plan: int, record: int, hot: bool, event: int) -> None:
 
 
 @kernel()
-def fold(plan: int, memory: int, position: int, event: int) -> None:
-    """One more event of a known entity. A cold record that has no room for it becomes hot."""
-    entry = load_u64(index_address(memory, position))
+def fold(plan: int, memory: int, position: int, entry: int, record: int, event: int, places: int) -> None:
+    """One more event of a known entity. A cold record that has no room for it becomes hot.
+
+    `places` is where `place` wrote those of the event; those of older ones may be written over them.
+    """
     hot = is_hot(entry)
-    record = record_of(plan, memory, entry)
     write_begin(record)
     if load_i64(event) - load_i64(record + NEWEST) > size(plan, S_TTL_US):
         _start(plan, record, hot, event)
     fold_scalars(plan, record, scalars_of(plan, record, hot), event)
     if hot:
-        fold_tiles(plan, record, event)
+        fold_tiles(plan, record, event, places)
     elif _has_room(plan, record):
         _append(plan, record, event)
     else:
-        _heat(plan, memory, position, record, event)
+        _heat(plan, memory, position, record, event, places)
     write_end(record)
 
 
@@ -225,7 +226,7 @@ def _within_reach(plan: int, newest_us: int, time_us: int) -> bool:
 
 
 @kernel()
-def _heat(plan: int, memory: int, position: int, cold: int, event: int) -> None:
+def _heat(plan: int, memory: int, position: int, cold: int, event: int, places: int) -> None:
     """Makes a cold entity hot: a new record with all its events and the present one; the cold one is given back."""
     slot = _take(memory, M_HOT_USED, M_HOT_FREE, part(memory, MEMORY_HOT), size(plan, S_HOT_BYTES))
     hot = part(memory, MEMORY_HOT) + slot * size(plan, S_HOT_BYTES)
@@ -236,9 +237,13 @@ def _heat(plan: int, memory: int, position: int, cold: int, event: int) -> None:
     store_i64(hot + NEWEST, load_i64(cold + NEWEST))
     _copy(scalars_of(plan, cold, False), scalars_of(plan, hot, True), size(plan, S_SCALARS_BYTES))
     tiles_start(plan, hot)
-    for number in range(np.int64(load_u32(cold + size(plan, S_COLD_COUNT_AT)))):
-        fold_tiles(plan, hot, cold + size(plan, S_EVENTS_AT) + number * size(plan, S_EVENT_BYTES))
-    fold_tiles(plan, hot, event)
+    old = cold + size(plan, S_EVENTS_AT)
+    for _ in range(np.int64(load_u32(cold + size(plan, S_COLD_COUNT_AT)))):
+        place(plan, load_i64(old), places)
+        fold_tiles(plan, hot, old, places)
+        old += size(plan, S_EVENT_BYTES)
+    place(plan, load_i64(event), places)
+    fold_tiles(plan, hot, event, places)
     write_end(hot)
     entry = load_u64(index_address(memory, position))
     moved = ((entry >> _TAG) << _TAG) | uint64(slot + 1) | _HOT_BIT

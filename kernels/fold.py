@@ -1,12 +1,9 @@
 """Folds one event into an entity's record, hot or cold, as `record` lays it out.
 
 An event is handed over by address in its own small format, so that a cold entity's events can be folded again when it
-becomes hot. Variance by Youngs and Cramer's updating formulas (1971).
-"""
+becomes hot."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numba import uint32, uint64
@@ -22,84 +19,111 @@ from kernels.memory import (
     store_i64,
     store_u32,
     store_u64,
+    times_63,
 )
 from kernels.record import (
     B_AT,
-    B_COLUMN,
-    B_FIRST,
-    B_M2,
-    B_MASK,
-    B_MAX,
-    B_MIN,
+    B_KIND,
+    B_NEED,
     B_STRIDE,
-    B_SUM,
+    B_VALUE_AT,
+    B_WHOLE,
     BUNDLES,
     C_AT,
     C_KIND,
     CODE,
     COLUMNS,
     D_AT,
-    D_COLUMN,
     D_HALF_LIFE,
-    D_MASK,
+    D_KIND,
+    D_NEED,
+    D_VALUE_AT,
     DECAYS,
     DISTINCTS,
     ETERNALS,
     EVENT_BITS,
     HASH,
     L_AT,
-    L_COLUMN,
     L_FIRST,
-    L_MASK,
+    L_NEED,
     L_VALUE,
+    L_VALUE_AT,
     LASTS,
     NEWEST,
+    NO_VALUE,
     NONE,
+    NUMBER,
+    PLACE_BYTES,
     RING_AT,
     RING_BUNDLE,
     RING_BUNDLE_END,
-    RING_TILE_S,
+    RING_BY_TILE_S,
+    RING_BY_TILES,
     RING_TILES,
     RING_TOP,
     RING_TOP_END,
     RINGS,
+    ROW_BYTES,
     S_SCALARS_AT_COLD,
     S_SCALARS_AT_HOT,
     T_AT,
-    T_COLUMN,
-    T_MASK,
+    T_NEED,
     T_SLOTS,
     T_STRIDE,
+    T_VALUE_AT,
     TOPS,
     X_AT,
     X_COLUMN,
     X_LOG2,
-    X_MASK,
-)
+    X_NEED,
+    X_VALUE_AT,
+)  # fmt: skip
 from kernels.tables import cell, row_of, rows, size
+from kernels.tiles import ALWAYS_LATER, tile_add, tile_set, tile_start, whole_add
 
 NEVER = -(1 << 63)
 """The time of what has not happened."""
 
-ALWAYS_LATER = (1 << 63) - 1
-
 
 @kernel(inline="always")
 def second_of(time_us: int) -> int:
-    """The second since 1970, u32. Divisions by numbers that the compiler does not know are done in 32 bits: half the time."""
+    """The second since 1970, u32."""
     return uint32(uint64(time_us) // uint64(1_000_000))
 
 
 @kernel(inline="always")
-def tile_of(second: int, tile_s: int) -> int:
-    """The tile a second lies in."""
-    return np.int64(uint32(second) // uint32(tile_s))
+def quotient(number: int, reciprocal: int) -> int:
+    """A u32 divided by what has this reciprocal."""
+    return np.int64(times_63(uint64(number), uint64(reciprocal)))
 
 
 @kernel(inline="always")
-def position_of(tile: int, tiles: int) -> int:
-    """The place of a tile in its ring."""
-    return np.int64(uint32(tile) % uint32(tiles))
+def place(plan: int, time_us: int, places: int) -> None:
+    """Writes to `places` where a time lies in every ring: (its tile u32, the tile's position u32) [rings]."""
+    second, ring = second_of(time_us), row_of(plan, RINGS, 0)
+    for _ in range(rows(plan, RINGS)):
+        tile = quotient(second, load_constant(ring + RING_BY_TILE_S))
+        tiles = load_constant(ring + RING_TILES)
+        store_u32(places, uint32(tile))
+        store_u32(places + 4, uint32(tile - quotient(tile, load_constant(ring + RING_BY_TILES)) * tiles))
+        places += PLACE_BYTES
+        ring += ROW_BYTES
+
+
+@kernel(inline="always")
+def takes(bits: int, need: int) -> bool:
+    """Whether an event with these bits has all that are needed."""
+    return np.int64(bits) & need == need
+
+
+@kernel(inline="always")
+def value_of(kind: int, at: int) -> float:
+    """The value at an address, of a kind of `record`, as f64; 1 where there is no column."""
+    if kind == NUMBER:
+        return load_f64(at)
+    if kind == NO_VALUE:
+        return 1.0
+    return np.float64(load_u32(at)) if kind == HASH else np.float64(load_i64(at))
 
 
 @kernel(inline="always")
@@ -123,106 +147,44 @@ def number_of(plan: int, event: int, column: int) -> float:
 
 
 @kernel(inline="always")
-def tile_start(bundle: int, tile: int) -> None:
-    """Makes a tile empty. `bundle` is the address of its bundle's row."""
-    store_u32(tile, uint32(0))
-    if load_constant(bundle + B_SUM):
-        store_f64(tile + load_constant(bundle + B_SUM), 0.0)
-    if load_constant(bundle + B_M2):
-        store_f64(tile + load_constant(bundle + B_M2), 0.0)
-    if load_constant(bundle + B_MIN):
-        store_f64(tile + load_constant(bundle + B_MIN), math.inf)
-    if load_constant(bundle + B_MAX):
-        store_f64(tile + load_constant(bundle + B_MAX), -math.inf)
-    if load_constant(bundle + B_FIRST):
-        store_i64(tile + load_constant(bundle + B_FIRST), ALWAYS_LATER)
+def ring_move(plan: int, ring: int, record: int, tile: int, position: int) -> int:
+    """Makes an event's tile one of its ring's: 1 where it is new, 0 where not, NONE where it is too old to be kept.
 
-
-@kernel(inline="always")
-def tile_set(bundle: int, tile: int, time_us: int, value: float) -> None:
-    """Makes a tile that of one value."""
-    store_u32(tile, uint32(1))
-    if load_constant(bundle + B_SUM):
-        store_f64(tile + load_constant(bundle + B_SUM), value)
-    if load_constant(bundle + B_M2):
-        store_f64(tile + load_constant(bundle + B_M2), 0.0)
-    if load_constant(bundle + B_MIN):
-        store_f64(tile + load_constant(bundle + B_MIN), value)
-    if load_constant(bundle + B_MAX):
-        store_f64(tile + load_constant(bundle + B_MAX), value)
-    if load_constant(bundle + B_FIRST):
-        store_i64(tile + load_constant(bundle + B_FIRST), time_us)
-        store_f64(tile + load_constant(bundle + B_FIRST) + 8, value)
-
-
-@kernel(inline="always")
-def tile_add(bundle: int, tile: int, time_us: int, value: float) -> None:
-    """One more value in a tile."""
-    count = load_u32(tile) + uint32(1)
-    store_u32(tile, count)
-    if load_constant(bundle + B_SUM):
-        total = load_f64(tile + load_constant(bundle + B_SUM)) + value
-        store_f64(tile + load_constant(bundle + B_SUM), total)
-        if load_constant(bundle + B_M2) and count > 1:
-            apart = count * value - total
-            square = apart * apart / (np.float64(count) * (np.float64(count) - 1.0))
-            store_f64(tile + load_constant(bundle + B_M2), load_f64(tile + load_constant(bundle + B_M2)) + square)
-    if load_constant(bundle + B_MIN):  # stored always: whether it is less is a coin toss that branches would pay for
-        least = tile + load_constant(bundle + B_MIN)
-        store_f64(least, min(load_f64(least), value))
-    if load_constant(bundle + B_MAX):
-        most = tile + load_constant(bundle + B_MAX)
-        store_f64(most, max(load_f64(most), value))
-    if load_constant(bundle + B_FIRST) and time_us < load_i64(tile + load_constant(bundle + B_FIRST)):
-        store_i64(tile + load_constant(bundle + B_FIRST), time_us)
-        store_f64(tile + load_constant(bundle + B_FIRST) + 8, value)
-
-
-@kernel(inline="always")
-def ring_position(plan: int, ring: int, record: int, second: int) -> int:
-    """Where in its ring the event's tile lies, twice, plus 1 where that tile is new; NONE where it is too old to be kept.
-
-    Moves the ring on, letting go of tiles that fall out of it.
+    Moves the ring on, letting go of tiles that fall out of it. `ring` is the address of its row.
     """
-    tiles = cell(plan, RINGS, ring, RING_TILES)
-    at = record + cell(plan, RINGS, ring, RING_AT)
-    tile = tile_of(second, cell(plan, RINGS, ring, RING_TILE_S))
-    alive = load_u64(at + 4)
-    newest = np.int64(load_u32(at))
+    tiles, at = load_constant(ring + RING_TILES), record + load_constant(ring + RING_AT)
+    alive, newest = load_u64(at + 4), np.int64(load_u32(at))
+    ahead = tile - newest
     if alive == 0:
-        newest = tile
-    elif newest - tile >= tiles:
+        ahead = tiles
+    elif ahead <= -tiles:
         return NONE
-    elif tile > newest:
-        alive &= _kept(tiles, newest, tile)
-        _forget_values(plan, ring, record, alive)
+    if ahead > 0:
+        alive &= _kept(tiles, ahead, position)
         newest = tile
-    position = position_of(tile, tiles)
+        if load_constant(ring + RING_TOP_END):
+            _forget_values(plan, ring, record, alive)
     one = uint64(1) << uint64(position)
-    fresh = alive & one == 0
     store_u32(at, uint32(newest))
     store_u64(at + 4, alive | one)
-    return position * 2 + (1 if fresh else 0)
+    return 1 if alive & one == 0 else 0
 
 
 @kernel(inline="always")
-def _kept(tiles: int, newest: int, tile: int) -> int:
-    """A mask of the positions that stay when the ring moves from `newest` to `tile`."""
-    if tile - newest >= tiles:
+def _kept(tiles: int, ahead: int, position: int) -> int:
+    """A mask of the positions that stay when the ring moves on by `ahead` tiles, to `position`."""
+    if ahead >= tiles:
         return uint64(0)
-    gone = uint64(0)
-    position = position_of(newest, tiles)
-    for _ in range(tile - newest):
-        position += 1
-        if position == tiles:
-            position = 0
-        gone |= uint64(1) << uint64(position)
-    return ~gone
+    gone = (uint64(1) << uint64(ahead)) - uint64(1)
+    first = position - ahead + 1
+    if first < 0:
+        first += tiles
+    return ~((gone << uint64(first)) | ((gone >> uint64(1)) >> uint64(tiles - first - 1)))
 
 
 @kernel()
 def _forget_values(plan: int, ring: int, record: int, alive: int) -> None:
-    for top in range(cell(plan, RINGS, ring, RING_TOP), cell(plan, RINGS, ring, RING_TOP_END)):
+    for top in range(load_constant(ring + RING_TOP), load_constant(ring + RING_TOP_END)):
         slot = record + cell(plan, TOPS, top, T_AT)
         for _ in range(cell(plan, TOPS, top, T_SLOTS)):
             store_u64(slot + 8, load_u64(slot + 8) & alive)
@@ -230,43 +192,57 @@ def _forget_values(plan: int, ring: int, record: int, alive: int) -> None:
 
 
 @kernel(inline="always")
-def _fold_bundle(plan: int, bundle: int, record: int, position: int, fresh: int, event: int) -> None:
+def _fold_bundle(bundle: int, record: int, position: int, fresh: bool, event: int, bits: int) -> None:
     tile = record + load_constant(bundle + B_AT) + position * load_constant(bundle + B_STRIDE)
-    time_us, bits, column = load_i64(event), load_u32(event + EVENT_BITS), load_constant(bundle + B_COLUMN)
-    if not counts(plan, bits, column, load_constant(bundle + B_MASK)):
+    at = event + load_constant(bundle + B_VALUE_AT)
+    if not takes(bits, load_constant(bundle + B_NEED)):
         if fresh:
             tile_start(bundle, tile)
+    elif load_constant(bundle + B_WHOLE):
+        whole_add(tile, fresh, load_f64(at))
     elif fresh:
-        tile_set(bundle, tile, time_us, number_of(plan, event, column))
+        tile_set(bundle, tile, load_i64(event), value_of(load_constant(bundle + B_KIND), at))
     else:
-        tile_add(bundle, tile, time_us, number_of(plan, event, column))
+        tile_add(bundle, tile, load_i64(event), value_of(load_constant(bundle + B_KIND), at))
 
 
 @kernel()
-def fold_tiles(plan: int, record: int, event: int) -> None:
-    """The event's share in everything of a hot record that has a window."""
-    time_us, bits = load_i64(event), load_u32(event + EVENT_BITS)
-    second = second_of(time_us)
-    for ring in range(rows(plan, RINGS)):
-        found = ring_position(plan, ring, record, second)
-        if found == NONE:
-            continue
-        position, fresh = found >> 1, found & 1
-        for number in range(cell(plan, RINGS, ring, RING_BUNDLE), cell(plan, RINGS, ring, RING_BUNDLE_END)):
-            _fold_bundle(plan, row_of(plan, BUNDLES, number), record, position, fresh, event)
-        for top in range(cell(plan, RINGS, ring, RING_TOP), cell(plan, RINGS, ring, RING_TOP_END)):
-            if counts(plan, bits, cell(plan, TOPS, top, T_COLUMN), cell(plan, TOPS, top, T_MASK)):
-                value = load_i64(event + cell(plan, COLUMNS, cell(plan, TOPS, top, T_COLUMN), C_AT))
-                _count_value(
-                    record + cell(plan, TOPS, top, T_AT),
-                    row_of(plan, TOPS, top),
-                    cell(plan, RINGS, ring, RING_TILES),
-                    position,
-                    value,
-                )
-    for distinct in range(rows(plan, DISTINCTS)):
-        if counts(plan, bits, cell(plan, DISTINCTS, distinct, X_COLUMN), cell(plan, DISTINCTS, distinct, X_MASK)):
-            _see(plan, distinct, record, event, time_us)
+def fold_tiles(plan: int, record: int, event: int, places: int) -> None:
+    """The event's share in everything of a hot record that has a window; `places` is where `place` wrote."""
+    bits, ring = load_u32(event + EVENT_BITS), row_of(plan, RINGS, 0)
+    for _ in range(rows(plan, RINGS)):
+        position = np.int64(load_u32(places + 4))
+        found = ring_move(plan, ring, record, np.int64(load_u32(places)), position)
+        if found != NONE:
+            bundle = row_of(plan, BUNDLES, load_constant(ring + RING_BUNDLE))
+            for _ in range(load_constant(ring + RING_BUNDLE_END) - load_constant(ring + RING_BUNDLE)):
+                _fold_bundle(bundle, record, position, found == 1, event, bits)
+                bundle += ROW_BYTES
+            if load_constant(ring + RING_TOP_END):
+                _fold_tops(plan, ring, record, position, event)
+        places += PLACE_BYTES
+        ring += ROW_BYTES
+    distinct = row_of(plan, DISTINCTS, 0)
+    for _ in range(rows(plan, DISTINCTS)):
+        if takes(bits, load_constant(distinct + X_NEED)):
+            _see(distinct, record, event)
+        distinct += ROW_BYTES
+
+
+@kernel()
+def _fold_tops(plan: int, ring: int, record: int, position: int, event: int) -> None:
+    for number in range(load_constant(ring + RING_TOP), load_constant(ring + RING_TOP_END)):
+        top = row_of(plan, TOPS, number)
+        if takes(load_u32(event + EVENT_BITS), load_constant(top + T_NEED)):
+            slots, value = record + load_constant(top + T_AT), load_i64(event + load_constant(top + T_VALUE_AT))
+            _count_value(slots, top, load_constant(ring + RING_TILES), position, value)
+
+
+@kernel(inline="always")
+def seen_at(distinct: int, event: int) -> int:
+    """Where in a record the slot lies that the event's value falls into; `distinct` is the address of its row."""
+    half = load_u32(event + load_constant(distinct + X_VALUE_AT))
+    return load_constant(distinct + X_AT) + 4 * np.int64(half >> uint32(32 - load_constant(distinct + X_LOG2)))
 
 
 @kernel(inline="always")
@@ -276,12 +252,10 @@ def slot_of(plan: int, distinct: int, event: int) -> int:
     return np.int64(half >> uint32(32 - cell(plan, DISTINCTS, distinct, X_LOG2)))
 
 
-@kernel()
-def _see(plan: int, distinct: int, record: int, event: int, time_us: int) -> None:
-    at = record + cell(plan, DISTINCTS, distinct, X_AT) + 4 * slot_of(plan, distinct, event)
-    second = second_of(time_us) + uint32(1)
-    if second > load_u32(at):
-        store_u32(at, second)
+@kernel(inline="always")
+def _see(distinct: int, record: int, event: int) -> None:
+    at, second = record + seen_at(distinct, event), second_of(load_i64(event)) + uint32(1)
+    store_u32(at, max(load_u32(at), second))
 
 
 @kernel()
@@ -321,47 +295,46 @@ def fold_scalars(plan: int, record: int, scalars: int, event: int) -> None:
     """The event's share in what has no window; `scalars` is where they begin. Moves the record's newest time."""
     time_us, bits = load_i64(event), load_u32(event + EVENT_BITS)
     newest = load_i64(record + NEWEST)
-    ahead = time_us - newest
-    for decay in range(rows(plan, DECAYS)):
-        _decay(plan, decay, scalars, event, bits, ahead)
-    if ahead > 0:
-        store_i64(record + NEWEST, time_us)
-    for last in range(rows(plan, LASTS)):
-        if counts(plan, bits, cell(plan, LASTS, last, L_COLUMN), cell(plan, LASTS, last, L_MASK)):
-            _remember(plan, last, scalars, event, time_us)
-    for bundle in range(rows(plan, ETERNALS)):
-        column = cell(plan, ETERNALS, bundle, B_COLUMN)
-        if counts(plan, bits, column, cell(plan, ETERNALS, bundle, B_MASK)):
-            tile = scalars + cell(plan, ETERNALS, bundle, B_AT)
-            tile_add(row_of(plan, ETERNALS, bundle), tile, time_us, number_of(plan, event, column))
+    row = row_of(plan, DECAYS, 0)
+    for _ in range(rows(plan, DECAYS)):
+        _decay(row, scalars, event, bits, time_us - newest)
+        row += ROW_BYTES
+    store_i64(record + NEWEST, max(time_us, newest))
+    row = row_of(plan, LASTS, 0)
+    for _ in range(rows(plan, LASTS)):
+        if takes(bits, load_constant(row + L_NEED)):
+            _remember(row, scalars, event, time_us)
+        row += ROW_BYTES
+    row = row_of(plan, ETERNALS, 0)
+    for _ in range(rows(plan, ETERNALS)):
+        _fold_bundle(row, scalars, 0, False, event, bits)
+        row += ROW_BYTES
 
 
-@kernel()
-def _decay(plan: int, decay: int, scalars: int, event: int, bits: int, ahead: int) -> None:
-    at = scalars + cell(plan, DECAYS, decay, D_AT)
+@kernel(inline="always")
+def _decay(decay: int, scalars: int, event: int, bits: int, ahead: int) -> None:
+    at = scalars + load_constant(decay + D_AT)
     total, weight = load_f64(at), 1.0
-    if ahead > 0:
-        total *= np.exp2(-np.float64(ahead) / load_f64(row_of(plan, DECAYS, decay) + D_HALF_LIFE))
-    elif ahead < 0:
-        weight = np.exp2(np.float64(ahead) / load_f64(row_of(plan, DECAYS, decay) + D_HALF_LIFE))
-    column = cell(plan, DECAYS, decay, D_COLUMN)
-    if counts(plan, bits, column, cell(plan, DECAYS, decay, D_MASK)):
-        total += weight * number_of(plan, event, column)
+    if ahead != 0:
+        factor = np.exp2(-np.float64(abs(ahead)) / load_f64(decay + D_HALF_LIFE))
+        if ahead > 0:
+            total *= factor
+        else:
+            weight = factor
+    if takes(bits, load_constant(decay + D_NEED)):
+        total += weight * value_of(load_constant(decay + D_KIND), event + load_constant(decay + D_VALUE_AT))
     store_f64(at, total)
 
 
-@kernel()
-def _remember(plan: int, last: int, scalars: int, event: int, time_us: int) -> None:
-    at = scalars + cell(plan, LASTS, last, L_AT)
+@kernel(inline="always")
+def _remember(last: int, scalars: int, event: int, time_us: int) -> None:
+    at = scalars + load_constant(last + L_AT)
     known = load_i64(at)
-    if cell(plan, LASTS, last, L_FIRST):
-        if time_us >= known:
-            return
-    elif time_us < known:
+    if (time_us >= known) if load_constant(last + L_FIRST) else (time_us < known):
         return
     store_i64(at, time_us)
-    if cell(plan, LASTS, last, L_VALUE):
-        store_u64(at + 8, load_u64(event + cell(plan, COLUMNS, cell(plan, LASTS, last, L_COLUMN), C_AT)))
+    if load_constant(last + L_VALUE):
+        store_u64(at + 8, load_u64(event + load_constant(last + L_VALUE_AT)))
 
 
 @kernel()

@@ -12,9 +12,10 @@ from numba import uint32, uint64
 
 from kernels.compiled import kernel
 from kernels.entities import find, fold, index_address, insert, is_hot, record_of
-from kernels.fold import position_of, second_of, tile_of
+from kernels.fold import place, seen_at
 from kernels.memory import (
     bit,
+    load_constant,
     load_f32,
     load_f64,
     load_i8,
@@ -39,6 +40,7 @@ from kernels.record import (
     BUNDLES,
     C_AT,
     C_KIND,
+    CHECK,
     COLUMNS,
     DISTINCTS,
     DUPLICATE,
@@ -52,6 +54,7 @@ from kernels.record import (
     I16,
     I32,
     I64,
+    KEY,
     LATE,
     M_ENTITIES,
     M_ENTITIES_MAX,
@@ -70,11 +73,11 @@ from kernels.record import (
     P_FIRST,
     P_TYPE,
     P_VALID,
+    PLACE_BYTES,
     RING_BUNDLE,
     RING_BUNDLE_END,
-    RING_TILE_S,
-    RING_TILES,
     RINGS,
+    ROW_BYTES,
     S_EVENT_BYTES,
     S_FUTURE_US,
     S_LATENESS_US,
@@ -91,13 +94,15 @@ from kernels.record import (
     U16,
     U32,
     U64,
-    X_AT,
-    X_COLUMN,
-    X_LOG2,
-)
-from kernels.tables import cell, control, control_add, part, rows, size, source_field
+)  # fmt: skip
+from kernels.tables import cell, control, control_add, part, row_of, rows, size, source_field
 
 BLOCK = 32
+
+# A block's slot: key u64, the index entry found u64, its position i64, check u32, the event's number in its batch u32, the event
+# as in `record`, then where it lies in the rings.
+SLOT_KEY, SLOT_ENTRY, SLOT_POSITION, SLOT_CHECK, SLOT_INDEX, SLOT_EVENT = 0, 8, 16, 24, 28, 32
+
 NO_WATERMARK = -(1 << 62)
 
 
@@ -107,12 +112,7 @@ def _present(sources: int, source: int, index: int) -> bool:
 
 
 @kernel()
-def _number(sources: int, source: int, index: int) -> float:
-    at, kind, index = (
-        source_field(sources, source, P_ADDRESS),
-        source_field(sources, source, P_TYPE),
-        source_field(sources, source, P_FIRST) + index,
-    )
+def _number(at: int, kind: int, index: int) -> float:
     if kind == F64:
         return load_f64(at + 8 * index)
     if kind == F32:
@@ -203,70 +203,106 @@ def _known(memory: int, number: int, time_us: int, oldest_us: int) -> bool:
     return False
 
 
-@kernel()
-def _encode(plan: int, sources: int, index: int, event: int) -> None:
-    """Writes the event in the small format of `record` at address `event`."""
-    store_i64(event, np.int64(_word(sources, SOURCE_TIME, index)))
-    bits, columns = uint32(0), rows(plan, COLUMNS)
-    for column in range(columns):
-        source = SOURCE_COLUMNS + column
-        present = _present(sources, source, index)
-        at, kind = event + cell(plan, COLUMNS, column, C_AT), cell(plan, COLUMNS, column, C_KIND)
+@kernel(inline="always")
+def _plain(plan: int, sources: int, watermark_us: int, index: int) -> bool:
+    """Whether an event that has a key and a time is applied whatever else it has: an event like nearly all."""
+    time_us = load_i64(source_field(sources, SOURCE_TIME, P_ADDRESS) + 8 * index)
+    return (
+        time_us >= max(watermark_us - size(plan, S_LATENESS_US), 0)
+        and time_us <= load_i64(source_field(sources, SOURCE_ARRIVAL, P_ADDRESS) + 8 * index) + size(plan, S_FUTURE_US)
+        and time_us <= TIME_MAX_US
+    )
+
+
+@kernel(inline="always")
+def _plain(plan: int, sources: int, watermark_us: int, index: int) -> bool:
+    """Whether an event with a key and a time, of a batch without ids and a filter, is applied: nearly all are."""
+    time_us = np.int64(_word(sources, SOURCE_TIME, index))
+    return (
+        time_us >= max(watermark_us - size(plan, S_LATENESS_US), 0)
+        and time_us <= TIME_MAX_US
+        and time_us <= np.int64(_word(sources, SOURCE_ARRIVAL, index)) + size(plan, S_FUTURE_US)
+    )
+
+
+@kernel(inline="always")
+def _encode_column(plan: int, sources: int, column: int, block: int, end: int, stride: int) -> None:
+    source, at, kind = SOURCE_COLUMNS + column, cell(plan, COLUMNS, column, C_AT), cell(plan, COLUMNS, column, C_KIND)
+    values, valid = source_field(sources, source, P_ADDRESS), source_field(sources, source, P_VALID)
+    first, what = source_field(sources, source, P_FIRST), source_field(sources, source, P_TYPE)
+    one = uint32(1) << uint32(column)
+    for slot in range(block, end, stride):
+        event, index = slot + SLOT_EVENT, first + np.int64(load_u32(slot + SLOT_INDEX))
+        present = bit(valid, index)
         if kind == NUMBER:
-            value = _number(sources, source, index) if present else 0.0
-            present = present and value == value
-            store_f64(at, value)
+            value = 0.0
+            if present:
+                value = load_f64(values + 8 * index) if what == F64 else _number(values, what, index)
+                present = value == value
+            store_f64(event + at, value)
         elif kind == HASH:
-            store_u32(at, uint32(_word(sources, source, index) >> uint64(32)))
+            store_u32(event + at, load_u32(values + 8 * index + 4))
         else:
-            first = source_field(sources, source, P_FIRST)
-            store_i64(
-                at,
-                _whole(source_field(sources, source, P_ADDRESS), source_field(sources, source, P_TYPE), first + index)
-                if present
-                else 0,
-            )
-        if present:
-            bits |= uint32(1) << uint32(column)
-    for mask in range(size(plan, S_MASKS)):
-        if _true(sources, SOURCE_COLUMNS + columns + mask, index):
-            bits |= uint32(1) << uint32(columns + mask)
-    store_u32(event + EVENT_BITS, bits)
+            store_i64(event + at, _whole(values, what, index) if present else 0)
+        store_u32(event + EVENT_BITS, load_u32(event + EVENT_BITS) | (one if present else uint32(0)))
 
 
 @kernel()
-def _fetch(plan: int, memory: int, key: int, event: int) -> None:
-    """Asks for the cache lines that folding the event will touch, as far as one look at the index tells."""
+def _encode(plan: int, sources: int, block: int, end: int, stride: int) -> None:
+    """Writes the columns of a block's events, whose times are there already, in the small format of `record`."""
+    columns = rows(plan, COLUMNS)
+    for column in range(columns):
+        _encode_column(plan, sources, column, block, end, stride)
+    for mask in range(size(plan, S_MASKS)):
+        one = uint32(1) << uint32(columns + mask)
+        for slot in range(block, end, stride):
+            if _true(sources, SOURCE_COLUMNS + columns + mask, np.int64(load_u32(slot + SLOT_INDEX))):
+                bits = slot + SLOT_EVENT + EVENT_BITS
+                store_u32(bits, load_u32(bits) | one)
+
+
+@kernel()
+def _fetch(plan: int, memory: int, slot: int, places: int) -> None:
+    """Finds an event's record, as far as the index tells, and asks for the cache lines that folding it will touch."""
+    key = load_u64(slot + SLOT_KEY)
     mask = part(memory, MEMORY_INDEX_WORDS) - 1
     position, tag = np.int64(key & uint64(mask)), key >> uint64(32)
     entry = load_u64(index_address(memory, position))
     while entry != 0 and entry >> uint64(32) != tag:
         position = (position + 1) & mask
         entry = load_u64(index_address(memory, position))
+    store_i64(slot + SLOT_POSITION, position)
+    store_u64(slot + SLOT_ENTRY, entry)
+    place(plan, load_i64(slot + SLOT_EVENT), places)
     if entry == 0:
         return
     record = record_of(plan, memory, entry)
     prefetch(record)
     prefetch(record + 64)
-    if not is_hot(entry):
+    if is_hot(entry):
+        _fetch_tiles(plan, record, slot + SLOT_EVENT, places)
+    else:
         prefetch(record + 128)
         prefetch(record + 192)
-        return
-    second = second_of(load_i64(event))
-    for ring in range(rows(plan, RINGS)):
-        tile = tile_of(second, cell(plan, RINGS, ring, RING_TILE_S))
-        position = position_of(tile, cell(plan, RINGS, ring, RING_TILES))
-        for bundle in range(cell(plan, RINGS, ring, RING_BUNDLE), cell(plan, RINGS, ring, RING_BUNDLE_END)):
-            tile = record + cell(plan, BUNDLES, bundle, B_AT) + position * cell(plan, BUNDLES, bundle, B_STRIDE)
+
+
+@kernel(inline="always")
+def _fetch_tiles(plan: int, record: int, event: int, places: int) -> None:
+    ring = row_of(plan, RINGS, 0)
+    for _ in range(rows(plan, RINGS)):
+        bundle, position = row_of(plan, BUNDLES, load_constant(ring + RING_BUNDLE)), np.int64(load_u32(places + 4))
+        for _ in range(load_constant(ring + RING_BUNDLE_END) - load_constant(ring + RING_BUNDLE)):
+            stride = load_constant(bundle + B_STRIDE)
+            tile = record + load_constant(bundle + B_AT) + position * stride
             prefetch(tile)
-            prefetch(tile + cell(plan, BUNDLES, bundle, B_STRIDE) - 1)
-    for distinct in range(rows(plan, DISTINCTS)):
-        half = load_u32(event + cell(plan, COLUMNS, cell(plan, DISTINCTS, distinct, X_COLUMN), C_AT))
-        prefetch(
-            record
-            + cell(plan, DISTINCTS, distinct, X_AT)
-            + 4 * np.int64(half >> uint32(32 - cell(plan, DISTINCTS, distinct, X_LOG2)))
-        )
+            prefetch(tile + stride - 1)
+            bundle += ROW_BYTES
+        ring += ROW_BYTES
+        places += PLACE_BYTES
+    distinct = row_of(plan, DISTINCTS, 0)
+    for _ in range(rows(plan, DISTINCTS)):
+        prefetch(record + seen_at(distinct, event))
+        distinct += ROW_BYTES
 
 
 @kernel(inline="always")
@@ -279,6 +315,19 @@ def _room(memory: int, with_ids: bool) -> int:
     return min(room, part(memory, MEMORY_ID_WORDS) * 3 // 4 - control(memory, M_IDS)) if with_ids else room
 
 
+@kernel(inline="always")
+def _choose(memory: int, sources: int, index: int, slot: int) -> None:
+    """Gives an event that is applied a slot of the block."""
+    key = _word(sources, SOURCE_KEY, index)
+    prefetch(index_address(memory, np.int64(key & uint64(part(memory, MEMORY_INDEX_WORDS) - 1))))
+    checks = source_field(sources, SOURCE_CHECK, P_ADDRESS)
+    store_u64(slot + SLOT_KEY, key)
+    store_u32(slot + SLOT_CHECK, load_u32(checks + 4 * index) if checks != 0 else uint32(0))
+    store_u32(slot + SLOT_INDEX, uint32(index))
+    store_u64(slot + SLOT_EVENT, _word(sources, SOURCE_TIME, index))
+    store_u32(slot + SLOT_EVENT + EVENT_BITS, uint32(0))
+
+
 @kernel(nogil=True, cache=True)
 def ingest(
     plan: int, memory: int, sources: int, verdicts: npt.NDArray[np.uint8], watermark: npt.NDArray[np.int64], start: int
@@ -288,42 +337,62 @@ def ingest(
 
     `watermark` (int64 [1], us) is that of the events' partition. `sources`: see `record`.
     """
-    stride = size(plan, S_EVENT_BYTES)
-    block = np.empty(BLOCK * (stride // 4), np.uint32)
-    keys, checks = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint32)
-    events, with_ids, total = block.ctypes.data, source_field(sources, SOURCE_ID, P_ADDRESS) != 0, verdicts.shape[0]
-    mask, has_checks = uint64(part(memory, MEMORY_INDEX_WORDS) - 1), source_field(sources, SOURCE_CHECK, P_ADDRESS) != 0
+    places = SLOT_EVENT + (size(plan, S_EVENT_BYTES) + 7) // 8 * 8
+    stride = places + PLACE_BYTES * rows(plan, RINGS)
+    area = np.empty(BLOCK * (stride // 8), np.uint64)
+    block, total = np.int64(area.ctypes.data), verdicts.shape[0]
+    with_ids, filtered = (
+        source_field(sources, SOURCE_ID, P_ADDRESS) != 0,
+        source_field(sources, SOURCE_WHERE, P_ADDRESS) != 0,
+    )
+    nulls = source_field(sources, SOURCE_KEY, P_VALID) != 0 or source_field(sources, SOURCE_TIME, P_VALID) != 0
+    plain = not (with_ids or filtered or nulls)
     while start < total:
         room = _room(memory, with_ids)
         if room <= 0:
             break
-        end, chosen = min(start + BLOCK, start + room, total), 0
-        for index in range(start, end):
-            verdicts[index] = _judge(plan, memory, sources, watermark, index)
-            if verdicts[index] == APPLIED:
-                key = _word(sources, SOURCE_KEY, index)
-                prefetch(index_address(memory, np.int64(key & mask)))
-                keys[chosen] = key
-                checks[chosen] = (
-                    load_u32(source_field(sources, SOURCE_CHECK, P_ADDRESS) + 4 * index) if has_checks else uint32(0)
-                )
-                _encode(plan, sources, index, events + chosen * stride)
-                chosen += 1
-        for number in range(chosen):
-            _fetch(plan, memory, keys[number], events + number * stride)
-        for number in range(chosen):
-            _apply(plan, memory, keys[number], checks[number], events + number * stride)
-        start = end
+        stop, end = min(start + BLOCK, start + room, total), block
+        for index in range(start, stop):
+            if plain and _plain(plan, sources, watermark[0], index):
+                watermark[0] = max(watermark[0], np.int64(_word(sources, SOURCE_TIME, index)))
+                verdict = APPLIED
+            else:
+                verdict = _judge(plan, memory, sources, watermark, index)
+            verdicts[index] = verdict
+            if verdict == APPLIED:
+                _choose(memory, sources, index, end)
+                end += stride
+        _encode(plan, sources, block, end, stride)
+        for slot in range(block, end, stride):
+            _fetch(plan, memory, slot, slot + places)
+        for slot in range(block, end, stride):
+            _apply(plan, memory, slot, slot + places)
+        start = stop
+    area[0] = uint64(0)  # numba lets go of an array after its last use, whoever has its address
     return start
 
 
+@kernel(inline="always")
+def _apply(plan: int, memory: int, slot: int, places: int) -> None:
+    """Folds a block's event. What `_fetch` found still holds unless an event before it made the entity hot."""
+    key, check, event = load_u64(slot + SLOT_KEY), load_u32(slot + SLOT_CHECK), slot + SLOT_EVENT
+    position, entry = load_i64(slot + SLOT_POSITION), load_u64(slot + SLOT_ENTRY)
+    known = entry != 0 and load_u64(index_address(memory, position)) == entry
+    record = record_of(plan, memory, entry)
+    if known and load_u64(record + KEY) == key and load_u32(record + CHECK) == check:
+        fold(plan, memory, position, entry, record, event, places)
+    else:
+        _find_and_fold(plan, memory, key, check, event, places)
+
+
 @kernel()
-def _apply(plan: int, memory: int, key: int, check: int, event: int) -> None:
+def _find_and_fold(plan: int, memory: int, key: int, check: int, event: int, places: int) -> None:
     position = find(plan, memory, key, check)
     if position >= 0:
-        fold(plan, memory, position, event)
+        entry = load_u64(index_address(memory, position))
+        fold(plan, memory, position, entry, record_of(plan, memory, entry), event, places)
     else:
-        insert(plan, memory, -1 - position, key, check, event)
+        insert(plan, memory, -1 - position, key, check, event, places)
 
 
 @kernel(nogil=True, cache=True)

@@ -13,7 +13,7 @@ from numba import uint64
 
 from kernels.compiled import kernel
 from kernels.entities import entry_at, is_hot, record_of
-from kernels.fold import ALWAYS_LATER, NEVER, scalars_of
+from kernels.fold import NEVER, scalars_of
 from kernels.memory import (
     load_constant,
     load_f64,
@@ -72,6 +72,7 @@ from kernels.record import (
 )
 from kernels.sketches import distinct_count, ranked_value
 from kernels.tables import cell, control, part, row_of, rows, size
+from kernels.tiles import ALWAYS_LATER
 
 PRESENT, MISSING, STALE = range(3)
 
@@ -228,14 +229,17 @@ def lookup(
     words = _NUMBERS // 8 + rows(reads, AGGREGATES) + rows(reads, WINDOWS) * (MOMENTS_BYTES // 8)
     room = np.empty(words, np.int64)
     scratch, row_bytes = room.ctypes.data, 8 * values.shape[1]
+    done = keys.shape[0]
     for number in range(keys.shape[0]):
         asked = as_of_us[number if as_of_us.shape[0] > 1 else 0]
         row = values.ctypes.data + row_bytes * number
         found = _read(plan, memory, reads, keys[number], checks[number], asked, least_us, scratch, row)
         if found == NONE or (found == MISSING and control(memory, M_GENERATION) != generation):
-            return number
+            done = number
+            break
         status[number] = found
         newest_us[number] = load_i64(scratch) if found != MISSING else 0
         if found != PRESENT:
             values[number, :] = math.nan
-    return keys.shape[0]
+    room[0] = 0  # numba lets go of an array after its last use, whoever has its address
+    return done

@@ -132,6 +132,18 @@ fence_release = _fence("release")
 
 
 @intrinsic
+def times_63(typing_context: Any, left: Any, right: Any) -> Any:
+    """The product of two u64, its lowest 63 bits cut off: with `right` at most 2**63 it fits."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
+        return builder.trunc(builder.lshr(product, wide(63)), _I64)
+
+    return types.uint64(types.uint64, types.uint64), code
+
+
+@intrinsic
 def prefetch(typing_context: Any, address: Any) -> Any:
     """A hint that the cache line at `address` will be written soon."""
 

@@ -15,6 +15,7 @@ from typing import Final
 
 CHECK, KEY, NEWEST, HEADER_BYTES = 4, 8, 16, 24
 RING_BYTES: Final = 12
+PLACE_BYTES: Final = 8
 EVENT_BITS, EVENT_COLUMNS = 8, 12
 FREE_CHECK: Final = 0xFFFFFFFF
 """The `check` of a record that is nobody's; its key is then the slot + 1 of the next such."""
@@ -24,34 +25,43 @@ ETERNAL_US: Final = ETERNAL_S * 1_000_000
 """The tile of what has no window: one tile holds all time."""
 
 # Columns of RINGS: tile length in seconds, tiles, the ring's words, its bundles `first` to `end` - 1, its sketches of values.
-RING_TILE_S, RING_TILES, RING_AT, RING_BUNDLE, RING_BUNDLE_END, RING_TOP, RING_TOP_END = range(0, 56, 8)
+# `BY_TILE_S` and `BY_TILES`: 2**63 / tile length and / tiles, rounded up, by which to divide without dividing.
+(
+    RING_TILE_S, RING_TILES, RING_AT, RING_BUNDLE, RING_BUNDLE_END, RING_TOP, RING_TOP_END, RING_BY_TILE_S, RING_BY_TILES,
+) = range(0, 72, 8)  # fmt: skip
 
 # Columns of BUNDLES: all moments of one column under one filter. `AT`: the first tile (or, eternal, the only one).
-# Offsets of a field within a tile are 0 where it is not kept.
-B_COLUMN, B_MASK, B_AT, B_STRIDE, B_SUM, B_M2, B_MIN, B_MAX, B_FIRST, B_RING = range(0, 80, 8)
+# Offsets of a field within a tile are 0 where it is not kept. `WHOLE`: it keeps sum, m2, min and max of a number, at TILE_*.
+(
+    B_COLUMN, B_MASK, B_AT, B_STRIDE, B_SUM, B_M2, B_MIN, B_MAX, B_FIRST, B_RING, B_NEED, B_KIND, B_VALUE_AT, B_WHOLE,
+) = range(0, 112, 8)  # fmt: skip
+TILE_SUM, TILE_M2, TILE_MIN, TILE_MAX, TILE_FIRST, TILE_END = 4, 12, 20, 28, 36, 36
 
 # Columns of LASTS: time i64 and, unless `VALUE` is 0, a value of 8 bytes at `AT` + 8; an i64 if `CODE`.
-L_COLUMN, L_MASK, L_AT, L_VALUE, L_FIRST, L_CODE = range(0, 48, 8)
+L_COLUMN, L_MASK, L_AT, L_VALUE, L_FIRST, L_CODE, L_NEED, L_VALUE_AT = range(0, 64, 8)
 
 # Columns of DECAYS (the half-life is an f64), one f64 at `AT`, as of the newest event.
-D_COLUMN, D_MASK, D_AT, D_HALF_LIFE = range(0, 32, 8)
+D_COLUMN, D_MASK, D_AT, D_HALF_LIFE, D_NEED, D_KIND, D_VALUE_AT = range(0, 56, 8)
 
 # Columns of DISTINCTS: 1 << `LOG2` words u32 at `AT`, each the second + 1 in which a value of that slot was last seen.
-X_COLUMN, X_MASK, X_AT, X_LOG2 = range(0, 32, 8)
+X_COLUMN, X_MASK, X_AT, X_LOG2, X_NEED, X_VALUE_AT = range(0, 48, 8)
 
 # Columns of TOPS: `SLOTS` of value i64, alive u64, counts u32 [tiles of the ring].
-T_COLUMN, T_MASK, T_AT, T_SLOTS, T_STRIDE, T_RING = range(0, 48, 8)
+T_COLUMN, T_MASK, T_AT, T_SLOTS, T_STRIDE, T_RING, T_NEED, T_VALUE_AT = range(0, 64, 8)
 
 # Columns of COLUMNS.
 C_KIND, C_AT = range(0, 16, 8)
-NUMBER, HASH, CODE = range(3)
-"""f64, the upper half of a u64 hash, i64: 8, 4 and 8 bytes of an event."""
+NUMBER, HASH, CODE, NO_VALUE = range(4)
+"""f64, the upper half of a u64 hash, i64: 8, 4 and 8 bytes of an event; where there is no column, nothing."""
+
+# In any table, `NEED`: the bits of an event that counts (its column has a value, its filter is true); `KIND` and `VALUE_AT`: what
+# its column is and where in an event.
 
 NONE: Final = -1
 """No column, no filter, no ring."""
 
 
-ROW_BYTES: Final = 96
+ROW_BYTES: Final = 128
 """Of every table."""
 
 SIZES_BYTES: Final = 128

@@ -19,11 +19,13 @@ from kernels.record import (
     EVENT_COLUMNS,
     HASH,
     HEADER_BYTES,
+    NO_VALUE,
     NONE,
     NUMBER,
     RING_BYTES,
     ROW_BYTES,
     SIZES_BYTES,
+    TILE_END,
 )
 
 Key = TypeVar("Key", bound=tuple[int, ...])
@@ -191,33 +193,47 @@ class _Planner:
 
     def plan(self) -> Block:
         keys = self._keys
-        columns, event_bytes = self._columns()
+        self._columns, event_bytes = self._event()
         self._at = 0
         lasts = [self._last(key) for key in keys.lasts]
-        decays = [(column, mask, self._take(8), _float_bits(half_life)) for column, mask, half_life in keys.decays]
+        decays = [(c, m, self._take(8), _float_bits(half_life), *self._value(c, m)) for c, m, half_life in keys.decays]
         eternal = [self._bundle(key, 1, NONE) for key in keys.eternal]
         scalars = -(-self._at // 8) * 8
         self._at = HEADER_BYTES
         ring_at = [self._take(RING_BYTES) for _ in keys.rings]
         scalars_hot = self._take(scalars)
-        distincts = [(c, m, self._take(4 * slots), slots.bit_length() - 1) for c, m, slots in keys.distincts]
+        distincts = [self._distinct(key) for key in keys.distincts]
         tops = [self._top(key) for key in keys.tops]
         bundles = [self._bundle(key, dict(keys.rings)[key[0]], keys.ring(key[0])) for key in keys.bundles]
         hot_bytes = -(-self._at // 8) * 8
         rings = [self._ring(number, at) for number, at in enumerate(ring_at)]
         sizes = self._sizes(hot_bytes, scalars_hot, scalars, event_bytes)
-        return Block.of(sizes, [rings, bundles, eternal, lasts, decays, distincts, tops, columns, self._keeps()])
+        return Block.of(sizes, [rings, bundles, eternal, lasts, decays, distincts, tops, self._columns, self._keeps()])
 
-    def _columns(self) -> tuple[Rows, int]:
+    def _event(self) -> tuple[Rows, int]:
         self._at = EVENT_COLUMNS
         rows = [(_COLUMNS[each.kind][0], self._take(_COLUMNS[each.kind][1])) for each in self._view.columns]
         return rows, self._at
+
+    def _value(self, column: int, mask: int) -> tuple[int, int, int]:
+        """The bits an event must have, what its value is and where in it."""
+        need = 0 if mask == NONE else 1 << (len(self._columns) + mask)
+        if column == NONE:
+            return need, NO_VALUE, 0
+        kind, at = self._columns[column]
+        return need | 1 << column, kind, at
+
+    def _distinct(self, key: tuple[int, int, int]) -> tuple[int, ...]:
+        column, mask, slots = key
+        need, _, at = self._value(column, mask)
+        return column, mask, self._take(4 * slots), slots.bit_length() - 1, need, at
 
     def _last(self, key: tuple[int, int, int]) -> tuple[int, ...]:
         column, mask, first = key
         valued = column != NONE
         coded = valued and self._view.columns[column].kind is ColumnKind.CODE
-        return column, mask, self._take(16 if valued else 8), int(valued), first, int(coded)
+        need, _, at = self._value(column, mask)
+        return column, mask, self._take(16 if valued else 8), int(valued), first, int(coded), need, at
 
     def _bundle(self, key: tuple[int, int, int], tiles: int, ring: int) -> tuple[int, ...]:
         _, column, mask = key
@@ -231,18 +247,22 @@ class _Planner:
         for field, size in (("sum", 8), ("m2", 8), ("min", 8), ("max", 8), ("first", 16)):
             offsets.append(at if field in wanted else 0)
             at += size if field in wanted else 0
-        return column, mask, self._take(at * tiles), at, *offsets, ring
+        value = self._value(column, mask)
+        whole = at == TILE_END and not offsets[-1] and value[1] == NUMBER
+        return column, mask, self._take(at * tiles), at, *offsets, ring, *value, int(whole)
 
     def _top(self, key: tuple[int, int, int, int]) -> tuple[int, ...]:
         tile_us, column, mask, slots = key
         stride = 16 + 4 * dict(self._keys.rings)[tile_us]
-        return column, mask, self._take(slots * stride), slots, stride, self._keys.ring(tile_us)
+        need, _, at = self._value(column, mask)
+        return column, mask, self._take(slots * stride), slots, stride, self._keys.ring(tile_us), need, at
 
     def _ring(self, number: int, at: int) -> tuple[int, ...]:
         tile_us, tiles = self._keys.rings[number]
         bundles = [i for i, key in enumerate(self._keys.bundles) if key[0] == tile_us]
         tops = [i for i, key in enumerate(self._keys.tops) if key[0] == tile_us]
-        return tile_us // SECOND_US, tiles, at, *_run(bundles), *_run(tops)
+        tile_s = tile_us // SECOND_US
+        return tile_s, tiles, at, *_run(bundles), *_run(tops), _reciprocal(tile_s), _reciprocal(tiles)
 
     def _keeps(self) -> Rows:
         return _ordered((w.tile_us, w.tiles) for each in self._view.aggregates if (w := each.window) is not None)
@@ -260,6 +280,12 @@ class _Planner:
             min(view.ttl_us, _FOREVER_US), min(view.lateness_us, _FOREVER_US), min(view.future_us, _FOREVER_US),
             int(keep_all), len(view.masks),
         ]  # fmt: skip
+
+
+def _reciprocal(number: int) -> int:
+    """2**63 / number, rounded up, as the bits of an int64: times a u32 it gives the quotient (Lemire, Kaser, Kurz 2019)."""
+    bits = -(-(1 << 63) // number)
+    return bits - (1 << 64) if bits >= 1 << 63 else bits
 
 
 def _run(numbers: Sequence[int]) -> tuple[int, int]:
