@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, nearest, quoted
+from engine.errors import FailedPrecondition, InvalidArgument, NotFound, nearest, quoted
 from engine.features.compilation import compile_view
 from engine.features.declaration import FeatureViewSpec
 from engine.features.history import History
@@ -18,9 +18,9 @@ from engine.features.instant import instant_us
 from engine.features.opening import declared_digest, open_log
 from engine.features.sample_file import SampleFile
 from engine.features.skew import SkewReport, compare
-from engine.features.tables import ARRIVAL, PARTITION, events_in_order, read_log
+from engine.features.tables import ARRIVAL, PARTITION, ReadableLog, events_in_order, read_log
 from engine.features.view import View
-from engine.log.log import Log
+from engine.log.local_past import LocalPast
 from engine.log.schema import arrow_schema
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def probe_skew(
 ) -> Probe:
     """Compares the sample of the view `name` with `table` (see `History`; `arrival` as there), by default with its log.
 
-    A log in files is opened as a server opens it, so no server may have it open. See `compare` for `settle_us`.
+    The log may be in use: nothing of it is changed. See `compare` for `settle_us`.
     Raises NotFound for a view, sample, log or table that is not there, FailedPrecondition where no sample is declared or it is of
-    another declaration, Unavailable where the log is in use or cannot be reached.
+    another declaration, Unavailable where the log cannot be reached.
     """
     declared = _declared(spec, name)
     schema = arrow_schema(spec.logs[declared.source].schema, f"logs.{declared.source}.schema")
@@ -87,7 +87,7 @@ def _declared(spec: Spec, name: str) -> FeatureViewSpec:
 
 def _logged(spec: Spec, view: View, declared: FeatureViewSpec, schema: pa.Schema) -> tuple[pa.Table, dict[int, int]]:
     """All that the view has read, and where the log no longer begins with its first entry."""
-    log = _opened(spec, declared.source)
+    log = _opened(spec, declared.source, schema)
     try:
         kept_from = {partition: offset for partition, offset in log.earliest().items() if offset}
         logged = read_log(log)
@@ -106,16 +106,10 @@ def _logged(spec: Spec, view: View, declared: FeatureViewSpec, schema: pa.Schema
     return pa.concat_tables([began, logged.filter(uncovered)]), kept_from
 
 
-def _opened(spec: Spec, name: str) -> Log:
-    """The log, to read all of it: outside of any group, so that nobody loses a partition."""
+def _opened(spec: Spec, name: str, schema: pa.Schema) -> ReadableLog:
+    """The log, to read all of it: beside who writes it, and outside of any group, so that nobody loses a partition."""
     declared = spec.logs[name]
-    if declared.local is not None and not spec.path(declared.local.path).is_dir():
-        raise NotFound(f"log {quoted(name)}: nothing is at {quoted(str(spec.path(declared.local.path)))}")
-    if declared.kafka is not None:
-        declared = replace(declared, kafka=replace(declared.kafka, group=None))
-    try:
-        return open_log(name, declared, spec)
-    except Unavailable as error:
-        raise Unavailable(
-            f"{error.message}; compare while no server runs, or with a table of the log's events"
-        ) from error
+    if declared.local is not None:
+        return LocalPast(spec.path(declared.local.path), schema)
+    assert declared.kafka is not None
+    return open_log(name, replace(declared, kafka=replace(declared.kafka, group=None)), spec)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from engine.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, Unavailable, nearest, quoted
-from engine.log.log import Chunk, Log, Offsets
+from engine.log.log import Chunk, LogReader, Offsets, Owner
 
 BATCH_ROWS = 1 << 16
 """Of a batch of events in order."""
@@ -77,7 +78,27 @@ class _FromTheStart:
         pass
 
 
-def read_log(log: Log, timeout_s: float = 60.0) -> pa.Table:
+class ReadableLog(Protocol):
+    """The part of a Log that is needed to read it."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """As of a Log."""
+
+    def reader(self, owner: Owner) -> LogReader:
+        """As of a Log."""
+
+    def earliest(self) -> Offsets:
+        """As of a Log."""
+
+    def latest(self) -> Offsets:
+        """As of a Log."""
+
+    def close(self) -> None:
+        """As of a Log."""
+
+
+def read_log(log: ReadableLog, timeout_s: float = 60.0) -> pa.Table:
     """All entries that the log keeps now, in its order, with columns `ARRIVAL` and `PARTITION`: a past that judges itself.
 
     In memory. Of a log shared by a consumer group it would take partitions away from those who serve: read a table then.

@@ -14,7 +14,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from engine.errors import DataLoss, FailedPrecondition, Unavailable
+from engine.errors import DataLoss, FailedPrecondition, NotFound, Unavailable
 from engine.log.disk import DRAFT_SUFFIX, Disk
 from engine.log.frame import HEADER_BYTES, unpack
 from engine.log.kept import log_name
@@ -67,17 +67,35 @@ def open_folder(folder: Path, schema: pa.Schema, *, now_us: int, disk: Disk) -> 
     """
     for draft in folder.glob(f"*{SUFFIX}{DRAFT_SUFFIX}"):
         draft.unlink()
-    segments = [_read(each, schema) for each in sorted(folder.iterdir()) if _NAME.fullmatch(each.name)]
+    segments = _checked(folder, schema)
     if not segments:
         writer = create_segment(folder, 0, schema, created_us=now_us, disk=disk)
         return Opened([writer.segment], writer, 0)
-    _check_schemas(folder, segments, schema)
-    for one, other in itertools.pairwise(segments):
-        _check_end(one, other.first)
     writer, latest = _recover(segments[-1], disk)
     if writer.segment.schema is not schema:
         writer, segments = _renewed(writer, segments, latest, schema, now_us=now_us, disk=disk)
     return Opened(segments, writer, latest)
+
+
+def read_folder(folder: Path, schema: pa.Schema) -> tuple[list[Segment], int]:
+    """The segments as they are, and the offset after the last whole frame. Changes nothing; another process may write meanwhile.
+
+    Raises as `open_folder`, and NotFound where there is no log.
+    """
+    segments = _checked(folder, schema) if folder.is_dir() else []
+    if not segments:
+        raise NotFound(f"{log_name(str(folder))}: is not there")
+    _, latest, _ = _end(SegmentMap(segments[-1]))
+    return segments, latest
+
+
+def _checked(folder: Path, schema: pa.Schema) -> list[Segment]:
+    """All segments, which follow each other without a gap and can be read as `schema`."""
+    segments = [_read(each, schema) for each in sorted(folder.iterdir()) if _NAME.fullmatch(each.name)]
+    _check_schemas(folder, segments, schema)
+    for one, other in itertools.pairwise(segments):
+        _check_end(one, other.first)
+    return segments
 
 
 def _read(path: Path, declared: pa.Schema) -> Segment:
@@ -118,9 +136,7 @@ def _check_end(sealed: Segment, until: int) -> None:
 def _recover(segment: Segment, disk: Disk) -> tuple[SegmentWriter, int]:
     """The last segment, cut after its last whole frame, and the offset that comes next."""
     view = SegmentMap(segment)
-    position, offset, marked = segment.start, segment.first, False
-    while (header := view.header(position, offset)) is not None and view.payload(position, header) is not None:
-        position, offset, marked = position + HEADER_BYTES + header.payload_bytes, header.next, header.rows == 0
+    position, offset, marked = _end(view)
     torn = len(view.bytes) - position
     if torn and view.acknowledged_after(position):
         raise view.damaged(position, offset)
@@ -139,6 +155,14 @@ def _recover(segment: Segment, disk: Disk) -> tuple[SegmentWriter, int]:
         os.close(file)
         raise
     return SegmentWriter(segment, file, disk, position, marked=marked), offset
+
+
+def _end(view: SegmentMap) -> tuple[int, int, bool]:
+    """Where the whole frames of a last segment end: position, offset, and whether the mark of an end is there."""
+    position, offset, marked = view.segment.start, view.segment.first, False
+    while (header := view.header(position, offset)) is not None and view.payload(position, header) is not None:
+        position, offset, marked = position + HEADER_BYTES + header.payload_bytes, header.next, header.rows == 0
+    return position, offset, marked
 
 
 def _renewed(

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine import FailedPrecondition, InvalidArgument, NotFound, Probe, Unavailable, parse_spec, probe_skew
+from engine import FailedPrecondition, InvalidArgument, NotFound, Probe, parse_spec, probe_skew
 from engine.errors import DataLoss, SpecError
 from engine.features.sample_file import SampleFile
 from engine.features.skew import ServedRow
@@ -100,9 +100,14 @@ def test_an_amount_that_was_tampered_with_is_found_and_named(served: Path, tmp_p
     assert {each.entity for each in total.examples} == {"a"}
 
 
-def test_a_log_that_is_in_use_and_what_is_not_there_are_told(served: Path, tmp_path: Path) -> None:
-    with running(served), pytest.raises(Unavailable, match=r"open already.*or with a table"):
-        _probe(served)
+def test_a_log_in_use_is_read_beside_who_writes_it(served: Path) -> None:
+    with running(served) as engine:
+        engine.push(*(row(n, "z", at_s=9000 + n) for n in range(5000, 5010)))
+        probe = _probe(served)
+    assert (probe.report.rows, _mismatched(probe)) == (300, {})
+
+
+def test_what_is_not_there_is_told(served: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"'spendign'.*'spending'"):
         probe_skew(parse_spec(SAMPLED, folder=served), "spendign")
     with pytest.raises(FailedPrecondition, match="keeps no sample"):
@@ -126,7 +131,7 @@ def test_a_sample_of_another_declaration_is_refused(served: Path) -> None:
 def test_a_log_that_is_gone_is_not_made_anew(served: Path, tmp_path: Path) -> None:
     (tmp_path / "samples").mkdir()
     (tmp_path / SAMPLE).write_bytes((served / SAMPLE).read_bytes())
-    with pytest.raises(NotFound, match="nothing is at"):
+    with pytest.raises(NotFound, match="is not there"):
         _probe(tmp_path)
     assert not (tmp_path / "log").exists()
 
