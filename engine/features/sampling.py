@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import zlib
 from collections.abc import Callable
@@ -88,11 +89,12 @@ def _at(instants: Instants, at: int) -> int:
 
 
 def _given(value: Any, text: bool) -> Value:  # noqa: ANN401  of Arrow, numpy or Python
-    """Null where it is not of the type declared, which nobody looks at whom the answer does not depend on it."""
+    """Null where it is NaN, as for expressions, or not of the type declared, in which case the answer did not depend on it."""
     value = value.as_py() if isinstance(value, pa.Scalar) else value
     if text:
         return value.decode(errors="replace") if isinstance(value, bytes) else value if isinstance(value, str) else None
     try:
-        return None if value is None else float(value)
+        number = math.nan if value is None else float(value)
     except (TypeError, ValueError):
         return None
+    return None if math.isnan(number) else number

@@ -181,6 +181,20 @@ def test_a_sample_is_bounded_uniform_and_the_same_for_the_same_seed() -> None:
     assert ((counts - 200) ** 2 / 180).sum() < 100
 
 
+def test_passing_over_rows_without_a_lock_chooses_the_same() -> None:
+    rng, plain, quick = random.Random(8), ServedSample(7, 3), ServedSample(7, 3)
+    start, passed = 0, 0
+    for count in (rng.randrange(4) for _ in range(3000)):
+        plain.offer(count, _after(start))
+        if quick.skips(count):
+            passed += count
+        else:
+            quick.offer(count, _after(start))
+        start += count
+    assert quick.take() == plain.take()
+    assert passed > 0.9 * start
+
+
 def test_rows_that_are_not_chosen_are_never_made() -> None:
     made = []
     sample = ServedSample(3, 1)
