@@ -1,7 +1,9 @@
 """Folds a batch of events, straight from Arrow buffers, into a state: judge, encode, find, fold.
 
-Events go in blocks: while one is judged its index line is fetched, and before a block is folded the lines of its records are.
-At a million entities nearly all of the time would otherwise be spent waiting for memory.
+Events go in blocks, because at a million entities nearly all of the time would otherwise be spent waiting for memory. While one
+is judged its index line is fetched. Then all records of the block are found and touched, in a loop so short that the processor
+translates the addresses of many at once: walks through page tables, one after another, would cost more than all of the folding.
+Then the lines of one event's tiles are fetched while another, some events before it, is folded.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from kernels.memory import (
 from kernels.record import (
     APPLIED,
     B_AT,
+    B_RING,
     B_STRIDE,
     BITS,
     BUNDLES,
@@ -63,6 +66,7 @@ from kernels.record import (
     MEMORY_ID_TIMES,
     MEMORY_ID_WORDS,
     MEMORY_IDS,
+    MEMORY_INDEX,
     MEMORY_INDEX_WORDS,
     NO_ID,
     NO_KEY,
@@ -74,12 +78,11 @@ from kernels.record import (
     P_TYPE,
     P_VALID,
     PLACE_BYTES,
-    RING_BUNDLE,
-    RING_BUNDLE_END,
     RINGS,
     ROW_BYTES,
     S_EVENT_BYTES,
     S_FUTURE_US,
+    S_HOT_BYTES,
     S_LATENESS_US,
     S_MASKS,
     SOURCE_ARRIVAL,
@@ -97,7 +100,8 @@ from kernels.record import (
 )  # fmt: skip
 from kernels.tables import cell, control, control_add, part, row_of, rows, size, source_field
 
-BLOCK = 32
+BLOCK = 128
+AHEAD = 16
 
 # A block's slot: key u64, the index entry found u64, its position i64, check u32, the event's number in its batch u32, the event
 # as in `record`, then where it lies in the rings.
@@ -261,9 +265,9 @@ def _encode(plan: int, sources: int, block: int, end: int, stride: int) -> None:
                 store_u32(bits, load_u32(bits) | one)
 
 
-@kernel()
-def _fetch(plan: int, memory: int, slot: int, places: int) -> None:
-    """Finds an event's record, as far as the index tells, and asks for the cache lines that folding it will touch."""
+@kernel(inline="always")
+def _seek(plan: int, memory: int, slot: int) -> None:
+    """Finds an event's record, as far as the index tells, and asks for its first and last line, which may be on two pages."""
     key = load_u64(slot + SLOT_KEY)
     mask = part(memory, MEMORY_INDEX_WORDS) - 1
     position, tag = np.int64(key & uint64(mask)), key >> uint64(32)
@@ -271,13 +275,22 @@ def _fetch(plan: int, memory: int, slot: int, places: int) -> None:
     while entry != 0 and entry >> uint64(32) != tag:
         position = (position + 1) & mask
         entry = load_u64(index_address(memory, position))
+    record = record_of(plan, memory, entry) if entry != 0 else part(memory, MEMORY_INDEX)
+    prefetch(record)
+    if is_hot(entry):
+        prefetch(record + size(plan, S_HOT_BYTES) - 1)
     store_i64(slot + SLOT_POSITION, position)
     store_u64(slot + SLOT_ENTRY, entry)
+
+
+@kernel()
+def _fetch(plan: int, memory: int, slot: int, places: int) -> None:
+    """Asks for the cache lines that folding an event will touch."""
+    entry = load_u64(slot + SLOT_ENTRY)
     place(plan, load_i64(slot + SLOT_EVENT), places)
     if entry == 0:
         return
     record = record_of(plan, memory, entry)
-    prefetch(record)
     prefetch(record + 64)
     if is_hot(entry):
         _fetch_tiles(plan, record, slot + SLOT_EVENT, places)
@@ -288,17 +301,14 @@ def _fetch(plan: int, memory: int, slot: int, places: int) -> None:
 
 @kernel(inline="always")
 def _fetch_tiles(plan: int, record: int, event: int, places: int) -> None:
-    ring = row_of(plan, RINGS, 0)
-    for _ in range(rows(plan, RINGS)):
-        bundle, position = row_of(plan, BUNDLES, load_constant(ring + RING_BUNDLE)), np.int64(load_u32(places + 4))
-        for _ in range(load_constant(ring + RING_BUNDLE_END) - load_constant(ring + RING_BUNDLE)):
-            stride = load_constant(bundle + B_STRIDE)
-            tile = record + load_constant(bundle + B_AT) + position * stride
-            prefetch(tile)
-            prefetch(tile + stride - 1)
-            bundle += ROW_BYTES
-        ring += ROW_BYTES
-        places += PLACE_BYTES
+    bundle = row_of(plan, BUNDLES, 0)
+    for _ in range(rows(plan, BUNDLES)):
+        position = np.int64(load_u32(places + PLACE_BYTES * load_constant(bundle + B_RING) + 4))
+        stride = load_constant(bundle + B_STRIDE)
+        tile = record + load_constant(bundle + B_AT) + position * stride
+        prefetch(tile)
+        prefetch(tile + stride - 1)
+        bundle += ROW_BYTES
     distinct = row_of(plan, DISTINCTS, 0)
     for _ in range(rows(plan, DISTINCTS)):
         prefetch(record + seen_at(distinct, event))
@@ -363,36 +373,41 @@ def ingest(
                 _choose(memory, sources, index, end)
                 end += stride
         _encode(plan, sources, block, end, stride)
-        for slot in range(block, end, stride):
-            _fetch(plan, memory, slot, slot + places)
-        for slot in range(block, end, stride):
-            _apply(plan, memory, slot, slot + places)
+        _fold_block(plan, memory, block, end, stride, places)
         start = stop
     area[0] = uint64(0)  # numba lets go of an array after its last use, whoever has its address
     return start
 
 
 @kernel(inline="always")
+def _fold_block(plan: int, memory: int, block: int, end: int, stride: int, places: int) -> None:
+    for slot in range(block, end, stride):
+        _seek(plan, memory, slot)
+    ahead = min(block + AHEAD * stride, end)
+    for slot in range(block, ahead, stride):
+        _fetch(plan, memory, slot, slot + places)
+    for slot in range(block, end, stride):
+        if ahead < end:
+            _fetch(plan, memory, ahead, ahead + places)
+            ahead += stride
+        _apply(plan, memory, slot, slot + places)
+
+
+@kernel(inline="always")
 def _apply(plan: int, memory: int, slot: int, places: int) -> None:
-    """Folds a block's event. What `_fetch` found still holds unless an event before it made the entity hot."""
+    """Folds a block's event. What `_seek` found still holds unless an event before it made the entity hot."""
     key, check, event = load_u64(slot + SLOT_KEY), load_u32(slot + SLOT_CHECK), slot + SLOT_EVENT
     position, entry = load_i64(slot + SLOT_POSITION), load_u64(slot + SLOT_ENTRY)
     known = entry != 0 and load_u64(index_address(memory, position)) == entry
     record = record_of(plan, memory, entry)
-    if known and load_u64(record + KEY) == key and load_u32(record + CHECK) == check:
-        fold(plan, memory, position, entry, record, event, places)
-    else:
-        _find_and_fold(plan, memory, key, check, event, places)
-
-
-@kernel()
-def _find_and_fold(plan: int, memory: int, key: int, check: int, event: int, places: int) -> None:
-    position = find(plan, memory, key, check)
-    if position >= 0:
+    if not known or load_u64(record + KEY) != key or load_u32(record + CHECK) != check:
+        position = find(plan, memory, key, check)
+        if position < 0:
+            insert(plan, memory, -1 - position, key, check, event, places)
+            return
         entry = load_u64(index_address(memory, position))
-        fold(plan, memory, position, entry, record_of(plan, memory, entry), event, places)
-    else:
-        insert(plan, memory, -1 - position, key, check, event, places)
+        record = record_of(plan, memory, entry)
+    fold(plan, memory, position, entry, record, event, places)
 
 
 @kernel(nogil=True, cache=True)
