@@ -262,7 +262,7 @@ class _Planner:
         bundles = [i for i, key in enumerate(self._keys.bundles) if key[0] == tile_us]
         tops = [i for i, key in enumerate(self._keys.tops) if key[0] == tile_us]
         tile_s = tile_us // SECOND_US
-        return tile_s, tiles, at, *_run(bundles), *_run(tops), _reciprocal(tile_s), _reciprocal(tiles)
+        return tile_s, tiles, at, *_run(bundles), *_run(tops), reciprocal(tile_s), reciprocal(tiles)
 
     def _keeps(self) -> Rows:
         return _ordered((w.tile_us, w.tiles) for each in self._view.aggregates if (w := each.window) is not None)
@@ -282,7 +282,7 @@ class _Planner:
         ]  # fmt: skip
 
 
-def _reciprocal(number: int) -> int:
+def reciprocal(number: int) -> int:
     """2**63 / number, rounded up, as the bits of an int64: times a u32 it gives the quotient (Lemire, Kaser, Kurz 2019)."""
     bits = -(-(1 << 63) // number)
     return bits - (1 << 64) if bits >= 1 << 63 else bits
