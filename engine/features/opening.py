@@ -25,6 +25,7 @@ from engine.features.sampling import Sampling
 from engine.features.saving import Saving
 from engine.features.shards import Shards
 from engine.features.snapshot import SnapshotFolder
+from engine.features.state import warm_kernels
 from engine.features.view import View
 from engine.limits import INTERPRETER_SWITCH_S_MAX
 from engine.log.declaration import LogSpec
@@ -75,6 +76,7 @@ def open_view(
     """The view, begun. `folder` is where relative paths start; `closed` is called once it is. Raises SpecError."""
     schema = source.current().schema
     view = compile_view(name, spec, schema)
+    warm_kernels(view)  # here, so that the first time on a machine is not taken from the time to restore
     bootstrap = None
     if spec.bootstrap is not None:
         table = _path(folder, spec.bootstrap.table)

@@ -7,7 +7,7 @@ index is replaced when it gets full, beside the old one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -424,6 +424,11 @@ class FeatureState:
 
 
 _PART_BYTES = 64 << 20
+
+
+def warm_kernels(view: View) -> None:
+    """Has every kernel compiled (some half a minute, the first time on a machine) or loaded from where it is kept."""
+    FeatureState(replace(view, entities_max=1))
 
 
 def _no_checks(rows: int) -> npt.NDArray[np.uint32]:
