@@ -316,13 +316,30 @@ def _fetch_tiles(plan: int, record: int, event: int, places: int) -> None:
 
 
 @kernel(inline="always")
-def _room(memory: int, with_ids: bool) -> int:
-    """How many events can be folded before something must grow: each may be a new entity with a new id."""
-    room = min(
+def _room(memory: int) -> int:
+    """How many new entities there is room for before something must grow."""
+    return min(
         control(memory, M_ENTITIES_MAX) - control(memory, M_ENTITIES),
         part(memory, MEMORY_INDEX_WORDS) * 3 // 4 - control(memory, M_INDEXED),
     )
-    return min(room, part(memory, MEMORY_ID_WORDS) * 3 // 4 - control(memory, M_IDS)) if with_ids else room
+
+
+@kernel()
+def _fitting(plan: int, memory: int, sources: int, start: int, stop: int) -> int:
+    """Where the events from `start` on that surely fit end, at most `stop`: any of known entities, others as there is room."""
+    room = _room(memory)
+    if source_field(sources, SOURCE_ID, P_ADDRESS) != 0:
+        stop = min(stop, start + part(memory, MEMORY_ID_WORDS) * 3 // 4 - control(memory, M_IDS))
+    if room >= stop - start:
+        return stop
+    checks = source_field(sources, SOURCE_CHECK, P_ADDRESS)
+    for index in range(start, stop):
+        check = load_u32(checks + 4 * index) if checks != 0 else uint32(0)
+        if find(plan, memory, _word(sources, SOURCE_KEY, index), check) < 0:
+            room -= 1
+            if room < 0:
+                return index
+    return stop
 
 
 @kernel(inline="always")
@@ -358,10 +375,9 @@ def ingest(
     nulls = source_field(sources, SOURCE_KEY, P_VALID) != 0 or source_field(sources, SOURCE_TIME, P_VALID) != 0
     plain = not (with_ids or filtered or nulls)
     while start < total:
-        room = _room(memory, with_ids)
-        if room <= 0:
+        stop, end = _fitting(plan, memory, sources, start, min(start + BLOCK, total)), block
+        if stop <= start:
             break
-        stop, end = min(start + BLOCK, start + room, total), block
         for index in range(start, stop):
             if plain and _plain(plan, sources, watermark[0], index):
                 watermark[0] = max(watermark[0], np.int64(_word(sources, SOURCE_TIME, index)))

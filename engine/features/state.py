@@ -20,7 +20,7 @@ from engine.features.events import TextCodes, events_of
 from engine.features.hashing import hash_keys
 from engine.features.layout import Block, layout_of
 from engine.features.pool import Pool
-from engine.features.verdicts import reason
+from engine.features.verdicts import Counts, reason
 from engine.features.view import ColumnKind, View
 from engine.log.log import Chunk, DeadLetter
 from kernels import entities, ingest, lookup, record
@@ -30,19 +30,6 @@ _INDEX_WORDS, _ID_WORDS = 1 << 10, 1 << 10
 _EVICTED_SHARE = 0.05
 _SHRINK_RECORDS_MIN = 1 << 16
 _RETRIES_MAX = 1_000
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of all rows so far. `dead` are all dead letters, the late ones among them; `forgotten` are entities that were
-    let go of because there were too many."""
-
-    applied: int = 0
-    duplicates: int = 0
-    filtered: int = 0
-    late: int = 0
-    dead: int = 0
-    forgotten: int = 0
 
 
 @dataclass(slots=True)
@@ -185,8 +172,11 @@ class FeatureState:
         return self._count(chunk, verdicts, before)
 
     def _count(self, chunk: Chunk, verdicts: npt.NDArray[np.uint8], before: int) -> list[DeadLetter]:
-        tally = np.bincount(verdicts, minlength=record.OUT_OF_TIME + 1)
         counts = self.counts
+        if not verdicts.any():
+            counts.applied += len(verdicts)
+            return []
+        tally = np.bincount(verdicts, minlength=record.OUT_OF_TIME + 1)
         counts.applied += int(tally[record.APPLIED])
         counts.duplicates += int(tally[record.DUPLICATE])
         counts.filtered += int(tally[record.FILTERED])

@@ -1,8 +1,9 @@
-"""Why an event is a dead letter, in a sentence. Pure."""
+"""What became of events: totals, and why one is a dead letter, in a sentence. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,19 @@ from engine.features.view import View
 from kernels.record import FUTURE, LATE, NO_ID, NO_KEY, NO_TIME
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of all rows so far. `dead` are all dead letters, the late ones among them; `forgotten` are entities that were
+    let go of because there were too many."""
+
+    applied: int = 0
+    duplicates: int = 0
+    filtered: int = 0
+    late: int = 0
+    dead: int = 0
+    forgotten: int = 0
 
 
 def reason(view: View, verdict: int, row: Mapping[str, Any], appended_us: int) -> str:

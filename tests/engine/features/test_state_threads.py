@@ -102,6 +102,16 @@ def test_too_many_entities_let_the_longest_unseen_go() -> None:
     assert status.tolist() == [0, 1, 0]
 
 
+def test_as_many_entities_as_there_is_room_for_stay_however_often_they_come() -> None:
+    state = FeatureState(_view(entities_max=1_000))
+    cards = np.arange(1_000)
+    for step in range(30):
+        state.ingest(_chunk(step * 1_000, cards, np.ones(1_000), np.full(1_000, START_US + step * S)))
+    assert state.entities == 1_000
+    assert state.counts.forgotten == 0
+    assert set(state.lookup(pa.array(cards), 0).values[:, 0]) == {30.0}
+
+
 def test_entities_past_their_time_to_live_make_room_without_being_counted() -> None:
     state = FeatureState(_view(entities_max=1_000, ttl="2h", lateness="1s"))
     for step in range(30):
