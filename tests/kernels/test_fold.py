@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,8 @@ SECONDS_MAX = (1 << 32) - 2
 
 @kernel()
 def divided(number: int, by: int) -> int:
-    return quotient(np.uint32(number), by)
+    second: Any = np.uint32(number)
+    return quotient(second, by)
 
 
 @kernel()
