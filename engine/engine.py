@@ -71,19 +71,12 @@ class ModelHost:
     def load(self, artifact: Artifact) -> Hosted:
         """See `reconciler.Host`."""
         settings = artifact.settings
-        servable = self._load_servable(artifact)
+        servable = _load_servable(artifact, self._features)
         options = _worker_options(artifact, servable.signature)
         statistics = ModelStatistics()
         worker = Worker(artifact.name, artifact.version, servable, options, self._clock, statistics)
         timeout_ns = None if settings.timeout_ms is None else int(settings.timeout_ms * 1e6)
         return Hosted(artifact, servable, options, statistics, worker, timeout_ns)
-
-    def _load_servable(self, artifact: Artifact) -> Servable:
-        if not isinstance(artifact.settings, FeatureViewSpec):
-            return _load_servable(artifact)
-        from engine.servables.feature_lookup import load_feature_lookup
-
-        return load_feature_lookup(self._features, artifact.name, artifact.settings)
 
     def warm(self, hosted: Hosted) -> None:
         """Runs every batch bucket (1, 2, 4, ... rows) on made-up inputs.
@@ -134,9 +127,12 @@ def _guessed(signature: Signature) -> bool:
     return any(ANY in each.shape[start:] for each in signature.inputs)
 
 
-def _load_servable(artifact: Artifact) -> Servable:
+def _load_servable(artifact: Artifact, features: FeatureStore) -> Servable:
     settings = artifact.settings
-    assert not isinstance(settings, FeatureViewSpec)
+    if isinstance(settings, FeatureViewSpec):
+        from engine.servables.feature_lookup import load_feature_lookup
+
+        return load_feature_lookup(features, artifact.name, settings)
     if isinstance(settings, FunctionSpec):
         return load_function(artifact.name, settings.call, _declared(settings))
     source, config = artifact.source, artifact.config
