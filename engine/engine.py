@@ -17,6 +17,7 @@ from engine.control.reconciler import IndexEntry, Reconciler
 from engine.control.registry import Handle, Registry
 from engine.control.repository import Repository
 from engine.control.rollout import Artifact
+from engine.declaration import TensorDeclaration
 from engine.description import ModelDescription
 from engine.errors import (
     FailedPrecondition,
@@ -40,7 +41,7 @@ from engine.servables.onnx import OnnxOptions, load_onnx
 from engine.servables.probe import sample_inputs
 from engine.servables.servable import Servable
 from engine.servables.signature import ANY, Signature, TensorSpec
-from engine.spec import FunctionSpec, ModelSpec, Spec, TensorDeclaration
+from engine.spec import FunctionSpec, ModelSpec, Spec
 from engine.telemetry import ModelStatistics
 from engine.tensor import DATATYPES
 

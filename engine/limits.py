@@ -168,3 +168,19 @@ DEAD_LETTERS_BYTES_MAX: Final = 64 << 20
 
 DEAD_LETTERS_WAITING_MAX: Final = 100_000
 """Dead letters that wait because they cannot be written; more are counted only."""
+
+GRAPH_NODES_MAX: Final = 256
+"""Nodes of one graph."""
+
+GRAPH_DEPTH_MAX: Final = 16
+"""Graphs that may call each other in one request."""
+
+CACHED_ENTRIES_MAX: Final = 10_000
+"""Answers that a node's fallback remembers by default; past it the longest unused go."""
+
+RECORDS_WAITING_MAX: Final = 100_000
+"""Rows of records and exposures that may wait for their log; past it they are counted as lost, or, where they are durable,
+requests are refused."""
+
+SHADOWS_WAITING_MAX: Final = 64
+"""Copies of requests that may wait for a shadow; more are left out, and counted."""

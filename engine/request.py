@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from engine.clock import Deadline
 from engine.tensor import Tensor
 
 Parameter = bool | int | float | str
+
+
+INTERACTIVE, BATCH = 0, 1
+"""Priority classes: somebody waits for the answer; it may take its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one node of a graph did for one request; instants on the engine's clock, in nanoseconds.
+
+    `ready_ns`: its inputs were there; `started_ns`, `ended_ns`: of the batch of `batch_rows` that answered it (where it did not
+    run, all three are alike). `remaining_ns`: of the request's budget at `ready_ns`, NEVER_NS without a deadline. `critical`:
+    it lies on the chain of nodes that decided when the graph ended: their `ended_ns - ready_ns` sum up to the graph's total.
+    `mark`: empty, or what became of it, such as "skipped" or "late: default". Of a graph inside a graph the names are
+    "node/inner node".
+    """
+
+    name: str
+    ready_ns: int
+    started_ns: int
+    ended_ns: int
+    batch_rows: int
+    remaining_ns: int
+    critical: bool = False
+    mark: str = ""
 
 
 @dataclass(slots=True)
@@ -23,6 +48,12 @@ class Ledger:
     started_ns: int = 0
     computed_ns: int = 0
     batch_rows: int = 0
+    stages_of: Callable[[], tuple[Stage, ...]] | None = None
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Of a graph that has ended, its nodes in the order in which they were ready; else none."""
+        return () if self.stages_of is None else self.stages_of()
 
     def run(self, started_ns: int, computed_ns: int, batch_rows: int) -> None:
         """Enters the batch that answered the request."""
@@ -58,7 +89,8 @@ class Layout:
 
 @dataclass(slots=True)  # not frozen, nor is Response: that costs four times as much to make, once a request
 class Request:
-    """Tensors for one servable. `version` None means the newest; empty `outputs` means all of them.
+    """Tensors for one servable. `version` None means the newest; empty `outputs` means all of them. `priority` is its class,
+    INTERACTIVE or BATCH; `trace` the W3C traceparent it came with.
 
     Never changed once made.
     """
@@ -71,11 +103,14 @@ class Request:
     deadline: Deadline = Deadline.NEVER
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     layout: Layout | None = None
+    priority: int = INTERACTIVE
+    trace: str | None = None
 
 
 @dataclass(slots=True)
 class Response:
-    """What a servable answered, outputs in the order they were asked for (or in the model's own).
+    """What a servable answered, outputs in the order they were asked for (or in the model's own). `marks` say where the answer
+    is less than it might be, such as "score: late: default".
 
     Never changed once made.
     """
@@ -85,3 +120,4 @@ class Response:
     outputs: Mapping[str, Tensor]
     ledger: Ledger
     id: str = ""
+    marks: tuple[str, ...] = ()

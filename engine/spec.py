@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from engine.declaration import TensorDeclaration
 from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.features.relations import check_compiled, check_logs, check_views
+from engine.graph.declaration import GraphSpec, TrafficSpec
 from engine.limits import (
     BATCH_BYTES_MAX,
     BATCH_ROWS_MAX,
@@ -123,15 +125,6 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class TensorDeclaration:
-    """Datatype (Open Inference Protocol name) and shape, -1 where a dimension varies."""
-
-    datatype: str
-    shape: tuple[int, ...]
-    optional: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class FunctionSpec:
     """A Python function served as a model, version 1. `call` is "package.module:name".
 
@@ -159,6 +152,8 @@ class Spec:
     functions: Mapping[str, FunctionSpec] = field(default_factory=dict)
     logs: Mapping[str, LogSpec] = field(default_factory=dict)
     feature_views: Mapping[str, FeatureViewSpec] = field(default_factory=dict)
+    graphs: Mapping[str, GraphSpec] = field(default_factory=dict)
+    traffic: Mapping[str, TrafficSpec] = field(default_factory=dict)
     folder: Path = field(default_factory=Path)
 
     def path(self, relative: str) -> Path:

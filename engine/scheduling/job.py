@@ -18,7 +18,7 @@ class Job:
 
     `done` is called exactly once, on whichever thread ended the job; before it `release`, where set, which gives back what
     the job held. `part`, where given, receives each response of a streaming servable before that; it may block to hold the
-    servable back. `deadline_ns` is the request's own until somebody sets another before the job is submitted.
+    servable back. `on_cancel`, where set, is told of `cancel` on whichever thread calls that. `deadline_ns` is the request's own until somebody sets another before the job is submitted.
     """
 
     __slots__ = (
@@ -28,6 +28,7 @@ class Job:
         "done",
         "error",
         "ledger",
+        "on_cancel",
         "part",
         "release",
         "request",
@@ -51,6 +52,7 @@ class Job:
         self.part = part
         self.release: Callable[[], None] | None = None
         self.cancelled = False
+        self.on_cancel: Callable[[], None] | None = None
         self.response: Response | None = None
         self.error: VireoError | None = None
         layout = request.layout
@@ -70,6 +72,8 @@ class Job:
     def cancel(self) -> None:
         """Nobody waits any more: not computed if it has not started, its answer dropped if it has."""
         self.cancelled = True
+        if self.on_cancel is not None:
+            self.on_cancel()
 
     def finish(self, outcome: Response | VireoError) -> None:
         """Ends the job and tells its caller, whose own failure is logged: it must not cost others their answer."""

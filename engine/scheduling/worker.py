@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -48,12 +48,15 @@ class Worker:
         options: WorkerOptions,
         clock: Clock,
         statistics: ModelStatistics,
+        after: Callable[[], None] | None = None,
     ) -> None:
+        """`after` is called on this worker's own threads when a batch has been answered: for what the answers made ripe."""
         self._model, self._version = model, version
         self._servable = servable
         self._options = options
         self._clock = clock
         self._statistics = statistics
+        self._after = after
         self._batchable = servable.signature.batchable and options.batching
         self.streams = isinstance(servable, StreamingServable)
         self._estimate = ComputeEstimate()
@@ -78,6 +81,12 @@ class Worker:
         """Microseconds a batch of `rows` is expected to take; None before the first ran."""
         expected = self._estimate.compute_ns(rows)
         return None if expected is None else expected / 1e3
+
+    def expected_ns(self, rows: int) -> int:
+        """Nanoseconds until a job of `rows` that came now would be answered: what waits before it, and its own batch."""
+        with self._lock:
+            wait_ns = self._load().wait_ns
+        return wait_ns + int(self._estimate.compute_ns(rows) or 0.0)
 
     def submit(self, job: Job) -> None:
         """Lets `job` wait, or raises the error it is shed with. It is not started before `flush`."""
@@ -183,6 +192,8 @@ class Worker:
                     return
                 batch, gone = self._take()
             self._run(batch, gone)
+            if self._after is not None:
+                self._after()
             del batch, gone  # else this frame keeps requests and answers alive until the next batch
 
     def _take(self) -> tuple[list[Job], list[Job]]:
