@@ -12,6 +12,12 @@ Clock = Callable[[], int]
 
 monotonic: Clock = time.monotonic_ns
 
+
+def wall_us() -> int:
+    """Microseconds since the Unix epoch, now."""
+    return time.time_ns() // 1000
+
+
 NEVER_NS = (1 << 63) - 1
 
 

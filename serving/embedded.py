@@ -8,7 +8,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Protocol
 
-from engine import Engine, Spec
+from engine import Engine, Spec, limits
 from serving.auth import check_exposure, load_authenticator
 from serving.dispatch import Dispatch
 from serving.grpc_server import GrpcServer
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from serving.features_fronts import FeaturesFronts
 
 log = logging.getLogger("vireo.serving")
-
-_SWITCH_S = 0.0005
-"""A thread that loads a model gives up the GIL this often; Python's own 5 ms would show in callers' p99."""
-
 
 _GC_THRESHOLDS = (10_000, 20, 20)
 """A turn of the loop makes thousands of objects and drops them without a cycle; Python's own 700 would have the collector
@@ -71,7 +67,7 @@ class EmbeddedHost:
 
     async def start(self) -> None:
         """Opens the ports, then loads the models: probes are answered meanwhile, requests refused as unavailable."""
-        sys.setswitchinterval(_SWITCH_S)
+        sys.setswitchinterval(limits.INTERPRETER_SWITCH_S_MAX)  # a model may load on another thread
         dispatch = self._dispatch = Dispatch(self.engine)
         self._gauges.add("vireo_requests_in_flight", lambda: dispatch.in_flight)
         if self._spec.logs or self._spec.feature_views:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from engine.clock import wall_us
 from engine.features.snapshot import Header
 from engine.features.state import FeatureState
 from engine.log.log import Chunk
@@ -115,7 +115,7 @@ class Fold:
             fingerprint=identity,
             shard=self.shard,
             offsets=self.offsets,
-            written_us=time.time_ns() // 1000,
+            written_us=wall_us(),
             covered=self.covered,
             table=began.table or None,
             version=began.version,

@@ -67,26 +67,26 @@ def open_view(
     name: str,
     spec: FeatureViewSpec,
     source: Source,
-    folder: Path,
+    path_of: Callable[[str], Path],
     *,
     clock: Clock,
     wall_us: Callable[[], int],
     closed: Callable[[FeatureView], None],
 ) -> FeatureView:
-    """The view, begun. `folder` is where relative paths start; `closed` is called once it is. Raises SpecError."""
+    """The view, begun. `path_of` places the paths it names; `closed` is called once it is. Raises SpecError."""
     schema = source.current().schema
     view = compile_view(name, spec, schema)
     warm_kernels(view)  # here, so that the first time on a machine is not taken from the time to restore
     bootstrap = None
     if spec.bootstrap is not None:
-        table = _path(folder, spec.bootstrap.table)
+        table = path_of(spec.bootstrap.table)
         bootstrap = bootstrap_of(spec.bootstrap, table, schema)
     identity = _identity(view, spec)
     snapshots = None
     if spec.snapshot is not None:
-        path, keep = _path(folder, spec.snapshot.path), spec.snapshot.keep
+        path, keep = path_of(spec.snapshot.path), spec.snapshot.keep
         snapshots = SnapshotFolder(path, view=name, identity=identity, keep=keep)
-    letters = DeadLetters(name, _outlets(spec, source.spec, folder))
+    letters = DeadLetters(name, _outlets(spec, source.spec, path_of))
     every_s = duration_us(spec.snapshot.every) / 1e6 if spec.snapshot is not None else 0.0
     saving = Saving(snapshots, identity, letters, every_s=every_s, clock=clock)
     shared = source.spec.kafka is not None and source.spec.kafka.group is not None
@@ -95,7 +95,7 @@ def open_view(
     if shared:
         own = _own_member(source, view, spec)
         log = partial(_same, own)
-    sampling = _sampling(view, spec, folder, clock, wall_us)
+    sampling = _sampling(view, spec, path_of, clock, wall_us)
     pipeline = Pipeline(name, log, shards, saving, letters, sampling)
     _share_the_interpreter()
     pipeline.start()
@@ -112,12 +112,12 @@ def open_view(
 
 
 def _sampling(
-    view: View, spec: FeatureViewSpec, folder: Path, clock: Clock, wall_us: Callable[[], int]
+    view: View, spec: FeatureViewSpec, path_of: Callable[[str], Path], clock: Clock, wall_us: Callable[[], int]
 ) -> Sampling | None:
     if spec.sample is None:
         return None
     every = (spec.snapshot or SnapshotSpec("")).every
-    file = SampleFile(_path(folder, spec.sample.path), view, declared_digest(view, spec))
+    file = SampleFile(path_of(spec.sample.path), view, declared_digest(view, spec))
     return Sampling(file, rows_max=spec.sample.rows, every_s=duration_us(every) / 1e6, clock=clock, wall_us=wall_us)
 
 
@@ -141,20 +141,16 @@ def _end(own: Log | None, closed: Callable[[FeatureView], None], view: FeatureVi
     closed(view)
 
 
-def _path(folder: Path, relative: str) -> Path:
-    return folder / Path(relative).expanduser()
-
-
 def _identity(view: View, spec: FeatureViewSpec) -> str:
     """Of a state: the view's own fingerprint, and the table that it began with."""
     began = "" if spec.bootstrap is None else repr(spec.bootstrap)
     return hashlib.sha256(f"{view.fingerprint}|{began}".encode()).hexdigest()
 
 
-def _outlets(spec: FeatureViewSpec, log: LogSpec, folder: Path) -> list[Outlet]:
+def _outlets(spec: FeatureViewSpec, log: LogSpec, path_of: Callable[[str], Path]) -> list[Outlet]:
     outlets: list[Outlet] = []
     if spec.dead_letters is not None:
-        path = _path(folder, spec.dead_letters)
+        path = path_of(spec.dead_letters)
         try:
             outlets.append(DeadLetterFile(path))
         except OSError as error:

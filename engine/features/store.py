@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.clock import Clock, monotonic
+from engine.clock import Clock, monotonic, wall_us
 from engine.errors import FailedPrecondition, ModelLoadError, NotFound, Unavailable, VireoError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.features.lookup import FeatureView, ViewStatistics
@@ -33,10 +32,6 @@ log = logging.getLogger("vireo.features")
 
 _WAIT_S = 0.1
 """How often a wait for a view looks whether the engine is being closed."""
-
-
-def _wall_us() -> int:
-    return time.time_ns() // 1000
 
 
 @dataclass(slots=True)
@@ -58,7 +53,7 @@ class OpenLog:
 class FeatureStore:
     """See the module. Methods may be called from any thread; `apply` and `close` by one at a time."""
 
-    def __init__(self, *, clock: Clock = monotonic, wall_us: Callable[[], int] = _wall_us) -> None:
+    def __init__(self, *, clock: Clock = monotonic, wall_us: Callable[[], int] = wall_us) -> None:
         self._clock, self._wall_us = clock, wall_us
         self._lock = threading.RLock()
         self._logs: dict[str, OpenLog] = {}
@@ -68,7 +63,7 @@ class FeatureStore:
         self._views: dict[str, FeatureView] = {}
         """The newest of each name that is open."""
         self._failed: dict[str, str] = {}
-        self._folder = Path()
+        self._path: Callable[[str], Path] = Path
         self._closing = False
 
     # Questions.
@@ -149,7 +144,7 @@ class FeatureStore:
                 self._close_logs([each for each in opened.values() if each not in self._logs.values()])
                 raise
             gone = [each for each in self._logs.values() if each not in opened.values()]
-            self._logs, self._declared, self._folder = opened, tuple(spec.feature_views), spec.folder
+            self._logs, self._declared, self._path = opened, tuple(spec.feature_views), spec.path
             for each in gone:
                 each.wanted = False
             self._left += gone
@@ -218,7 +213,7 @@ class FeatureStore:
             source.views += 1
         try:
             return open_view(
-                name, spec, source, self._folder, clock=self._clock, wall_us=self._wall_us,
+                name, spec, source, self._path, clock=self._clock, wall_us=self._wall_us,
                 closed=lambda closed: self._forget(closed, source),
             )  # fmt: skip
         except BaseException:

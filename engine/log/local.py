@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from engine.clock import wall_us
 from engine.errors import InvalidArgument, TooLarge, Unavailable, VireoError
 from engine.limits import LOG_BATCH_BYTES_MAX
 from engine.log.declaration import LocalLogSpec
@@ -38,11 +38,6 @@ WallClock = Callable[[], int]
 """Microseconds since the Unix epoch."""
 
 
-def wall_clock_us() -> int:
-    """Now."""
-    return time.time_ns() // 1000
-
-
 class LocalLog:
     """Log. `folder`: where it lives, made where it is not. Nobody else can open it until it is closed.
 
@@ -56,7 +51,7 @@ class LocalLog:
         schema: pa.Schema,
         folder: Path,
         *,
-        clock_us: WallClock = wall_clock_us,
+        clock_us: WallClock = wall_us,
         disk: Disk | None = None,
     ) -> None:
         self._name = log_name(str(folder))
