@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
 
 from engine.errors import DataLoss, InvalidArgument, quoted
@@ -20,13 +19,13 @@ from engine.features.events import TextCodes, events_of
 from engine.features.hashing import hash_keys
 from engine.features.layout import Block, layout_of
 from engine.features.pool import Pool
-from engine.features.verdicts import Counts, reason
+from engine.features.verdicts import Counts, dead_letters
 from engine.features.view import ColumnKind, View
 from engine.log.log import Chunk, DeadLetter
 from kernels import entities, ingest, lookup, record
 from kernels.ingest import NO_WATERMARK
 
-_INDEX_WORDS, _ID_WORDS = 1 << 10, 1 << 10
+_TABLE_WORDS = 1 << 10
 _EVICTED_SHARE = 0.05
 _SHRINK_RECORDS_MIN = 1 << 16
 _RETRIES_MAX = 1_000
@@ -85,7 +84,7 @@ class FeatureState:
         self._hot, self._cold = Pool(plan.sizes[0], room), Pool(plan.sizes[1], room)
         self._control = np.zeros(record.CONTROL_WORDS, np.int64)
         self._control[record.M_ENTITIES_MAX // 8] = view.entities_max
-        self._publish(np.zeros(_INDEX_WORDS, np.uint64), *self._id_set(_ID_WORDS))
+        self._publish(np.zeros(_TABLE_WORDS, np.uint64), *self._id_set(_TABLE_WORDS))
         self._reads: dict[tuple[int, ...] | None, Reads] = {None: Reads.of(self._layout.reads, len(view.features))}
         self.texts = {
             number: TextCodes() for number, each in enumerate(view.columns) if each.text and _coded(each.kind)
@@ -93,7 +92,6 @@ class FeatureState:
         self.offsets: dict[int, int] = {}
         self.watermarks: dict[int, int] = {}
         self.counts = Counts()
-        self._warm()
 
     def _id_set(self, words: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
         return np.zeros(words, np.uint64), np.zeros(words, np.int64)
@@ -113,8 +111,8 @@ class FeatureState:
     def _memory(self) -> _Memory:
         return self._published[0]
 
-    def _warm(self) -> None:
-        """Calls every kernel while there is nothing to do: the first time on a machine it is compiled, which takes a while."""
+    def warm(self) -> None:
+        """Calls every kernel, before the first event: the first time on a machine it is compiled, which takes a while."""
         plan, memory = self._plan, self._memory
         nothing, none = np.zeros(0, np.int64), np.zeros(0, np.uint64)
         hash_keys(pa.array([], pa.int64()))
@@ -122,9 +120,9 @@ class FeatureState:
         sources = np.zeros((record.SOURCE_COLUMNS, 4), np.int64)
         watermark = np.zeros(1, np.int64)
         ingest.ingest(plan, memory.address, sources.ctypes.data, np.zeros(0, np.uint8), watermark, 0)
-        ingest.keep_ids(memory.address, np.zeros(_ID_WORDS, np.uint64), np.zeros(_ID_WORDS, np.int64), 0)
+        ingest.keep_ids(memory.address, *self._id_set(_TABLE_WORDS), 0)
         entities.newest_times(plan, memory.address, nothing)
-        entities.rebuild_index(plan, memory.address, np.zeros(_INDEX_WORDS, np.uint64), 0)
+        entities.rebuild_index(plan, memory.address, np.zeros(_TABLE_WORDS, np.uint64), 0)
         entities.free_older(plan, memory.address, NO_WATERMARK)
         entities.close_cold_ranks(plan, memory.address)
         entities.index_pools(plan, memory.address)
@@ -157,7 +155,6 @@ class FeatureState:
         events = events_of(self.view, chunk.batch, chunk.appended_us, self.texts)
         verdicts = np.zeros(events.rows, np.uint8)
         watermark = np.array([self.watermarks.get(chunk.partition, NO_WATERMARK)], np.int64)
-        before = int(watermark[0])
         done = 0
         while True:
             done = ingest.ingest(
@@ -169,9 +166,9 @@ class FeatureState:
                 break
             self._grow()
         self._shrink()
-        return self._count(chunk, verdicts, before)
+        return self._count(chunk, verdicts)
 
-    def _count(self, chunk: Chunk, verdicts: npt.NDArray[np.uint8], before: int) -> list[DeadLetter]:
+    def _count(self, chunk: Chunk, verdicts: npt.NDArray[np.uint8]) -> list[DeadLetter]:
         counts = self.counts
         if not verdicts.any():
             counts.applied += len(verdicts)
@@ -181,20 +178,9 @@ class FeatureState:
         counts.duplicates += int(tally[record.DUPLICATE])
         counts.filtered += int(tally[record.FILTERED])
         counts.late += int(tally[record.LATE])
-        numbers = np.flatnonzero(verdicts >= record.NO_KEY)
-        counts.dead += len(numbers)
-        if not len(numbers):
-            return []
-        rows = chunk.batch.take(pa.array(numbers)).to_pylist()
-        return [
-            DeadLetter(
-                chunk.partition,
-                chunk.first + int(number),
-                reason(self.view, int(verdicts[number]), row, int(chunk.appended_us[number])),
-                orjson.dumps(row, default=_as_text, option=orjson.OPT_PASSTHROUGH_DATETIME),
-            )
-            for number, row in zip(numbers, rows, strict=True)
-        ]
+        dead = dead_letters(self.view, chunk, verdicts)
+        counts.dead += len(dead)
+        return dead
 
     def _grow(self) -> None:
         """Makes room where there is none. When that happens depends on the events alone, so a replay does the same."""
@@ -237,10 +223,7 @@ class FeatureState:
             self.counts.forgotten += max(0, int((times < youngest_us).sum() - (times < oldest_us).sum()))
             oldest_us = max(oldest_us, youngest_us)
         live = int((times >= oldest_us).sum())
-        words = _INDEX_WORDS
-        while live >= words * 3 // 8:
-            words *= 2
-        index = np.zeros(words, np.uint64)
+        index = np.zeros(_table_words(live, 3 / 8), np.uint64)
         kept = entities.rebuild_index(self._plan, memory.address, index, oldest_us)
         self._publish(index, memory.ids, memory.id_times)
         entities.free_older(self._plan, memory.address, oldest_us)
@@ -251,10 +234,7 @@ class FeatureState:
         memory = self._memory
         oldest_us = self._least_watermark() - self.view.lateness_us
         live = int(((memory.ids != 0) & (memory.id_times >= oldest_us)).sum())
-        words = _ID_WORDS
-        while live >= words * 3 // 8:
-            words *= 2
-        ids, times = self._id_set(words)
+        ids, times = self._id_set(_table_words(live, 3 / 8))
         kept = ingest.keep_ids(memory.address, ids, times, oldest_us)
         self._publish(memory.index, ids, times)
         self._control[record.M_IDS // 8] = kept
@@ -400,10 +380,7 @@ class FeatureState:
             raise InvalidArgument(
                 f"feature view {quoted(self.view.name)}: the snapshot's records have {filled} bytes, not {used}"
             )
-        words = _INDEX_WORDS
-        while control[record.M_ENTITIES // 8] >= words * 3 // 4:
-            words *= 2
-        index = np.zeros(words, np.uint64)
+        index = np.zeros(_table_words(self.entities, 3 / 4), np.uint64)
         self._publish(index, self._memory.ids, self._memory.id_times)
         found = entities.index_pools(self._plan, self._memory.address)
         if found != control[record.M_ENTITIES // 8]:
@@ -418,7 +395,15 @@ _PART_BYTES = 64 << 20
 
 def warm_kernels(view: View) -> None:
     """Has every kernel compiled (some half a minute, the first time on a machine) or loaded from where it is kept."""
-    FeatureState(replace(view, entities_max=1))
+    FeatureState(replace(view, entities_max=1)).warm()
+
+
+def _table_words(entries: int, share: float) -> int:
+    """The words of a table, a power of two, of which so many entries fill less than a share."""
+    words = _TABLE_WORDS
+    while entries >= words * share:
+        words *= 2
+    return words
 
 
 def _no_checks(rows: int) -> npt.NDArray[np.uint32]:
@@ -431,9 +416,3 @@ def _coded(kind: ColumnKind) -> bool:
 
 def _column(name: str, values: Any) -> pa.RecordBatch:  # noqa: ANN401  what pa.array takes
     return pa.RecordBatch.from_arrays([values if isinstance(values, pa.Array) else pa.array(values)], [name])
-
-
-def _as_text(value: Any) -> str:  # noqa: ANN401  what JSON has no word for
-    return (
-        value.isoformat() if hasattr(value, "isoformat") else value.hex() if isinstance(value, bytes) else repr(value)
-    )

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import orjson
+
 from engine.errors import quoted
 from engine.features.view import View
+from engine.log.log import Chunk, DeadLetter
 from kernels.record import FUTURE, LATE, NO_ID, NO_KEY, NO_TIME
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,6 +30,27 @@ class Counts:
     late: int = 0
     dead: int = 0
     forgotten: int = 0
+
+
+def dead_letters(view: View, chunk: Chunk, verdicts: npt.NDArray[np.uint8]) -> list[DeadLetter]:
+    """The rows of a chunk that could not be folded (`verdicts` uint8, one a row), as JSON, and why."""
+    numbers = np.flatnonzero(verdicts >= NO_KEY)
+    rows = chunk.batch.take(numbers).to_pylist() if len(numbers) else []
+    return [
+        DeadLetter(
+            chunk.partition,
+            chunk.first + int(number),
+            reason(view, int(verdicts[number]), row, int(chunk.appended_us[number])),
+            orjson.dumps(row, default=_as_text, option=orjson.OPT_PASSTHROUGH_DATETIME),
+        )
+        for number, row in zip(numbers, rows, strict=True)
+    ]
+
+
+def _as_text(value: Any) -> str:  # noqa: ANN401  what JSON has no word for
+    return (
+        value.isoformat() if hasattr(value, "isoformat") else value.hex() if isinstance(value, bytes) else repr(value)
+    )
 
 
 def reason(view: View, verdict: int, row: Mapping[str, Any], appended_us: int) -> str:

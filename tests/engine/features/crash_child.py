@@ -38,6 +38,7 @@ def _compile() -> None:
     spec = parse_spec(SPEC, folder=Path())
     schema = arrow_schema(spec.logs["tx"].schema)
     state = FeatureState(compile_view("spending", spec.feature_views["spending"], schema))
+    state.warm()
     rows = batch(random_rows(random.Random(1), 0, 100), schema)
     state.ingest(Chunk(0, 0, 100, rows, np.full(100, 1 << 60, np.int64)))
     state.lookup(pa.array(CARDS), 0)
