@@ -9,11 +9,12 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import uint64
+from numba import uint32, uint64
 
 from kernels.compiled import kernel
 from kernels.entities import entry_at, is_hot, record_of
 from kernels.fold import NEVER, scalars_of
+from kernels.hashing import NO_CHECK, mix
 from kernels.memory import (
     load_constant,
     load_f64,
@@ -206,6 +207,36 @@ def _answer(plan: int, reads: int, record: int, hot: bool, asked_us: int, scratc
     return PRESENT
 
 
+@kernel()
+def _settled(
+    plan: int,
+    memory: int,
+    reads: int,
+    key: int,
+    check: int,
+    as_of_us: int,
+    least_us: int,
+    generation: int,
+    scratch: int,
+    row: int,
+) -> int:
+    """As `_read`, and all of the row and of the scratch's first word is filled; NONE also where the index has been replaced."""
+    found = _read(plan, memory, reads, key, check, as_of_us, least_us, scratch, row)
+    if found == MISSING:
+        store_i64(scratch, 0)
+        if control(memory, M_GENERATION) != generation:
+            return NONE
+    if found != PRESENT:
+        for number in range(rows(reads, FEATURES)):
+            store_f64(row + 8 * number, math.nan)
+    return found
+
+
+@kernel(inline="always")
+def _scratch_words(reads: int) -> int:
+    return _NUMBERS // 8 + rows(reads, AGGREGATES) + rows(reads, WINDOWS) * (MOMENTS_BYTES // 8)
+
+
 @kernel(nogil=True, cache=True)
 def lookup(
     plan: int,
@@ -226,20 +257,37 @@ def lookup(
     How many rows hold; less than n where the index has been replaced (`generation`) or a record was written without end: the
     caller goes on from there with the new index.
     """
-    words = _NUMBERS // 8 + rows(reads, AGGREGATES) + rows(reads, WINDOWS) * (MOMENTS_BYTES // 8)
-    room = np.empty(words, np.int64)
+    room = np.empty(_scratch_words(reads), np.int64)
     scratch, row_bytes = room.ctypes.data, 8 * values.shape[1]
     done = keys.shape[0]
     for number in range(keys.shape[0]):
         asked = as_of_us[number if as_of_us.shape[0] > 1 else 0]
         row = values.ctypes.data + row_bytes * number
-        found = _read(plan, memory, reads, keys[number], checks[number], asked, least_us, scratch, row)
-        if found == NONE or (found == MISSING and control(memory, M_GENERATION) != generation):
+        found = _settled(plan, memory, reads, keys[number], checks[number], asked, least_us, generation, scratch, row)
+        if found == NONE:
             done = number
             break
-        status[number] = found
-        newest_us[number] = load_i64(scratch) if found != MISSING else 0
-        if found != PRESENT:
-            values[number, :] = math.nan
+        status[number], newest_us[number] = found, load_i64(scratch)
     room[0] = 0  # numba lets go of an array after its last use, whoever has its address
     return done
+
+
+@kernel(nogil=True, cache=True)
+def lookup_one(
+    plan: int,
+    memory: int,
+    reads: int,
+    entity: int,
+    as_of_us: int,
+    least_us: int,
+    generation: int,
+    values: npt.NDArray[np.float64],
+    newest_us: npt.NDArray[np.int64],
+    status: npt.NDArray[np.uint8],
+) -> bool:
+    """As `lookup` of one entity, a whole number; False where it is to be asked again."""
+    room = np.empty(_scratch_words(reads), np.int64)
+    key, check, row = mix(entity), uint32(NO_CHECK), values.ctypes.data
+    found = _settled(plan, memory, reads, key, check, as_of_us, least_us, generation, room.ctypes.data, row)
+    status[0], newest_us[0] = found, room[0]
+    return found != NONE

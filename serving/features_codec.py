@@ -7,7 +7,6 @@ in protobuf exactly as they lie there, so an answer is put together from those b
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,7 +39,7 @@ class Lookup:
     """What to look up in a view, ready to be."""
 
     view: FeatureView
-    keys: pa.Array
+    keys: pa.Array | int
     as_of_us: int | npt.NDArray[np.int64] | None = None
     request: Mapping[str, pa.Array] | None = None
     features: tuple[str, ...] | None = None
@@ -101,22 +100,23 @@ def _struct_value(value: Any) -> Any:  # noqa: ANN401
 def decode_get(view: FeatureView, message: pb.GetRequest) -> Lookup:
     """The lookup that a GetRequest asks of `view`. Raises InvalidArgument, TooLarge."""
     keys = _keys(view, message)
-    as_of, features = message.as_of_us, message.features
+    rows = 1 if isinstance(keys, int) else len(keys)
+    as_of, request, features = message.as_of_us[:], message.request, message.features
     return Lookup(
         view,
         keys,
-        _instants(as_of[:], len(keys)) if as_of else None,
-        _request_columns(view, message.request, len(keys)) if message.request else None,
+        _instants(as_of, rows) if as_of else None,
+        _request_columns(view, request, rows) if request else None,
         tuple(features) if features else None,
     )
 
 
-def _keys(view: FeatureView, message: pb.GetRequest) -> pa.Array:
+def _keys(view: FeatureView, message: pb.GetRequest) -> pa.Array | int:
     kind = view.entity_type
     if kind == _INT64:  # the quick way to what is below
         values = message.int64_entities[:]
         if len(values) == 1 and not message.text_entities and not message.binary_entities:
-            return _one_key.of(values[0])
+            return values[0]
     field = _key_field(kind)
     for other in _KEY_FIELDS:
         if other != field and getattr(message, other):
@@ -127,24 +127,6 @@ def _keys(view: FeatureView, message: pb.GetRequest) -> pa.Array:
     return column(kind, texts, lambda index: f"{field}[{index}]")
 
 
-class _OneKey(threading.local):
-    """An array of one key, made once for each thread: making it anew takes a fifth of the time of a lookup of one entity.
-
-    Nobody keeps a lookup's keys beyond the lookup.
-    """
-
-    def __init__(self) -> None:
-        self._memory = np.zeros(1, np.int64)
-        self._array = pa.array(self._memory)
-        assert self._array.buffers()[1].address == self._memory.ctypes.data, "made without a copy"
-
-    def of(self, key: int) -> pa.Array:
-        """Good until the next call."""
-        self._memory[0] = key
-        return self._array
-
-
-_one_key = _OneKey()
 _INT64: Final = pa.int64()
 _KEY_FIELDS: Final = ("int64_entities", "text_entities", "binary_entities")
 

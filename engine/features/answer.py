@@ -27,7 +27,7 @@ Given = Mapping[str, Any]
 """Request inputs by name: Arrow arrays, or numpy's (float64, or objects that are text, bytes or None)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that costs four times as much to make
 class FeatureRows:
     """The features of the entities asked for, a row each, in the order asked.
 

@@ -91,6 +91,7 @@ class FeatureState:
         }
         self.offsets: dict[int, int] = {}
         self.watermarks: dict[int, int] = {}
+        self._least_us = NO_WATERMARK
         self.counts = Counts()
 
     def _id_set(self, words: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
@@ -127,6 +128,7 @@ class FeatureState:
         entities.close_cold_ranks(plan, memory.address)
         entities.index_pools(plan, memory.address)
         self.lookup_hashed(none, _no_checks(0), np.zeros(1, np.int64))
+        self.lookup_one(0, 0)
 
     @property
     def entities(self) -> int:
@@ -161,7 +163,7 @@ class FeatureState:
                 self._plan, self._memory.address, events.sources.ctypes.data, verdicts, watermark, done
             )
             if watermark[0] != NO_WATERMARK:
-                self.watermarks[chunk.partition] = int(watermark[0])
+                self._hold(chunk.partition, int(watermark[0]))
             if done == events.rows:
                 break
             self._grow()
@@ -204,6 +206,11 @@ class FeatureState:
         """Cold records that are somebody's: entities that are not hot."""
         control = self._control
         return int(control[record.M_ENTITIES // 8] - control[record.M_HOT_LIVE // 8])
+
+    def _hold(self, partition: int, watermark_us: int) -> None:
+        """A partition's watermark is this from now on."""
+        self.watermarks[partition] = watermark_us
+        self._least_us = self._least_watermark() - self.view.lateness_us
 
     def _least_watermark(self) -> int:
         return min(self.watermarks.values(), default=NO_WATERMARK)
@@ -264,9 +271,31 @@ class FeatureState:
         rows = len(hashes)
         values = np.empty((rows, reads.features), np.float64)
         newest_us, status = np.empty(rows, np.int64), np.empty(rows, np.uint8)
-        least_us = self._least_watermark() - self.view.lateness_us if self.watermarks else NO_WATERMARK
+        least_us = self._least_us
         self._read(reads, (hashes, checks, as_of_us), least_us, (values, newest_us, status))
         return StateRows(values, self._decoded(values, features), newest_us, status, least_us)
+
+    def lookup_one(self, entity: int, as_of_us: int, features: Sequence[int] | None = None) -> StateRows:
+        """As `lookup` of one entity that is an int64: without an array for it, in half the time."""
+        reads, least_us = self._reads_of(features), self._least_us
+        values = np.empty((1, reads.features), np.float64)
+        newest_us, status = np.empty(1, np.int64), np.empty(1, np.uint8)
+        for _ in range(_RETRIES_MAX):
+            memory, generation = self._published
+            if lookup.lookup_one(
+                self._plan,
+                memory.address,
+                reads.address,
+                entity,
+                as_of_us,
+                least_us,
+                generation,
+                values,
+                newest_us,
+                status,
+            ):
+                return StateRows(values, self._decoded(values, features), newest_us, status, least_us)
+        raise self._endless()
 
     def _read(self, reads: Reads, asked: tuple[Any, Any, Any], least_us: int, out: tuple[Any, Any, Any]) -> None:
         hashes, checks, as_of_us = asked
@@ -280,7 +309,10 @@ class FeatureState:
             hashes, checks = hashes[done:], checks[done:]
             as_of_us = as_of_us[done:] if len(as_of_us) > 1 else as_of_us
             out = tuple(each[done:] for each in out)
-        raise DataLoss(f"feature view {quoted(self.view.name)}: an entity's record is being written without end")
+        raise self._endless()
+
+    def _endless(self) -> DataLoss:
+        return DataLoss(f"feature view {quoted(self.view.name)}: an entity's record is being written without end")
 
     def _reads_of(self, features: Sequence[int] | None) -> Reads:
         chosen = None if features is None else tuple(features)
@@ -362,7 +394,7 @@ class FeatureState:
             for row in batch.to_pylist():
                 self.offsets[row["partition"]] = row["offset"]
                 if row["watermark"] != NO_WATERMARK:
-                    self.watermarks[row["partition"]] = row["watermark"]
+                    self._hold(row["partition"], row["watermark"])
         elif name == "ids":
             ids, times = (batch.column(each).to_numpy().copy() for each in ("id", "time"))
             self._publish(self._memory.index, ids, times)

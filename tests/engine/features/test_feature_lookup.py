@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from engine import BYTES, DATATYPES, InvalidArgument, Request, Response, Tensor, TooLarge
@@ -16,6 +17,7 @@ from engine.limits import LOOKUP_ROWS_MAX
 from tests.engine.features.running import LOG, SECOND, START_US, Running, row, running
 
 INT64, FP64 = DATATYPES["INT64"], DATATYPES["FP64"]
+WIDE = "  wide: {schema: {customer: int64, at: timestamp}, local: {path: wide, durability: os}}\n"
 VIEWS = """
 feature_views:
   spending:
@@ -38,8 +40,20 @@ feature_views:
     event_time: at
     features:
       n: {aggregation: count, window: 1h}
+  by_wide_number:
+    source: wide
+    entity: customer
+    event_time: at
+    sample: {path: sample.arrows}
+    features:
+      n: {aggregation: count, window: 1h}
 """
-SPEC = LOG + "  numbered: {schema: {customer: int32, at: timestamp}, local: {path: numbered, durability: os}}\n" + VIEWS
+SPEC = (
+    LOG
+    + "  numbered: {schema: {customer: int32, at: timestamp}, local: {path: numbered, durability: os}}\n"
+    + WIDE
+    + VIEWS
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +61,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with running(tmp_path_factory.mktemp("views"), SPEC) as found:
         found.push(*(row(number, f"c{number % 2}") for number in range(10)))
         found.push(*({"customer": number % 3, "at": START_US + number} for number in range(9)), log="numbered")
+        found.push(*({"customer": number % 4 - 1, "at": START_US + number} for number in range(12)), log="wide")
         yield found
 
 
@@ -99,6 +114,25 @@ def test_entities_may_be_whole_numbers_of_any_width(engine: Running) -> None:
     assert (found["status"], [each[0] for each in found["features"][:2]]) == ([0, 0, 1], [3.0, 3.0])
     with pytest.raises(InvalidArgument, match=r"input 'customer': expected int32"):
         _ask(engine, model="by_number", customer=Tensor(INT64, np.array([1 << 40], np.int64)))
+
+
+def test_one_entity_may_be_given_as_a_plain_number(engine: Running) -> None:
+    wide, narrow, texts = (engine.view(name) for name in ("by_wide_number", "by_number", "spending"))
+    now = START_US + 10
+    for key in (-1, 2, (1 << 63) - 1, -(1 << 63), 7):
+        one, same = wide.lookup(key, as_of_us=now), wide.lookup(pa.array([key]), as_of_us=now)
+        assert (one.names, one.status, one.event_time_us) == (same.names, same.status, same.event_time_us)
+        np.testing.assert_array_equal(one.values, same.values)
+        instants = wide.lookup(key, as_of_us=np.array([now], np.int64))
+        np.testing.assert_array_equal(instants.values, one.values)
+    assert [wide.lookup(key, as_of_us=now).values.tolist() for key in (-1, 2)] == [[[3.0]], [[3.0]]]
+    assert narrow.lookup(2, as_of_us=now).values.tolist() == [[3.0]]
+    for view, key in ((narrow, 1 << 40), (wide, 1 << 63), (wide, 1 << 70)):
+        with pytest.raises(InvalidArgument, match="entities are int"):
+            view.lookup(key, as_of_us=now)
+    assert texts.lookup(2, as_of_us=now).status.tolist() == [1]  # as an array of numbers: cast to text
+    with pytest.raises(InvalidArgument, match="2 instants for 1 entities"):
+        wide.lookup(2, as_of_us=np.array([START_US, START_US], np.int64))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import pyarrow as pa
 
 from engine.features.compilation import compile_view
 from engine.features.declaration import FeatureSpec, FeatureViewSpec
-from engine.features.state import FeatureState
+from engine.features.state import FeatureState, StateRows
 from engine.features.view import View
 from engine.features.window import SECOND_US
 from engine.log.log import Chunk
 from kernels import record
+from kernels.ingest import NO_WATERMARK
 
 S = SECOND_US
 START_US = 1_700_000_000 * S
@@ -58,20 +60,30 @@ class _Reader(threading.Thread):
 
     def run(self) -> None:
         while not self.ended.is_set():
-            rows = self._state.lookup(self._keys, 0)
-            self.reads += len(self._keys)
+            rows = self._rows()
+            self.reads += len(rows.status)
             self.missing += int((rows.status != 0).sum())
             found = rows.values[rows.status == 0]
             apart = found[:, self._twos] != 2 * found[:, self._ones]
             counts = found[:, self._counts]
             self.torn += int(apart.any(axis=1).sum() + (counts[:, 0] != counts[:, 1]).sum())
 
+    def _rows(self) -> StateRows:
+        return self._state.lookup(self._keys, 0)
+
+
+class _OneByOne(_Reader):
+    """Looks one entity up at a time, by its number."""
+
+    def _rows(self) -> StateRows:
+        return self._state.lookup_one(self._keys[self.reads % len(self._keys)].as_py(), 0)
+
 
 def test_no_read_beside_a_writer_is_torn_or_misses_an_entity() -> None:
     state, rng = FeatureState(_view(entities_max=100_000)), np.random.default_rng(1)
     hot = np.zeros(2_000, np.int64)
     state.ingest(_chunk(0, np.arange(10), np.ones(10), np.full(10, START_US)))
-    readers = [_Reader(state, [0]), _Reader(state, list(range(10)))]
+    readers = [_Reader(state, [0]), _Reader(state, list(range(10))), _OneByOne(state, list(range(10)))]
     for reader in readers:
         reader.start()
     first = 10
@@ -87,8 +99,45 @@ def test_no_read_beside_a_writer_is_torn_or_misses_an_entity() -> None:
         reader.ended.set()
         reader.join()
     assert all(reader.reads > 1_000 for reader in readers), "the readers did not run beside the writer"
-    assert [(reader.torn, reader.missing) for reader in readers] == [(0, 0), (0, 0)]
+    assert [(reader.torn, reader.missing) for reader in readers] == [(0, 0)] * 3
     assert state._control[record.M_HOT_USED // 8] >= 10
+
+
+def test_one_entity_by_its_number_is_answered_as_in_an_array() -> None:
+    state, rng = (
+        FeatureState(_view(entities_max=1_000, max_age="30m", ttl="2h", lateness="1m")),
+        np.random.default_rng(3),
+    )
+    numbers = np.concatenate([rng.integers(-(1 << 63), 1 << 62, 300), [0, -1, (1 << 63) - 1, -(1 << 63)]])
+    cards = np.repeat(numbers, rng.integers(1, 40, len(numbers)))  # some are cold, some hot
+    at_us = START_US + np.sort(rng.integers(0, 3 * 3600 * S, len(cards)))
+    rng.shuffle(cards)
+    state.ingest(_chunk(0, cards, rng.integers(0, 9, len(cards)).astype(np.float64), at_us))
+    names = [each.name for each in state.view.features]
+    seen: set[int] = set()
+    for card in [*numbers.tolist(), 12345]:
+        for as_of_us, chosen in (
+            (0, None),
+            (int(at_us[-1]) + 1, None),
+            (int(at_us[-1]) + 3600 * S, (0, len(names) - 1)),
+        ):
+            one, same = state.lookup_one(card, as_of_us, chosen), state.lookup(pa.array([card]), as_of_us, chosen)
+            np.testing.assert_array_equal(one.values, same.values)
+            assert (one.status, one.event_time_us, one.least_us) == (same.status, same.event_time_us, same.least_us)
+            seen.add(int(one.status[0]))
+    assert seen == {0, 1, 2}
+
+
+def test_no_read_is_of_an_instant_before_the_slowest_partition_wherever_the_state_comes_from() -> None:
+    state = FeatureState(_view(entities_max=1_000, lateness="5s"))
+    assert state.lookup_one(1, 0).least_us == NO_WATERMARK
+    for partition, second in ((0, 100), (1, 40), (1, 70), (0, 90)):
+        chunk = _chunk(0, np.ones(1, np.int64), np.ones(1), np.full(1, START_US + second * S))
+        state.ingest(replace(chunk, partition=partition))
+        assert state.lookup_one(1, 0).least_us == min(state.watermarks.values()) - 5 * S
+    assert state.watermarks == {0: START_US + 100 * S, 1: START_US + 70 * S}
+    loaded = FeatureState.load(state.view, state.dump())
+    assert loaded.lookup_one(1, 0).least_us == state.lookup_one(1, 0).least_us == START_US + 65 * S
 
 
 def test_too_many_entities_let_the_longest_unseen_go() -> None:
