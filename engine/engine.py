@@ -6,176 +6,30 @@ that is short. Control: `apply`, `load` and `unload` change what is wanted and w
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 from engine.clock import NEVER_NS, Clock, monotonic
-from engine.control.model_config import ConfigReader, ModelConfig, check_config
+from engine.control.model_config import ConfigReader, ModelConfig
 from engine.control.reconciler import IndexEntry, Reconciler
 from engine.control.registry import Handle, Registry
 from engine.control.repository import Repository
-from engine.control.rollout import Artifact
-from engine.declaration import TensorDeclaration
 from engine.description import ModelDescription
-from engine.errors import (
-    FailedPrecondition,
-    InvalidArgument,
-    ModelFailed,
-    ModelLoadError,
-    Unavailable,
-    VireoError,
-    quoted,
-)
-from engine.features.declaration import FeatureViewSpec
+from engine.errors import FailedPrecondition, Unavailable, VireoError, quoted
 from engine.features.store import FeatureStore
-from engine.limits import LOOKUP_BATCH_ROWS_MAX, WARMUP_BYTES_MAX
+from engine.graph.board import GraphBoard
+from engine.graph.plan import Plan
+from engine.graph.port import NodePort
+from engine.graph.runner import GraphRunner
+from engine.graph.statistics import NodeStatistics
+from engine.hosting import GraphHost, Hosted, ModelHost, warmup_rows
 from engine.request import Ledger, Request, Response
-from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.job import Job
-from engine.scheduling.queue import QueueBounds
-from engine.scheduling.worker import Worker, WorkerOptions
-from engine.servables.function import load_function
-from engine.servables.onnx import OnnxOptions, load_onnx
-from engine.servables.probe import sample_inputs
-from engine.servables.servable import Servable
-from engine.servables.signature import ANY, Signature, TensorSpec
-from engine.spec import FunctionSpec, ModelSpec, Spec
+from engine.spec import Spec
 from engine.telemetry import ModelStatistics
-from engine.tensor import DATATYPES
 
 Done = Callable[[Job], None]
 Part = Callable[[Response], None]
-
-
-@dataclass(slots=True)
-class Hosted:
-    """A loaded version with everything that runs it."""
-
-    artifact: Artifact
-    servable: Servable
-    options: WorkerOptions
-    statistics: ModelStatistics
-    worker: Worker
-    timeout_ns: int | None
-    notes: tuple[str, ...] = ()
-
-
-class ModelHost:
-    """Makes a running model of an artifact."""
-
-    def __init__(self, clock: Clock, features: FeatureStore) -> None:
-        self._clock = clock
-        self._features = features
-
-    def load(self, artifact: Artifact) -> Hosted:
-        """See `reconciler.Host`."""
-        settings = artifact.settings
-        servable = _load_servable(artifact, self._features)
-        options = _worker_options(artifact, servable.signature)
-        statistics = ModelStatistics()
-        worker = Worker(artifact.name, artifact.version, servable, options, self._clock, statistics)
-        timeout_ns = None if settings.timeout_ms is None else int(settings.timeout_ms * 1e6)
-        return Hosted(artifact, servable, options, statistics, worker, timeout_ns)
-
-    def warm(self, hosted: Hosted) -> None:
-        """Runs every batch bucket (1, 2, 4, ... rows) on made-up inputs.
-
-        A servable that refuses made-up values, or whose shapes had to be guessed, is served all the same and the fact
-        noted; any other failure means that it cannot compute.
-        """
-        self._warm_up(hosted)
-        self._features.warmed(hosted.artifact.name)
-
-    def _warm_up(self, hosted: Hosted) -> None:
-        if (problem := self._features.problem(hosted.artifact.name)) is not None:
-            hosted.notes = (f"not warmed up: {problem}",)
-            return
-        for rows in warmup_rows(hosted.worker.batchable, hosted.options.batch.rows_max):
-            inputs = sample_inputs(hosted.servable.signature, rows)
-            if sum(each.bytes_size for each in inputs.values()) > WARMUP_BYTES_MAX:
-                return
-            try:
-                hosted.worker.warm_up(inputs, rows)
-            except Exception as error:
-                refused = isinstance(error, InvalidArgument) and not isinstance(error, ModelFailed)
-                if not refused and not _guessed(hosted.servable.signature):
-                    raise ModelLoadError(f"warm-up with {rows} row(s) of zeros failed: {error}") from error
-                hosted.notes = (f"not warmed up: made-up inputs of {rows} row(s) fail: {error}",)
-                return
-
-    def close(self, hosted: Hosted) -> None:
-        """See `reconciler.Host`."""
-        hosted.worker.close()
-        hosted.servable.close()
-
-
-def usable_cores() -> int:
-    """Cores this process may run on: so many batches of a model in this process run at once unless told otherwise."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def warmup_rows(batchable: bool, rows_max: int) -> list[int]:
-    """The batch buckets: powers of two up to `rows_max`, and `rows_max` itself."""
-    if not batchable:
-        return [1]
-    return [1 << power for power in range(rows_max.bit_length()) if 1 << power < rows_max] + [rows_max]
-
-
-def _guessed(signature: Signature) -> bool:
-    start = 1 if signature.batchable else 0
-    return any(ANY in each.shape[start:] for each in signature.inputs)
-
-
-def _load_servable(artifact: Artifact, features: FeatureStore) -> Servable:
-    settings = artifact.settings
-    if isinstance(settings, FeatureViewSpec):
-        from engine.servables.feature_lookup import load_feature_lookup
-
-        return load_feature_lookup(features, artifact.name, settings)
-    if isinstance(settings, FunctionSpec):
-        return load_function(artifact.name, settings.call, _declared(settings))
-    source, config = artifact.source, artifact.config
-    assert source is not None
-    if source.problem:
-        raise ModelLoadError(source.problem)
-    rows_max = config.rows_max if config else None
-    servable = load_onnx(source.path, OnnxOptions(settings.threads, settings.providers, rows_max))
-    if config is not None:
-        check_config(config, servable.signature)
-    return servable
-
-
-def _declared(function: FunctionSpec) -> Signature:
-    def spec(name: str, each: TensorDeclaration) -> TensorSpec:
-        return TensorSpec(name, DATATYPES[each.datatype], each.shape, each.optional)
-
-    return Signature(
-        tuple(spec(name, each) for name, each in function.inputs.items()),
-        tuple(spec(name, each) for name, each in function.outputs.items()),
-        function.batchable,
-    )
-
-
-def _told(settings: ModelSpec | FunctionSpec | FeatureViewSpec) -> str:
-    if isinstance(settings, FeatureViewSpec):
-        return f"feature view of log {settings.source}"
-    return f"function {settings.call}" if isinstance(settings, FunctionSpec) else "model"
-
-
-def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
-    settings, config = artifact.settings, artifact.config
-    if isinstance(settings, FeatureViewSpec):
-        return WorkerOptions(BatchBounds(LOOKUP_BATCH_ROWS_MAX), instances=usable_cores())
-    rows_max = min(settings.batching.rows_max, signature.rows_max or settings.batching.rows_max)
-    return WorkerOptions(
-        BatchBounds(rows_max, settings.batching.bytes_max),
-        QueueBounds(settings.queue.requests_max, settings.queue.bytes_max),
-        settings.instances or (config.instances if config else None) or usable_cores(),
-        settings.batching.enabled,
-        settings.inline_us_max,
-    )
 
 
 class Engine:
@@ -185,12 +39,15 @@ class Engine:
         self.clock = clock
         self._spec = spec
         self._read_config = read_config
-        self._registry: Registry[Hosted] = Registry()
+        self._ripe: list[NodePort] = []
+        self._graphs = GraphHost(clock, self._ripen, self.flush)
+        self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)
+        self._registry: Registry[Hosted] = Registry(self._board)
         self.features = FeatureStore(clock=clock)
         """The logs and feature views of the spec."""
-        self._reconciler: Reconciler[Hosted] = Reconciler(ModelHost(clock, self.features), self._registry, clock)
+        host = ModelHost(clock, self.features, self.flush)
+        self._reconciler: Reconciler[Hosted] = Reconciler(host, self._registry, clock)
         self._repository: Repository | None = None
-        self._ripe: list[Worker] = []
         self._accepting = False
 
     # Life.
@@ -205,6 +62,7 @@ class Engine:
         """Makes what is served what `spec` says, without failing a request; returns when that is so or has failed."""
         repository = Repository(spec.path(spec.repository.path), self._read_config) if spec.repository else None
         self.features.apply(spec)
+        self._board.apply({**spec.graphs, **spec.traffic})
         self._reconciler.apply(spec, repository)
         self._spec, self._repository = spec, repository
 
@@ -220,6 +78,7 @@ class Engine:
         self.stop_accepting()
         self.features.stop_waiting()
         ended = self._reconciler.stop(self._spec.server.drain_s if drain_s is None else drain_s)
+        self._graphs.close()
         self.features.close()
         return ended
 
@@ -247,13 +106,18 @@ class Engine:
             raise
         if at_once:
             worker.flush()
-        elif self._ripe[-1:] != [worker]:  # a slice, because another thread may take the last one meanwhile
-            self._ripe.append(worker)
+        else:
+            self._ripen(worker)
         return job
+
+    def _ripen(self, port: NodePort) -> None:
+        """Remembers whom to flush."""
+        if self._ripe[-1:] != [port]:  # a slice, because another thread may take the last one meanwhile
+            self._ripe.append(port)
 
     def _job(self, handle: Handle[Hosted], request: Request, received_ns: int, done: Done, part: Part | None) -> Job:
         hosted = handle.hosted
-        job = Job(request, hosted.servable.signature.rows_of(request), Ledger(received_ns), done, part)
+        job = Job(request, hosted.signature.rows_of(request), Ledger(received_ns), done, part)
         job.release = handle.release
         if hosted.timeout_ns is not None and job.deadline_ns == NEVER_NS:
             job.deadline_ns = received_ns + hosted.timeout_ns
@@ -312,7 +176,6 @@ class Engine:
         handle = self._registry.find(name, version)
         hosted = handle.hosted
         served = self._registry.snapshot.served.get(name)
-        source = hosted.artifact.source
         expected = {
             rows: hosted.worker.expected_us(rows)
             for rows in warmup_rows(hosted.worker.batchable, hosted.options.batch.rows_max)
@@ -321,12 +184,12 @@ class Engine:
             name=name,
             version=handle.version,
             ready_versions=tuple(sorted(served.versions)) if served else (handle.version,),
-            signature=hosted.servable.signature,
-            traits=hosted.servable.traits,
+            signature=hosted.signature,
+            traits=hosted.traits,
             options=hosted.options,
             batching=hosted.worker.batchable,
-            source=str(source.path) if source else _told(hosted.artifact.settings),
-            config=hosted.artifact.config,
+            source=hosted.source,
+            config=hosted.config,
             expected_us={rows: each for rows, each in expected.items() if each is not None},
             streams=hosted.worker.streams,
             notes=hosted.notes,
@@ -348,11 +211,35 @@ class Engine:
         served = self._registry.snapshot.served.values()
         return {(h.name, h.version): h.hosted.worker.waiting for each in served for h in each.versions.values()}
 
+    def plan(self, name: str) -> Plan | None:
+        """How the graph `name` is resolved now; None where `name` is no graph. Raises NotFound, Unavailable."""
+        worker = self._registry.find(name, None).hosted.worker
+        return worker.plan if isinstance(worker, GraphRunner) else None
+
+    def stage_statistics(self) -> list[tuple[str, str, NodeStatistics]]:
+        """(graph, node, its counts) of every graph that is served."""
+        return [
+            (name, node, counted)
+            for name, served in self._registry.snapshot.served.items()
+            if isinstance(runner := served.newest.hosted.worker, GraphRunner)
+            for node, counted in runner.nodes.read()
+        ]
+
     # Model control.
 
     def index(self) -> list[IndexEntry]:
-        """Every model version known and its state."""
-        return self._reconciler.index()
+        """Every model version known and its state, graphs and traffic splits among them."""
+        return sorted(
+            [*self._reconciler.index(), *self._graph_entries()], key=lambda each: (each.name, each.version or 0)
+        )
+
+    def _graph_entries(self) -> Iterator[IndexEntry]:
+        snapshot = self._registry.snapshot
+        for name in (*self._spec.graphs, *self._spec.traffic):
+            if name in snapshot.served:
+                yield IndexEntry(name, 1, "READY", "")
+            else:
+                yield IndexEntry(name, None, "UNAVAILABLE", snapshot.unserved.get(name, "not resolved"))
 
     def load(self, name: str, config_json: str | None = None) -> None:
         """Loads a model of the repository, or what is new of it, beside what serves; swaps when it is warm.

@@ -37,7 +37,7 @@ PURE = (
 IMPURE_MODULES = {"asyncio", "time", "random", "threading", "socket", "os", "subprocess", "multiprocessing", "io"}
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "manager", "managers"}
 SERVABLE_CONTRACT = {"engine.servables", "engine.servables.servable", "engine.servables.signature"}
-MAY_NAME_EVERYTHING = {"engine.engine", "engine.description", "engine"}
+MAY_NAME_EVERYTHING = {"engine.engine", "engine.hosting", "engine.description", "engine"}
 HEAVY = (
     "onnxruntime",
     "onnx",

@@ -16,7 +16,7 @@ from engine.control.lifecycle import State, move
 from engine.control.model_config import ModelConfig
 from engine.control.registry import Handle, Registry, Served, Snapshot
 from engine.control.repository import FoundModel, Repository
-from engine.control.rollout import Action, Artifact, Fact, declared_names, next_action, wanted_artifacts
+from engine.control.rollout import Action, Artifact, Fact, declared_kind, declared_names, next_action, wanted_artifacts
 from engine.errors import FailedPrecondition, ModelLoadError, NotFound, SpecError, Unavailable, VireoError, quoted
 from engine.spec import Spec
 
@@ -24,6 +24,8 @@ log = logging.getLogger("vireo.control")
 
 _END_S, _END_LOADING_S = 5.0, 0.5
 """How long `stop` waits for the thread to end; less where it is loading a model, which nothing can cut short."""
+
+_WORDS = {"functions": "function", "feature_views": "feature view", "graphs": "graph", "traffic": "traffic split"}
 
 Hosted = TypeVar("Hosted")
 
@@ -135,7 +137,7 @@ class Reconciler(Generic[Hosted]):
         """Wants a model no more. Returns when no request can reach it; those in flight finish."""
         with self._changed:
             if name in declared_names(self._spec):
-                kind = "function" if name in self._spec.functions else "feature view"
+                kind = _WORDS[declared_kind(self._spec, name)]
                 raise FailedPrecondition(f"model {quoted(name)} is a {kind} of the spec; it cannot be unloaded")
             if name not in self._selected:
                 raise NotFound(f"model {quoted(name)} is not loaded")
@@ -382,8 +384,7 @@ def _beside_old(new: FoundModel, old: FoundModel | None) -> FoundModel:
 def _selected_at_start(spec: Spec, found: dict[str, FoundModel]) -> set[str]:
     twice = sorted(declared_names(spec) & found.keys())
     if twice:
-        kind = "functions" if twice[0] in spec.functions else "feature_views"
-        raise SpecError(f"{kind}.{twice[0]}: the repository has a model of that name")
+        raise SpecError(f"{declared_kind(spec, twice[0])}.{twice[0]}: the repository has a model of that name")
     repository = spec.repository
     if repository is None:
         return set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from engine.errors import NotFound, Unavailable, nearest, quoted
 
@@ -47,6 +47,13 @@ class Handle(Generic[Hosted]):
         with self._lock:
             self._retired = True
 
+    def close_if_idle(self) -> None:
+        """For who retires it and watches it no further: it is given back now where nobody uses it, else by its last user."""
+        with self._lock:
+            idle = self._retired and self._users == 0
+        if idle:
+            self._on_idle()
+
     @property
     def users(self) -> int:
         """Requests that hold it now."""
@@ -69,11 +76,44 @@ class Snapshot(Generic[Hosted]):
     unserved: Mapping[str, str] = field(default_factory=dict)
 
 
+def find(snapshot: Snapshot[Hosted], name: str, version: int | None) -> Handle[Hosted]:
+    """The handle of a model version, not counted. Raises NotFound, or Unavailable where it is known but not ready."""
+    served = snapshot.served.get(name)
+    if served is None:
+        raise _absent(snapshot, name)
+    if version is None:
+        return served.newest
+    handle = served.versions.get(version)
+    if handle is None:
+        ready = ", ".join(map(str, sorted(served.versions)))
+        raise NotFound(f"model {quoted(name)} has no version {version} ready; ready: {ready}")
+    return handle
+
+
+def _absent(snapshot: Snapshot[Hosted], name: str) -> NotFound | Unavailable:
+    reason = snapshot.unserved.get(name)
+    if reason is not None:
+        return Unavailable(f"model {quoted(name)} is not ready: {reason}")
+    known = snapshot.served.keys() | snapshot.unserved.keys()
+    return NotFound(f"Request for unknown model: {quoted(name)} is not found{nearest(name, known)}")  # Triton's words
+
+
+class Deriver(Protocol[Hosted]):
+    """Adds to each snapshot what is made of it."""
+
+    def derive(self, snapshot: Snapshot[Hosted]) -> Snapshot[Hosted]:
+        """The snapshot to publish."""
+
+    def retire(self) -> None:
+        """Called when it is published."""
+
+
 class Registry(Generic[Hosted]):
     """Holds the live snapshot. One writer publishes; any thread looks up without a lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, deriver: Deriver[Hosted] | None = None) -> None:
         self._snapshot: Snapshot[Hosted] = Snapshot()
+        self._deriver = deriver
 
     @property
     def snapshot(self) -> Snapshot[Hosted]:
@@ -82,20 +122,15 @@ class Registry(Generic[Hosted]):
 
     def publish(self, snapshot: Snapshot[Hosted]) -> None:
         """Swaps the live snapshot; requests that hold handles of the old one keep them."""
-        self._snapshot = snapshot
+        if self._deriver is None:
+            self._snapshot = snapshot
+            return
+        self._snapshot = self._deriver.derive(snapshot)
+        self._deriver.retire()
 
     def find(self, name: str, version: int | None) -> Handle[Hosted]:
-        """The handle of a model version, not counted. Raises NotFound, or Unavailable where it is known but not ready."""
-        served = self._snapshot.served.get(name)
-        if served is None:
-            raise self._absent(name)
-        if version is None:
-            return served.newest
-        handle = served.versions.get(version)
-        if handle is None:
-            ready = ", ".join(map(str, sorted(served.versions)))
-            raise NotFound(f"model {quoted(name)} has no version {version} ready; ready: {ready}")
-        return handle
+        """See `find`, in the live snapshot."""
+        return find(self._snapshot, name, version)
 
     def acquire(self, name: str, version: int | None) -> Handle[Hosted]:
         """As `find`, counted: the caller releases it."""
@@ -103,12 +138,3 @@ class Registry(Generic[Hosted]):
             handle = self.find(name, version)
             if handle.acquire():
                 return handle  # else it was retired between look-up and count: the snapshot has changed, look again
-
-    def _absent(self, name: str) -> NotFound | Unavailable:
-        reason = self._snapshot.unserved.get(name)
-        if reason is not None:
-            return Unavailable(f"model {quoted(name)} is not ready: {reason}")
-        known = self._snapshot.served.keys() | self._snapshot.unserved.keys()
-        return NotFound(
-            f"Request for unknown model: {quoted(name)} is not found{nearest(name, known)}"
-        )  # Triton's words

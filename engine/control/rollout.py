@@ -83,7 +83,12 @@ def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Coll
 
 def declared_names(spec: Spec) -> set[str]:
     """What the spec itself declares to be served, without a repository."""
-    return spec.functions.keys() | spec.feature_views.keys()
+    return spec.functions.keys() | spec.feature_views.keys() | spec.graphs.keys() | spec.traffic.keys()
+
+
+def declared_kind(spec: Spec, name: str) -> str:
+    """The section of the spec that declares `name`."""
+    return next(kind for kind in ("functions", "feature_views", "graphs", "traffic") if name in getattr(spec, kind))
 
 
 def _of_model(spec: Spec, model: FoundModel) -> list[Artifact]:

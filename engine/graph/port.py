@@ -24,6 +24,9 @@ class NodePort(Protocol):
     def expected_ns(self, rows: int) -> int:
         """What a job of `rows` that came now would take from its submission to its answer; 0 before anything is known."""
 
+    def keep_off_callers(self) -> None:
+        """From now on everything is computed on threads of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -34,3 +37,5 @@ class Target:
     signature: Signature
     streams: bool
     port: NodePort
+    may_hang: bool = False
+    """It runs code of the user, or calls another machine: where its time is bounded, no caller's thread may be in it."""

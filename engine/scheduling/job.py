@@ -18,7 +18,8 @@ class Job:
 
     `done` is called exactly once, on whichever thread ended the job; before it `release`, where set, which gives back what
     the job held. `part`, where given, receives each response of a streaming servable before that; it may block to hold the
-    servable back. `on_cancel`, where set, is told of `cancel` on whichever thread calls that. `deadline_ns` is the request's own until somebody sets another before the job is submitted.
+    servable back. `on_cancel`, where set, is called by `cancel`, on its thread. `deadline_ns` is the request's own until
+    somebody sets another before the job is submitted.
     """
 
     __slots__ = (

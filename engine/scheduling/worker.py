@@ -57,6 +57,7 @@ class Worker:
         self._clock = clock
         self._statistics = statistics
         self._after = after
+        self._inline_ns = options.inline_us_max * 1_000
         self._batchable = servable.signature.batchable and options.batching
         self.streams = isinstance(servable, StreamingServable)
         self._estimate = ComputeEstimate()
@@ -87,6 +88,10 @@ class Worker:
         with self._lock:
             wait_ns = self._load().wait_ns
         return wait_ns + int(self._estimate.compute_ns(rows) or 0.0)
+
+    def keep_off_callers(self) -> None:
+        """From now on every batch runs on this worker's own threads."""
+        self._inline_ns = 0
 
     def submit(self, job: Job) -> None:
         """Lets `job` wait, or raises the error it is shed with. It is not started before `flush`."""
@@ -170,7 +175,7 @@ class Worker:
 
     def _is_short(self, rows: int) -> bool:
         expected_ns = self._estimate.compute_ns(rows)
-        return expected_ns is not None and expected_ns < self._options.inline_us_max * 1_000
+        return expected_ns is not None and expected_ns < self._inline_ns
 
     def _wake_thread(self) -> None:
         with self._wake:

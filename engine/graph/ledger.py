@@ -1,0 +1,55 @@
+"""Where the time of one graph request went, made from what its run wrote down, when somebody asks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.clock import NEVER_NS
+from engine.graph.plan import Plan
+from engine.request import Ledger, Stage
+
+Entry = tuple[int, int, int, Ledger | None, str]
+"""Of one node: when its inputs were there, when it started and ended (nanoseconds), its job's ledger where one ran, its mark."""
+
+
+def stages(plan: Plan, entries: Sequence[Entry | None], deadline_ns: int) -> tuple[Stage, ...]:
+    """A Stage for each decided node, those of graphs inside it after it, in the order in which they were ready."""
+    critical = critical_nodes(plan, entries)
+    found: list[Stage] = []
+    for index in sorted((i for i, each in enumerate(entries) if each is not None), key=lambda i: _order(entries, i)):
+        entry = entries[index]
+        assert entry is not None
+        ready_ns, started_ns, ended_ns, ledger, mark = entry
+        remaining_ns = NEVER_NS if deadline_ns == NEVER_NS else deadline_ns - ready_ns
+        rows = ledger.batch_rows if ledger else 0
+        name = plan.nodes[index].name
+        found.append(Stage(name, ready_ns, started_ns, ended_ns, rows, remaining_ns, index in critical, mark))
+        if ledger is not None:
+            found += [_inner(name, stage) for stage in ledger.stages]
+    return tuple(found)
+
+
+def _order(entries: Sequence[Entry | None], index: int) -> tuple[int, int]:
+    entry = entries[index]
+    assert entry is not None
+    return entry[0], index
+
+
+def _inner(name: str, stage: Stage) -> Stage:
+    """A stage of a graph that a node called: told by its path, and never counted twice."""
+    return Stage(
+        f"{name}/{stage.name}", stage.ready_ns, stage.started_ns, stage.ended_ns, stage.batch_rows, stage.remaining_ns,
+        mark=stage.mark,
+    )  # fmt: skip
+
+
+def critical_nodes(plan: Plan, entries: Sequence[Entry | None]) -> set[int]:
+    """The chain that decided when the graph ended: its last node, the last of those that this one waited for, and so on."""
+    ended = {index: entry[2] for index, entry in enumerate(entries) if entry is not None}
+    chain: set[int] = set()
+    found = max(ended, key=lambda index: (ended[index], index), default=None)
+    while found is not None:
+        chain.add(found)
+        needs = [index for index in plan.nodes[found].needs if index in ended]
+        found = max(needs, key=lambda index: (ended[index], index), default=None)
+    return chain

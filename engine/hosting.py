@@ -1,0 +1,224 @@
+"""How one version, or one graph, is made to run: loaded, warmed, given a worker or a runner. The lower half of the composition
+root: beside `engine.engine` the one file that knows every part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.clock import Clock
+from engine.control.model_config import ModelConfig, check_config
+from engine.control.registry import Handle
+from engine.control.rollout import Artifact
+from engine.declaration import TensorDeclaration
+from engine.errors import InvalidArgument, ModelFailed, ModelLoadError
+from engine.features.declaration import FeatureViewSpec
+from engine.features.store import FeatureStore
+from engine.graph.alarm import Alarm
+from engine.graph.board import Find
+from engine.graph.declaration import GraphSpec, TrafficSpec
+from engine.graph.port import NodePort, Target
+from engine.graph.runner import GraphRunner
+from engine.limits import BATCH_ROWS_MAX, LOOKUP_BATCH_ROWS_MAX, WARMUP_BYTES_MAX
+from engine.scheduling.batcher import BatchBounds
+from engine.scheduling.queue import QueueBounds
+from engine.scheduling.worker import Worker, WorkerOptions
+from engine.servables.function import load_function
+from engine.servables.onnx import OnnxOptions, load_onnx
+from engine.servables.probe import sample_inputs
+from engine.servables.servable import Servable, Traits
+from engine.servables.signature import ANY, Signature, TensorSpec
+from engine.spec import FunctionSpec
+from engine.telemetry import ModelStatistics
+from engine.tensor import DATATYPES
+
+
+@dataclass(slots=True)
+class Hosted:
+    """A loaded version with everything that runs it. Of a graph, `worker` is its runner, and there is no `servable`."""
+
+    name: str
+    signature: Signature
+    traits: Traits
+    options: WorkerOptions
+    statistics: ModelStatistics
+    worker: Worker | GraphRunner
+    timeout_ns: int | None
+    source: str
+    servable: Servable | None = None
+    config: ModelConfig | None = None
+    may_hang: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class ModelHost:
+    """Makes a running model of an artifact. `after`: see `Worker`."""
+
+    def __init__(self, clock: Clock, features: FeatureStore, after: Callable[[], None]) -> None:
+        self._clock = clock
+        self._features = features
+        self._after = after
+
+    def load(self, artifact: Artifact) -> Hosted:
+        """See `reconciler.Host`."""
+        settings = artifact.settings
+        servable = _load_servable(artifact, self._features)
+        options = _worker_options(artifact, servable.signature)
+        statistics = ModelStatistics()
+        worker = Worker(artifact.name, artifact.version, servable, options, self._clock, statistics, self._after)
+        timeout_ns = None if settings.timeout_ms is None else int(settings.timeout_ms * 1e6)
+        return Hosted(
+            artifact.name, servable.signature, servable.traits, options, statistics, worker, timeout_ns, _told(artifact),
+            servable, artifact.config, isinstance(settings, FunctionSpec),
+        )  # fmt: skip
+
+    def warm(self, hosted: Hosted) -> None:
+        """Runs every batch bucket (1, 2, 4, ... rows) on made-up inputs.
+
+        A servable that refuses made-up values, or whose shapes had to be guessed, is served all the same and the fact
+        noted; any other failure means that it cannot compute.
+        """
+        self._warm_up(hosted)
+        self._features.warmed(hosted.name)
+
+    def _warm_up(self, hosted: Hosted) -> None:
+        if (problem := self._features.problem(hosted.name)) is not None:
+            hosted.notes = (f"not warmed up: {problem}",)
+            return
+        assert isinstance(hosted.worker, Worker)
+        for rows in warmup_rows(hosted.worker.batchable, hosted.options.batch.rows_max):
+            inputs = sample_inputs(hosted.signature, rows)
+            if sum(each.bytes_size for each in inputs.values()) > WARMUP_BYTES_MAX:
+                return
+            try:
+                hosted.worker.warm_up(inputs, rows)
+            except Exception as error:
+                refused = isinstance(error, InvalidArgument) and not isinstance(error, ModelFailed)
+                if not refused and not _guessed(hosted.signature):
+                    raise ModelLoadError(f"warm-up with {rows} row(s) of zeros failed: {error}") from error
+                hosted.notes = (f"not warmed up: made-up inputs of {rows} row(s) fail: {error}",)
+                return
+
+    def close(self, hosted: Hosted) -> None:
+        """See `reconciler.Host`."""
+        hosted.worker.close()
+        if hosted.servable is not None:
+            hosted.servable.close()
+
+
+def usable_cores() -> int:
+    """Cores this process may run on: so many batches of a model in this process run at once unless told otherwise."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def warmup_rows(batchable: bool, rows_max: int) -> list[int]:
+    """The batch buckets: powers of two up to `rows_max`, and `rows_max` itself."""
+    if not batchable:
+        return [1]
+    return [1 << power for power in range(rows_max.bit_length()) if 1 << power < rows_max] + [rows_max]
+
+
+def _guessed(signature: Signature) -> bool:
+    start = 1 if signature.batchable else 0
+    return any(ANY in each.shape[start:] for each in signature.inputs)
+
+
+def _load_servable(artifact: Artifact, features: FeatureStore) -> Servable:
+    settings = artifact.settings
+    if isinstance(settings, FeatureViewSpec):
+        from engine.servables.feature_lookup import load_feature_lookup
+
+        return load_feature_lookup(features, artifact.name, settings)
+    if isinstance(settings, FunctionSpec):
+        return load_function(artifact.name, settings.call, _declared(settings))
+    source, config = artifact.source, artifact.config
+    assert source is not None
+    if source.problem:
+        raise ModelLoadError(source.problem)
+    rows_max = config.rows_max if config else None
+    servable = load_onnx(source.path, OnnxOptions(settings.threads, settings.providers, rows_max))
+    if config is not None:
+        check_config(config, servable.signature)
+    return servable
+
+
+def _declared(function: FunctionSpec) -> Signature:
+    def spec(name: str, each: TensorDeclaration) -> TensorSpec:
+        return TensorSpec(name, DATATYPES[each.datatype], each.shape, each.optional)
+
+    return Signature(
+        tuple(spec(name, each) for name, each in function.inputs.items()),
+        tuple(spec(name, each) for name, each in function.outputs.items()),
+        function.batchable,
+    )
+
+
+def _told(artifact: Artifact) -> str:
+    settings = artifact.settings
+    if artifact.source is not None:
+        return str(artifact.source.path)
+    if isinstance(settings, FeatureViewSpec):
+        return f"feature view of log {settings.source}"
+    return f"function {settings.call}" if isinstance(settings, FunctionSpec) else "model"
+
+
+def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
+    settings, config = artifact.settings, artifact.config
+    if isinstance(settings, FeatureViewSpec):
+        return WorkerOptions(BatchBounds(LOOKUP_BATCH_ROWS_MAX), instances=usable_cores())
+    rows_max = min(settings.batching.rows_max, signature.rows_max or settings.batching.rows_max)
+    return WorkerOptions(
+        BatchBounds(rows_max, settings.batching.bytes_max),
+        QueueBounds(settings.queue.requests_max, settings.queue.bytes_max),
+        settings.instances or (config.instances if config else None) or usable_cores(),
+        settings.batching.enabled,
+        settings.inline_us_max,
+    )
+
+
+class GraphHost:
+    """Makes running graphs of what the spec declares, and offers what is loaded to them.
+
+    `ripen` and `flush` are the engine's: see `GraphRunner`.
+    """
+
+    def __init__(self, clock: Clock, ripen: Callable[[NodePort], None], flush: Callable[[], None]) -> None:
+        self._clock, self._ripen, self._flush = clock, ripen, flush
+        self._alarm = Alarm(clock)
+
+    def target(self, handle: Handle[Hosted]) -> Target:
+        """A loaded version as graphs call it."""
+        hosted = handle.hosted
+        streams = hosted.worker.streams
+        return Target(handle.name, handle.version, hosted.signature, streams, hosted.worker, hosted.may_hang)
+
+    def host(self, name: str, declared: GraphSpec | TrafficSpec, find: Find) -> Hosted:
+        """The graph, running. Raises what it cannot be resolved for."""
+        from engine.graph.resolution import resolve
+
+        assert isinstance(declared, GraphSpec)
+        plan = resolve(name, declared, find)
+        statistics = ModelStatistics()
+        runner = GraphRunner(
+            plan, clock=self._clock, alarm=self._alarm, statistics=statistics, ripen=self._ripen, flush=self._flush
+        )
+        names = [each.name for each in plan.nodes]
+        batching = (
+            "each node's own: requests meet there" if plan.signature.batchable else "a node takes one request at a time"
+        )
+        traits = Traits("vireo_graph", batching, (f"nodes: {', '.join(names)}",))
+        options = WorkerOptions(BatchBounds(plan.signature.rows_max or BATCH_ROWS_MAX))
+        may_hang = any(each.target.may_hang for each in plan.nodes)
+        return Hosted(
+            name, plan.signature, traits, options, statistics, runner, plan.slo_ns, "graph", may_hang=may_hang
+        )
+
+    def close_graph(self, hosted: Hosted) -> None:
+        """Ends a graph nobody uses any more."""
+        hosted.worker.close()
+
+    def close(self) -> None:
+        """Ends what all graphs share."""
+        self._alarm.close()
