@@ -7,6 +7,7 @@ answered, skipped or stood in for; a run ends when all are, or with the first fa
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from engine.graph.plan import Condition, Fallback, Node
 from engine.request import Response
 from engine.scheduling.job import Job
 from engine.tensor import Tensor
+
+log = logging.getLogger("vireo.graph")
 
 CANCEL: Final = -1
 DEADLINE: Final = -2
@@ -90,7 +93,7 @@ class GraphRun:
             while self._ready:
                 index, ready_ns = self._ready.popleft()
                 if not self.ended:
-                    self._begin(self._circuit.plan.nodes[index], ready_ns)
+                    self._guarded(self._begin, self._circuit.plan.nodes[index], ready_ns)
             with self._lock:
                 if not self._events:
                     self._driving = False
@@ -99,9 +102,18 @@ class GraphRun:
                         release, self._release = self._release, None
                     break
                 event = self._events.popleft()
-            self._handle(event)
+            self._guarded(self._handle, event)
         if release is not None:
             release()
+
+    def _guarded(self, work: Callable[..., None], *arguments: Node | Event) -> None:
+        """Whatever goes wrong in our own code fails this run alone, and never leaves it undriven."""
+        try:
+            work(*arguments)
+        except Exception as error:
+            log.exception("%s: a run failed by a fault of ours", self._named())
+            if not self.ended:
+                self._fail(Internal(f"{self._named()}: internal error: {type(error).__name__}"))
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, NodeJob):
