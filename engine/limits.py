@@ -105,6 +105,9 @@ SWEEP_S: Final = 5.0
 """How often HTTP/2 connections are looked through for such."""
 
 CONFIG_BYTES_MAX: Final = 1 << 20
+SPEC_VALUES_MAX: Final = 250_000
+"""Values of one spec; where an alias repeats some, they count again."""
+
 REPOSITORY_MODELS_MAX: Final = 10_000
 
 LOG_SEGMENT_BYTES: Final = 128 << 20

@@ -9,14 +9,16 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
+from yaml.constructor import SafeConstructor
 
 from engine.errors import SpecError, nearest, quoted
+from engine.limits import SPEC_VALUES_MAX
 
 Record = TypeVar("Record")
 
@@ -37,6 +39,7 @@ class _Reader:
     def __init__(self, source: str) -> None:
         self._source = source
         self._lines: dict[str, int] = {}
+        self._values = 0
 
     def read(self, text: str, kind: type[Record]) -> Record:
         try:
@@ -86,6 +89,9 @@ class _Reader:
 
     def _value(self, node: Any, kind: Any, where: str) -> Any:  # noqa: ANN401
         self._lines[where] = node.start_mark.line + 1
+        self._values += 1
+        if self._values > SPEC_VALUES_MAX:  # aliases of aliases make many of a short text
+            raise self._fail(node, where, f"more than {SPEC_VALUES_MAX} values, aliases counted each time")
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if origin in (typing.Union, types.UnionType):
             return self._choice(node, arguments, where)
@@ -107,13 +113,16 @@ class _Reader:
         kinds = tuple(each for each in kinds if each is not type(None))
         if len(kinds) == 1:
             return self._value(node, kinds[0], where)
-        fitting = [each for each in kinds if dataclasses.is_dataclass(each) == (node.id == "mapping")]
-        return self._value(node, fitting[0] if fitting else kinds[0], where)
+        fitting = tuple(each for each in kinds if _written_as(each) == node.id)
+        if len(fitting) > 1:
+            return self._scalar_of(node, kinds, where)
+        if not fitting:
+            raise self._fail(node, where, f"expected {_kind_names(kinds)}, got {_got(node)}")
+        return self._value(node, fitting[0], where)
 
     def _word(self, node: Any, words: tuple[str, ...], where: str) -> str:  # noqa: ANN401
         if node.id != "scalar" or node.value not in words:
-            got = quoted(node.value) if node.id == "scalar" else f"a {node.id}"
-            raise self._fail(node, where, f"expected one of {', '.join(map(quoted, words))}, got {got}")
+            raise self._fail(node, where, f"expected {_kind_name(Literal[words])}, got {_got(node)}")
         return typing.cast(str, node.value)
 
     def _list(self, node: Any, kind: Any, where: str) -> tuple[Any, ...]:  # noqa: ANN401
@@ -122,18 +131,51 @@ class _Reader:
         return tuple(self._value(each, kind, f"{where}[{index}]") for index, each in enumerate(node.value))
 
     def _scalar(self, node: Any, kind: type, where: str) -> Any:  # noqa: ANN401
-        try:
-            value = yaml.safe_load(yaml.serialize(node)) if node.id == "scalar" else None
-        except (yaml.YAMLError, ValueError) as error:
-            raise self._fail(node, where, str(error)) from error
+        value = self._written(node, where)
         if kind is float and type(value) is int:
             value = float(value)
         if kind is str and type(value) in (int, float) and node.style is None:
             value = node.value
         if type(value) is not kind:
-            got = quoted(node.value) if node.id == "scalar" else f"a {node.id}"
-            raise self._fail(node, where, f"expected {_KIND_NAMES.get(kind, kind.__name__)}, got {got}")
+            raise self._fail(node, where, f"expected {_kind_names((kind,))}, got {_got(node)}")
         return value
+
+    def _scalar_of(self, node: Any, kinds: tuple[Any, ...], where: str) -> Any:  # noqa: ANN401
+        """A scalar that may be any of `kinds`: it is what it is written as."""
+        value = self._written(node, where)
+        if type(value) not in kinds:
+            raise self._fail(node, where, f"expected {_kind_names(kinds)}, got {_got(node)}")
+        return value
+
+    def _written(self, node: Any, where: str) -> Any:  # noqa: ANN401
+        try:
+            return SafeConstructor().construct_document(node) if node.id == "scalar" else None
+        except (yaml.YAMLError, ValueError) as error:
+            raise self._fail(node, where, str(error)) from error
+
+
+def _got(node: Any) -> str:  # noqa: ANN401  a YAML node
+    return quoted(node.value) if node.id == "scalar" else f"a {node.id}"
+
+
+def _written_as(kind: Any) -> str:  # noqa: ANN401  a type
+    """Which sort of YAML node a value of `kind` is written as."""
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind) or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        return "mapping"
+    return "sequence" if origin is tuple else "scalar"
+
+
+def _kind_names(kinds: Iterable[Any]) -> str:
+    """The kinds in words, joined by commas and "or"."""
+    words = list(dict.fromkeys(map(_kind_name, kinds)))
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _kind_name(kind: Any) -> str:  # noqa: ANN401  a type
+    if typing.get_origin(kind) is Literal:
+        return f"one of {', '.join(map(quoted, typing.get_args(kind)))}"
+    return _KIND_NAMES.get(kind) or {"mapping": "keys with values", "sequence": "a list"}[_written_as(kind)]
 
 
 _KIND_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

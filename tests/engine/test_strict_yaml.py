@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from engine import SpecError
 from engine.strict_yaml import read_strict
 
+Scalar = bool | int | float | str
+
 
 @dataclass(frozen=True)
 class Wheel:
@@ -36,6 +38,8 @@ class Car:
     tags: tuple[str, ...] = ()
     wheels: Mapping[str, Wheel] = field(default_factory=dict)
     spare: Wheel | Literal["none"] | None = None
+    extras: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=dict)
+    wires: Mapping[str, str | tuple[str, ...] | Wheel] | None = None
     folder: Path = field(default_factory=Path)
 
 
@@ -63,6 +67,43 @@ def test_a_choice_takes_the_word_the_keys_or_nothing() -> None:
     assert _read("spare: none").spare == "none"
     assert _read("spare: ~").spare is None
     assert _read("spare: {inches: 3}").spare == Wheel(3)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("true", True),
+        ("3", 3),
+        ("-7", -7),
+        ("0.5", 0.5),
+        ("3.0", 3.0),
+        (".inf", float("inf")),
+        ("'3'", "3"),
+        ('"true"', "true"),
+        ("red", "red"),
+        ("''", ""),
+        ("[]", ()),
+        ("[true, 3, 0.5, 'x', \"4\"]", (True, 3, 0.5, "x", "4")),
+    ],
+)
+def test_a_scalar_of_any_kind_is_what_it_is_written_as(written: str, value: object) -> None:
+    read = _read(f"extras: {{x: {written}}}").extras["x"]
+    assert (type(read), read) == (type(value), value)
+    if isinstance(read, tuple) and isinstance(value, tuple):
+        assert [type(each) for each in read] == [type(each) for each in value]
+
+
+def test_a_choice_of_a_word_a_list_and_keys_is_made_by_how_it_is_written() -> None:
+    wires = _read("wires: {a: x, b: [x, 1.10], c: {inches: 3}, d: 007}").wires
+    assert wires == {"a": "x", "b": ("x", "1.10"), "c": Wheel(3), "d": "007"}
+    assert _read("wires: ~").wires is None
+
+
+def test_aliases_of_aliases_are_bounded() -> None:
+    wide = f"&w [{', '.join(['x'] * 2_000)}]"
+    text = f"wires:\n  first: {wide}\n" + "".join(f"  k{n}: *w\n" for n in range(200))
+    with pytest.raises(SpecError, match=r"car.yaml:2: wires.k\d+\[\d+\]: more than 250000 values"):
+        _read(text)
 
 
 def test_text_that_looks_like_a_number_stays_as_written() -> None:
@@ -94,7 +135,17 @@ def test_text_that_looks_like_a_number_stays_as_written() -> None:
         ("tags: old", "expected a list, got a scalar"),
         ("tags:\n  - a\n  - 3: 4", "car.yaml:3: tags\\[1\\]: expected text, got a mapping"),
         ("wheels: [1]", "expected keys with values, got a sequence"),
-        ("spare: [1]", "expected one of 'none', got a sequence"),
+        ("spare: [1]", "expected keys with values or one of 'none', got a sequence"),
+        ("extras: {x: ~}", "extras.x: expected true or false, a whole number, a number, text or a list, got '~'"),
+        ("extras: {x: {a: 1}}", "extras.x: expected true or false, .* or a list, got a mapping"),
+        ("extras: {x: 2026-01-01}", "extras.x: expected true or false, .*, got '2026-01-01'"),
+        ("extras:\n  x:\n    - 1\n    - [2]", r"car.yaml:4: extras.x\[1\]: expected true or false, .*, got a sequence"),
+        ("extras: {x: [~]}", r"extras.x\[0\]: expected true or false, a whole number, a number or text, got '~'"),
+        ("wires: {a: yes}", "wires.a: expected text, got 'yes'"),
+        ("wires: {a: [[b]]}", r"wires.a\[0\]: expected text, got a sequence"),
+        ("wires: {a: {inchs: 1}}", "wires.a: unknown key 'inchs'; nearest: 'inches'"),
+        ("wires: {a: ~}", "wires.a: expected text, got '~'"),
+        ("wires: [a]", "wires: expected keys with values, got a sequence"),
         ("- a", "car.yaml:1: spec: expected keys with values, got a sequence"),
         ("[a]: 3", "a key must be a plain word, got a sequence"),
         ("a: [", "car.yaml: not valid YAML"),
