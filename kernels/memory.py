@@ -74,46 +74,35 @@ store_i64 = _storer(types.int64, _I64)
 store_f64 = _storer(types.float64, ir.DoubleType())
 
 
-@intrinsic
-def load_u32_acquire(typing_context: Any, address: Any) -> Any:
-    """A load that nothing after it moves before; 4-byte aligned."""
+def _acquirer(numba_type: Any, llvm_type: ir.IntType) -> Callable[[int], Any]:
+    """A load that nothing after it moves before; aligned by its width."""
 
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load_atomic(builder.inttoptr(arguments[0], _I32.as_pointer()), "acquire", 4)
+    def implement(typing_context: Any, address: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer = builder.inttoptr(arguments[0], llvm_type.as_pointer())
+            return builder.load_atomic(pointer, "acquire", llvm_type.width // 8)
 
-    return types.uint32(types.int64), code
+        return numba_type(types.int64), code
 
-
-@intrinsic
-def store_u32_release(typing_context: Any, address: Any, value: Any) -> Any:
-    """A store that nothing before it moves after; 4-byte aligned."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], _I32.as_pointer()), "release", 4)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.uint32), code
+    return intrinsic(implement)  # type: ignore[no-any-return]
 
 
-@intrinsic
-def load_u64_acquire(typing_context: Any, address: Any) -> Any:
-    """As load_u32_acquire; 8-byte aligned."""
+def _releaser(numba_type: Any, llvm_type: ir.IntType) -> Callable[[int, Any], None]:
+    """A store that nothing before it moves after; aligned by its width."""
 
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load_atomic(builder.inttoptr(arguments[0], _I64.as_pointer()), "acquire", 8)
+    def implement(typing_context: Any, address: Any, value: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer = builder.inttoptr(arguments[0], llvm_type.as_pointer())
+            builder.store_atomic(arguments[1], pointer, "release", llvm_type.width // 8)
+            return context.get_dummy_value()
 
-    return types.uint64(types.int64), code
+        return types.void(types.int64, numba_type), code
+
+    return intrinsic(implement)  # type: ignore[no-any-return]
 
 
-@intrinsic
-def store_u64_release(typing_context: Any, address: Any, value: Any) -> Any:
-    """As store_u32_release; 8-byte aligned."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], _I64.as_pointer()), "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.uint64), code
+load_u32_acquire, load_u64_acquire = _acquirer(types.uint32, _I32), _acquirer(types.uint64, _I64)
+store_u32_release, store_u64_release = _releaser(types.uint32, _I32), _releaser(types.uint64, _I64)
 
 
 def _fence(ordering: str) -> Callable[[], None]:
