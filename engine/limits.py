@@ -147,7 +147,7 @@ SNAPSHOT_RETRY_S: Final = 10.0
 """A snapshot that could not be written is tried again after so long."""
 
 INTERPRETER_SWITCH_S_MAX: Final = 0.0005
-"""Where feature views run, no thread keeps the interpreter for longer while others want it."""
+"""No thread of a server keeps the interpreter for longer while others want it."""
 
 FEATURE_READ_ROWS_MAX: Final = 1 << 16
 """Events a feature view takes of its log at once."""
@@ -184,6 +184,12 @@ CACHED_ENTRIES_MAX: Final = 10_000
 RECORDS_WAITING_MAX: Final = 100_000
 """Rows of records and exposures that may wait for their log; past it they are counted as lost, or, where they are durable,
 requests are refused."""
+
+LEDGER_BYTES_MAX: Final = 4096
+"""Longest ledger in a header: gRPC clients refuse more than 8 KiB of headers."""
+
+MARKS_CHARS_MAX: Final = 1024
+"""Longest list of marks in a header."""
 
 SHADOWS_WAITING_MAX: Final = 64
 """Copies of requests that may wait for a shadow; more are left out, and counted."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from engine.clock import Clock
 from engine.features.duration import duration_us
 from engine.graph.alarm import Alarm
-from engine.graph.call import Call, Values, first_there
+from engine.graph.call import Call, Values, first_there, is_bounded
 from engine.graph.plan import Choices, Fallback, Node, Plan
 from engine.graph.port import NodePort
 from engine.graph.remembered import Answer, Remembered
@@ -23,18 +23,16 @@ class Circuit:
     def __init__(self, plan: Plan, clock: Clock, alarm: Alarm, ripen: Callable[[NodePort], None]) -> None:
         self.plan, self.clock, self.alarm, self.ripen = plan, clock, alarm, ripen
         graph_inputs = len(plan.input_names)
-        self.calls = [Call(each.target, each.wires, each.outputs, each.slots, graph_inputs) for each in plan.nodes]
+        self.calls = [Call(each, each.target, each.wires, graph_inputs) for each in plan.nodes]
         self.stand_ins = {
-            (node.index, fallback.target.name): Call(
-                fallback.target, fallback.wires, node.outputs, node.slots, graph_inputs
-            )
+            (node.index, fallback.target.name): Call(node, fallback.target, fallback.wires, graph_inputs)
             for node in plan.nodes
             for fallback in (node.on_late, node.on_error)
             if fallback is not None and fallback.target is not None
         }
         self.needs = [len(each.needs) for each in plan.nodes]
         self.sources = tuple(each.index for each in plan.nodes if not each.needs)
-        self.bounded = [_bounded(each) for each in plan.nodes]
+        self.bounded = [is_bounded(each) for each in plan.nodes]
         self.remembered = [_remembering(each) for each in plan.nodes]
         for node, bounded in zip(plan.nodes, self.bounded, strict=True):
             if bounded and node.target.may_hang:
@@ -73,7 +71,3 @@ def _remembering(node: Node) -> list[tuple[Fallback, Remembered]]:
             max_age_ns = duration_us(fallback.cached.max_age) * 1000
             memories.append((fallback, Remembered(max_age_ns, fallback.cached.entries_max)))
     return memories
-
-
-def _bounded(node: Node) -> bool:
-    return node.timeout_ns is not None or node.timeout_share is not None or node.on_late is not None

@@ -10,7 +10,11 @@ from engine.servables.signature import Signature
 
 
 class NodePort(Protocol):
-    """Methods may be called from any thread."""
+    """Methods may be called from any thread. `nested`: it is a graph: `run_at_once` may return before the job has ended."""
+
+    @property
+    def nested(self) -> bool:
+        """See above."""
 
     def submit(self, job: Job) -> None:
         """Takes a job in to wait, or raises the error it is shed with. It is not started before `flush`."""

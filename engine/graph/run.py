@@ -19,7 +19,7 @@ import numpy as np
 
 from engine.clock import NEVER_NS
 from engine.errors import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, VireoError
-from engine.graph.call import Call, NodeJob, Values, first_there
+from engine.graph.call import Call, NodeJob, Values, ended, first_there
 from engine.graph.circuit import Circuit
 from engine.graph.ledger import Entry, stages
 from engine.graph.plan import Condition, Fallback, Node
@@ -90,10 +90,8 @@ class GraphRun:
 
     def _drive(self) -> None:
         while True:
-            while self._ready:
-                index, ready_ns = self._ready.popleft()
-                if not self.ended:
-                    self._guarded(self._begin, self._circuit.plan.nodes[index], ready_ns)
+            if self._ready:
+                self._guarded(self._begin_ready)
             with self._lock:
                 if not self._events:
                     self._driving = False
@@ -118,8 +116,12 @@ class GraphRun:
     def _handle(self, event: Event) -> None:
         if isinstance(event, NodeJob):
             self._out -= 1
-            if not self.ended and self._jobs[event.node] is event:  # else it was given up before
-                self._settle(event)
+            node = self._circuit.plan.nodes[event.node]
+            if not self.ended and self._jobs[node.index] is event:  # else it was given up before
+                self._jobs[node.index] = None
+                model = event.request.model
+                call = self._circuit.stand_ins[node.index, model] if event.stand_in else self._circuit.calls[node.index]
+                self._settle(node, call, event)
         elif self.ended:
             return
         elif event == CANCEL:
@@ -131,8 +133,19 @@ class GraphRun:
 
     # Nodes.
 
-    def _begin(self, node: Node, ready_ns: int) -> None:
-        now_ns = self._circuit.clock()
+    def _begin_ready(self) -> None:
+        ready, calls = self._ready, self._circuit.calls
+        clock, parent = self._circuit.clock, self.job
+        while ready:
+            index, ready_ns = ready.popleft()
+            call = calls[index]
+            now_ns = clock()
+            if call.plain and not parent.cancelled and now_ns < parent.deadline_ns:
+                self._call(call.node, call, ready_ns, now_ns)
+            else:
+                self._begin(call.node, ready_ns, now_ns)
+
+    def _begin(self, node: Node, ready_ns: int, now_ns: int) -> None:
         if self.job.cancelled:
             self._fail(Cancelled(f"{self._named()}: the caller is gone"))
         elif now_ns >= self.job.deadline_ns:
@@ -146,11 +159,11 @@ class GraphRun:
 
     def _call(self, node: Node, call: Call, ready_ns: int, now_ns: int) -> None:
         try:
-            job = call.job(self, node.index, call.gather(self._values, self.job.rows), ready_ns, now_ns)
+            job = call.job(self, self._values, ready_ns, now_ns)
         except VireoError as error:
             self._failed(node, error, ready_ns)
             return
-        if self._circuit.bounded[node.index]:
+        if not call.plain and self._circuit.bounded[node.index]:
             job.deadline_ns = min(job.deadline_ns, self._bound_ns(node, ready_ns))
             expected_ns = call.port.expected_ns(job.rows) if node.on_late is not None else 0
             if node.on_late is not None and now_ns + expected_ns > job.deadline_ns and expected_ns:
@@ -167,9 +180,15 @@ class GraphRun:
         return bound_ns
 
     def _submit(self, node: Node, call: Call, job: NodeJob) -> None:
+        if self._at_once and not call.nested:
+            job.done = _heard_at_once
+            if call.port.run_at_once(job):
+                self._settle(node, call, job)
+                return
+            job.done = ended
         self._jobs[node.index] = job
         self._out += 1
-        if self._at_once and call.port.run_at_once(job):
+        if self._at_once and call.nested and call.port.run_at_once(job):
             return
         try:
             call.port.submit(job)
@@ -184,39 +203,33 @@ class GraphRun:
         else:
             self._circuit.ripen(call.port)
 
-    def _settle(self, job: NodeJob) -> None:
-        node = self._circuit.plan.nodes[job.node]
+    def _settle(self, node: Node, call: Call, job: NodeJob) -> None:
         response = job.response
         if response is None:
             self._failed(node, job.error or Internal("ended without an answer"), job.ready_ns, job.stand_in)
             return
-        call = self._circuit.stand_ins[job.node, job.request.model] if job.stand_in else self._circuit.calls[job.node]
-        self._jobs[job.node] = None
-        values = self._values
-        for name, slot in zip(call.outputs, call.slots, strict=True):
-            values[slot] = response.outputs[name]
-        if response.marks:
-            self._marks += tuple(f"{node.name}/{mark}" for mark in response.marks)
-        if not job.stand_in and self._circuit.remembered[node.index]:
-            self._circuit.remember(node, values, job.ledger.computed_ns)
-        entry = self._entries[node.index]
+        outputs, values = response.outputs, self._values
+        for name, slot in call.gives:
+            values[slot] = outputs[name]
         ledger = job.ledger
-        self._entries[node.index] = (
-            job.ready_ns,
-            ledger.started_ns,
-            ledger.computed_ns,
-            ledger,
-            entry[4] if entry else "",
-        )
+        mark = ""
+        if not call.plain:
+            entry = self._entries[node.index]
+            mark = entry[4] if entry else ""
+            if self._circuit.remembered[node.index] and not job.stand_in:
+                self._circuit.remember(node, values, ledger.computed_ns)
+        if response.marks:
+            self._marks += tuple([f"{node.name}/{each}" for each in response.marks])
+        self._entries[node.index] = (job.ready_ns, ledger.started_ns, ledger.computed_ns, ledger, mark)
         self._decided(node, ledger.computed_ns)
 
     def _decided(self, node: Node, at_ns: int) -> None:
-        self._left -= 1
         pending = self._pending
         for index in node.consumers:
-            pending[index] -= 1
-            if not pending[index]:
+            if pending[index] == 1:
                 self._ready.append((index, at_ns))
+            pending[index] -= 1
+        self._left -= 1
         if not self._left:
             self._tell_end(self, None)
 
@@ -271,7 +284,7 @@ class GraphRun:
         call = self._circuit.stand_ins[node.index, fallback.target.name]
         self._mark(node, f"{why}: {fallback.target.name}", ready_ns, now_ns)
         try:
-            job = call.job(self, node.index, call.gather(self._values, self.job.rows), ready_ns, now_ns)
+            job = call.job(self, self._values, ready_ns, now_ns)
         except VireoError as error:
             self._fail(self._blamed(node, error))
             return
@@ -355,6 +368,10 @@ class Ring:
         run = self._run()
         if run is not None and not run.ended:
             run.tell(self._event)
+
+
+def _heard_at_once(_: Job) -> None:
+    """The `done` of a job that is computed before `run_at_once` returns."""
 
 
 def holds(condition: Condition, values: Values) -> bool:

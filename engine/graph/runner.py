@@ -40,6 +40,7 @@ class GraphRunner:
         self.plan, self._clock, self._alarm, self._flush = plan, clock, alarm, flush
         self._circuit = Circuit(plan, clock, alarm, ripen)
         self.streams, self.batchable = plan.streams, plan.signature.batchable
+        self.nested = True
         self.statistics = statistics
         self.nodes = GraphStatistics(plan)
         self._watched = plan.slo_ns is not None
