@@ -59,6 +59,7 @@ class Worker:
         self._after = after
         self._inline_ns = options.inline_us_max * 1_000
         self._batchable = servable.signature.batchable and options.batching
+        self.nested = False
         self.streams = isinstance(servable, StreamingServable)
         self._estimate = ComputeEstimate()
         self._queue = Queue()
