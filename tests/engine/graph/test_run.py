@@ -91,7 +91,7 @@ def test_cancelled_request_starts_nothing_more() -> None:
         job = circuit.job([1.0], done=endings)
         go(circuit, job, at_once=True)
         assert len(endings.jobs) == 1
-        assert isinstance(job.error, Cancelled) or at == len(drawn) - 1
+        assert isinstance(job.error, Cancelled) or len(circuit.started) == len(drawn)
         assert circuit.started[-1][0] == f"n{at}"
         circuit.close()
 
