@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from engine.duration import UNITS_US, duration_text
 from engine.errors import SpecError, quoted
 from engine.features.compilation_aggregates import Aggregates
 from engine.features.compilation_columns import ViewColumns
 from engine.features.compilation_windows import HALF_LIVES, duration_at
 from engine.features.declaration import FeatureSpec, FeatureViewSpec
-from engine.features.duration import UNITS_US, duration_text
 from engine.features.expression import Expression, ExpressionType, parse
 from engine.features.expression_syntax import NAME, WORDS
 from engine.features.view import Aggregate, AggregateKind, Feature, FeatureKind, RequestInput, View

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn, TypeVar
 
+from engine.duration import UNITS_US
 from engine.errors import SpecError, quoted
 from engine.features.compilation_columns import ViewColumns
 from engine.features.compilation_windows import duration_at, window_at
 from engine.features.declaration import FeatureSpec
-from engine.features.duration import UNITS_US
 from engine.features.expression import Expression, ExpressionType, parse
 from engine.features.view import Aggregate, AggregateKind, Column, ColumnKind, Feature, FeatureKind
 from engine.features.window import Window

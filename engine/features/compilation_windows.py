@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from engine.duration import DURATION_US_MAX, UNITS_US, duration_text, duration_us
 from engine.errors import SpecError, quoted
 from engine.features.declaration import FeatureSpec
-from engine.features.duration import DURATION_US_MAX, UNITS_US, duration_text, duration_us
 from engine.features.window import SECOND_US, TILES_MAX, Window, WindowKind
 
 Place = Callable[[str], str]

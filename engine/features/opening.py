@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.clock import Clock
+from engine.duration import duration_us
 from engine.errors import FailedPrecondition, quoted
 from engine.features.bootstrap import bootstrap_of
 from engine.features.compilation import compile_view
 from engine.features.dead_letters import DeadLetterFile, DeadLetters, Outlet
 from engine.features.declaration import FeatureViewSpec, SnapshotSpec
-from engine.features.duration import duration_us
 from engine.features.lag import Lag
 from engine.features.lookup import FeatureView
 from engine.features.pipeline import Pipeline

@@ -10,9 +10,9 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
+from engine.duration import duration_us
 from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
-from engine.features.duration import duration_us
 from engine.features.instant import instant_us
 from engine.limits import FEATURES_MAX, NAME_CHARS_MAX, SAMPLE_ROWS_MAX, SNAPSHOTS_KEPT_MAX
 from engine.log.declaration import ColumnSpec, ColumnType, KafkaLogSpec, LogSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.clock import Clock
-from engine.features.duration import duration_us
+from engine.duration import duration_us
 from engine.graph.alarm import Alarm
 from engine.graph.call import Call, Values, first_there, is_bounded
 from engine.graph.plan import Choices, Fallback, Node, Plan

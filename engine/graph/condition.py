@@ -69,8 +69,7 @@ def true_rows(operator: Operator, operand: float, array: npt.NDArray[Any], rows:
     elements = _elements(operator, operand, array)
     if elements.ndim == 0 or elements.shape[0] != rows:
         return np.full(rows, bool(elements.any()))
-    answer: npt.NDArray[np.bool_] = elements.reshape(rows, -1).any(axis=1) if rows else np.zeros(0, np.bool_)
-    return answer
+    return np.asarray(elements.reshape(rows, -1).any(axis=1)) if rows else np.zeros(0, np.bool_)
 
 
 def _elements(operator: Operator, operand: float, array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from engine.duration import duration_text, duration_us
 from engine.errors import SpecError
 from engine.features.compilation import compile_view
 from engine.features.compilation_windows import default_tile_us
 from engine.features.declaration import FeatureSpec, FeatureViewSpec
-from engine.features.duration import duration_text, duration_us
 from engine.features.view import Aggregate, AggregateKind, ColumnKind, Feature, FeatureKind, View
 from engine.features.window import TILES_MAX, Window, WindowKind
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.duration import DURATION_US_MAX, duration_text, duration_us
 from engine.errors import SpecError
-from engine.features.duration import DURATION_US_MAX, duration_text, duration_us
 
 
 @pytest.mark.parametrize(
