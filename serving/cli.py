@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from serving.embedded import EmbeddedHost
     from serving.transport import Transport
 
+log = logging.getLogger("vireo.serving")
+
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -106,15 +108,18 @@ def _serve(arguments: argparse.Namespace) -> int:
     server = replace(spec.server, **{name: value for name, value in given.items() if value is not None})
     if all(each is None for each in (server.grpc_port, server.http_port, server.flight_port, server.unix_socket)):
         raise SpecError("server: grpc_port, http_port and unix_socket are all null, so nobody could connect")
-    if not uvloop.run(_serve_until_signal(replace(spec, server=server))):
+    if not uvloop.run(_serve_until_signal(arguments.app, spec, replace(spec, server=server))):
         logging.shutdown()
         sys.stdout.flush()
         os._exit(0)  # a thread is inside a model's library, which need not survive Python's own end
     return 0
 
 
-async def _serve_until_signal(spec: Spec) -> bool:
-    """Whether everything had ended; False where a model was still being loaded."""
+async def _serve_until_signal(app: Path, written: Spec, spec: Spec) -> bool:
+    """Whether everything had ended; False where a model was still being loaded. SIGHUP applies `app` as it is then.
+
+    `spec` is what is `written` in it, with what the command line says otherwise.
+    """
     from serving.embedded import EmbeddedHost
     from serving.explain import places
 
@@ -124,14 +129,48 @@ async def _serve_until_signal(spec: Spec) -> bool:
         loop.add_signal_handler(each, stop.set)
     host = EmbeddedHost(spec)
     starting, stopping = asyncio.create_task(host.start()), asyncio.create_task(stop.wait())
-    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
-    if not starting.done():
-        return await _stopped_while_starting(host, starting)
-    starting.result()
-    opened = replace(spec.server, grpc_port=host.grpc_port, http_port=host.http_port, flight_port=host.flight_port)
-    print(f"vireo: serving {places(replace(spec, server=opened), host.transport)}", flush=True)
-    await stopping
+    with _applying(host, app, written, starting):
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            return await _stopped_while_starting(host, starting)
+        starting.result()
+        opened = replace(spec.server, grpc_port=host.grpc_port, http_port=host.http_port, flight_port=host.flight_port)
+        print(f"vireo: serving {places(replace(spec, server=opened), host.transport)}", flush=True)
+        await stopping
     return await host.stop()
+
+
+@contextmanager
+def _applying(host: EmbeddedHost, app: Path, written: Spec, started: asyncio.Task[None]) -> Iterator[None]:
+    """While it is open, SIGHUP reads the spec again and applies it; one that is wrong is logged, and changes nothing."""
+    loop, lock = asyncio.get_running_loop(), asyncio.Lock()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def apply() -> None:
+        await asyncio.wait([started])
+        async with lock:
+            try:
+                spec = load_spec(app)
+                if spec.server != written.server:
+                    log.warning("%s: the server section has changed: it is applied at the next start", app)
+                await host.apply(spec)
+            except VireoError as error:
+                log.error("%s is not applied: %s", app, error.message)
+                return
+            for name, problem in host.engine.problems().items():
+                log.error("%s: %s is not served: %s", app, name, problem)
+            log.info("%s is applied", app)
+
+    def begin() -> None:
+        task = loop.create_task(apply())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, begin)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 async def _stopped_while_starting(host: EmbeddedHost, starting: asyncio.Task[None]) -> bool:

@@ -6,9 +6,10 @@ import asyncio
 import gc
 import logging
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from engine import Engine, Spec, limits
+from engine import Engine, Spec, SpecError, limits
 from serving.auth import check_exposure, load_authenticator
 from serving.dispatch import Dispatch
 from serving.grpc_server import GrpcServer
@@ -167,6 +168,15 @@ class EmbeddedHost:
         operations = OperationsEndpoints(self.engine, Exposition(*collectors), described).endpoints()
         bytes_max = self._spec.server.message_bytes_max
         return HttpApp([*described, *operations], self._authenticator, self._counter, self.engine.clock, bytes_max)
+
+    async def apply(self, spec: Spec) -> None:
+        """Serves what `spec` says from now on, without failing a request; its `server` section is for the next start.
+
+        Raises SpecError where it is wrong in a way that shows before anything is loaded; what was served stays.
+        """
+        if self._features is None and (spec.logs or spec.feature_views):
+            raise SpecError("logs and feature_views: the server was started without any; they need a restart")
+        await asyncio.to_thread(self.engine.apply, replace(spec, server=self._spec.server))
 
     async def stop(self) -> bool:
         """Takes no new work, finishes what is in flight within the spec's bound, closes everything.

@@ -184,3 +184,22 @@ def test_a_function_beside_the_spec_is_found_from_any_folder(serve: Serve, tmp_p
     with InferenceServerClient(server.address) as client:
         x = np.array([1.5], np.float32)
         assert client.infer("slow", [given("x", x, "FP32")]).as_numpy("y").tolist() == [2.5]
+
+
+def test_sighup_applies_the_spec_as_it_is_then(serve: Serve, tmp_path: Path) -> None:
+    app = _app(tmp_path, BOTH + MEETING)
+    server = serve(app, **{MEETING_VARIABLE: str(tmp_path)})
+    (tmp_path / OPEN).touch()
+    http = _http(server)
+    assert _ask_http(http, 4.0) == [8.0]
+    app.write_text(BOTH + MEETING.replace("meeting:", "encounter:"))
+    server.signal(signal.SIGHUP)
+    eventually(lambda: _ask_http(http, 4.0) == 404, "the function is gone")
+    assert _get(f"{http}/v2/models/encounter")[0] == 200
+    app.write_text("functions: {encounter: 7}")
+    server.signal(signal.SIGHUP)
+    app.write_text(BOTH + MEETING)
+    server.signal(signal.SIGHUP)
+    eventually(lambda: _ask_http(http, 4.0) == [8.0], "it is back, whatever was wrong between")
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
