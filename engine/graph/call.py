@@ -9,7 +9,7 @@ from engine.errors import Internal, InvalidArgument
 from engine.graph.plan import Choices, Node, Wire
 from engine.graph.port import Target
 from engine.limits import LAYOUTS_MAX
-from engine.request import Layout, Ledger, Request
+from engine.request import Layout, Ledger, Request, Response
 from engine.scheduling.job import Job
 from engine.tensor import Tensor
 
@@ -24,6 +24,9 @@ class Run(Protocol):
 
     def tell(self, event: NodeJob, /) -> None:
         """This job has ended."""
+
+    def pass_on(self, response: Response) -> None:
+        """One of the many responses of the node that streams."""
 
 
 class NodeJob(Job):
@@ -99,6 +102,8 @@ class Call:
         )  # fmt: skip
         job = NodeJob(request, rows, Ledger(now_ns), ended)
         job.deadline_ns = whole.deadline_ns
+        if self.target.streams and whole.part is not None:
+            job.part = run.pass_on
         job.run, job.node, job.ready_ns, job.stand_in = run, self.node.index, ready_ns, False
         return job
 

@@ -209,8 +209,9 @@ class GraphRun:
             self._failed(node, job.error or Internal("ended without an answer"), job.ready_ns, job.stand_in)
             return
         outputs, values = response.outputs, self._values
-        for name, slot in call.gives:
-            values[slot] = outputs[name]
+        if job.part is None:
+            for name, slot in call.gives:
+                values[slot] = outputs[name]
         ledger = job.ledger
         mark = ""
         if not call.plain:
@@ -257,9 +258,11 @@ class GraphRun:
         if fallback is None or stood_in or self.job.cancelled or now_ns >= self.job.deadline_ns:
             self._fail(self._blamed(node, error))
         else:
-            self._stand_in(node, fallback, "late" if late else "failed", ready_ns)
+            self._stand_in(node, fallback, "late" if late else "failed", ready_ns, error)
 
-    def _stand_in(self, node: Node, fallback: Fallback, why: str, ready_ns: int) -> None:
+    def _stand_in(
+        self, node: Node, fallback: Fallback, why: str, ready_ns: int, error: VireoError | None = None
+    ) -> None:
         now_ns = self._circuit.clock()
         if fallback.target is not None:
             self._call_stand_in(node, fallback, why, ready_ns, now_ns)
@@ -267,7 +270,11 @@ class GraphRun:
         if fallback.cached is not None:
             answer = self._circuit.recall(node, fallback, self._values, now_ns)
             if answer is None:
-                self._fail(self._blamed(node, DeadlineExceeded(f"{why}, and no earlier answer is remembered")))
+                error = error or DeadlineExceeded("predicted not to answer in time")
+                missed = type(error)(
+                    f"{error.message}; no earlier answer is remembered", retry_after_s=error.retry_after_s
+                )
+                self._fail(self._blamed(node, missed))
                 return
             for slot, tensor in zip(node.slots, answer, strict=True):
                 self._values[slot] = tensor
@@ -316,15 +323,30 @@ class GraphRun:
         job, plan = self.job, self._circuit.plan
         wanted = job.request.outputs
         outputs: dict[str, Tensor] = {}
-        for each in plan.outputs:
-            if not wanted or each.spec.name in wanted:
-                tensor = first_there(self._values, each.choices)
-                assert tensor is not None, "a plan has no output that may be missing"
-                outputs[each.spec.name] = tensor
+        if not plan.streams or job.part is None:  # else all has been passed on
+            for each in plan.outputs:
+                if not wanted or each.spec.name in wanted:
+                    tensor = first_there(self._values, each.choices)
+                    assert tensor is not None, "a plan has no output that may be missing"
+                    outputs[each.spec.name] = tensor
         job.ledger.run(job.ledger.received_ns, at_ns, job.rows)
         job.ledger.stages_of = partial(stages, plan, self._entries, job.deadline_ns)
         self._end()
         return Response(plan.name, 1, outputs, job.ledger, job.request.id, self._marks)
+
+    def pass_on(self, response: Response) -> None:
+        """See `call.Run`; called by the streaming node's worker. All of the graph's outputs are that node's."""
+        job, plan = self.job, self._circuit.plan
+        assert job.part is not None
+        node = plan.nodes[-1]
+        named = dict(zip(node.slots, node.outputs, strict=True))
+        wanted = job.request.outputs
+        outputs = {
+            each.spec.name: response.outputs[named[each.choices[0]]]
+            for each in plan.outputs
+            if not wanted or each.spec.name in wanted
+        }
+        job.part(Response(plan.name, 1, outputs, job.ledger, job.request.id, self._marks))
 
     @property
     def entries(self) -> list[Entry | None]:

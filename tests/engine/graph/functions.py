@@ -1,0 +1,70 @@
+"""Functions that graphs of the tests call. Those that wait do so at gates the tests hold."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from engine import Array
+from tests.fakes import Gate
+
+CALLS: dict[str, int] = {}
+GATES: dict[str, Gate] = {}
+"""By name, made by the test that needs one."""
+
+Outputs = dict[str, Array]
+
+
+def counted(name: str) -> None:
+    """Notes a call."""
+    CALLS[name] = CALLS.get(name, 0) + 1
+
+
+def double(x: Array) -> Outputs:
+    """y = 2x."""
+    counted("double")
+    return {"y": x * 2}
+
+
+def add(a: Array, b: Array) -> Outputs:
+    """y = a + b."""
+    counted("add")
+    return {"y": a + b}
+
+
+def light(x: Array) -> Outputs:
+    """y = 1, at once."""
+    counted("light")
+    return {"y": np.ones_like(x)}
+
+
+def picky(x: Array) -> Outputs:
+    """y = x, unless some x is negative: raises; above 1000: answers the wrong shape."""
+    if (x < 0).any():
+        raise ValueError("a negative x")
+    return {"y": x[:-1] if (x > 1000).any() else x}
+
+
+def gated(x: Array) -> Outputs:
+    """y = x; where x is above 100 it waits at the gate `gated`."""
+    if (x > 100).any():
+        GATES["gated"]()
+    return {"y": x}
+
+
+def slow(x: Array) -> Outputs:
+    """y = x, after as many milliseconds as the first x says."""
+    time.sleep(max(float(x[0]), 0.0) / 1e3)
+    return {"y": x}
+
+
+def is_large(x: Array) -> Outputs:
+    """y = x > 10."""
+    return {"y": x > 10}
+
+
+def count_down(x: Array):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """Streams y = x, x-1, ... 1."""
+    for value in range(int(x[0]), 0, -1):
+        yield {"y": np.array([value], np.float64)}
