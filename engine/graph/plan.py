@@ -100,6 +100,26 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedColumn:
+    """One column of a record: a tensor in the first filled slot of `choices`, or, where these are empty, the word `word`."""
+
+    name: str
+    choices: Choices = ()
+    word: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRecord:
+    """Rows for a log, for each request answered. See `RecordSpec`; a tensor that is not there is null in its rows."""
+
+    name: str
+    log: str
+    columns: tuple[PlannedColumn, ...]
+    when: Condition | None = None
+    durable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole graph. `nodes` are in an order in which each comes after what it needs.
 
@@ -114,3 +134,4 @@ class Plan:
     outputs: tuple[Output, ...]
     slo_ns: int | None
     streams: bool = False
+    records: tuple[PlannedRecord, ...] = ()
