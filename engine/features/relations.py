@@ -9,7 +9,9 @@ import posixpath
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
+from engine.declaration import TensorDeclaration
 from engine.duration import duration_us
 from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
@@ -17,6 +19,12 @@ from engine.features.instant import instant_us
 from engine.limits import FEATURES_MAX, NAME_CHARS_MAX, SAMPLE_ROWS_MAX, SNAPSHOTS_KEPT_MAX
 from engine.log.declaration import ColumnSpec, ColumnType, KafkaLogSpec, LogSpec
 from engine.strict_yaml import Place
+
+if TYPE_CHECKING:
+    from engine.features.view import View
+
+Tensors = Mapping[str, TensorDeclaration | None]
+"""By name; None where only loading tells what it is."""
 
 LOOKUP_OUTPUTS = ("features", "valid", "event_time", "status")
 """What every lookup answers as a model."""
@@ -86,10 +94,14 @@ def check_views(
     _check_alone("feature view", samples, place)
 
 
-def check_compiled(views: Mapping[str, FeatureViewSpec], logs: Mapping[str, LogSpec], place: Place) -> None:
-    """Raises SpecError where a view cannot be compiled, or where what is needed for views is not installed."""
+def check_compiled(
+    views: Mapping[str, FeatureViewSpec], logs: Mapping[str, LogSpec], place: Place
+) -> dict[str, tuple[Tensors, Tensors]]:
+    """The tensors that each view takes and gives as a servable. Raises SpecError where a view cannot be compiled, or where what
+    is needed for views is not installed."""
+    found: dict[str, tuple[Tensors, Tensors]] = {}
     if not logs:
-        return
+        return found
     try:
         from engine.features.compilation import compile_view
         from engine.log.schema import arrow_schema
@@ -112,6 +124,30 @@ def check_compiled(views: Mapping[str, FeatureViewSpec], logs: Mapping[str, LogS
             _in_range(place, f"{where}.snapshot.every", every_us / 1e6, 1, 86_400)
         if spec.bootstrap is not None:
             _read(place, f"{where}.bootstrap.until", instant_us, spec.bootstrap.until)
+        found[name] = _lookup_tensors(view, logs[spec.source].schema.get(spec.entity))
+    return found
+
+
+def _lookup_tensors(view: View, entity: ColumnSpec | str | None) -> tuple[Tensors, Tensors]:
+    """See servables/feature_lookup.py. What a derived entity is, is not known."""
+    kind = entity.type if isinstance(entity, ColumnSpec) else entity
+    width = len(view.features)
+    key = TensorDeclaration("BYTES" if kind in ("string", "binary") else "INT64", (-1,))
+    inputs: dict[str, TensorDeclaration | None] = {
+        view.entity: None if kind is None else key,
+        "as_of": TensorDeclaration("INT64", (-1,), optional=True),
+    }
+    for each in view.request:
+        inputs[each.name] = TensorDeclaration("BYTES" if each.text else "FP64", (-1,), optional=True)
+    features, valid, event_time, status = LOOKUP_OUTPUTS
+    outputs: dict[str, TensorDeclaration | None] = {
+        features: TensorDeclaration("FP64", (-1, width)),
+        valid: TensorDeclaration("BOOL", (-1, width)),
+        event_time: TensorDeclaration("INT64", (-1,)),
+        status: TensorDeclaration("UINT8", (-1,)),
+        **{each.name: TensorDeclaration("BYTES", (-1,)) for each in view.features if each.text},
+    }
+    return inputs, outputs
 
 
 def _place_below(place: Place, where: str, key: str) -> str:
