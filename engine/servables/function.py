@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -49,22 +49,29 @@ class FunctionServable:
             raise Internal(
                 f"function {quoted(self._name)} must return a mapping of arrays, got {type(answer).__name__}"
             )
-        wanted = [each for each in self.signature.outputs if not outputs or each.name in outputs]
-        for each in wanted:
+        answered: dict[str, Tensor] = {}
+        for each in self.signature.outputs:
+            if outputs and each.name not in outputs:
+                continue
             if each.name not in answer:
                 raise Internal(f"function {quoted(self._name)} returned no output {quoted(each.name)}")
-        rows = {each.array.shape[0] for each in inputs.values()} if self.signature.batchable else set()
-        answered = {each.name: Tensor(each.datatype, self._array(each, answer[each.name])) for each in wanted}
-        for each in wanted:
-            shape = answered[each.name].shape
-            if not each.takes(shape) or (rows and shape[0] not in rows):
-                raise Internal(
-                    f"function {quoted(self._name)} returned output {quoted(each.name)} of shape {list(shape)}, declared is "
-                    f"{list(each.shape)}{f' with {rows.pop()} row(s)' if rows else ''}"
-                )
+            array = self._array(each, answer[each.name])
+            if not each.takes(array.shape) or (self.signature.batchable and not _as_many(array, inputs)):
+                raise self._misshapen(each, array, inputs)
+            answered[each.name] = Tensor(each.datatype, array)
         return answered
 
+    def _misshapen(self, spec: TensorSpec, array: Array, inputs: Tensors) -> Internal:
+        rows = {each.array.shape[0] for each in inputs.values()} if self.signature.batchable else set()
+        return Internal(
+            f"function {quoted(self._name)} returned output {quoted(spec.name)} of shape {list(array.shape)}, declared is "
+            f"{list(spec.shape)}{f' with {rows.pop()} row(s)' if rows else ''}"
+        )
+
     def _array(self, spec: TensorSpec, value: Any) -> Array:  # noqa: ANN401
+        known = spec.datatype is not BYTES and type(value) is np.ndarray and value.dtype is spec.datatype.dtype
+        if known and value.flags.c_contiguous:
+            return cast(Array, value)
         try:
             if spec.datatype is not BYTES:
                 return np.asarray(value, spec.datatype.dtype, order="C")
@@ -107,6 +114,13 @@ class StreamingFunctionServable(FunctionServable):
                 f"function {quoted(self._name)} gave {gave}; a unary call needs exactly 1, a stream any"
             )
         return answers[0]
+
+
+def _as_many(array: Array, inputs: Tensors) -> bool:
+    """Whether an output has as many rows as the inputs, which are known to agree."""
+    for each in inputs.values():
+        return bool(array.shape[0] == each.array.shape[0])
+    return True
 
 
 def load_function(name: str, target: str, signature: Signature) -> FunctionServable:
