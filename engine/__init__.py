@@ -36,10 +36,10 @@ from engine.features.answer import FeatureRows
 from engine.features.lookup import FeatureView, ViewStatistics
 from engine.features.store import FeatureStore
 from engine.log.log import Appended, Chunk, DeadLetter
-from engine.request import Layout, Ledger, Parameter, Request, Response
+from engine.request import BATCH, INTERACTIVE, Layout, Ledger, Parameter, Request, Response, Stage
 from engine.scheduling.job import Job
 from engine.servables.signature import Signature, TensorSpec
-from engine.spec import AuthSpec, ServerSpec, Spec, TlsSpec, VersionSpec, load_spec, parse_spec
+from engine.spec import AuthSpec, ServerSpec, Spec, TlsSpec, TracingSpec, VersionSpec, load_spec, parse_spec
 from engine.telemetry import BUCKETS_S, Duration, Histogram, ModelStatistics
 from engine.tensor import (
     BF16,
@@ -62,14 +62,15 @@ if TYPE_CHECKING:
     from engine.servables.feature_lookup import FeatureLookup
 
 __all__ = [
-    "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "NEVER_NS", "Appended", "Array", "AuthSpec", "Cancelled", "Chunk",
-    "Clock", "ConfigReader", "ConfigTensor", "DataType", "DeadLetter", "Deadline", "DeadlineExceeded", "Duration",
-    "Engine", "FailedPrecondition", "FeatureLookup", "FeatureRows", "FeatureSkew", "FeatureState", "FeatureStore",
-    "FeatureView", "Histogram", "History", "IndexEntry", "Internal", "InvalidArgument", "Job", "Layout", "Ledger", "ModelConfig",
-    "ModelDescription", "ModelLoadError", "ModelStatistics", "NotFound", "Parameter", "Probe", "Request", "ResourceExhausted",
-    "Response", "ServerSpec", "Signature", "Spec", "SpecError", "Tensor", "TensorSpec", "TlsSpec", "TooLarge", "Unauthenticated",
-    "Unavailable", "Unimplemented", "VersionSpec", "ViewStatistics", "VireoError", "bfloat16_values", "compile_view",
-    "datatype_named", "element_count", "limits", "load_spec", "monotonic", "nearest", "parse_spec", "probe_skew", "quoted",
+    "BATCH", "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "INTERACTIVE", "NEVER_NS", "Appended", "Array", "AuthSpec",
+    "Cancelled", "Chunk", "Clock", "ConfigReader", "ConfigTensor", "DataType", "DeadLetter", "Deadline", "DeadlineExceeded",
+    "Duration", "Engine", "FailedPrecondition", "FeatureLookup", "FeatureRows", "FeatureSkew", "FeatureState", "FeatureStore",
+    "FeatureView", "Histogram", "History", "IndexEntry", "Internal", "InvalidArgument", "Job", "Layout", "Ledger",
+    "ModelConfig", "ModelDescription", "ModelLoadError", "ModelStatistics", "NotFound", "Parameter", "Probe", "Request",
+    "ResourceExhausted", "Response", "ServerSpec", "Signature", "Spec", "SpecError", "Stage", "Tensor", "TensorSpec",
+    "TlsSpec", "TooLarge", "TracingSpec", "Unauthenticated", "Unavailable", "Unimplemented", "VersionSpec", "ViewStatistics",
+    "VireoError", "bfloat16_values", "compile_view", "datatype_named", "element_count", "limits", "load_spec", "monotonic",
+    "nearest", "parse_spec", "probe_skew", "quoted",
 ]  # fmt: skip
 
 _LATER = {

@@ -191,5 +191,8 @@ LEDGER_BYTES_MAX: Final = 4096
 MARKS_CHARS_MAX: Final = 1024
 """Longest list of marks in a header."""
 
+TRACING_END_S_MAX: Final = 2.0
+"""How long the end of a server waits for its last spans to be taken."""
+
 SHADOWS_WAITING_MAX: Final = 64
 """Copies of requests that may wait for a shadow; more are left out, and counted."""

@@ -13,8 +13,6 @@ from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.features.relations import check_compiled, check_logs, check_views
 from engine.graph.declaration import GraphSpec, TrafficSpec
-from engine.graph.known import Known
-from engine.graph.relations import Surroundings, check_graphs
 from engine.limits import (
     BATCH_BYTES_MAX,
     BATCH_ROWS_MAX,
@@ -47,6 +45,18 @@ class AuthSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingSpec:
+    """OpenTelemetry spans, sent by OTLP over HTTP: of requests whose traceparent says sampled, and of `sample` (0 to 1) of
+    those that come without one. `endpoint` is the collector's URL, null for what the variables OTEL_EXPORTER_OTLP_* say.
+    `service` is the name spans are found by, null for the server's.
+    """
+
+    endpoint: str | None = None
+    sample: float = 0.01
+    service: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSpec:
     """Where and how clients connect. Port 0 takes a free port; a null port turns that front off.
 
@@ -66,6 +76,7 @@ class ServerSpec:
     drain_s: float = DRAIN_S_DEFAULT
     auth: AuthSpec | None = None
     tls: TlsSpec | None = None
+    tracing: TracingSpec | None = None
     allow_remote_without_auth: bool = False
 
 
@@ -188,6 +199,8 @@ def _check(spec: Spec, place: Place) -> None:
         _in_range(place, f"server.{name}", getattr(server, name), 0, 65535)
     _in_range(place, "server.message_bytes_max", server.message_bytes_max, 1024, (1 << 31) - 1)
     _in_range(place, "server.drain_s", server.drain_s, 0, 3600)
+    if server.tracing is not None:
+        _check_tracing(place, server.tracing)
     if repository is not None:
         _in_range(place, "repository.poll_s", repository.poll_s, 0.05, 86400)
     for name, model in spec.models.items():
@@ -199,13 +212,17 @@ def _check(spec: Spec, place: Place) -> None:
         _check_function(place, f"functions.{name}", function)
     check_logs(spec.logs, place)
     check_views(spec.feature_views, spec.logs, spec.functions, place)
-    looked_up = check_compiled(spec.feature_views, spec.logs, place)
+    check_compiled(spec.feature_views, spec.logs, place)
     if spec.models and repository is None:
         raise SpecError(f"{place('models')}: needs a repository; add 'repository: {{path: ...}}'")
-    known = {name: Known("function", each.inputs, each.outputs) for name, each in spec.functions.items()}
-    known |= {name: Known("feature view", *tensors) for name, tensors in looked_up.items()}
-    models = None if repository is None else spec.models
-    check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
+
+
+def _check_tracing(place: Place, tracing: TracingSpec) -> None:
+    _in_range(place, "server.tracing.sample", tracing.sample, 0, 1)
+    endpoint = tracing.endpoint
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        where = place("server.tracing.endpoint")
+        raise SpecError(f"{where}: expected an http:// or https:// URL, got {quoted(endpoint)}")
 
 
 def _check_scheduling(place: Place, where: str, spec: ModelSpec | FunctionSpec) -> None:

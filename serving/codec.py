@@ -6,12 +6,13 @@ The message classes are tritonclient's: a second copy of protobuf package `infer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from engine import (
+    INTERACTIVE,
     Clock,
     Deadline,
     InvalidArgument,
@@ -25,6 +26,7 @@ from engine import (
     limits,
     quoted,
 )
+from serving.asked import priority_of
 
 _TYPED_FIELDS: Mapping[str, str] = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -32,6 +34,10 @@ _TYPED_FIELDS: Mapping[str, str] = {
     "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
 """Where typed content of a datatype lives; FP16 and BF16 have none and travel raw only."""
+
+
+MARKS_PARAMETER: Final = "vireo_marks"
+"""The parameter of an answer that says where it is less than it might be."""
 
 
 def parse(kind: Any, message: bytes) -> Any:  # noqa: ANN401  protobuf classes are dynamic
@@ -73,6 +79,8 @@ def decode_request(message: pb.ModelInferRequest, deadline: Deadline, clock: Clo
         requested_outputs([_output_name(each) for each in outputs]) if outputs else (),
         sooner(deadline, parameters, clock) if parameters else deadline,
         parameters,
+        None,
+        priority_of(parameters) if parameters else INTERACTIVE,
     )
 
 
@@ -200,10 +208,24 @@ def _encode_head(response: Response) -> bytes:
     return encoded
 
 
+def encode_marks(response: Response) -> bytes:
+    """The marks of `response` as the parameter of a ModelInferResponse, encoded, to follow its head; empty for none."""
+    message = pb.ModelInferResponse()
+    _set_marks(message, response)
+    encoded: bytes = message.SerializeToString()
+    return encoded
+
+
+def _set_marks(message: pb.ModelInferResponse, response: Response) -> None:
+    if response.marks:
+        message.parameters[MARKS_PARAMETER].string_param = "; ".join(response.marks)
+
+
 def encode_response(response: Response) -> pb.ModelInferResponse:
     """A ModelInferResponse with raw contents, as Triton answers."""
     message = pb.ModelInferResponse(model_name=response.model, model_version=str(response.version), id=response.id)
     for name, tensor in response.outputs.items():
         message.outputs.add(name=name, datatype=tensor.datatype.name, shape=tensor.array.shape)
         message.raw_output_contents.append(tensor.to_bytes())
+    _set_marks(message, response)
     return message

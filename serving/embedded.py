@@ -9,7 +9,8 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from engine import Engine, Spec, SpecError, limits
+from engine import Clock, Engine, Spec, SpecError, limits
+from serving.account import Accounts
 from serving.auth import check_exposure, load_authenticator
 from serving.dispatch import Dispatch
 from serving.grpc_server import GrpcServer
@@ -29,6 +30,7 @@ from serving.transport import transport_of
 
 if TYPE_CHECKING:
     from serving.features_fronts import FeaturesFronts
+    from serving.tracing import Tracing
 
 log = logging.getLogger("vireo.serving")
 
@@ -40,6 +42,16 @@ look through them again and again, for a twentieth of all CPU."""
 def new_engine(spec: Spec) -> Engine:
     """An engine that understands `config.pbtxt`, not yet started."""
     return Engine(spec, read_config=read_config)
+
+
+def _tracing(spec: Spec, clock: Clock) -> Tracing | None:
+    if spec.server.tracing is None:
+        return None
+    try:
+        from serving.tracing import Tracing
+    except ImportError as error:
+        raise SpecError(str(error)) from error
+    return Tracing(spec, clock)
 
 
 class Front(Protocol):
@@ -62,6 +74,8 @@ class EmbeddedHost:
         self._gauges = Gauges()
         self._fronts: list[Front] = []
         self._features: FeaturesFronts | None = None
+        self.tracing = _tracing(spec, self.engine.clock)
+        self._accounts = Accounts(self.engine.clock, self.tracing)
         self.flight_port: int | None = None
         self.grpc_port: int | None = None
         self.http_port: int | None = None
@@ -102,7 +116,7 @@ class EmbeddedHost:
         from serving.native.server import NativeServer
 
         server, clock = self._spec.server, self.engine.clock
-        service = InferenceService(self._dispatch, RequestPlans(clock).decode)
+        service = InferenceService(self._dispatch, self._accounts, RequestPlans(clock).decode)
         app = self._app(service)
         http = HttpServer(self._spec, app)
         await http.start_unbound()
@@ -128,7 +142,7 @@ class EmbeddedHost:
     async def _open_apart(self) -> None:
         """gRPC by grpcio, also on the Unix domain socket, HTTP by uvicorn, each on a port of its own."""
         server = self._spec.server
-        service = InferenceService(self._dispatch)
+        service = InferenceService(self._dispatch, self._accounts)
         if server.grpc_port is not None or server.unix_socket is not None:
             methods = {method.path: method for method in self._methods(service)}
             grpc = GrpcServer(self._spec, methods, self._authenticator, self._counter, self.engine.clock)
@@ -160,7 +174,7 @@ class EmbeddedHost:
 
     def _app(self, service: InferenceService) -> HttpApp:
         features = self._features
-        described = InferenceEndpoints(self._dispatch, service).endpoints()
+        described = InferenceEndpoints(self._dispatch, service, self._accounts).endpoints()
         collectors: list[Collector] = [EngineCollector(self.engine, self._counter), self._gauges]
         if features is not None:
             described += features.endpoints()
@@ -187,6 +201,8 @@ class EmbeddedHost:
         self.engine.stop_accepting()
         await self._dispatch.drained(drain_s)
         await self._close_fronts()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close, limits.TRACING_END_S_MAX)
         return await asyncio.to_thread(self.engine.close, drain_s)
 
     async def _close_fronts(self) -> None:

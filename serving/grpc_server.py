@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,12 @@ _OPTIONS = (
 class _GrpcCall:
     """A `methods.Call` over a grpcio context; what a method does not ask for is not computed."""
 
-    __slots__ = ("_clock", "_context")
+    __slots__ = ("_clock", "_context", "received_ns")
 
     def __init__(self, context: Any, clock: Clock) -> None:  # noqa: ANN401  grpcio's servicer context
         self._context = context
         self._clock = clock
+        self.received_ns = clock()
 
     @property
     def deadline(self) -> Deadline:
@@ -47,6 +48,9 @@ class _GrpcCall:
 
     def metadata(self) -> Mapping[str, str]:
         return {key: value for key, value in self._context.invocation_metadata() or () if isinstance(value, str)}
+
+    def trail(self, pairs: Sequence[tuple[str, str]]) -> None:
+        self._context.set_trailing_metadata((*(self._context.trailing_metadata() or ()), *pairs))
 
 
 class _Handlers(grpc.GenericRpcHandler):

@@ -38,6 +38,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
+RECEIVED_NS: Final = "vireo_received_ns"
+"""Where a server that knows it says in the ASGI scope when a request's first bytes had been read, on the engine's clock."""
+
 ARROW: Final = "application/vnd.apache.arrow.stream"
 _PACK_BYTES_MIN: Final = 1024
 """A shorter body is not worth packing: it fits into one packet."""
@@ -61,7 +64,7 @@ class Reply:
 class HttpCall:
     """One request as an endpoint sees it; what is not asked for is not computed."""
 
-    __slots__ = ("_bytes_max", "_clock", "_headers", "_receive", "_scope")
+    __slots__ = ("_bytes_max", "_clock", "_headers", "_receive", "_scope", "received_ns")
 
     def __init__(self, scope: Scope, receive: Receive, clock: Clock, bytes_max: int) -> None:
         self._scope = scope
@@ -69,6 +72,7 @@ class HttpCall:
         self._clock = clock
         self._bytes_max = bytes_max
         self._headers: dict[str, str] | None = None
+        self.received_ns: int = scope.get(RECEIVED_NS) or clock()
 
     def headers(self) -> Mapping[str, str]:
         """Request headers, names in lower case; the last where one comes more than once."""

@@ -16,7 +16,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from engine import limits
+from engine import limits, monotonic
 
 _HEADER_LINE_BYTES: Final = 4  # colon, space and line end
 
@@ -109,6 +109,7 @@ class HttpConnection(HttpToolsProtocol):
         """Called by httptools where a request begins."""
         self._stop_waiting()
         super().on_message_begin()
+        self.scope["vireo_received_ns"] = monotonic()  # type: ignore[typeddict-unknown-key]  # see `http_app.RECEIVED_NS`
         self._in_head, self._head_bytes, self._chunks = True, 0, 0
         self._heads += 1
 

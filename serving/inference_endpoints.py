@@ -12,12 +12,15 @@ import msgspec
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 
-from engine import Engine, InvalidArgument, Ledger, Response, Tensor, TensorSpec, Unavailable, Unimplemented, quoted
+from engine import Engine, InvalidArgument, Response, Tensor, TensorSpec, Unavailable, Unimplemented, quoted
+from serving.account import Account, Accounts, accounted
+from serving.asked import asked_by
 from serving.codec import check_name, parse_version, sooner
 from serving.dispatch import Dispatch
 from serving.http_app import JSON, Endpoint, Handler, HttpCall, Reply, json_reply
 from serving.inference_service import InferenceService
 from serving.json_codec import InferBody, Wanted, decode_body, encode_body, raw_body
+from serving.ledger import MARKS, SERVER_TIMING, brief_timing, encode_marks, server_timing
 
 BINARY = "application/octet-stream"
 HEADER_LENGTH = "inference-header-content-length"
@@ -28,8 +31,9 @@ VERSIONED = "/v2/models/{model}/versions/{version}"
 class InferenceEndpoints:
     """The endpoints over one engine."""
 
-    def __init__(self, dispatch: Dispatch, service: InferenceService) -> None:
+    def __init__(self, dispatch: Dispatch, service: InferenceService, accounts: Accounts) -> None:
         self._dispatch = dispatch
+        self._accounts = accounts
         self._engine: Engine = dispatch.engine
         self._service = service
 
@@ -63,8 +67,9 @@ class InferenceEndpoints:
         if asked.parameters:
             deadline = sooner(deadline, asked.parameters, self._engine.clock)
         request = asked.request(model, version, deadline)
-        response = await self._dispatch.infer(request, enforce_deadline=True, gone=call.gone)
-        return _answer(response, asked.wanted)
+        account = self._accounts.open(request, asked_by(call.headers()), call.received_ns)
+        work = self._dispatch.infer(request, enforce_deadline=True, gone=call.gone)
+        return _answer(await accounted(account, work), asked.wanted, account)
 
     def _raw(self, model: str, version: int | None, body: bytes) -> InferBody:
         """A body without any JSON: the one input's content, one row where the model batches."""
@@ -200,17 +205,22 @@ def _raw_tensor(spec: TensorSpec, body: bytes, batchable: bool) -> Tensor:
     return Tensor.from_raw(spec.name, spec.datatype, shape, body)
 
 
-def _answer(response: Response, wanted: Wanted) -> Reply:
-    body, header_bytes = encode_body(response, wanted)
-    timing = ("server-timing", _timing(response.ledger))
-    if header_bytes is None:
-        return Reply(body, JSON, headers=(timing,), packable=True)
-    return Reply(body, BINARY, headers=((HEADER_LENGTH, str(header_bytes)), timing), packable=True)
-
-
-def _timing(ledger: Ledger) -> str:
-    """The ledger as a Server-Timing header (W3C), in milliseconds."""
-    return f"queue;dur={ledger.queue_ns / 1e6:.3f}, compute;dur={ledger.compute_ns / 1e6:.3f}"
+def _answer(response: Response, wanted: Wanted, account: Account | None) -> Reply:
+    try:
+        body, header_bytes = encode_body(response, wanted)
+    except InvalidArgument as error:
+        if account is not None:
+            account.failed(error)
+        raise
+    headers = [] if header_bytes is None else [(HEADER_LENGTH, str(header_bytes))]
+    if response.marks:
+        headers.append((MARKS, encode_marks(response.marks)))
+    if account is None:
+        headers.append((SERVER_TIMING, brief_timing(response.ledger)))
+    else:
+        headers += account.answered(response)
+        headers.append((SERVER_TIMING, server_timing(account.timeline)))
+    return Reply(body, JSON if header_bytes is None else BINARY, headers=tuple(headers), packable=True)
 
 
 def _described(message: Any) -> Reply:  # noqa: ANN401  a protobuf message

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +13,6 @@ from engine import (
     Cancelled,
     Deadline,
     Engine,
-    Internal,
     InvalidArgument,
     Job,
     Layout,
@@ -24,23 +22,24 @@ from engine import (
     Request,
     TensorSpec,
     Unimplemented,
-    VireoError,
-    limits,
     quoted,
 )
+from serving.account import Account, Accounts, accounted
+from serving.asked import asked_by
 from serving.codec import (
     ResponseHeads,
     check_name,
     decode_parameters,
     decode_request,
+    encode_marks,
     encode_response,
     parse,
     parse_version,
 )
 from serving.dispatch import Begun, Dispatch
+from serving.infer_stream import InferStream
 from serving.methods import Call, Exchange, Method
 from serving.model_config import describe_config
-from serving.status import told
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -49,8 +48,6 @@ _COPIED_BYTES_MAX: Final = 4096
 """Copying so much takes a tenth of the time that making a view does."""
 
 Decode = Callable[["Buffer", Deadline], Request]
-
-log = logging.getLogger("vireo.serving")
 
 SERVICE: Final = "inference.GRPCInferenceService"
 EXTENSIONS: Final = (
@@ -70,9 +67,11 @@ _OFFERED_ELSEWHERE: Final = (
 class InferenceService:
     """The service's methods over one engine. Synchronous answers are built by `describe_*`, which other fronts share."""
 
-    def __init__(self, dispatch: Dispatch, decode: Decode | None = None) -> None:
+    def __init__(self, dispatch: Dispatch, accounts: Accounts, decode: Decode | None = None) -> None:
         """`decode` reads a ModelInferRequest quickly, for transports that need no task to answer it."""
         self._dispatch = dispatch
+        self._accounts = accounts
+        self._traces = accounts.tracing is not None
         self._engine: Engine = dispatch.engine
         self._decode = decode
         self._heads = ResponseHeads()
@@ -102,19 +101,41 @@ class InferenceService:
 
     async def _infer(self, call: Call, message: bytes) -> bytes:
         request = decode_request(parse(pb.ModelInferRequest, message), call.deadline, self._engine.clock)
-        response = await self._dispatch.infer(request)
+        account = self._accounts.open(request, asked_by(call.metadata()), call.received_ns)
+        response = await accounted(account, self._dispatch.infer(request))
         encoded: bytes = encode_response(response).SerializeToString()
+        if account is not None:
+            call.trail(account.answered(response))
         return encoded
 
     def _infer_direct(self, call: Exchange, message: Buffer) -> None:
         assert self._decode is not None
         request = self._decode(message, call.deadline)
+        if call.asks or self._traces:
+            self._begin_asking(call, request)
+            return
         answering = _Answering(self._dispatch, call, self._heads, request.layout)
         call.on_gone(answering.cancel)
         self._dispatch.begin(request, answering, alone=call.alone)
 
+    def _begin_asking(self, call: Exchange, request: Request) -> None:
+        asked = asked_by(call.metadata()) if call.asks else None
+        account = self._accounts.open(request, asked, call.received_ns)
+        if account is None:
+            answering = _Answering(self._dispatch, call, self._heads, request.layout)
+        else:
+            answering = _AccountedAnswering(self._dispatch, call, self._heads, request.layout)
+            answering.account = account
+        call.on_gone(answering.cancel)
+        try:
+            self._dispatch.begin(request, answering, alone=call.alone)
+        except Exception as error:
+            if account is not None:
+                account.failed(error)
+            raise
+
     def _stream_infer(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        return _InferStream(self._dispatch, call).run(messages)
+        return InferStream(self._dispatch, call, self._accounts).run(messages)
 
     # Descriptions.
 
@@ -216,109 +237,30 @@ class _Answering(Begun):
             each.to_bytes() if each.array.nbytes <= _COPIED_BYTES_MAX else each.to_raw()
             for each in response.outputs.values()
         ]
-        self._call.answer(self._heads.of(response, self._layout), response.id, raws)
+        head = self._heads.of(response, self._layout)
+        if response.marks:
+            head += encode_marks(response)
+        self._call.answer(head, response.id, raws)
 
 
-class _InferStream:
-    """One bidirectional stream: requests are computed side by side, answered in the order they came.
+class _AccountedAnswering(_Answering):
+    """One that also tells where the time went."""
 
-    A model that gives many responses sends each as it comes, and holds no other request back. An error answers its own
-    request; the stream goes on.
-    """
+    __slots__ = ("account",)
+    account: Account
 
-    def __init__(self, dispatch: Dispatch, call: Call) -> None:
-        self._dispatch = dispatch
-        self._deadline = call.deadline
-        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue(limits.STREAM_PARTS_MAX)
-        self._room = asyncio.Semaphore(limits.STREAM_REQUESTS_MAX)
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def run(self, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        reader = asyncio.create_task(self._read(messages))
-        try:
-            while (answer := await self._answers.get()) is not None:
-                yield answer
-            await reader
-        finally:
-            for task in (reader, *self._tasks):
-                task.cancel()
-
-    async def _read(self, messages: AsyncIterator[bytes]) -> None:
-        last: asyncio.Task[None] | None = None  # of those that answer in the order they came
-        try:
-            async for message in messages:
-                await self._room.acquire()
-                last = self._begin(message, last)
-            while self._tasks:
-                await asyncio.wait(self._tasks)
-        except asyncio.CancelledError:
-            raise  # nobody takes answers any more, not even the one that ends them
-        except Exception:
-            await self._answers.put(None)
-            raise
-        await self._answers.put(None)
-
-    def _begin(self, message: bytes, last: asyncio.Task[None] | None) -> asyncio.Task[None] | None:
-        request_id, many = "", False
-        try:
-            parsed = parse(pb.ModelInferRequest, message)
-            request_id = parsed.id[: limits.ID_CHARS_MAX]
-            request = decode_request(parsed, self._deadline, self._dispatch.engine.clock)
-            many = self._dispatch.engine.streams(request.model, request.version)
-        except VireoError as error:
-            work = self._in_turn(_stream_error(error, request_id), last)
+    def settle(self, job: Job) -> None:
+        """See `dispatch.Begun`."""
+        if job.response is None:
+            self.account.failed(job.error or Cancelled("the request ended without an answer"))
         else:
-            work = self._answer_parts(request) if many else self._answer(request, last)
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return last if many else task
+            self._call.trail(self.account.answered(job.response))
+        super().settle(job)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._room.release()
-
-    async def _answer(self, request: Request, last: asyncio.Task[None] | None) -> None:
-        try:
-            response = await self._dispatch.infer(request)
-            answer = _stream_answer(encode_response(response), final=True)
-        except Exception as error:
-            answer = _stream_error(error, request.id)
-        await self._in_turn(answer, last)
-
-    async def _in_turn(self, answer: bytes, last: asyncio.Task[None] | None) -> None:
-        if last is not None:
-            await asyncio.wait([last])
-        await self._answers.put(answer)
-
-    async def _answer_parts(self, request: Request) -> None:
-        end = pb.ModelInferResponse(model_name=request.model, id=request.id)
-        try:
-            async for response in self._dispatch.stream(request):
-                end.model_version = str(response.version)
-                await self._answers.put(_stream_answer(encode_response(response), final=False))
-        except Exception as error:
-            await self._answers.put(_stream_error(error, request.id))
-        else:
-            if request.parameters.get("triton_enable_empty_final_response"):
-                await self._answers.put(_stream_answer(end, final=True))
-
-
-def _stream_answer(message: pb.ModelInferResponse, *, final: bool) -> bytes:
-    message.parameters["triton_final_response"].bool_param = final
-    encoded: bytes = pb.ModelStreamInferResponse(infer_response=message).SerializeToString()
-    return encoded
-
-
-def _stream_error(error: Exception, request_id: str) -> bytes:
-    """An answer in place of a response; every request gets one, whatever happens."""
-    if not isinstance(error, VireoError):
-        log.error("unexpected error in %s", _path("ModelStreamInfer"), exc_info=error)
-        error = Internal(f"internal error: {type(error).__name__}")
-    message = pb.ModelStreamInferResponse(error_message=told(error))
-    message.infer_response.id = request_id
-    encoded: bytes = message.SerializeToString()
-    return encoded
+    def cancel(self) -> None:
+        """See `dispatch.Begun`."""
+        self.account.dropped()
+        super().cancel()
 
 
 def _path(name: str) -> str:

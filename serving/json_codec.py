@@ -19,6 +19,7 @@ import orjson
 from engine import (
     BF16,
     BYTES,
+    INTERACTIVE,
     Array,
     Deadline,
     InvalidArgument,
@@ -31,7 +32,8 @@ from engine import (
     limits,
     quoted,
 )
-from serving.codec import check_id, check_parameters, check_tensor_counts, requested_outputs
+from serving.asked import priority_of
+from serving.codec import MARKS_PARAMETER, check_id, check_parameters, check_tensor_counts, requested_outputs
 
 Parameters = dict[str, Parameter]
 
@@ -79,8 +81,9 @@ class InferBody:
     wanted: Wanted
 
     def request(self, model: str, version: int | None, deadline: Deadline) -> Request:
-        """The whole request."""
-        return Request(model, self.inputs, version, self.id, self.outputs, deadline, self.parameters)
+        """The whole request. Raises InvalidArgument."""
+        priority = priority_of(self.parameters) if self.parameters else INTERACTIVE
+        return Request(model, self.inputs, version, self.id, self.outputs, deadline, self.parameters, None, priority)
 
 
 def decode_body(body: bytes, header_bytes: int | None) -> InferBody:
@@ -222,6 +225,8 @@ def encode_body(response: Response, wanted: Wanted) -> tuple[bytes, int | None]:
     header: dict[str, Any] = {"model_name": response.model, "model_version": str(response.version)}
     if response.id:
         header["id"] = response.id
+    if response.marks:
+        header["parameters"] = {MARKS_PARAMETER: "; ".join(response.marks)}
     outputs: list[dict[str, Any]] = []
     raws: list[bytes | memoryview] = []
     for name, tensor in response.outputs.items():

@@ -23,12 +23,23 @@ class Call(Protocol):
     def deadline(self) -> Deadline:
         """From `grpc-timeout`, on the engine's clock."""
 
+    @property
+    def received_ns(self) -> int:
+        """When the first bytes of the call had been read, as far as the transport knows, on the engine's clock."""
+
     def metadata(self) -> Mapping[str, str]:
         """Request metadata, keys in lower case; binary values left out."""
+
+    def trail(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Trailing metadata that will go out with the call's answer, in ASCII; to be called before that."""
 
 
 class Exchange(Call, Protocol):
     """A unary inference call that is answered by calling back, on the event loop's thread, exactly once."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether its metadata may say something to act on; where not, it need not be read."""
 
     @property
     def alone(self) -> bool:

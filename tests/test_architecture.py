@@ -26,6 +26,7 @@ OWNERS = {
     "onnxruntime": ("engine/servables/onnx.py",),
     "onnx": ("engine/servables/onnx.py",),
     "confluent_kafka": ("engine/log/kafka",),
+    "opentelemetry": ("serving/tracing.py",),
     "torch": ("kernels/gpu/",),
 }
 """Which file (or folder, with a slash, or files that begin so) may import a heavy library. benchmarks/, tests/ are not asked."""

@@ -79,6 +79,7 @@ class HttpExchange:
             "headers": headers,
             "client": self._connection.peer,
             "server": tuple(server[:2]) if isinstance(server, tuple) else None,
+            "vireo_received_ns": self._connection.begun_ns(self._stream),  # see `http_app.RECEIVED_NS`
         }
 
     async def _run(self, app: App, scope: Message) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from engine import (
     NEVER_NS,
@@ -83,6 +83,15 @@ class _GrpcCall:
         """See `methods.Call`."""
         pairs = self.connection.headers(self.stream)
         return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs if not name.endswith(b"-bin")}
+
+    @property
+    def received_ns(self) -> int:
+        """See `methods.Call`."""
+        return self.connection.begun_ns(self.stream)
+
+    def trail(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """See `methods.Call`."""
+        self.connection.trail(self.stream, [(name.encode(), value.encode()) for name, value in pairs])
 
     def check_access(self) -> None:
         """Raises Unauthenticated where the method needs credentials and the call has none."""
@@ -162,6 +171,7 @@ class DirectCall(_GrpcCall):
     """A `methods.Exchange`: answered without a task."""
 
     __slots__ = ("_cancel", "alone")
+    asks: ClassVar[bool] = False
 
     def __init__(self, connection: Connection, stream: int, served: Served, deadline_ns: int, alone: bool) -> None:
         self.connection = connection  # as in `super().__init__`, whose call would take as long as all of this
@@ -209,6 +219,13 @@ class DirectCall(_GrpcCall):
         """See `_GrpcCall`."""
         if self._cancel is not None:
             self._cancel()
+
+
+class AskingCall(DirectCall):
+    """One with metadata to act on."""
+
+    __slots__ = ()
+    asks = True
 
 
 class _TaskCall(_GrpcCall):

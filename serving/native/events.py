@@ -10,3 +10,4 @@ END: Final = 4
 RESET: Final = 5
 ROOM: Final = 6
 REFUSED: Final = 7
+ASKING_CALL: Final = 8

@@ -35,6 +35,7 @@ class _Plan:
     version: int | None
     outputs: tuple[str, ...]
     parameters: dict[str, Parameter]
+    priority: int
     inputs: list[_Input]
     layout: Layout
 
@@ -64,7 +65,15 @@ class RequestPlans:
             array: Array = np.ndarray(each.shape, each.dtype, message, offset)  # type: ignore[arg-type]
             inputs[each.name] = Tensor(each.datatype, array if array.flags.aligned else array.copy())
         return Request(
-            plan.model, inputs, plan.version, request_id, plan.outputs, deadline, plan.parameters, plan.layout
+            plan.model,
+            inputs,
+            plan.version,
+            request_id,
+            plan.outputs,
+            deadline,
+            plan.parameters,
+            plan.layout,
+            plan.priority,
         )
 
     def _read(self, message: Buffer, deadline: Deadline) -> Request:
@@ -84,6 +93,6 @@ class RequestPlans:
         row_shapes = tuple((each.name, each.shape[1:]) for each in inputs)
         layout = Layout(sum(each.bytes_size for each in inputs), row_shapes)
         self._plans[head] = _Plan(
-            request.model, request.version, request.outputs, dict(request.parameters), inputs, layout
+            request.model, request.version, request.outputs, dict(request.parameters), request.priority, inputs, layout
         )
         return request

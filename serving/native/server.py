@@ -18,10 +18,10 @@ from serving.listener import listener
 from serving.methods import MethodTable
 from serving.native import _wire
 from serving.native.asgi import App, HttpExchange
-from serving.native.calls import DirectCall, Served, StreamCall, Surroundings, UnaryCall, refusal_trailers
+from serving.native.calls import AskingCall, DirectCall, Served, StreamCall, Surroundings, UnaryCall, refusal_trailers
 from serving.native.connection import Connection
 from serving.native.door import Door
-from serving.native.events import CALL, DATA, END, MESSAGE, OPEN, REFUSED, RESET, ROOM
+from serving.native.events import ASKING_CALL, CALL, DATA, END, MESSAGE, OPEN, REFUSED, RESET, ROOM
 from serving.status import grpc_status_name
 from serving.tls import load_tls
 from serving.unix_socket import UnixSocket
@@ -31,6 +31,7 @@ log = logging.getLogger("vireo.serving")
 _GRACE_S: Final = 1.0
 _BACKLOG: Final = 2048
 _POLL_S: Final = 0.01
+_CALLS: Final = {CALL: DirectCall, ASKING_CALL: AskingCall}
 
 
 class NativeServer:
@@ -137,8 +138,8 @@ class NativeServer:
         alone = len(events) == 1
         for event in events:
             kind, connection, stream, served, payload, deadline_ns, encoding = event
-            if kind == CALL and encoding is None and served.direct is not None:
-                call = DirectCall(connection, stream, served, deadline_ns, alone)
+            if kind in _CALLS and encoding is None and served.direct is not None:
+                call = _CALLS[kind](connection, stream, served, deadline_ns, alone)
                 call.begin(payload)
                 begun.append(call)
             else:
@@ -159,7 +160,7 @@ class NativeServer:
 
     def _happened(self, event: _wire.Event) -> None:
         kind, connection, stream, served, payload, deadline_ns, encoding = event
-        if kind == CALL:
+        if kind in _CALLS:
             UnaryCall(connection, stream, served, deadline_ns).begin(payload, encoding)
         elif kind == OPEN:
             self._opened(connection, stream, served, deadline_ns)

@@ -93,7 +93,7 @@ int on_send_data(nghttp2_session *, nghttp2_frame *frame, const uint8_t *head, s
     session->idle_frames = 0;
     if (stream->full && stream->out_bytes <= session->wire->bounds.queued_bytes_max / 2) {
         stream->full = false;
-        wire_add(session->wire, Event{EventKind::room, session, stream->id, nullptr, nullptr, 0, nullptr});
+        wire_add(session->wire, Event{EventKind::room, session, stream->id, nullptr, nullptr, 0, nullptr, false});
     }
     return 0;
 }

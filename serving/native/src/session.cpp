@@ -212,6 +212,23 @@ bool add_trailers(Stream *stream, PyObject *pairs) {
     return true;
 }
 
+PyObject *trail(PyObject *self, PyObject *arguments) {
+    int id;
+    PyObject *trailers;
+    if (!PyArg_ParseTuple(arguments, "iO!", &id, &PyList_Type, &trailers)) return nullptr;
+    Stream *stream = find(session_of(self), id);
+    if (stream == nullptr || stream->has_trailers) Py_RETURN_FALSE;
+    if (!add_trailers(stream, trailers)) return nullptr;
+    Py_RETURN_TRUE;
+}
+
+PyObject *begun_ns(PyObject *self, PyObject *argument) {
+    long id = PyLong_AsLong(argument);
+    if (id == -1 && PyErr_Occurred()) return nullptr;
+    Stream *stream = find(session_of(self), static_cast<int32_t>(id));
+    return PyLong_FromLongLong(stream == nullptr ? 0 : stream->begun_ns);
+}
+
 PyObject *finish(PyObject *self, PyObject *arguments) {
     int id, code;
     const char *message;
@@ -410,6 +427,9 @@ PyMethodDef methods[] = {
      "respond_infer(stream, head, id, *raws) -> bytes of the ModelInferResponse of these parts; where these are more than\n"
      "a message may have, nothing is sent. 0 where nobody is there."},
     {"send", send, METH_VARARGS, "send(stream, message) -> whether there is room for more; if not, a `room` event says when."},
+    {"trail", trail, METH_VARARGS,
+     "trail(stream, trailers) -> whether anybody was there. Metadata that will follow the answer, whichever that is."},
+    {"begun_ns", begun_ns, METH_O, "begun_ns(stream) -> when its first bytes had been read, on the monotonic clock; 0 where it is gone."},
     {"finish", finish, METH_VARARGS, "finish(stream, code, text, trailers) -> whether anybody was there."},
     {"http_head", http_head, METH_VARARGS, "http_head(stream, status, headers)"},
     {"http_body", http_body, METH_VARARGS, "http_body(stream, data, more) -> as `send`."},

@@ -46,6 +46,8 @@ struct Stream {
     int64_t timeout_ns = -1;  // from grpc-timeout; -1 for none
     int64_t deadline_ns = NEVER_NS;
     bool bad_timeout = false;
+    bool asks = false;        // a header says something that Vireo acts on: see `asks_for_something`
+    int64_t begun_ns = 0;     // when its first bytes had been read
 
     // Its body, as it arrives.
     uint8_t prefix[5];
@@ -110,7 +112,7 @@ struct Stream {
         drop_out();
         id = 0, kind = Kind::http, method = nullptr;
         for (auto *text : {&verb, &path, &scheme, &authority, &content_type, &encoding, &fields}) text->clear();
-        field_bytes = held_field_bytes = 0, timeout_ns = -1, deadline_ns = NEVER_NS, bad_timeout = false;
+        field_bytes = held_field_bytes = 0, timeout_ns = -1, deadline_ns = NEVER_NS, bad_timeout = asks = false;
         compressed = false, messages = 0, ended = false, untaken = 0;
         announced = false, event = 0;
         trailers.clear();

@@ -19,7 +19,8 @@ PyObject *or_none(PyObject *object) { return object == nullptr ? Py_None : objec
 
 // Hands an event to Python: its references move into the tuple.
 PyObject *event_tuple(Event &event) {
-    PyObject *tuple = Py_BuildValue("(iOiOOLO)", static_cast<int>(event.kind), event.session, event.stream, or_none(event.method),
+    EventKind kind = event.kind == EventKind::call && event.asks ? EventKind::asking_call : event.kind;
+    PyObject *tuple = Py_BuildValue("(iOiOOLO)", static_cast<int>(kind), event.session, event.stream, or_none(event.method),
                                     or_none(event.payload), static_cast<long long>(event.deadline_ns), or_none(event.encoding));
     release(event);
     return tuple;

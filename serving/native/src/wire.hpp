@@ -23,7 +23,7 @@ struct Bounds {
 };
 
 // What Python is told, in the order of `serving.native.events`.
-enum class EventKind : int { call, open, message, data, end, reset, room, refused, dead };
+enum class EventKind : int { call, open, message, data, end, reset, room, refused, asking_call, dead };
 
 struct Event {
     EventKind kind;
@@ -33,6 +33,7 @@ struct Event {
     PyObject *payload; // strong, or null
     int64_t deadline_ns;
     PyObject *encoding; // of a compressed message, strong, or null
+    bool asks;          // of a call: it is told as an asking one
 };
 
 // Events that wait, by number: a stream remembers that of its own, to take it back.
