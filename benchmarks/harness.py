@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -134,7 +135,15 @@ class Measured:
     others_cpu_share: float = math.nan
 
 
-def measure(order: LoadOrder, server: ServerProcess) -> Measured:
+class Measurable(Protocol):
+    """What is loaded: one process, or several that make up a service."""
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far."""
+        ...
+
+
+def measure(order: LoadOrder, server: Measurable) -> Measured:
     """Carry out `order` and read the server's CPU time at both ends of the measured window."""
     with LoadProcess(order) as load:
         sleep_until(load.window.begin_ns)

