@@ -52,6 +52,7 @@ from engine.tensor import (
     datatype_named,
     element_count,
 )
+from engine.work import Work, current_work
 
 if TYPE_CHECKING:
     from engine.features.compilation import compile_view
@@ -69,8 +70,8 @@ __all__ = [
     "ModelConfig", "ModelDescription", "ModelLoadError", "ModelStatistics", "NotFound", "Parameter", "Probe", "Request",
     "ResourceExhausted", "Response", "ServerSpec", "Signature", "Spec", "SpecError", "Stage", "Tensor", "TensorSpec",
     "TlsSpec", "TooLarge", "TracingSpec", "Unauthenticated", "Unavailable", "Unimplemented", "VersionSpec", "ViewStatistics",
-    "VireoError", "bfloat16_values", "compile_view", "datatype_named", "element_count", "limits", "load_spec", "monotonic",
-    "nearest", "parse_spec", "probe_skew", "quoted",
+    "VireoError", "Work", "bfloat16_values", "compile_view", "current_work", "datatype_named", "element_count", "limits",
+    "load_spec", "monotonic", "nearest", "parse_spec", "probe_skew", "quoted",
 ]  # fmt: skip
 
 _LATER = {

@@ -171,7 +171,7 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
     rows_max = min(settings.batching.rows_max, signature.rows_max or settings.batching.rows_max)
     return WorkerOptions(
         BatchBounds(rows_max, settings.batching.bytes_max),
-        QueueBounds(settings.queue.requests_max, settings.queue.bytes_max),
+        QueueBounds(settings.queue.requests_max, settings.queue.bytes_max, settings.queue.batch_share),
         settings.instances or (config.instances if config else None) or usable_cores(),
         settings.batching.enabled,
         settings.inline_us_max,

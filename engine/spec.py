@@ -15,6 +15,7 @@ from engine.features.relations import check_compiled, check_logs, check_views
 from engine.graph.declaration import GraphSpec, TrafficSpec
 from engine.limits import (
     BATCH_BYTES_MAX,
+    BATCH_CLASS_SHARE,
     BATCH_ROWS_MAX,
     DRAIN_S_DEFAULT,
     INLINE_COMPUTE_US_MAX,
@@ -113,10 +114,13 @@ class BatchingSpec:
 
 @dataclass(frozen=True, slots=True)
 class QueueSpec:
-    """How much may wait for one model version; more is refused with RESOURCE_EXHAUSTED."""
+    """How much may wait for one model version; more is refused with RESOURCE_EXHAUSTED. `batch_share`: of the rows computed
+    while both priority classes wait, at least this share (0 to 1) is of the batch class.
+    """
 
     requests_max: int = QUEUE_REQUESTS_MAX
     bytes_max: int = QUEUE_BYTES_MAX
+    batch_share: float = BATCH_CLASS_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +234,7 @@ def _check_scheduling(place: Place, where: str, spec: ModelSpec | FunctionSpec) 
     _in_range(place, f"{where}.batching.bytes_max", spec.batching.bytes_max, 1, 1 << 40)
     _in_range(place, f"{where}.queue.requests_max", spec.queue.requests_max, 1, 1 << 24)
     _in_range(place, f"{where}.queue.bytes_max", spec.queue.bytes_max, 1, 1 << 40)
+    _in_range(place, f"{where}.queue.batch_share", spec.queue.batch_share, 0, 1)
     _in_range(place, f"{where}.instances", spec.instances, 1, 256)
     _in_range(place, f"{where}.timeout_ms", spec.timeout_ms, 0.001, 86_400_000)
     _in_range(place, f"{where}.inline_us_max", spec.inline_us_max, 0, 10_000_000)

@@ -111,9 +111,10 @@ class ModelStatistics:
         self.queue_histogram, self.compute_histogram, self.total_histogram = Histogram(), Histogram(), Histogram()
         self.shed = 0
         self.dropped = 0
+        self.late = 0
 
-    def batch_done(self, times: BatchTimes, ledgers: Sequence[Ledger], wall_ms: int) -> None:
-        """One batch answered the requests of `ledgers`."""
+    def batch_done(self, times: BatchTimes, ledgers: Sequence[Ledger], wall_ms: int, late: int = 0) -> None:
+        """One batch answered the requests of `ledgers`, of which `late` came after their deadline: computed in vain."""
         requests = len(ledgers)
         queue_ns = total_ns = 0
         with self.lock:
@@ -134,6 +135,7 @@ class ModelStatistics:
             self._batch_size(times.rows).add(times, 1)
             self.rows += times.rows
             self.executions += 1
+            self.late += late
             self.last_inference_ms = wall_ms
 
     def _batch_size(self, rows: int) -> StageTimes:

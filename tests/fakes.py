@@ -8,7 +8,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine import Deadline, Job, Ledger, Request, Response, Signature, Tensor, TensorSpec, VireoError, datatype_named
+from engine import (
+    INTERACTIVE,
+    Deadline,
+    Job,
+    Ledger,
+    Request,
+    Response,
+    Signature,
+    Tensor,
+    TensorSpec,
+    VireoError,
+    datatype_named,
+)
 from engine.control.rollout import Artifact
 from engine.servables.servable import Tensors, Traits
 
@@ -154,11 +166,12 @@ def job(
     part: Callable[[Response], None] | None = None,
     outputs: tuple[str, ...] = (),
     rows: int | None = None,
+    priority: int = INTERACTIVE,
 ) -> Job:
     """A job whose input x has one row a value (one row of 0.0 where none is given)."""
     values = values or (0.0,)
     deadline = Deadline.NEVER if at_ns is None else Deadline(at_ns)
-    request = Request("fake", {"x": tensor(*values)}, outputs=outputs, deadline=deadline)
+    request = Request("fake", {"x": tensor(*values)}, outputs=outputs, deadline=deadline, priority=priority)
     return Job(request, len(values) if rows is None else rows, Ledger(received_ns), done, part)
 
 

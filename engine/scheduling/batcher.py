@@ -12,6 +12,8 @@ import numpy as np
 
 from engine.errors import Internal
 from engine.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX
+from engine.request import INTERACTIVE
+from engine.scheduling.estimate import bucket_rows
 from engine.scheduling.job import Job
 from engine.scheduling.queue import Queue
 from engine.servables.servable import Tensors
@@ -27,16 +29,25 @@ class BatchBounds:
 
 
 def take_batch(queue: Queue, bounds: BatchBounds, batchable: bool) -> list[Job]:
-    """Takes the most urgent job and those next in line that fit beside it: same inputs, same row shapes, within bounds."""
+    """Takes the job whose turn it is and those next in line that fit beside it: same inputs, same row shapes, within bounds.
+
+    Interactive jobs are filled up with jobs of the batch class, whose turn it is not, only as far as nobody waits longer for
+    it: while no interactive job is left, and up to the last row of which the estimate says that it takes as long.
+    """
     first = queue.pop()
     batch = [first]
-    if not batchable or not len(queue) or first.part:
+    if not batchable or not queue.requests or first.part:
         return batch
     shape, rows, size, layout = first.shape, first.rows, first.bytes_size, first.request.layout
-    while len(queue):
+    rows_max, hurried = bounds.rows_max, first.request.priority == INTERACTIVE
+    while queue.requests:
         job = queue.head()
+        if job.request.priority == INTERACTIVE:
+            hurried = True
+        elif hurried and not queue.has_interactive:
+            rows_max = min(bounds.rows_max, bucket_rows(rows))
         rows, size = rows + job.rows, size + job.bytes_size
-        if rows > bounds.rows_max or size > bounds.bytes_max or job.part:
+        if rows > rows_max or size > bounds.bytes_max or job.part:
             break
         if (layout is None or job.request.layout is not layout) and job.shape != shape:
             break

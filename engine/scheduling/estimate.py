@@ -8,6 +8,11 @@ _OUTLIER = 2.0
 the model, while one that has become slower still shows within thirty batches."""
 
 
+def bucket_rows(rows: int) -> int:
+    """The most rows of which the same is expected as of `rows`."""
+    return (1 << rows.bit_length()) - 1
+
+
 class ComputeEstimate:
     """A moving mean of compute time for each power-of-two bucket of rows."""
 

@@ -14,16 +14,17 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from engine.clock import NEVER_NS, Clock
-from engine.errors import Internal, Unavailable, VireoError
+from engine.errors import DeadlineExceeded, Internal, Unavailable, VireoError
 from engine.limits import FLUSH_BATCHES_MAX, HELPED_COMPUTE_US_MIN, INLINE_COMPUTE_US_MAX
-from engine.request import Response
-from engine.scheduling.admission import NO_LOAD, Load, dead, is_dead, refusal
+from engine.request import INTERACTIVE, Response
+from engine.scheduling.admission import Load, dead, is_dead, refusal
 from engine.scheduling.batcher import BatchBounds, join_inputs, joint_outputs, split_outputs, take_batch
 from engine.scheduling.estimate import ComputeEstimate
 from engine.scheduling.job import Job
 from engine.scheduling.queue import Queue, QueueBounds
 from engine.servables.servable import Servable, StreamingServable, Tensors
 from engine.telemetry import BatchTimes, ModelStatistics
+from engine.work import here
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,10 @@ class WorkerOptions:
 
 
 class Worker:
-    """Owns the queue and the threads of one servable. All methods may be called from any thread."""
+    """Owns the queue and the threads of one servable. All methods may be called from any thread.
+
+    Of a submitted job `on_cancel` is the worker's: so a cancellation reaches the servable that computes it.
+    """
 
     def __init__(
         self,
@@ -62,10 +66,11 @@ class Worker:
         self.nested = False
         self.streams = isinstance(servable, StreamingServable)
         self._estimate = ComputeEstimate()
-        self._queue = Queue()
+        self._queue = Queue(options.queue.batch_share)
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._running = 0
+        self._started_ns = self._started_rows = 0
         self._threads: list[threading.Thread] = []
         self._closed = False
 
@@ -77,18 +82,18 @@ class Worker:
     @property
     def waiting(self) -> int:
         """Requests in the queue now."""
-        return len(self._queue)
+        return self._queue.requests
 
     def expected_us(self, rows: int) -> float | None:
         """Microseconds a batch of `rows` is expected to take; None before the first ran."""
         expected = self._estimate.compute_ns(rows)
         return None if expected is None else expected / 1e3
 
-    def expected_ns(self, rows: int) -> int:
-        """Nanoseconds until a job of `rows` that came now would be answered: what waits before it, and its own batch."""
+    def expected_ns(self, rows: int, priority: int = INTERACTIVE) -> int:
+        """Nanoseconds until a job of `rows` that came now would be answered: what runs, what goes before it, its own batch."""
+        now_ns = self._clock()
         with self._lock:
-            wait_ns = self._load().wait_ns
-        return wait_ns + int(self._estimate.compute_ns(rows) or 0.0)
+            return int(self._end_ns(rows, priority, now_ns))
 
     def keep_off_callers(self) -> None:
         """From now on every batch runs on this worker's own threads."""
@@ -101,7 +106,8 @@ class Worker:
                 raise Unavailable(f"model '{self._model}' version {self._version} is being unloaded")
             error = None
             if not self._has_room_for(job):
-                error = refusal(job, self._load(), self._options.queue, job.ledger.received_ns)
+                now_ns = job.ledger.received_ns
+                error = refusal(job, self._load(job, now_ns), self._options.queue, now_ns)
             if error is None:
                 self._queue.push(job)
         if error is not None:
@@ -115,42 +121,94 @@ class Worker:
         """Computes `job` here and now, past the queue, where nobody waits and it is short; else False, nothing done."""
         if self.streams or is_dead(job, job.ledger.received_ns):
             return False
+        queue = self._queue
         with self._lock:
-            if self._closed or self._queue or self._running >= self._options.instances or not self._is_short(job.rows):
+            if (
+                self._closed
+                or queue.requests
+                or self._running >= self._options.instances
+                or not self._is_short(job.rows)
+            ):
                 return False
             self._running += 1
         self._run([job], ())
-        if self._queue:  # came meanwhile, and was left to whoever runs
+        if self._queue.requests:  # came meanwhile, and was left to whoever runs
             self.flush()
         return True
 
     def _has_room_for(self, job: Job) -> bool:
-        """Whether `job`, which has no deadline, may wait without asking for how long that will be."""
+        """Whether `job` may wait, found out without making a Load of what is there: of most it is so."""
         queue, bounds = self._queue, self._options.queue
-        return (
-            job.deadline_ns == NEVER_NS
-            and len(queue) < bounds.requests_max
-            and queue.bytes_size + job.bytes_size <= bounds.bytes_max
+        if (
+            job.request.priority != INTERACTIVE
+            or queue.requests >= bounds.requests_max
+            or queue.bytes_size + job.bytes_size > bounds.bytes_max
+        ):
+            return False
+        if job.deadline_ns == NEVER_NS:
+            return True
+        now_ns = job.ledger.received_ns
+        return not job.cancelled and now_ns + self._end_ns(job.rows, INTERACTIVE, now_ns) < job.deadline_ns
+
+    def _load(self, job: Job, now_ns: int) -> Load:
+        queue, priority = self._queue, job.request.priority
+        return Load(
+            queue.requests,
+            queue.bytes_size,
+            int(self._wait_ns(priority, now_ns)),
+            int(self._end_ns(job.rows, priority, now_ns)),
+            queue.batch_requests,
+            queue.batch_bytes_size,
+            now_ns - self._started_ns,
         )
 
-    def _load(self) -> Load:
-        if not self._queue:
-            return NO_LOAD
-        requests, size, batches, rest = len(self._queue), self._options.batch.rows_max, 0, 0
+    def _wait_ns(self, priority: int, now_ns: int) -> float:
+        """Until what goes before a job that comes now will be done; the caller holds the lock, here and below."""
+        requests, ahead = self._queue.ahead(priority)
+        work_ns, size = self._rest_ns(now_ns), self._options.batch.rows_max
         if self._batchable:
-            batches, rest = divmod(self._queue.rows, size)
+            batches, rest = divmod(ahead, size)
+            if rest:
+                work_ns += self._compute_ns(rest)
         else:
-            batches, size = requests, -(-self._queue.rows // requests)
-        full = self._estimate.compute_ns(size) or 0.0
-        last = (self._estimate.compute_ns(rest) or 0.0) if rest else 0.0
-        wait_ns = int((batches * full + last) / self._options.instances)
-        return Load(requests, self._queue.bytes_size, wait_ns)
+            batches, size = requests, -(-ahead // max(1, requests))
+        if batches:
+            work_ns += batches * self._compute_ns(size)
+        return work_ns / self._options.instances
+
+    def _end_ns(self, rows: int, priority: int, now_ns: int) -> float:
+        """Until a job of `rows` that comes now would be answered, together with those of the last batch before it."""
+        queue, instances = self._queue, self._options.instances
+        before_ns = self._rest_ns(now_ns) if self._running >= instances else 0.0
+        if queue.requests:
+            requests, ahead = queue.ahead(priority)
+            size = self._options.batch.rows_max
+            if self._batchable:
+                batches, rest = divmod(ahead, size)
+                if rest + rows <= size:
+                    rows += rest
+                else:
+                    batches += 1
+            else:
+                batches, size = requests, -(-ahead // max(1, requests))
+            if batches:
+                before_ns += batches * self._compute_ns(size)
+        return before_ns / instances + self._compute_ns(rows)
+
+    def _compute_ns(self, rows: int) -> float:
+        return self._estimate.compute_ns(rows) or 0.0
+
+    def _rest_ns(self, now_ns: int) -> float:
+        """How long what runs is expected to keep a newcomer waiting; 0 where an instance is free."""
+        if self._running < self._options.instances:
+            return 0.0
+        return max(0.0, self._compute_ns(self._started_rows) - (now_ns - self._started_ns))
 
     def flush(self) -> None:
         """Computes what waits, here if that is short, else on the worker's threads. Returns without waiting for those."""
         for _ in range(FLUSH_BATCHES_MAX):
             with self._lock:
-                if not self._queue or self._running >= self._options.instances:
+                if not self._queue.requests or self._running >= self._options.instances:
                     return  # nothing to do, or whoever runs now takes it next
                 if self.streams or not self._is_short(self._next_rows()):
                     break
@@ -163,15 +221,20 @@ class Worker:
 
     def _is_worth_help(self) -> bool:
         """Whether another thread should take the next batch while this one computes; the caller holds the lock."""
-        if not self._queue or self._running >= self._options.instances:
+        if not self._queue.requests or self._running >= self._options.instances:
             return False
         expected_ns = self._estimate.compute_ns(self._next_rows())
         return expected_ns is not None and expected_ns >= HELPED_COMPUTE_US_MIN * 1_000
 
     def _next_rows(self) -> int:
-        rows = self._queue.head().rows  # alone it may exceed the bound
+        queue = self._queue
+        head = queue.head()
+        rows = head.rows  # alone it may exceed the bound
         if self._batchable:
-            rows = max(rows, min(self._queue.rows, self._options.batch.rows_max))
+            there = queue.rows
+            if queue.batch_rows:
+                there = queue.ahead(head.request.priority)[1]
+            rows = max(rows, min(there, self._options.batch.rows_max))
         return rows
 
     def _is_short(self, rows: int) -> bool:
@@ -180,7 +243,7 @@ class Worker:
 
     def _wake_thread(self) -> None:
         with self._wake:
-            if not self._queue or self._closed:
+            if not self._queue.requests or self._closed:
                 return
             if len(self._threads) < self._options.instances:
                 name = f"vireo-{self._model}-{self._version}-{len(self._threads)}"
@@ -190,9 +253,10 @@ class Worker:
             self._wake.notify()
 
     def _loop(self) -> None:
+        here.own = True
         while True:
             with self._wake:
-                while not self._closed and (not self._queue or self._running >= self._options.instances):
+                while not self._closed and (not self._queue.requests or self._running >= self._options.instances):
                     self._wake.wait()
                 if self._closed:
                     return
@@ -207,7 +271,7 @@ class Worker:
         now_ns = self._clock()
         alive: list[Job]
         gone: list[Job] = []
-        while self._queue:
+        while self._queue.requests:
             alive = []
             for job in take_batch(self._queue, self._options.batch, self._batchable):
                 (gone if is_dead(job, now_ns) else alive).append(job)
@@ -226,7 +290,7 @@ class Worker:
         finally:
             with self._lock:
                 self._running -= 1
-                if self._queue and self._threads:
+                if self._queue.requests and self._threads:
                     self._wake.notify()
 
     def _drop(self, jobs: Sequence[Job]) -> None:
@@ -237,6 +301,8 @@ class Worker:
 
     def _compute(self, batch: list[Job]) -> None:
         started_ns = self._clock()
+        outer = here.batch  # of a servable that calls another one on its own thread
+        here.batch = batch, self._clock
         try:
             if self.streams and batch[0].part is not None:
                 answers, times = self._compute_stream(batch[0], started_ns)
@@ -247,10 +313,13 @@ class Worker:
         except Exception as error:
             self._failed(batch, error)
             return
+        finally:
+            here.batch = outer
         self._answer(batch, answers, times)
 
     def _compute_lone(self, job: Job, started_ns: int) -> tuple[list[Tensors], BatchTimes]:
         """As `_compute_batch`, without what only several jobs need: most batches of a quiet server are lone jobs."""
+        self._started_ns, self._started_rows = started_ns, job.rows
         outputs = self._servable.execute(job.request.inputs, job.request.outputs)
         ended_ns = self._clock()
         job.ledger.run(started_ns, ended_ns, job.rows)
@@ -258,14 +327,14 @@ class Worker:
         return split_outputs([job], outputs), BatchTimes(job.rows, 0, ended_ns - started_ns, 0)
 
     def _compute_batch(self, batch: Sequence[Job], started_ns: int) -> tuple[list[Tensors], BatchTimes]:
+        rows = sum([job.rows for job in batch])
+        self._started_ns, self._started_rows = started_ns, rows
         inputs = join_inputs(batch)
         joined_ns = self._clock()
         outputs = self._servable.execute(inputs, joint_outputs(batch))
         computed_ns = self._clock()
         answers = split_outputs(batch, outputs)
-        ended_ns, rows = self._clock(), 0
-        for job in batch:
-            rows += job.rows
+        ended_ns = self._clock()
         for job in batch:
             job.ledger.run(started_ns, ended_ns, rows)
         self._estimate.observe(rows, computed_ns - started_ns)
@@ -275,6 +344,7 @@ class Worker:
         assert isinstance(self._servable, StreamingServable)
         assert job.part is not None
         job.ledger.started_ns = started_ns
+        self._started_ns, self._started_rows = started_ns, job.rows
         with closing(self._servable.stream(job.request.inputs, job.request.outputs)) as parts:
             for outputs in parts:
                 late = dead(job, self._clock())
@@ -286,7 +356,14 @@ class Worker:
         return [{}], BatchTimes(job.rows, 0, ended_ns - started_ns, 0)
 
     def _answer(self, batch: Sequence[Job], answers: Sequence[Tensors], times: BatchTimes) -> None:
-        self._statistics.batch_done(times, [job.ledger for job in batch], int(time.time() * 1000))
+        wall_ms = int(time.time() * 1000)
+        if len(batch) == 1:
+            job, ledger = batch[0], batch[0].ledger
+            self._statistics.batch_done(times, (ledger,), wall_ms, int(ledger.computed_ns > job.deadline_ns))
+            job.finish(self._response(job, answers[0]))
+            return
+        late = sum([job.ledger.computed_ns > job.deadline_ns for job in batch])
+        self._statistics.batch_done(times, [job.ledger for job in batch], wall_ms, late)
         for job, outputs in zip(batch, answers, strict=True):
             job.finish(self._response(job, outputs))
 
@@ -304,6 +381,9 @@ class Worker:
                     self._drop([job])
             return
         job, now_ns = batch[0], self._clock()
+        if job.cancelled or (isinstance(error, DeadlineExceeded) and job.deadline_ns <= now_ns):
+            self._drop(batch)  # it was stopped, or its failure is nobody's concern
+            return
         self._statistics.failed([now_ns - job.ledger.received_ns])
         job.finish(self._named(error).with_traceback(None))  # its frames hold the job
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from engine.errors import (
+    Cancelled,
     Internal,
     InvalidArgument,
     ModelFailed,
@@ -29,6 +30,7 @@ from engine.servables.probe import rows_are_independent
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import ANY, Signature, TensorSpec
 from engine.tensor import BF16, BYTES, DATATYPES, DataType, Tensor
+from engine.work import Work, interruptible_work
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -43,6 +45,7 @@ _TYPES: Mapping[str, DataType] = {
 }  # fmt: skip
 _ONNX_BF16 = 16
 _PIECE_BYTES = 1 << 20
+_TERMINATED = "terminate flag"
 _NODE_FAILED = "Non-zero status code returned while running"
 _DEVICES = ("CUDA", "cuda", "CUDNN", "CUBLAS", "TensorRT", "HIP", "MIGraphX", "OpenVINO", "CoreML", "DML")
 
@@ -82,7 +85,8 @@ class OnnxServable:
             feeds = {name: each.array for name, each in inputs.items()}
             if self._strings:
                 feeds |= {name: _decoded(name, feeds[name]) for name in self._strings & feeds.keys()}
-            arrays = self._run(names, feeds)
+            work = interruptible_work()
+            arrays = self._run(names, feeds) if work is None else _interruptibly(work, self._run, names, feeds)
         except Exception as error:
             raise _translated(error) from error
         return {name: self._output(name, array) for name, array in zip(names, arrays, strict=True)}
@@ -106,7 +110,9 @@ class OnnxServable:
 
         if self._session is None:
             _closed()
-        values = self._session.run_with_ort_values(names, {name: value(each) for name, each in inputs.items()})
+        run, feeds = self._session.run_with_ort_values, {name: value(each) for name, each in inputs.items()}
+        work = interruptible_work()
+        values = run(names, feeds) if work is None else _interruptibly(work, run, names, feeds)
         return {
             name: Tensor(BF16, _bits(each)) if self._output_types[name] is BF16 else self._output(name, each.numpy())
             for name, each in zip(names, values, strict=True)
@@ -200,6 +206,19 @@ def _closed(*_: object) -> NoReturn:
     raise Unavailable("the model has been unloaded")
 
 
+def _interruptibly(work: Work, run: Callable[..., Any], names: Sequence[str], feeds: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """`run`, ended between two operators when nobody waits any more."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+
+    def terminate() -> None:
+        options.terminate = True
+
+    with work.interrupting(terminate):
+        return run(names, feeds, options)
+
+
 def _decoded(name: str, array: Any) -> Any:  # noqa: ANN401
     """ONNX strings are text: InvalidArgument for what is not UTF-8."""
     text = np.empty(array.shape, object)
@@ -227,6 +246,8 @@ def _translated(error: Exception) -> Exception:
     if isinstance(error, VireoError):
         return error
     kind, text = type(error).__name__, str(error)
+    if _TERMINATED in text:
+        return Cancelled("stopped: nobody waits for it any more")
     if "Failed to allocate" in text:
         return ResourceExhausted(f"ONNX Runtime is out of memory: {_first_line(error)}")
     if kind == "InvalidArgument":

@@ -314,9 +314,12 @@ def test_request_whose_deadline_the_work_ahead_makes_hopeless_is_shed(batching: 
     now = clock()
     for _ in range(3):
         worker.submit(job(1.0, received_ns=now, done=endings))
-    worker.submit(job(1.0, received_ns=now, at_ns=now + 31_000_000, done=endings))
-    with pytest.raises(ResourceExhausted, match=r"40\.0 ms of work wait"):
-        worker.submit(job(1.0, received_ns=now, at_ns=now + 40_000_000, done=endings))
+    worker.submit(job(1.0, received_ns=now, at_ns=now + 41_000_000, done=endings))
+    with pytest.raises(
+        ResourceExhausted, match=r"40\.0 ms of work wait; its answer is expected in 50\.0 ms"
+    ) as refused:
+        worker.submit(job(1.0, received_ns=now, at_ns=now + 50_000_000, done=endings))
+    assert refused.value.retry_after_s == 0.040
     worker.close()
 
 
@@ -327,7 +330,7 @@ def test_work_ahead_of_requests_with_many_rows_is_not_counted_by_row_where_batch
     worker.warm_up({"x": tensor(*range(8))}, 8)
     now = clock()
     worker.submit(job(*range(8), received_ns=now))
-    worker.submit(job(*range(8), received_ns=now, at_ns=now + 11_000_000))
+    worker.submit(job(*range(8), received_ns=now, at_ns=now + 21_000_000))
     assert worker.waiting == 2
     worker.close()
 
