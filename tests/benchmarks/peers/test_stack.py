@@ -6,20 +6,15 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
-from benchmarks.fraud_inputs import FraudInputs, fraud_inputs
 from benchmarks.graphs.stack_case import ENTITIES, RAW_COLUMNS, StackCase, stack_case
 from benchmarks.peers.environments import NotInstalledError
 from benchmarks.peers.stack import Lookup, WrongAnswerError, check_answers, check_stack_installed, order_of, start_stack
+from tests.benchmarks.graphs.small import small_inputs
 
 
 @pytest.fixture(scope="module")
-def inputs() -> FraudInputs:
-    return fraud_inputs()
-
-
-@pytest.fixture(scope="module")
-def case(inputs: FraudInputs) -> StackCase:
-    return stack_case(inputs, seed=7)
+def case(tmp_path_factory: pytest.TempPathFactory) -> StackCase:
+    return stack_case(small_inputs(tmp_path_factory.mktemp("fraud")), seed=7)
 
 
 def test_every_column_of_the_model_comes_from_the_request_or_from_one_entity(case: StackCase) -> None:
