@@ -124,10 +124,8 @@ def _check_each(
             )
         if version is not None and version < 1:
             raise SpecError(f"{place(f'{where}.version')}: versions are numbers from 1, got {version}")
-        if version not in (None, 1) and known is not None:
-            raise SpecError(
-                f"{place(f'{where}.version')}: {known.kind} {quoted(name)} has version 1 only, got {version}"
-            )
+        if version not in (None, 1) and (known is not None or name in declared):
+            raise SpecError(f"{place(f'{where}.version')}: {quoted(name)} has version 1 only, got {version}")
         return known
 
     for name in order:

@@ -40,8 +40,8 @@ def test_split_that_makes_sense_is_read() -> None:
     spec = read(SPEC)
     assert spec.traffic["split"].variants["champion"].weight == 90
     read(SPEC.replace("key: user\n", "key: $id\n"))
-    read(SPEC.replace("key: user\n", ""))
-    read(SPEC.replace("exposures: told\n", ""))
+    read(SPEC.replace("    key: user\n", ""))
+    read(SPEC.replace("    exposures: told\n", ""))
     read(SPEC.replace("weight: 10", "weight: 0"))
 
 
