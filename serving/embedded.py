@@ -13,6 +13,7 @@ from engine import Clock, Engine, Spec, SpecError, limits
 from serving.account import Accounts
 from serving.auth import check_exposure, load_authenticator
 from serving.dispatch import Dispatch
+from serving.graph_metrics import GraphsCollector
 from serving.grpc_server import GrpcServer
 from serving.health_service import SERVICE as HEALTH
 from serving.health_service import HealthService
@@ -175,7 +176,11 @@ class EmbeddedHost:
     def _app(self, service: InferenceService) -> HttpApp:
         features = self._features
         described = InferenceEndpoints(self._dispatch, service, self._accounts).endpoints()
-        collectors: list[Collector] = [EngineCollector(self.engine, self._counter), self._gauges]
+        collectors: list[Collector] = [
+            EngineCollector(self.engine, self._counter),
+            GraphsCollector(self.engine),
+            self._gauges,
+        ]
         if features is not None:
             described += features.endpoints()
             collectors.append(features.collector())

@@ -78,9 +78,7 @@ class EngineCollector:
             family = HistogramMetricFamily(f"vireo_request_{stage}_seconds", text, labels=["model", "version"])
             for name, version, counted in self._engine.statistics():
                 with counted.lock:
-                    histogram: Histogram = getattr(counted, f"{stage}_histogram")
-                    counts, sum_s = list(histogram.counts), histogram.sum_ns / 1e9
-                family.add_metric([name, str(version)], _cumulative(counts), sum_s)
+                    add_histogram(family, [name, str(version)], getattr(counted, f"{stage}_histogram"))
             yield family
 
     def _counters(self) -> Iterator[Any]:
@@ -101,17 +99,19 @@ _COUNTERS: tuple[tuple[str, str, Callable[[ModelStatistics], int]], ...] = (
         "Requests dropped uncomputed: expired, cancelled, unloaded",
         lambda counted: counted.dropped,
     ),
+    ("vireo_requests_late", "Requests computed, but after their deadline", lambda counted: counted.late),
     ("vireo_rows", "Rows computed", lambda counted: counted.rows),
     ("vireo_batches", "Batches computed", lambda counted: counted.executions),
 )
 
 
-def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
+def add_histogram(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
+    """Adds what the engine counted as Prometheus wants it: cumulated, in seconds."""
     total, buckets = 0, []
-    for bound, count in zip(_BOUNDS, counts, strict=True):
+    for bound, count in zip(_BOUNDS, histogram.counts, strict=True):
         total += count
         buckets.append((bound, float(total)))
-    return buckets
+    family.add_metric(labels, buckets, histogram.sum_ns / 1e9)
 
 
 _GAUGES: Final = {
