@@ -225,7 +225,8 @@ def _status(error: VireoError) -> int:
 def _error_headers(error: VireoError) -> Iterator[tuple[str, str]]:
     after_ms = retry_after_ms(error)
     if after_ms is not None:
-        yield "retry-after", str(math.ceil(after_ms / 1000))
+        yield "retry-after", str(math.ceil(after_ms / 1000))  # in whole seconds, where a queue is empty in some ms
+        yield "retry-after-ms", str(after_ms)
     if isinstance(error, Unauthenticated):
         yield "www-authenticate", "Bearer"
     if isinstance(error, MethodNotAllowed):

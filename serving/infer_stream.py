@@ -14,7 +14,7 @@ from serving.asked import asked_by
 from serving.codec import decode_request, encode_response, parse
 from serving.dispatch import Dispatch
 from serving.methods import Call
-from serving.status import told
+from serving.status import retry_after_ms, told
 
 log = logging.getLogger("vireo.serving")
 
@@ -136,5 +136,8 @@ def _error(error: Exception, request_id: str) -> bytes:
         error = Internal(f"internal error: {type(error).__name__}")
     message = pb.ModelStreamInferResponse(error_message=told(error))
     message.infer_response.id = request_id
+    after_ms = retry_after_ms(error)
+    if after_ms is not None:
+        message.infer_response.parameters["retry_after_ms"].int64_param = after_ms
     encoded: bytes = message.SerializeToString()
     return encoded

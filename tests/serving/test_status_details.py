@@ -120,6 +120,9 @@ def test_full_queue_says_when_to_try_again(start: Start, gate: Gate) -> None:
         eventually(lambda: server.waiting("gated") == 2, "the queue is full")
         with told_by() as told:
             stub.ModelInfer(typed("gated", "x", "FP32", (1, 1), fp32_contents=[5.0]))
+        streamed = stub.ModelStreamInfer(iter([typed("gated", "x", "FP32", (1, 1), fp32_contents=[5.0])]))
+        (answer,) = [each for each in streamed if "queue is full" in each.error_message]
+        assert answer.infer_response.parameters["retry_after_ms"].int64_param > 0
         gate.open()
         answers.wait(3)
     _check(told, "RESOURCE_EXHAUSTED", when=True)

@@ -413,6 +413,7 @@ def test_full_queue_refuses_and_says_when_to_try_again(start: Callable[[str], Se
         refused = client.post(GATED, json=numbers(4.0))
         check_refused(refused, 429, "model 'gated'", "queue is full, 2 requests wait, at most 2 may")
         assert int(refused.headers["retry-after"]) >= 1
+        assert 0 < int(refused.headers["retry-after-ms"]) <= 1000 * int(refused.headers["retry-after"])
         gate.open()
         assert [values_of(_result(each)) for each in answers] == [[2.0], [4.0], [6.0]]
         assert values_of(client.post(GATED, json=numbers(5.0))) == [10.0]
