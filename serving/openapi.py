@@ -61,7 +61,8 @@ _SCHEMAS: Final = {
             "outputs": {"type": ["array", "null"], "maxItems": limits.INPUTS_MAX, "items": _REQUESTED},
             "parameters": {
                 **_PARAMETERS,
-                "description": "timeout: microseconds; binary_data_output: raw content for every output.",
+                "description": "timeout: microseconds; priority: 0 or 1 interactive, more is batch; binary_data_output: raw "
+                "content for every output.",
             },
         },
     },
@@ -73,6 +74,7 @@ _SCHEMAS: Final = {
             "model_version": {"type": "string"},
             "id": {"type": "string"},
             "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
+            "parameters": {**_PARAMETERS, "description": "vireo_marks: which fallbacks stood in."},
         },
     },
     "IndexRequest": {"type": "object", "properties": {"ready": {"type": "boolean"}}},
@@ -119,6 +121,14 @@ _SCHEMAS: Final = {
         "properties": {"error": {"type": "string"}, "code": {"type": "string", "description": "gRPC status name"}},
     },
 }
+_ASKED: Final = [
+    {"name": name, "in": "header", "required": False, "description": text, "schema": schema}
+    for name, text, schema in (
+        ("vireo-ledger", "1: tell where the time went, in the header of the same name", {"enum": ["0", "1"]}),
+        ("vireo-priority", "Whether somebody waits for the answer", {"enum": ["interactive", "batch"]}),
+        ("traceparent", "W3C Trace Context", {"type": "string"}),
+    )
+]
 _VARIABLES: Final = {
     "model": {"type": "string", "minLength": 1, "maxLength": limits.NAME_CHARS_MAX},
     "version": {"type": "string", "pattern": "^[0-9]{1,18}$"},
@@ -162,6 +172,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         for each in re.findall(r"{(\w+)}", endpoint.path)
     ]
     operation: dict[str, Any] = {"summary": endpoint.summary, "responses": _responses(endpoint.takes, endpoint.gives)}
+    if endpoint.takes == "InferRequest":
+        parameters += _ASKED
     if parameters:
         operation["parameters"] = parameters
     if endpoint.takes is not None:
@@ -175,6 +187,7 @@ def _model_operation(model: ModelDescription) -> dict[str, Any]:
     only = " (only where it gives exactly one response)" if model.streams else ""
     return {
         "summary": f"Run {model.name}{only}",
+        "parameters": _ASKED,
         "requestBody": _request_body("InferRequest", example(model)),
         "responses": _responses("InferRequest", JSON),
     }
@@ -238,23 +251,25 @@ const add = (parent, name, text, kind) => {
   const made = document.createElement(name); made.textContent = text ?? ""; made.className = kind ?? "";
   parent.append(made); return made;
 };
-const call = async (method, path, body) => {
-  const token = by("token").value, headers = token ? { authorization: `Bearer ${token}` } : {};
+const call = async (method, path, body, asked) => {
+  const token = by("token").value, headers = token ? { ...asked, authorization: `Bearer ${token}` } : asked;
   const answer = await fetch(path, { method, headers, body });
   return `${answer.status} ${answer.statusText}\\n${await answer.text()}`;
 };
 const show = (path, method, operation) => {
   const box = add(by("operations"), "details"), line = add(box, "summary");
   add(line, "span", method.toUpperCase(), "method"); add(line, "code", path); add(line, "span", operation.summary, "about");
-  const names = (operation.parameters ?? []).map((each) => [each.name, add(box, "input")]);
-  for (const [name, field] of names) field.placeholder = name;
+  const fields = (operation.parameters ?? []).map((each) => [each, add(box, "input")]);
+  for (const [each, field] of fields) field.placeholder = each.name;
   const shown = operation.requestBody?.content["application/json"].example;
   const body = method === "post" ? add(box, "textarea") : null;
   if (body) { body.rows = 8; body.value = shown ? JSON.stringify(shown, null, 1) : ""; }
   const button = add(box, "button", "Send"), answer = add(box, "pre");
   button.onclick = async () => {
-    const filled = names.reduce((text, [name, field]) => text.replace(`{${name}}`, encodeURIComponent(field.value)), path);
-    answer.textContent = await call(method.toUpperCase(), filled, body?.value).catch(String);
+    const filled = fields.reduce((text, [each, field]) => text.replace(`{${each.name}}`, encodeURIComponent(field.value)), path);
+    const headers = fields.filter(([each, field]) => each.in === "header" && field.value);
+    const asked = Object.fromEntries(headers.map(([each, field]) => [each.name, field.value]));
+    answer.textContent = await call(method.toUpperCase(), filled, body?.value, asked).catch(String);
   };
 };
 const load = async () => {
