@@ -199,10 +199,15 @@ class Worker:
         return self._estimate.compute_ns(rows) or 0.0
 
     def _rest_ns(self, now_ns: int) -> float:
-        """How long what runs is expected to keep a newcomer waiting; 0 where an instance is free."""
+        """How long what runs is expected to keep a newcomer waiting; 0 where an instance is free.
+
+        What has taken longer than expected is expected to take as long again: a servable that hangs makes nobody wait for
+        long.
+        """
         if self._running < self._options.instances:
             return 0.0
-        return max(0.0, self._compute_ns(self._started_rows) - (now_ns - self._started_ns))
+        expected_ns, elapsed_ns = self._compute_ns(self._started_rows), now_ns - self._started_ns
+        return expected_ns - elapsed_ns if elapsed_ns < expected_ns else float(elapsed_ns)
 
     def flush(self) -> None:
         """Computes what waits, here if that is short, else on the worker's threads. Returns without waiting for those."""
@@ -311,6 +316,7 @@ class Worker:
             else:
                 answers, times = self._compute_batch(batch, started_ns)
         except Exception as error:
+            here.batch = outer  # whoever is told of it is outside
             self._failed(batch, error)
             return
         finally:
