@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import engine
-from engine import AuthSpec, ServerSpec, Spec, TlsSpec, VersionSpec, VireoError, parse_spec
+from engine import AuthSpec, ServerSpec, Spec, TlsSpec, TracingSpec, VersionSpec, VireoError, parse_spec
 from serving.status import grpc_name, http_status
 from tests.engine.onnx_models import graph, write
 from tests.serving.servers import ServerHere, spec_for
@@ -50,7 +50,7 @@ def _whole(block: str) -> str:
 
 def test_the_reference_names_every_key_of_the_spec() -> None:
     text = (ROOT / "docs" / "reference" / "spec.md").read_text()
-    kinds: list[type] = [Spec, ServerSpec, AuthSpec, TlsSpec, VersionSpec]
+    kinds: list[type] = [Spec, ServerSpec, AuthSpec, TlsSpec, TracingSpec, VersionSpec]
     keys = {each.name for kind in kinds for each in dataclasses.fields(kind)} - {"folder"}
     keys |= set(_nested_keys())
     assert not {key for key in keys if f"{key}:" not in text}
