@@ -127,3 +127,26 @@ def outside_data_in_branch(location: str) -> ModelProto:
 def _put_outside(tensor: TensorProto, location: str, size: int) -> None:
     set_external_data(tensor, location, 0, size)
     tensor.ClearField("raw_data")
+
+
+def loop(kind: int = FLOAT) -> ModelProto:
+    """y = x + 1 + 1 ..., n times, and z = v of any `kind`, untouched: takes as long as it is told to."""
+    body = helper.make_graph(
+        [helper.make_node("Add", ["before", "one"], ["after"]), helper.make_node("Identity", ["on"], ["still"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", INT64, []),
+            helper.make_tensor_value_info("on", BOOL, []),
+            helper.make_tensor_value_info("before", FLOAT, [1]),
+        ],
+        [helper.make_tensor_value_info("still", BOOL, []), helper.make_tensor_value_info("after", FLOAT, [1])],
+    )
+    return graph(
+        [
+            helper.make_node("Loop", ["n", "start", "x"], ["y"], body=body),
+            helper.make_node("Identity", ["v"], ["z"]),
+        ],
+        {"n": (INT64, []), "x": (FLOAT, [1]), "v": (kind, [1])},
+        {"y": (FLOAT, [1]), "z": (kind, [1])},
+        [number("one", 1.0), numpy_helper.from_array(np.array(True), "start")],
+    )

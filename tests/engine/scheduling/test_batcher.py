@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import BYTES, Internal, Ledger, Request, Tensor
+from engine import BATCH, BYTES, INTERACTIVE, Internal, Ledger, Request, Tensor
 from engine.scheduling.batcher import BatchBounds, join_inputs, joint_outputs, split_outputs, take_batch
 from engine.scheduling.job import Job
 from engine.scheduling.queue import Queue
@@ -53,6 +53,46 @@ def test_batches_keep_bounds_and_order_and_lose_nobody(
             )
         taken += batch
     assert taken == sorted(jobs, key=lambda each: each.deadline_ns)
+
+
+@pytest.mark.parametrize(
+    ("hurried", "together"), [(1, 1), (2, 3), (5, 7), (7, 7), (8, 15), (12, 15), (16, 20), (20, 20)]
+)
+def test_batch_jobs_fill_up_interactive_ones_only_as_far_as_that_costs_them_no_time(
+    hurried: int, together: int
+) -> None:
+    queue = Queue(batch_share=0)
+    for each in [BATCH] * 40 + [INTERACTIVE] * hurried:
+        queue.push(job(1.0, priority=each))
+    batch = take_batch(queue, BatchBounds(rows_max=20), batchable=True)
+    assert [each.request.priority for each in batch] == [INTERACTIVE] * hurried + [BATCH] * (together - hurried)
+
+
+def test_a_batch_of_the_batch_class_alone_is_as_large_as_any() -> None:
+    queue = _queue(*(job(1.0, priority=BATCH) for _ in range(30)))
+    assert len(take_batch(queue, BatchBounds(rows_max=20), batchable=True)) == 20
+
+
+def test_reserved_share_rides_along_with_interactive_jobs() -> None:
+    queue = _queue(*(job(1.0, priority=each) for each in [BATCH] * 40 + [INTERACTIVE] * 40))
+    batch = take_batch(queue, BatchBounds(rows_max=20), batchable=True)
+    assert [each.request.priority for each in batch] == ([INTERACTIVE] * 9 + [BATCH]) * 2
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([INTERACTIVE, BATCH]), st.integers(1, 9)), min_size=1, max_size=40),
+    st.integers(1, 30),
+)
+def test_no_interactive_job_waits_longer_for_what_fills_its_batch(made: list[tuple[int, int]], rows_max: int) -> None:
+    queue = _queue(*(job(*range(rows), priority=priority) for priority, rows in made))
+    while queue:
+        batch = take_batch(queue, BatchBounds(rows_max), batchable=True)
+        assert len(batch) == 1 or sum(each.rows for each in batch) <= rows_max
+        last_hurried = max((i for i, each in enumerate(batch) if each.request.priority == INTERACTIVE), default=None)
+        if last_hurried is not None and not queue.has_interactive:
+            rows = sum(each.rows for each in batch[: last_hurried + 1])
+            filled = sum(each.rows for each in batch)
+            assert rows.bit_length() == filled.bit_length()
 
 
 def test_a_request_over_the_bounds_runs_alone() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from dataclasses import replace
 
 import pytest
 
 from engine import (
+    BATCH,
     Cancelled,
     DeadlineExceeded,
     Internal,
@@ -249,6 +251,159 @@ def test_most_urgent_request_goes_first() -> None:
     assert servable.computed == [3.0, 2.0, 1.0]
 
 
+# Two classes.
+
+
+def _in_order(worker: Worker, gate: Gate, endings: Endings, submissions: list[Job]) -> None:
+    """Computes `submissions` behind a first job that is held until all of them wait."""
+    _submit(worker, endings, 0.0)
+    worker.flush()
+    gate.wait_entered()
+    for each in submissions:
+        worker.submit(each)
+    worker.flush()
+    gate.open()
+    endings.wait(len(submissions) + 1)
+    worker.close()
+
+
+def test_interactive_jobs_go_before_those_of_the_batch_class_which_get_their_tenth() -> None:
+    gate = Gate()
+    servable = RecordingServable(ALONE, before=gate)
+    worker, endings = _worker(servable, THREADS), Endings()
+    jobs = [job(2.0, priority=BATCH, done=endings) for _ in range(12)]
+    _in_order(worker, gate, endings, jobs + [job(1.0, done=endings) for _ in range(20)])
+    assert servable.computed[1:] == ([1.0] * 9 + [2.0]) * 2 + [1.0] * 2 + [2.0] * 10
+
+
+def test_share_of_the_batch_class_is_the_queues_own() -> None:
+    gate = Gate()
+    servable = RecordingServable(ALONE, before=gate)
+    worker, endings = _worker(servable, replace(THREADS, queue=QueueBounds(batch_share=0.5))), Endings()
+    jobs = [job(2.0, priority=BATCH, done=endings) for _ in range(3)]
+    _in_order(worker, gate, endings, jobs + [job(1.0, done=endings) for _ in range(5)])
+    assert servable.computed[1:] == [1.0, 2.0] * 3 + [1.0] * 2
+
+
+def test_waiting_batch_job_is_not_overtaken_by_one_that_comes_to_run_at_once() -> None:
+    worker = _inline(RecordingServable())
+    worker.submit(job(1.0, priority=BATCH))
+    assert not worker.run_at_once(job(2.0))
+    worker.close()
+
+
+def test_batch_class_fills_half_the_queue_and_interactive_jobs_the_rest() -> None:
+    worker = _worker(RecordingServable(), WorkerOptions(queue=QueueBounds(requests_max=4)))
+    for _ in range(2):
+        worker.submit(job(1.0, priority=BATCH))
+    with pytest.raises(ResourceExhausted, match="2 requests of the batch class wait, at most 2 may"):
+        worker.submit(job(1.0, priority=BATCH))
+    for _ in range(2):
+        worker.submit(job(1.0))
+    with pytest.raises(ResourceExhausted, match="4 requests wait, at most 4 may"):
+        worker.submit(job(1.0))
+    worker.close()
+
+
+# What is expected.
+
+
+def _slow(rows_max: int, *, batching: bool = True) -> tuple[Worker, ManualClock]:
+    """A worker whose batches take 10 ms whatever their size."""
+    clock = ManualClock()
+    servable = RecordingServable(before=lambda _: clock.advance(0.010))
+    worker = _worker(servable, WorkerOptions(BatchBounds(rows_max), batching=batching), clock)
+    worker.warm_up({"x": tensor(0.0)}, 1)
+    return worker, clock
+
+
+@pytest.mark.parametrize(
+    ("rows_max", "batching", "waiting", "expected_ms"),
+    [(64, True, 0, 10), (64, True, 5, 10), (4, True, 3, 10), (4, True, 4, 20), (4, True, 9, 30), (64, False, 3, 40)],
+)
+def test_answer_is_expected_after_what_waits_in_the_batch_a_job_will_be_in(
+    rows_max: int, batching: bool, waiting: int, expected_ms: int
+) -> None:
+    worker, _ = _slow(rows_max, batching=batching)
+    for each in (1, 2, 4):
+        worker._estimate.observe(each, 10_000_000)
+    for _ in range(waiting):
+        worker.submit(job(1.0))
+    assert worker.expected_ns(1) == expected_ms * 1_000_000
+    worker.close()
+
+
+def test_nothing_is_expected_before_the_first_batch() -> None:
+    worker = _worker(RecordingServable(), WorkerOptions())
+    worker.submit(job(1.0))
+    assert worker.expected_ns(1) == 0
+    worker.close()
+
+
+def test_interactive_job_expects_to_go_before_the_batch_class_but_for_its_share() -> None:
+    worker, _ = _slow(1)
+    for _ in range(50):
+        worker.submit(job(1.0, priority=BATCH))
+    assert worker.expected_ns(1) == 10_000_000
+    assert worker.expected_ns(1, BATCH) == 510_000_000
+    for _ in range(18):
+        worker.submit(job(1.0))
+    assert worker.expected_ns(1) == (18 + 2 + 1) * 10_000_000
+    worker.close()
+
+
+def test_what_runs_is_counted_by_what_is_left_of_it() -> None:
+    clock, gate = ManualClock(), Gate()
+    servable = RecordingServable(before=lambda values: gate() if values == [7.0] else clock.advance(0.010))
+    worker, endings = _worker(servable, THREADS, clock), Endings()
+    worker.warm_up({"x": tensor(0.0)}, 1)
+    _submit(worker, endings, 7.0)
+    worker.flush()
+    gate.wait_entered()
+    clock.advance(0.004)
+    assert worker.expected_ns(1) == 16_000_000
+    with pytest.raises(ResourceExhausted, match="its answer is expected in 16"):
+        worker.submit(job(1.0, received_ns=clock(), at_ns=clock() + 7_000_000))
+    clock.advance(1.0)
+    assert worker.expected_ns(1) == 1_014_000_000  # it hangs: as long again as it has taken
+    gate.open()
+    endings.wait(1)
+    worker.close()
+
+
+def test_lone_request_is_tried_though_its_estimate_is_somewhat_longer_than_what_remains() -> None:
+    clock = ManualClock()
+    servable = RecordingServable(before=lambda _: clock.advance(0.010))
+    worker, endings = _worker(servable, WorkerOptions(inline_us_max=100_000), clock), Endings()
+    worker.warm_up({"x": tensor(0.0)}, 1)
+    _submit(worker, endings, 1.0)
+    worker.flush()  # so that it has not been idle
+    worker.submit(job(1.0, received_ns=clock(), at_ns=clock() + 5_000_000, done=endings))
+    worker.flush()
+    with pytest.raises(ResourceExhausted):
+        worker.submit(job(1.0, received_ns=clock(), at_ns=clock() + 4_999_999))
+    clock.advance(0.2)
+    worker.submit(job(1.0, received_ns=clock(), at_ns=clock() + 4_999_999))
+    worker.close()
+
+
+def test_answers_after_their_deadline_are_counted_as_computed_in_vain() -> None:
+    clock, statistics, endings = ManualClock(), ModelStatistics(), Endings()
+    servable = RecordingServable(before=lambda _: clock.advance(0.010))
+    worker = Worker("fake", 3, servable, THREADS, clock, statistics)
+    for after_ms in (9, 10, 11, None):
+        at_ns = None if after_ms is None else NOW + after_ms * 1_000_000
+        worker.submit(job(1.0, at_ns=at_ns, done=endings))
+    worker.flush()
+    endings.wait(4)
+    assert (statistics.executions, statistics.success.count, statistics.late) == (1, 4, 1)
+    worker.submit(job(1.0, received_ns=clock(), at_ns=clock() + 9_000_000, done=endings))
+    worker.flush()
+    endings.wait(5)
+    assert statistics.late == 2
+    worker.close()
+
+
 # What is never computed.
 
 
@@ -273,6 +428,25 @@ def test_expired_and_cancelled_requests_are_never_computed() -> None:
     assert isinstance(errors[3.0], Cancelled)
     assert errors[4.0] is None
     assert (statistics.dropped, statistics.success.count, statistics.fail.count) == (2, 2, 0)
+    worker.close()
+
+
+def test_request_cancelled_while_it_runs_is_dropped_work_however_its_servable_ended() -> None:
+    gate, statistics, endings = Gate(), ModelStatistics(), Endings()
+
+    def fails(_: list[float]) -> None:
+        gate()
+        raise RuntimeError("stopped")
+
+    worker = Worker("fake", 3, RecordingServable(before=fails), THREADS, ManualClock(), statistics)
+    (only,) = _submit(worker, endings, 1.0)
+    worker.flush()
+    gate.wait_entered()
+    only.cancel()
+    gate.open()
+    endings.wait(1)
+    assert isinstance(only.error, Cancelled)
+    assert (statistics.dropped, statistics.fail.count) == (1, 0)
     worker.close()
 
 

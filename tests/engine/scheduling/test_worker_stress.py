@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from engine import (
+    BATCH,
+    INTERACTIVE,
     Cancelled,
     DeadlineExceeded,
     InvalidArgument,
@@ -54,7 +56,8 @@ def _call(worker: Worker, endings: Endings, rng: random.Random, tally: Tally) ->
         values = [float(rng.randrange(1000)) for _ in range(rng.randint(1, 4))]
         now_ns = monotonic()
         at_ns = rng.choice([None, None, now_ns + rng.randrange(1, 3_000_000)])
-        each = job(*values, done=endings, at_ns=at_ns, received_ns=now_ns)
+        priority = rng.choice([INTERACTIVE, INTERACTIVE, BATCH])
+        each = job(*values, done=endings, at_ns=at_ns, received_ns=now_ns, priority=priority)
         try:
             worker.submit(each)
             tally.admitted.append(each)
