@@ -13,6 +13,8 @@ from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.features.relations import check_compiled, check_logs, check_views
 from engine.graph.declaration import GraphSpec, TrafficSpec
+from engine.graph.known import Known
+from engine.graph.relations import Surroundings, check_graphs
 from engine.limits import (
     BATCH_BYTES_MAX,
     BATCH_CLASS_SHARE,
@@ -216,9 +218,15 @@ def _check(spec: Spec, place: Place) -> None:
         _check_function(place, f"functions.{name}", function)
     check_logs(spec.logs, place)
     check_views(spec.feature_views, spec.logs, spec.functions, place)
-    check_compiled(spec.feature_views, spec.logs, place)
+    looked_up = check_compiled(spec.feature_views, spec.logs, place)
     if spec.models and repository is None:
         raise SpecError(f"{place('models')}: needs a repository; add 'repository: {{path: ...}}'")
+    known = {
+        name: Known("function", each.inputs, each.outputs, each.batchable) for name, each in spec.functions.items()
+    }
+    known |= {name: Known("feature view", *tensors, rows=True) for name, tensors in looked_up.items()}
+    models = None if repository is None else spec.models
+    check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
 
 
 def _check_tracing(place: Place, tracing: TracingSpec) -> None:

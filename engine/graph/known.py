@@ -18,11 +18,13 @@ Tensors = Mapping[str, TensorDeclaration | None]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A servable whose tensors' names the spec tells. `kind` in words, such as "function"."""
+    """A servable whose tensors' names the spec tells. `kind` in words, such as "function"; `rows`: dimension 0 of each counts
+    independent rows for certain."""
 
     kind: str
     inputs: Tensors
     outputs: Tensors
+    rows: bool = False
 
 
 def mismatch(got: TensorDeclaration | None, wanted: TensorDeclaration | None) -> str | None:
@@ -45,15 +47,23 @@ def joined(one: TensorDeclaration | None, other: TensorDeclaration | None) -> Te
     return TensorDeclaration(one.datatype, shape)
 
 
-def value_mismatch(value: Value | tuple[Value, ...], wanted: TensorDeclaration | None) -> str | None:
-    """Why a declared value is none of tensor `wanted`; None where it may be one."""
+def value_mismatch(
+    value: Value | tuple[Value, ...], wanted: TensorDeclaration | None, *, rows: bool = False
+) -> str | None:
+    """Why a declared value is none of tensor `wanted`; None where it may be one. With `rows` a list is one row."""
     if wanted is None:
         return None
     if not isinstance(value, tuple):
         return _scalar_mismatch(value, wanted.datatype)
-    sizes = wanted.shape[1:] if wanted.shape[:1] == (-1,) else wanted.shape
-    if sizes and -1 not in sizes and len(value) != math.prod(sizes):
-        return f"expected one row of {math.prod(sizes)} values, shape {list(wanted.shape)}, got {len(value)}"
+    if rows and wanted.shape[:1] == (-1,):
+        wanted = TensorDeclaration(wanted.datatype, wanted.shape[1:])
+        one = "one row of "
+    else:
+        one = ""
+    fixed = math.prod(size for size in wanted.shape if size != -1)
+    if len(value) != fixed if -1 not in wanted.shape else (not fixed or len(value) % fixed):
+        some = "a multiple of " if -1 in wanted.shape else ""
+        return f"expected {one}{some}{fixed} values for shape {list(wanted.shape)}, got {len(value)}"
     return next((problem for each in value if (problem := _scalar_mismatch(each, wanted.datatype))), None)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from engine.declaration import TensorDeclaration
+from engine.declaration import TensorDeclaration, Value
 from engine.errors import SpecError, nearest, quoted
 from engine.graph.condition import parse_condition
 from engine.graph.declaration import ConstantSpec, GraphSpec, NodeSpec, Values, Wiring
@@ -258,7 +258,7 @@ class GraphRelations:
                 )
             wanted = None if known is None else known.inputs[tensor]
             if isinstance(wire, ConstantSpec):
-                self._check_value(wire.value, wanted, key)
+                self._check_value(wire.value, wanted, key, known)
                 continue
             self._check_types(wire, wanted, key)
             if wanted is not None and not wanted.optional and not self.presence.is_sure(choices_of(wire), under):
@@ -289,8 +289,10 @@ class GraphRelations:
             found = joined(found, got)
         return found
 
-    def _check_value(self, value: object, wanted: TensorDeclaration | None, key: str) -> None:
-        problem = value_mismatch(value, wanted)  # type: ignore[arg-type]
+    def _check_value(
+        self, value: Value | tuple[Value, ...], wanted: TensorDeclaration | None, key: str, known: Known | None
+    ) -> None:
+        problem = value_mismatch(value, wanted, rows=known is not None and known.rows)
         if problem is not None:
             raise SpecError(f"{self.place(key)}: {problem}")
 
@@ -302,7 +304,7 @@ class GraphRelations:
                     f"{self.place(f'{where}.{tensor}')}: {known.kind} {quoted(call)} has no output "
                     f"{quoted(tensor)}{nearest(tensor, known.outputs)}"
                 )
-            self._check_value(value, None if known is None else known.outputs[tensor], f"{where}.{tensor}")
+            self._check_value(value, None if known is None else known.outputs[tensor], f"{where}.{tensor}", known)
 
     def _output(self, name: str, wire: str | tuple[str, ...]) -> TensorDeclaration | None:
         if not self.presence.is_sure(choices_of(wire)):

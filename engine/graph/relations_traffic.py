@@ -33,7 +33,7 @@ def check_split(split: TrafficSpec, where: str, find: Find, logs: Mapping[str, L
     _check_key(split, where, first, place)
     if split.exposures is not None:
         check_exposures(split.exposures, f"{where}.exposures", logs, place)
-    return None if first is None else Known("split", first[1].inputs, first[1].outputs)
+    return None if first is None else Known("split", first[1].inputs, first[1].outputs, first[1].rows)
 
 
 def _check_weights(split: TrafficSpec, where: str, place: Place) -> None:

@@ -123,7 +123,7 @@ CASES = [
     ("          p: [score.p, quick.p]", "          p: {value: text}  # here", "nodes.decide.inputs.p", "expected a number for FP32, got 'text'"),
     ("          p: [score.p, quick.p]", "          p: {value: 1.0e+39}  # here", "nodes.decide.inputs.p", "FP32 holds no number as large as '1e.39'"),
     ("{x: amounts.row}\n      score", "{x: {value: [1, 2, 3]}}  # here\n      score", "nodes.quick.inputs.x",
-     r"expected one row of 2 values, shape \[-1, 2\], got 3"),
+     r"expected one row of 2 values for shape \[2\], got 3"),
     ("{call: card, inputs: {card: card}}", "{call: card, inputs: {crd: card}}  # here", "nodes.history.inputs.crd",
      "feature view 'card' has no input 'crd'; nearest: 'card'"),
     # Circles.
