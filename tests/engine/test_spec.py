@@ -90,6 +90,10 @@ def test_versions_are_a_word_or_a_policy(text: str, versions: object) -> None:
         ("repository: {path: m}\nmodels: {a: {inline_us_max: -1}}", "models.a.inline_us_max: must be from 0"),
         ("repository: {path: m}\nmodels: {a: {batching: {rows_max: 0}}}", "models.a.batching.rows_max: must be from 1"),
         ("repository: {path: m}\nmodels: {a: {queue: {requests_max: 0}}}", "queue.requests_max: must be from 1"),
+        (
+            "repository: {path: m}\nmodels: {a: {queue: {batch_share: 1.5}}}",
+            "queue.batch_share: must be from 0 to 1, got 1.5",
+        ),
         ("repository: {path: m}\nmodels: {a: {queue: {bytes_max: 0}}}", "queue.bytes_max: must be from 1"),
         ("repository: {path: m}\nmodels: {a: {versions: {}}}", "give either 'latest' or 'specific'"),
         (
