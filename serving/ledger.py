@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Final
 
@@ -42,10 +42,24 @@ def timeline_of(request: Request, response: Response, received_ns: int, now_ns: 
         inner = (Stage(response.model, ledger.received_ns, started_ns, computed_ns, rows, left_ns, critical=True),)
     elif inner[0].remaining_ns != NEVER_NS:
         deadline_ns = inner[0].ready_ns + inner[0].remaining_ns  # perhaps the graph's own
-    ended_ns = max((each.ended_ns for each in inner if each.critical), default=computed_ns)
+    inner, ended_ns = _joined(inner, ledger.received_ns)
     received_ns = min(received_ns or ledger.received_ns, ledger.received_ns)
     first = _of_transport("decode", received_ns, ledger.received_ns, deadline_ns)
     return Timeline(received_ns, now_ns, (first, *inner, _of_transport("encode", ended_ns, now_ns, deadline_ns)))
+
+
+def _joined(stages: tuple[Stage, ...], at_ns: int) -> tuple[tuple[Stage, ...], int]:
+    """The stages, and when the last critical one ended. One that did not run knows no more than when that was decided: as a
+    critical one it waited since the critical one before it ended.
+    """
+    found = []
+    for each in stages:
+        if each.critical:
+            if each.ready_ns > at_ns:
+                each = replace(each, ready_ns=at_ns)
+            at_ns = max(at_ns, each.ended_ns)
+        found.append(each)
+    return tuple(found), at_ns
 
 
 def _of_transport(name: str, from_ns: int, to_ns: int, deadline_ns: int) -> Stage:
