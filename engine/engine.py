@@ -6,6 +6,7 @@ that is short. Control: `apply`, `load` and `unload` change what is wanted and w
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 
@@ -27,6 +28,8 @@ from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
 from engine.spec import Spec
 from engine.telemetry import ModelStatistics
+
+log = logging.getLogger("vireo.engine")
 
 Done = Callable[[Job], None]
 Part = Callable[[Response], None]
@@ -65,6 +68,9 @@ class Engine:
         self._board.apply({**spec.graphs, **spec.traffic})
         self._reconciler.apply(spec, repository)
         self._spec, self._repository = spec, repository
+        for name in (*spec.graphs, *spec.traffic):
+            if (reason := self._registry.snapshot.unserved.get(name)) is not None:
+                log.error("%s is not served: %s", name, reason)
 
     def stop_accepting(self) -> None:
         """Refuses new requests as unavailable from now on; what was admitted is still computed."""
@@ -77,6 +83,7 @@ class Engine:
         """
         self.stop_accepting()
         self.features.stop_waiting()
+        self._board.apply({})
         ended = self._reconciler.stop(self._spec.server.drain_s if drain_s is None else drain_s)
         self._graphs.close()
         self.features.close()

@@ -76,8 +76,8 @@ class GraphBoard(Generic[Hosted]):
             try:
                 live = self._live[name] = self._make(name, declared, found)
             except VireoError as error:
-                if found.unserved.get(name) != error.message:
-                    log.warning("%s is not served: %s", name, error.message)
+                if live is not None:
+                    log.error("%s is not served any more: %s", name, error.message)
                 found.served.pop(name, None)
                 found.unserved[name] = error.message
                 return

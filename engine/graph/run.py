@@ -414,4 +414,4 @@ def _runs(job: NodeJob) -> bool:
 
 
 def _ms(job: NodeJob) -> float:
-    return round((job.deadline_ns - job.ready_ns) / 1e6, 3)
+    return round((job.deadline_ns - job.ready_ns) / 1e6, 1)

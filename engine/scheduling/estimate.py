@@ -4,8 +4,11 @@ from __future__ import annotations
 
 _WEIGHT = 0.1  # of a new sample: the mean follows a change within about ten batches
 _OUTLIER = 2.0
-"""A sample counts as at most so many times the mean: a thread that was off its core for ten milliseconds says nothing about
-the model, while one that has become slower still shows within thirty batches."""
+"""A sample counts as at most so many times the mean, and as many times more with each that comes right after: a thread that
+was off its core for ten milliseconds says nothing about the model, while one that has become a thousand times slower, or was
+warmed with inputs easier than real ones, shows within ten batches."""
+
+_STREAK_MAX = 16
 
 
 def bucket_rows(rows: int) -> int:
@@ -18,14 +21,20 @@ class ComputeEstimate:
 
     def __init__(self) -> None:
         self._mean_ns: dict[int, float] = {}
+        self._streak = 0
 
     def observe(self, rows: int, compute_ns: int) -> None:
         """Takes in that a batch of `rows` took `compute_ns`."""
         bucket = rows.bit_length()
         mean = self._mean_ns.get(bucket)
-        self._mean_ns[bucket] = (
-            compute_ns if mean is None else mean + _WEIGHT * (min(compute_ns, _OUTLIER * mean) - mean)
-        )
+        if mean is None:
+            self._mean_ns[bucket] = compute_ns
+        elif compute_ns <= _OUTLIER * mean:
+            self._mean_ns[bucket] = mean + _WEIGHT * (compute_ns - mean)
+            self._streak = 0
+        else:
+            self._streak = min(self._streak + 1, _STREAK_MAX)
+            self._mean_ns[bucket] = mean + _WEIGHT * (min(compute_ns, _OUTLIER**self._streak * mean) - mean)
 
     def compute_ns(self, rows: int) -> float | None:
         """Expected time for `rows`: its bucket's mean, else the nearest bucket's; None before the first sample.

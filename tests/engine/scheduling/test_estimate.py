@@ -61,3 +61,16 @@ def test_one_batch_that_lost_its_core_hardly_moves_the_estimate() -> None:
     expected = estimate.compute_ns(8)
     assert expected is not None
     assert expected < 100_000
+
+
+def test_model_that_becomes_a_thousand_times_slower_shows_within_ten_batches() -> None:
+    estimate = ComputeEstimate()
+    for _ in range(20):
+        estimate.observe(1, 10_000)
+    estimate.observe(1, 10_000_000)
+    assert (estimate.compute_ns(1) or 0) < 12_000
+    for _ in range(20):
+        estimate.observe(1, 10_000)
+    for _ in range(10):
+        estimate.observe(1, 10_000_000)
+    assert (estimate.compute_ns(1) or 0) > 3_000_000
