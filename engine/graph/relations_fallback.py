@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from engine.duration import duration_us
 from engine.errors import SpecError, quoted
 from engine.graph.declaration import CachedSpec, FallbackSpec
@@ -42,7 +44,7 @@ def _check_cached(graph: GraphRelations, node: str, where: str, cached: CachedSp
     if not 1 <= cached.entries_max <= CACHED_ENTRIES_MOST:
         key = graph.place(f"{where}.entries_max")
         raise SpecError(f"{key}: must be from 1 to {CACHED_ENTRIES_MOST}, got {cached.entries_max}")
-    _check_waited_for(graph, node, f"{where}.key", cached.key)
+    _check_waited_for(graph, node, [(f"{where}.key", cached.key)])
     if not graph.presence.is_sure([cached.key], graph.presence.of_node(node)):
         raise SpecError(f"{graph.place(f'{where}.key')}: {quoted(cached.key)} may be missing when the node runs")
 
@@ -51,8 +53,7 @@ def _check_call(graph: GraphRelations, node: str, where: str, fallback: Fallback
     assert fallback.call is not None
     declared = graph.graph.nodes[node]
     lighter = graph.find(fallback.call, fallback.version, f"{graph.where}.{where}")
-    for key, text in wired(fallback.inputs or {}, f"{where}.inputs"):
-        _check_waited_for(graph, node, key, text)
+    _check_waited_for(graph, node, wired(fallback.inputs or {}, f"{where}.inputs"))
     inputs, key = fallback.inputs, f"{where}.inputs"
     if inputs is None:
         known = declared.inputs if lighter is None else lighter.inputs
@@ -75,11 +76,15 @@ def _check_call(graph: GraphRelations, node: str, where: str, fallback: Fallback
             )
 
 
-def _check_waited_for(graph: GraphRelations, node: str, key: str, text: str) -> None:
-    """What stands in for a node must not have to wait for more than the node did."""
-    other = parse_reference(text, graph.graph.nodes).node
-    if other is not None and other not in reached(graph.needs, graph.needs[node]):
-        what = (
-            "its own output" if other == node else f"node {quoted(other)}, for which node {quoted(node)} does not wait"
-        )
-        raise SpecError(f"{graph.place(key)}: {quoted(text)} is of {what}")
+def _check_waited_for(graph: GraphRelations, node: str, used: Iterable[tuple[str, str]]) -> None:
+    """What stands in for a node must not have to wait for more than the node did. `used`: keys and references."""
+    waited_for = reached(graph.needs, graph.needs[node])
+    for key, text in used:
+        other = parse_reference(text, graph.graph.nodes).node
+        if other is not None and other not in waited_for:
+            what = (
+                "its own output"
+                if other == node
+                else f"node {quoted(other)}, for which node {quoted(node)} does not wait"
+            )
+            raise SpecError(f"{graph.place(key)}: {quoted(text)} is of {what}")

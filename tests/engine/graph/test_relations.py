@@ -329,3 +329,17 @@ def test_outputs_of_several_branches_are_alike() -> None:
     assert refused(functions + text) == (
         "s.yaml:2: graphs.g.outputs.y[1]: 'f.y': expected datatype INT64, got FP32, as the first is ('i.y')"
     )
+
+
+def test_hostile_spec_is_refused_soon() -> None:
+    nodes = wide(GRAPH_NODES_MAX).partition("  g:\n")[2]
+    aliases = "".join(f"  g{number}: *g\n" for number in range(300))
+    assert re.search(
+        r"more than \d+ values, aliases counted each time", refused(f"{FUNCTION}graphs:\n  g: &g\n{nodes}{aliases}")
+    )
+    deep = "[" * 500 + "]" * 500
+    assert "nested too deep" in refused(f"graphs: {{g: {{nodes: {{n: {{inputs: {{x: {deep}}}}}}}}}}}")
+    assert "unknown key 'g'" in refused("graphs: &a {g: *a}")
+    spaces = " " * 100_000
+    text = f"graphs: {{g: {{inputs: {{x: {{datatype: FP32, shape: []}}}}, outputs: {{y: x}}, nodes: {{n: {{call: f, when: '{spaces}>'}}}}}}}}"
+    assert "expected a condition" in refused(f"repository: {{path: m}}\n{text}")
