@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|wire|cores|all|features|soak] [--quick]`.
+"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|wire|cores|graphs|all|features|soak] [--quick]`.
 
 `make bench` runs all.
 Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 1 when a promise is broken. `soak` takes
@@ -8,7 +8,16 @@ Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 
 import argparse
 import sys
 
-from benchmarks import bench_cores, bench_features, bench_fraud, bench_overhead, bench_soak, bench_swap, bench_wire
+from benchmarks import (
+    bench_cores,
+    bench_features,
+    bench_fraud,
+    bench_graphs,
+    bench_overhead,
+    bench_soak,
+    bench_swap,
+    bench_wire,
+)
 from benchmarks.command import Run, keeps_promises
 from benchmarks.options import add_options, options_of
 
@@ -18,6 +27,7 @@ BENCHMARKS: dict[str, Run] = {
     "swap": bench_swap.run,
     "wire": bench_wire.run,
     "cores": bench_cores.run,
+    "graphs": bench_graphs.run,
 }
 APART: dict[str, Run] = {"features": bench_features.run, "soak": bench_soak.run}
 """Run only where they are named."""

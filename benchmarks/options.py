@@ -18,8 +18,8 @@ class Options:
 
     For the benchmark `wire` alone: `transports` of Vireo to measure (none: its own choice) and the HOST:PORT of a Triton
     to measure instead of the one that is installed here. For `soak` alone: how many `minutes`; it takes the first
-    transport, native where there is none. `cores` takes all, native where there is none. For `features` alone: `only` these
-    of its parts, all where there is none.
+    transport, native where there is none. `cores` takes all, native where there is none. For `features` and `graphs`: `only`
+    these of its parts, all where there is none; for `fraud`, of its services.
     """
 
     out: Path = OUT
@@ -46,7 +46,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="wire, cores: native, grpcio, auto; more than one to compare. soak: one of them",
     )
     parser.add_argument("--triton", type=address, metavar="HOST:PORT", help="wire: measure this Triton")
-    parser.add_argument("--only", type=names, default=(), metavar="PART,...", help="features: these parts alone")
+    parser.add_argument(
+        "--only",
+        type=names,
+        default=(),
+        metavar="PART,...",
+        help="features, graphs: these parts; fraud: these services",
+    )
     parser.add_argument("--minutes", type=minutes, help="soak: how long (default 20, with --quick 1)")
 
 

@@ -1,0 +1,207 @@
+"""What the benchmark `fraud` says of its measurements. Pure but for the machine's description."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.features.part import Part
+from benchmarks.graphs.contenders import FULL, LIKE, OURS, STACKS
+from benchmarks.harness import Measured
+from benchmarks.load.verdict import Verdict
+from benchmarks.plots import percentile_plot, rate_plot
+from benchmarks.report import Judgement, Report
+from benchmarks.sweep import SweepResult
+from benchmarks.table import Cell, Table, number_cell
+from benchmarks.turns import number_or_nan
+
+TARGET_MS = 100.0
+SHARES = (0.5, 0.8)
+P99_MS_MAX = 10.0
+"""At the larger of SHARES."""
+
+RATIO_MIN = 10.0
+COLUMNS = [
+    "load", "offered/s", "goodput", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "server CPU µs/request",
+    "server core", "generator core", "lateness p99 ms", "verdict",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one service did; `swept` is None in a quick run. `fixed` are SHARES of the rate found, or the quick rates. `parts`:
+    CPU of each of its processes, as shares of all."""
+
+    name: str
+    swept: SweepResult | None
+    fixed: list[Measured]
+    parts: Mapping[str, float]
+
+    @property
+    def rate_per_s(self) -> float | None:
+        """The highest rate that met the target."""
+        if self.swept is not None:
+            return self.swept.rate_per_s
+        met = [one.load.order.rate_per_s or 0.0 for one in self.fixed if one.load.verdict == Verdict.MET]
+        return max(met, default=None)
+
+    def at(self, share: float) -> Measured | None:
+        """The measurement at one of SHARES of the rate found; None in a quick run, or where no rate was found."""
+        return None if self.swept is None or not self.fixed else self.fixed[SHARES.index(share)]
+
+
+@dataclass(frozen=True, slots=True)
+class FraudData:
+    """The raw results; `overload` is of the first of ours. `missing` says what was not run, and why."""
+
+    found: list[Found]
+    overload: Part | None
+    missing: list[str]
+
+    def rate_of(self, name: str) -> float | None:
+        """What a service sustained; None where it was not run or met the target at no rate."""
+        return next((each.rate_per_s for each in self.found if each.name == name), None)
+
+    def best_stack(self) -> tuple[str, float] | None:
+        """The rival that sustained most."""
+        rates = [(each.name, each.rate_per_s) for each in self.found if each.name in STACKS]
+        known = [(name, rate) for name, rate in rates if rate is not None]
+        return max(known, key=lambda one: one[1], default=None)
+
+
+def load_row(measured: Measured) -> list[Cell]:
+    """One line of the latency table."""
+    load = measured.load
+    latency = load.latency_ms
+    name = f"{load.order.protocol.value} {load.order.rate_per_s or 0:,.0f}/s"
+    return [
+        name, load.offered_per_s, f"{load.goodput_share:.2%}", latency.p50, latency.p90, latency.p99, latency.p999,
+        latency.max, measured.server_cpu_us_per_request, f"{measured.server_cpu_share:.0%}",
+        f"{load.generator.cpu_share:.0%}", load.generator.lateness_p99_ms, load.verdict,
+    ]  # fmt: skip
+
+
+def report_of(seed: int, data: FraudData, *, quick: bool) -> Report:
+    """Tables, plots and judgements."""
+    over = data.overload or Part()
+    told = "Every point, in the order taken; points whose generator was late are repeated."
+    fixed = {f"{each.name}, {load_row(one)[0]}": one for each in data.found for one in each.fixed}
+    tables = [summary(data), Table("Latency at fixed rates", "From the scheduled send.", COLUMNS, named(fixed))]
+    figures = [percentile_plot("Latency percentiles", curves(fixed), TARGET_MS)]
+    for each in data.found:
+        if each.swept is not None:
+            rows = [load_row(one) for one in each.swept.measured]
+            tables.append(Table(f"Rate sweep, {each.name}", told, COLUMNS, rows))
+            curve = rate_curves(each.swept.measured)
+            figures.append(rate_plot(f"Latency over offered rate, {each.name}", curve, TARGET_MS))
+    return Report(
+        name="fraud",
+        about="fraud decisions, one at a time, open loop (Poisson), each service on one core, generator on another",
+        seed=seed,
+        judgements=[*judgements_of(data, quick=quick), *over.judgements],
+        tables=[*tables[:2], *over.tables, *tables[2:]],
+        figures=figures,
+        data=data,
+        notes=notes_of(data),
+    )
+
+
+def named(fixed: Mapping[str, Measured]) -> list[list[Cell]]:
+    """A line for each measurement, the service named."""
+    return [[name, *load_row(one)[1:]] for name, one in fixed.items()]
+
+
+def curves(fixed: Mapping[str, Measured]) -> dict[str, list[tuple[float, float]]]:
+    """Percentile curves by name."""
+    return {name: one.load.latency_curve for name, one in fixed.items()}
+
+
+def rate_curves(measured: Sequence[Measured]) -> dict[str, list[tuple[float, float]]]:
+    """p50 and p99 over the offered rate, of the valid points."""
+    valid = [one.load for one in measured if one.load.verdict in (Verdict.MET, Verdict.MISSED)]
+    return {
+        "p50": [(load.offered_per_s, load.latency_ms.p50) for load in valid if load.latency_ms.p50 is not None],
+        "p99": [(load.offered_per_s, load.latency_ms.p99) for load in valid if load.latency_ms.p99 is not None],
+    }
+
+
+def summary(data: FraudData) -> Table:
+    """A line for each service."""
+    columns = [
+        "service", f"requests/s, p99 ≤ {TARGET_MS:g} ms", "to best stack", "p99 ms at 50%", "p99 ms at 80%",
+        "CPU µs/request at 80%", "CPU by process",
+    ]  # fmt: skip
+    best = data.best_stack()
+    rows = [
+        [each.name, each.rate_per_s, *beside(each, best), *held(each), told_parts(each.parts)] for each in data.found
+    ]
+    return Table("What one core sustains", "The best of the stacks is 1.", columns, rows)
+
+
+def beside(each: Found, best: tuple[str, float] | None) -> list[Cell]:
+    """Its rate over the best stack's."""
+    return [None if best is None or each.rate_per_s is None else each.rate_per_s / best[1]]
+
+
+def held(each: Found) -> list[Cell]:
+    """p99 at both shares, CPU at the larger."""
+    lower, upper = (each.at(share) for share in SHARES)
+    return [
+        None if lower is None else lower.load.latency_ms.p99,
+        None if upper is None else upper.load.latency_ms.p99,
+        None if upper is None else number_cell(number_or_nan(upper.server_cpu_us_per_request)),
+    ]
+
+
+def told_parts(parts: Mapping[str, float]) -> str | None:
+    """Such as "gateway 60%, Triton 36%"."""
+    return ", ".join(f"{name} {share:.0%}" for name, share in parts.items()) or None
+
+
+def judgements_of(data: FraudData, *, quick: bool) -> list[Judgement]:
+    """The rate and its latency, and the ratio to the stack."""
+    ours = [each for each in data.found if each.name in OURS]
+    judged = [sustained(each) for each in ours]
+    judged += [quiet_enough(each) for each in ours if not quick]
+    judged += [ratio(data, each) for each in ours if not quick]
+    return judged
+
+
+def sustained(each: Found) -> Judgement:
+    """That there is such a rate."""
+    promise = f"{each.name}: p99 below {TARGET_MS:g} ms with at least 99.9% answered in time"
+    if each.rate_per_s is None:
+        return Judgement(promise, False, "at no rate")
+    more = (
+        " or more (the generator was at its end)" if each.swept is not None and each.swept.bounded_by_generator else ""
+    )
+    return Judgement(promise, True, f"up to {each.rate_per_s:,.0f}/s{more}")
+
+
+def quiet_enough(each: Found) -> Judgement:
+    """p99 at the larger share of the rate found."""
+    upper = each.at(SHARES[-1])
+    p99_ms = None if upper is None else upper.load.latency_ms.p99
+    promise = f"{each.name}: p99 below {P99_MS_MAX:g} ms at {SHARES[-1]:.0%} of that"
+    return Judgement(
+        promise, None if p99_ms is None else p99_ms < P99_MS_MAX, "unknown" if p99_ms is None else f"{p99_ms:.2f} ms"
+    )
+
+
+def ratio(data: FraudData, each: Found) -> Judgement:
+    """Ours over the best stack."""
+    best = data.best_stack()
+    promise = f"{each.name}: at least {RATIO_MIN:g} times the requests/s of the stack"
+    if best is None or each.rate_per_s is None:
+        return Judgement(promise, None, "no stack was run" if best is None else "no rate was found")
+    found = each.rate_per_s / best[1]
+    return Judgement(promise, found >= RATIO_MIN, f"{found:.1f} x {best[1]:,.0f}/s of {best[0]}")
+
+
+def notes_of(data: FraudData) -> list[str]:
+    """What the comparison leaves out."""
+    told = [
+        "The stack's features are precomputed and stand still: it gets streaming for free. Its three processes share one core, "
+        "as ours has one; its gateway is leaner than most (prepared messages, values stored as the model wants them).",
+        f"'{LIKE}' does what the stack does and appends each scored event to the log its features come from; '{FULL}' also "
+        "scores a second model, explains, decides and records.",
+    ]
+    return [*told, *data.missing]
