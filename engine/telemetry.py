@@ -7,10 +7,15 @@ Protocol's statistics and Prometheus read the same figures.
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from engine.request import Ledger
 
@@ -19,6 +24,7 @@ BUCKETS_S: Final = (
 )  # fmt: skip
 EXACT_ROWS_MAX: Final = 1024
 _BUCKETS_NS: Final = tuple(int(each * 1e9) for each in BUCKETS_S)
+_BUCKETS: Final = np.array(_BUCKETS_NS, np.int64)
 
 
 class Histogram:
@@ -34,6 +40,15 @@ class Histogram:
         """Counts a value that came up `times` times."""
         self.counts[bisect_left(_BUCKETS_NS, value_ns)] += times
         self.sum_ns += value_ns * times
+
+    def observe_all(self, values_ns: npt.NDArray[np.int64]) -> int:
+        """Counts many values at once; their sum."""
+        counts = np.bincount(np.searchsorted(_BUCKETS, values_ns), minlength=len(self.counts))
+        for bucket in np.flatnonzero(counts).tolist():
+            self.counts[bucket] += int(counts[bucket])
+        sum_ns = int(values_ns.sum())
+        self.sum_ns += sum_ns
+        return sum_ns
 
 
 @dataclass(slots=True)
@@ -77,6 +92,11 @@ class StageTimes:
         self._compute_ns += times.compute_ns * count
         self._output_ns += times.output_ns * count
 
+    def add_computed(self, count: int, compute_ns: int) -> None:
+        """Counts `count` that took `compute_ns` together, with nothing to put together or to take apart."""
+        self._count += count
+        self._compute_ns += compute_ns
+
     @property
     def input(self) -> Duration:
         """Putting inputs together."""
@@ -93,6 +113,23 @@ class StageTimes:
         return Duration(self._count, self._output_ns)
 
 
+_SAMPLES_MAX: Final = 256
+"""Lone requests that are gathered before they are counted together: a tenth of what counting each would cost."""
+
+Counted = TypeVar("Counted")
+
+
+class _Count(Generic[Counted]):
+    """A count of ModelStatistics: who reads it sees everything that has ended."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, statistics: ModelStatistics, owner: type) -> Counted:
+        statistics.settle()
+        return cast(Counted, getattr(statistics, self._name))
+
+
 class ModelStatistics:
     """Everything counted for one model version, as Triton's statistics extension defines it. Thread-safe.
 
@@ -100,25 +137,67 @@ class ModelStatistics:
     many rows they send, and must not choose how much is remembered.
     """
 
+    success, fail, queue = _Count[Duration](), _Count[Duration](), _Count[Duration]()
+    stages = _Count[StageTimes]()
+    rows, executions, last_inference_ms = _Count[int](), _Count[int](), _Count[int]()
+    by_batch_size = _Count[dict[int, StageTimes]]()
+    queue_histogram, compute_histogram, total_histogram = _Count[Histogram](), _Count[Histogram](), _Count[Histogram]()
+    late = _Count[int]()
+
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.success, self.fail, self.queue = Duration(), Duration(), Duration()
-        self.stages = StageTimes()
-        self.rows = 0
-        self.executions = 0
-        self.last_inference_ms = 0
-        self.by_batch_size: dict[int, StageTimes] = {}
-        self.queue_histogram, self.compute_histogram, self.total_histogram = Histogram(), Histogram(), Histogram()
+        self.lock = threading.RLock()
+        self._success, self._fail, self._queue = Duration(), Duration(), Duration()
+        self._stages = StageTimes()
+        self._rows = 0
+        self._executions = 0
+        self._last_inference_ms = 0
+        self._by_batch_size: dict[int, StageTimes] = {}
+        self._queue_histogram, self._compute_histogram, self._total_histogram = Histogram(), Histogram(), Histogram()
+        self._late = 0
+        self._lone: deque[tuple[int, int, int, int, bool, float]] = deque()
         self.shed = 0
         self.dropped = 0
-        self.late = 0
+
+    def lone_done(self, ledger: Ledger, deadline_ns: int) -> None:
+        """A batch of one request has ended: counted as `batch_done` would, but later, together with others."""
+        lone = self._lone
+        ended_ns = ledger.computed_ns
+        lone.append(
+            (ledger.received_ns, ledger.started_ns, ended_ns, ledger.batch_rows, ended_ns > deadline_ns, time.time())
+        )
+        if len(lone) >= _SAMPLES_MAX:
+            self.settle()
+
+    def settle(self) -> None:
+        """Counts what has been gathered."""
+        if not self._lone:
+            return
+        with self.lock:
+            lone = [self._lone.popleft() for _ in range(len(self._lone))]  # others append meanwhile
+            if not lone:
+                return
+            received_ns, started_ns, ended_ns, rows, late, wall_s = map(list, zip(*lone, strict=True))
+            start = np.array(started_ns, np.int64)
+            waits, takes = start - np.array(received_ns, np.int64), np.array(ended_ns, np.int64) - start
+            count = len(lone)
+            self._queue.add(count, self._queue_histogram.observe_all(waits))
+            compute_ns = self._compute_histogram.observe_all(takes)
+            self._success.add(count, self._total_histogram.observe_all(waits + takes))
+            self._stages.add_computed(count, compute_ns)
+            for size in set(rows):
+                of_size = [took for took, each in zip(takes.tolist(), rows, strict=True) if each == size]
+                self._batch_size(size).add_computed(len(of_size), sum(of_size))
+            self._rows += sum(rows)
+            self._executions += count
+            self._late += sum(late)
+            self._last_inference_ms = max(self._last_inference_ms, int(wall_s[-1] * 1000))
 
     def batch_done(self, times: BatchTimes, ledgers: Sequence[Ledger], wall_ms: int, late: int = 0) -> None:
         """One batch answered the requests of `ledgers`, of which `late` came after their deadline: computed in vain."""
         requests = len(ledgers)
         queue_ns = total_ns = 0
         with self.lock:
-            waits, totals = self.queue_histogram.counts, self.total_histogram.counts
+            waits, totals = self._queue_histogram.counts, self._total_histogram.counts
             for ledger in ledgers:
                 waited_ns = ledger.started_ns - ledger.received_ns
                 took_ns = ledger.computed_ns - ledger.received_ns
@@ -126,30 +205,30 @@ class ModelStatistics:
                 totals[bisect_left(_BUCKETS_NS, took_ns)] += 1
                 queue_ns += waited_ns
                 total_ns += took_ns
-            self.queue_histogram.sum_ns += queue_ns
-            self.total_histogram.sum_ns += total_ns
-            self.queue.add(requests, queue_ns)
-            self.success.add(requests, total_ns)
-            self.compute_histogram.observe(times.compute_ns, requests)
-            self.stages.add(times, requests)
+            self._queue_histogram.sum_ns += queue_ns
+            self._total_histogram.sum_ns += total_ns
+            self._queue.add(requests, queue_ns)
+            self._success.add(requests, total_ns)
+            self._compute_histogram.observe(times.compute_ns, requests)
+            self._stages.add(times, requests)
             self._batch_size(times.rows).add(times, 1)
-            self.rows += times.rows
-            self.executions += 1
-            self.late += late
-            self.last_inference_ms = wall_ms
+            self._rows += times.rows
+            self._executions += 1
+            self._late += late
+            self._last_inference_ms = wall_ms
 
     def _batch_size(self, rows: int) -> StageTimes:
         size = rows if rows <= EXACT_ROWS_MAX else 1 << (rows.bit_length() - 1)
-        sized = self.by_batch_size.get(size)
+        sized = self._by_batch_size.get(size)
         if sized is None:
-            sized = self.by_batch_size[size] = StageTimes()
+            sized = self._by_batch_size[size] = StageTimes()
         return sized
 
     def failed(self, total_ns: Iterable[int]) -> None:
         """Requests that reached the servable and failed there."""
         with self.lock:
             for each in total_ns:
-                self.fail.add(1, each)
+                self._fail.add(1, each)
 
     def refused(self) -> None:
         """A request shed on arrival."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from engine.clock import NEVER_NS, Clock
@@ -15,7 +14,7 @@ from engine.graph.port import NodePort
 from engine.graph.run import DEADLINE, GraphRun, Ring
 from engine.graph.statistics import GraphStatistics
 from engine.scheduling.job import Job
-from engine.telemetry import BatchTimes, ModelStatistics
+from engine.telemetry import ModelStatistics
 
 _PREDICTED_NS = 1_000_000
 """How long a prediction of the graph's time is used before it is made anew."""
@@ -155,8 +154,7 @@ class GraphRunner:
         response = run.answered(now_ns)
         job = run.job
         self._observe(run)
-        times = BatchTimes(job.rows, 0, job.ledger.total_ns, 0)
-        self.statistics.batch_done(times, [job.ledger], int(time.time() * 1000))
+        self.statistics.lone_done(job.ledger, job.deadline_ns)
         job.finish(response)
 
     def _observe(self, run: GraphRun) -> None:

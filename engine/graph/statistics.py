@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 
 from engine.graph.ledger import Entry
 from engine.graph.plan import Plan
-from engine.telemetry import BUCKETS_S, Histogram
+from engine.telemetry import Histogram
 
-_BOUNDS_NS = np.array([each * 1e9 for each in BUCKETS_S])
 _SAMPLES_MAX = 1024
 """Runs that are gathered before they are counted together, at a twentieth of what one by one would cost."""
 
@@ -32,7 +32,7 @@ class GraphStatistics:
         self._lock = threading.RLock()
         self._names = tuple(each.name for each in plan.nodes)
         self._nodes = tuple(NodeStatistics(self._lock) for _ in plan.nodes)
-        self._samples: list[Sequence[Entry | None]] = []
+        self._samples: deque[Sequence[Entry | None]] = deque()
 
     def add(self, entries: Sequence[Entry | None], marks: Sequence[str]) -> None:
         """Counts one ended run."""
@@ -48,7 +48,7 @@ class GraphStatistics:
         return list(zip(self._names, self._nodes, strict=True))
 
     def _fold(self) -> None:
-        samples, self._samples = self._samples, []
+        samples = [self._samples.popleft() for _ in range(len(self._samples))]  # others append meanwhile
         for index, node in enumerate(self._nodes):
             entries = [each[index] for each in samples]
             ran = [each for each in entries if each is not None and each[3] is not None]
@@ -57,12 +57,5 @@ class GraphStatistics:
                     node.marks[each[4]] = node.marks.get(each[4], 0) + 1
             if ran:
                 times = np.array([each[:3] for each in ran], np.int64)
-                _observe(node.wait, times[:, 1] - times[:, 0])
-                _observe(node.compute, times[:, 2] - times[:, 1])
-
-
-def _observe(histogram: Histogram, values_ns: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
-    counts = np.bincount(np.searchsorted(_BOUNDS_NS, values_ns), minlength=len(histogram.counts))
-    for bucket, count in enumerate(counts.tolist()):
-        histogram.counts[bucket] += count
-    histogram.sum_ns += int(values_ns.sum())
+                node.wait.observe_all(times[:, 1] - times[:, 0])
+                node.compute.observe_all(times[:, 2] - times[:, 1])
