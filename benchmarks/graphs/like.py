@@ -33,7 +33,7 @@ def like_spec(case: StackCase, out: Path, *, records: bool = True) -> Declared:
     views = {each.name: view(each.name, len(each.features)) for each in case.entities}
     return {
         "repository": {"path": str(case.model_file.parents[2].resolve())},
-        "models": {case.model: {"batching": {"rows_max": ROWS_MAX}}},
+        "models": {case.model: {"batching": {"rows_max": ROWS_MAX}, "versions": {"specific": [case.version]}}},
         "logs": {LOG: {"schema": schema, "local": {"path": str((out / "events").resolve()), "durability": "os"}}},
         "feature_views": views,
         "functions": {ASSEMBLE: assemble(case)},
@@ -65,7 +65,7 @@ def graph(case: StackCase, *, records: bool) -> Declared:
     nodes: Declared = {f"{key}_features": {"call": key, "inputs": {key: key}} for key in keys}
     wired = {**{key: f"{key}_features.features" for key in keys}, **{name: name for name in case.raw}}
     nodes["row"] = {"call": ASSEMBLE, "inputs": wired}
-    nodes["score"] = {"call": case.model, "version": 1, "inputs": {case.input: "row.row"}}
+    nodes["score"] = {"call": case.model, "inputs": {case.input: "row.row"}}
     inputs = {
         **{name: {"datatype": "FP32", "shape": [-1]} for name in case.raw},
         **{key: {"datatype": "INT64", "shape": [-1]} for key in keys},

@@ -45,6 +45,11 @@ class StackCase:
     messages: tuple[bytes, ...]
     rows: Matrix
 
+    @property
+    def version(self) -> int:
+        """Of the model, which lies in a repository: NAME/VERSION/model.onnx."""
+        return int(self.model_file.parent.name)
+
     def write_frames(self, out: Path) -> Path:
         """The requests as the generator wants them."""
         file = out / "stack.frames"
