@@ -119,7 +119,7 @@ class InferenceService:
         self._dispatch.begin(request, answering, alone=call.alone)
 
     def _begin_asking(self, call: Exchange, request: Request) -> None:
-        asked = asked_by(call.metadata()) if call.asks else None
+        asked = asked_by(call.asked()) if call.asks else None
         account = self._accounts.open(request, asked, call.received_ns)
         if account is None:
             answering = _Answering(self._dispatch, call, self._heads, request.layout)

@@ -41,6 +41,9 @@ class Exchange(Call, Protocol):
     def asks(self) -> bool:
         """Whether its metadata may say something to act on; where not, it need not be read."""
 
+    def asked(self) -> Mapping[str, str]:
+        """That part of its metadata: `vireo-...`, `traceparent` and `tracestate`."""
+
     @property
     def alone(self) -> bool:
         """No other call came in the same turn of the event loop; where others did, the turn's end flushes them all."""

@@ -31,6 +31,8 @@ try:
         TraceFlags,
         Tracer,
         TraceState,
+        format_span_id,
+        format_trace_id,
         set_span_in_context,
     )
 except ImportError as error:
@@ -99,7 +101,7 @@ class RequestSpan:
     def __init__(self, tracer: Tracer, span: Span, request: Request, offset_ns: int) -> None:
         self._tracer, self._span, self._request, self._offset_ns = tracer, span, request, offset_ns
         ids = span.get_span_context()
-        self.traceparent = str(TraceParent(ids.trace_id, ids.span_id, sampled=True))
+        self.traceparent = str(TraceParent(format_trace_id(ids.trace_id), format_span_id(ids.span_id), sampled=True))
 
     def end(self, response: Response, timeline: Timeline) -> None:
         """The request was answered."""
@@ -141,7 +143,7 @@ def _endpoint(url: str | None) -> str | None:
 
 def _remote(parent: TraceParent, state: str) -> Context:
     ids = SpanContext(
-        parent.trace_id, parent.span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED),
+        int(parent.trace_id, 16), int(parent.span_id, 16), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED),
         trace_state=TraceState.from_header([state]) if state else None,
     )  # fmt: skip
     return set_span_in_context(NonRecordingSpan(ids), Context())

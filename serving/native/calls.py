@@ -173,6 +173,10 @@ class DirectCall(_GrpcCall):
     __slots__ = ("_cancel", "alone")
     asks: ClassVar[bool] = False
 
+    def asked(self) -> Mapping[str, str]:
+        """See `methods.Exchange`."""
+        return self.connection.asked(self.stream)
+
     def __init__(self, connection: Connection, stream: int, served: Served, deadline_ns: int, alone: bool) -> None:
         self.connection = connection  # as in `super().__init__`, whose call would take as long as all of this
         self.stream = stream

@@ -366,7 +366,7 @@ IDS = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
 )
 def test_traceparent_is_read(text: str, sampled: bool) -> None:
     found = parse_traceparent(text)
-    assert found == TraceParent(0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331, sampled)
+    assert found == TraceParent(IDS[:32], IDS[33:], sampled)
     assert str(found) == f"00-{IDS}-0{int(sampled)}"
 
 

@@ -238,7 +238,7 @@ def test_spans_reach_a_collector_at_the_end_at_the_latest(start: Start, collecto
     spans = resource.scope_spans[0].spans
     assert sorted(each.name for each in spans) == ["decode", "double", "encode", "infer double"]
     assert trace is not None
-    assert {int.from_bytes(each.trace_id, "big") for each in spans} == {trace.trace_id}
+    assert {int.from_bytes(each.trace_id, "big") for each in spans} == {int(trace.trace_id, 16)}
 
 
 def test_dead_collector_delays_no_request_and_no_end(start: Start, caplog: pytest.LogCaptureFixture) -> None:

@@ -121,12 +121,6 @@ std::string *slot(Stream *stream, std::string_view name) {
     }
 }
 
-// Whether Python has to look at the headers of a call that it would answer without: reading them takes longer than all else
-// that it does for a small one.
-bool asks_for_something(std::string_view name) {
-    return name.substr(0, 6) == "vireo-" || name == "traceparent";
-}
-
 // Counts a header that is to be kept. Named in the table of headers, a few bytes are thousands, on every stream.
 bool hold_field(Session *session, Stream *stream, size_t size) {
     if (session->held_field_bytes + size > session->wire->bounds.header_bytes_max * HEADER_SHARES_MAX) return false;

@@ -66,29 +66,56 @@ PyObject *receive(PyObject *self, PyObject *argument) {
     Py_RETURN_NONE;
 }
 
-PyObject *headers(PyObject *self, PyObject *argument) {
-    long id = PyLong_AsLong(argument);
-    if (id == -1 && PyErr_Occurred()) return nullptr;
-    auto *session = session_of(self);
-    PyObject *list = PyList_New(0);
-    Stream *stream = find(session, static_cast<int32_t>(id));
-    if (list == nullptr || stream == nullptr) return list;
+// Calls `take` with name and value of each header that is kept, until it says false; whether it never did.
+template <typename Take>
+bool each_header(const Stream *stream, Take take) {
     const char *at = stream->fields.data(), *end = at + stream->fields.size();
     while (at < end) {
         uint32_t name_size, value_size;
         std::memcpy(&name_size, at, 4);
         std::memcpy(&value_size, at + 4, 4);
         at += 8;
-        PyObject *pair = Py_BuildValue("(y#y#)", at, static_cast<Py_ssize_t>(name_size), at + name_size, static_cast<Py_ssize_t>(value_size));
+        if (!take(std::string_view(at, name_size), std::string_view(at + name_size, value_size))) return false;
         at += name_size + value_size;
-        if (pair == nullptr || PyList_Append(list, pair) < 0) {
-            Py_XDECREF(pair);
-            Py_DECREF(list);
-            return nullptr;
-        }
-        Py_DECREF(pair);
     }
+    return true;
+}
+
+Py_ssize_t size_of(std::string_view text) { return static_cast<Py_ssize_t>(text.size()); }
+
+PyObject *headers(PyObject *self, PyObject *argument) {
+    long id = PyLong_AsLong(argument);
+    if (id == -1 && PyErr_Occurred()) return nullptr;
+    PyObject *list = PyList_New(0);
+    Stream *stream = find(session_of(self), static_cast<int32_t>(id));
+    if (list == nullptr || stream == nullptr) return list;
+    bool complete = each_header(stream, [list](std::string_view name, std::string_view value) {
+        PyObject *pair = Py_BuildValue("(y#y#)", name.data(), size_of(name), value.data(), size_of(value));
+        bool appended = pair != nullptr && PyList_Append(list, pair) == 0;
+        Py_XDECREF(pair);
+        return appended;
+    });
+    if (!complete) Py_CLEAR(list);
     return list;
+}
+
+PyObject *asked(PyObject *self, PyObject *argument) {
+    long id = PyLong_AsLong(argument);
+    if (id == -1 && PyErr_Occurred()) return nullptr;
+    PyObject *found = PyDict_New();
+    Stream *stream = find(session_of(self), static_cast<int32_t>(id));
+    if (found == nullptr || stream == nullptr) return found;
+    bool complete = each_header(stream, [found](std::string_view name, std::string_view value) {
+        if (!asks_for_something(name) && name != "tracestate") return true;
+        PyObject *key = PyUnicode_DecodeLatin1(name.data(), size_of(name), nullptr);
+        PyObject *text = PyUnicode_DecodeLatin1(value.data(), size_of(value), nullptr);
+        bool added = key != nullptr && text != nullptr && PyDict_SetItem(found, key, text) == 0;
+        Py_XDECREF(key);
+        Py_XDECREF(text);
+        return added;
+    });
+    if (!complete) Py_CLEAR(found);
+    return found;
 }
 
 PyObject *target(PyObject *self, PyObject *argument) {
@@ -419,6 +446,7 @@ PyMethodDef methods[] = {
     {"buffer_updated", buffer_updated, METH_O, "See asyncio.BufferedProtocol."},
     {"receive", receive, METH_O, "receive(data) takes in what the client sent."},
     {"headers", headers, METH_O, "headers(stream) -> list of (name, value) in bytes, without pseudo-headers."},
+    {"asked", asked, METH_O, "asked(stream) -> dict of the headers that Vireo acts on: those that begin with vireo-, and traces."},
     {"target", target, METH_O, "target(stream) -> (method, scheme, authority, path) in bytes; None where it is gone."},
     {"taken", taken, METH_VARARGS, "taken(stream, size): so many bytes of its events have been used up."},
     {"respond", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(respond)), METH_FASTCALL,

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <vector>
 
 constexpr int64_t NEVER_NS = std::numeric_limits<int64_t>::max();
@@ -29,6 +30,12 @@ struct Chunk {
     }
     size_t size() const { return borrowed ? static_cast<size_t>(view.len) : bytes.size(); }
 };
+
+// Whether a header of this name says something that Vireo acts on: only of such calls Python looks at the headers, which takes
+// longer than most of what it does for a small one.
+inline bool asks_for_something(std::string_view name) {
+    return name.substr(0, 6) == "vireo-" || name == "traceparent";
+}
 
 struct Stream {
     enum class Kind : uint8_t { http, unary, streaming, refused };

@@ -40,6 +40,10 @@ def conversations(unary: str, direct: str, stream: str) -> list[bytes]:
 
     say(*(head(number, path) + frames.body(number, frames.message(text)) for number, path in ((1, unary), (3, direct))))
     say(head(1, direct, ("grpc-timeout", "5S")), frames.body(1, frames.message(b"x" * 3000), each=100))
+    say(
+        head(1, direct, ("vireo-ledger", "1")), frames.body(1, frames.message(text)),
+        head(3, unary, ("traceparent", "00"), ("vireo-", "é"), ("tracestate", "")), frames.body(3, frames.message(text)),
+    )  # fmt: skip
     say(head(1, stream), frames.body(1, three), head(3, stream), frames.body(3, three, each=7))
     say(
         head(1, unary, ("grpc-encoding", "gzip")),

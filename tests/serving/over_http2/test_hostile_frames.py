@@ -56,6 +56,9 @@ ODD: list[Callable[[_wire.Session, int], object]] = [
     lambda session, stream: session.http_head(stream, 500, []),
     lambda session, stream: session.http_body(stream, b"", False),
     lambda session, stream: session.headers(stream),
+    lambda session, stream: session.asked(stream),
+    lambda session, stream: session.begun_ns(stream),
+    lambda session, stream: session.trail(stream, [(b"x-more", b"1"), (b"grpc-status", b"x" * 1000)]),
     lambda session, stream: session.target(stream),
     lambda session, stream: session.expire(1 << 62),
     lambda session, stream: session.ping(),
@@ -120,8 +123,10 @@ class Careless:
             self._write(session)
 
     def _answer(self, kind: int, session: _wire.Session, stream: int, method: object, payload: Any) -> None:  # noqa: ANN401
-        if kind == events.CALL:
+        if kind in (events.CALL, events.ASKING_CALL):
             session.headers(stream)
+            assert bool(session.asked(stream)) or kind == events.CALL
+            session.trail(stream, [(b"x-more", b"1")])
             session.respond(stream, payload) if method == "unary" else session.respond_infer(
                 stream, bytes(payload), "id", memoryview(bytes(payload))
             )
