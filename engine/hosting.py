@@ -20,6 +20,7 @@ from engine.graph.alarm import Alarm
 from engine.graph.board import Find
 from engine.graph.declaration import GraphSpec, TrafficSpec
 from engine.graph.port import NodePort, Target
+from engine.graph.resolution import resolve
 from engine.graph.runner import GraphRunner
 from engine.limits import BATCH_ROWS_MAX, LOOKUP_BATCH_ROWS_MAX, WARMUP_BYTES_MAX
 from engine.scheduling.batcher import BatchBounds
@@ -196,8 +197,6 @@ class GraphHost:
 
     def host(self, name: str, declared: GraphSpec | TrafficSpec, find: Find) -> Hosted:
         """The graph, running. Raises what it cannot be resolved for."""
-        from engine.graph.resolution import resolve
-
         assert isinstance(declared, GraphSpec)
         plan = resolve(name, declared, find)
         statistics = ModelStatistics()

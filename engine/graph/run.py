@@ -21,6 +21,7 @@ from engine.clock import NEVER_NS
 from engine.errors import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, VireoError
 from engine.graph.call import Call, NodeJob, Values, ended, first_there
 from engine.graph.circuit import Circuit
+from engine.graph.condition import is_true
 from engine.graph.ledger import Entry, stages
 from engine.graph.plan import Condition, Fallback, Node
 from engine.request import Response
@@ -404,8 +405,6 @@ def holds(condition: Condition, values: Values) -> bool:
     array = tensor.array
     if array.size == 1 and not condition.operator:
         return bool(array.item())
-    from engine.graph.condition import is_true
-
     return is_true(condition.operator, condition.operand, np.asarray(array))
 
 
