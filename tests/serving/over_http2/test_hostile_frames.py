@@ -29,7 +29,7 @@ from tests.serving.servers import eventually
 FACTOR = int(os.environ.get("VIREO_HOSTILE_FACTOR", "1"))
 SESSIONS, CONNECTIONS, REQUESTS = 30_000 * FACTOR, 2_000 * FACTOR, 100_000 * FACTOR
 RIGHT = conversations(ECHO, DIRECT, STREAM)
-KINDS = range(events.CALL, events.REFUSED + 1)
+KINDS = range(events.CALL, events.ASKING_CALL + 1)
 BOUNDS = {
     "streams_max": 30,
     "header_bytes_max": 4096,
