@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 import serving.tracing
-from engine import SpecError, parse_spec
+from engine import Array, SpecError, current_work, parse_spec
 from serving.trace_context import parse_traceparent
 from tests.fakes import PATIENCE_S, Gate
 from tests.serving.calls import refused, stub_of, typed
@@ -37,6 +37,34 @@ SAMPLED = f"00-{TRACE:032x}-{SPAN:016x}-01"
 UNSAMPLED = f"00-{TRACE:032x}-{SPAN:016x}-00"
 ONE = typed("double", "x", "FP32", (1, 2), fp32_contents=[1.0, 2.0])
 BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 2.0]}]}
+
+
+TRACES: list[str | None] = []
+"""What `remember` was told of, except in its warm-up."""
+
+
+def remember(x: Array) -> dict[str, Array]:
+    """A function that is interested in the trace it is part of."""
+    if x.any():
+        work = current_work()
+        TRACES.append(None if work is None else work.trace)
+    return {"y": x}
+
+
+REMEMBER = """
+  remember:
+    call: tests.serving.test_tracing:remember
+    batchable: true
+    inputs: {x: {datatype: FP32, shape: [-1, 1]}}
+    outputs: {y: {datatype: FP32, shape: [-1, 1]}}
+graphs:
+  within:
+    inputs: {x: {datatype: FP32, shape: [-1, 1]}}
+    nodes:
+      first: {call: remember, inputs: {x: x}}
+      second: {call: remember, inputs: {x: first.y}}
+    outputs: {y: second.y}
+"""
 
 
 def text(sample: float, endpoint: str = "http://127.0.0.1:9") -> str:
@@ -145,6 +173,20 @@ def test_every_route_is_traced(start: Start, memory: InMemorySpanExporter, trans
     assert len(ids) == count
     assert set(told) < ids
     assert len(spans) == 4 * count
+
+
+def test_servables_see_the_span_that_they_are_part_of(start: Start, memory: InMemorySpanExporter) -> None:
+    for sample, parent in ((1, None), (0, SAMPLED), (0, UNSAMPLED), (0, None)):
+        TRACES.clear()
+        server = start(text(sample) + REMEMBER)
+        metadata = () if parent is None else (("traceparent", parent),)
+        with stub_of(server.address) as stub:
+            for model, calls in (("remember", 1), ("within", 2)):
+                request = typed(model, "x", "FP32", (1, 1), fp32_contents=[1.0])
+                _, ended = stub.ModelInfer.with_call(request, metadata=metadata)
+                told = {each.key: each.value for each in ended.trailing_metadata()}.get("traceparent", parent)
+                assert TRACES[-calls:] == [told] * calls
+        assert len(TRACES) == 3
 
 
 def test_failure_is_told_as_the_status_of_the_span(start: Start, memory: InMemorySpanExporter, transport: str) -> None:
