@@ -67,7 +67,7 @@ class _Reader:
         for key, (key_node, value) in self._pairs(node, where).items():
             if key not in kinds:
                 raise self._fail(key_node, where, f"unknown key {quoted(key)}{nearest(key, kinds)}")
-            values[key] = self._value(value, kinds[key], f"{where}.{key}".lstrip("."))
+            values[key] = self._value(value, kinds[key], f"{where}.{key}".lstrip("."), key_node)
         for each in dataclasses.fields(kind):
             if each.name not in values and each.default is each.default_factory is dataclasses.MISSING:
                 raise self._fail(node, where, f"missing key {quoted(each.name)}")
@@ -87,8 +87,8 @@ class _Reader:
             pairs[key.value] = (key, value)
         return pairs
 
-    def _value(self, node: Any, kind: Any, where: str) -> Any:  # noqa: ANN401
-        self._lines[where] = node.start_mark.line + 1
+    def _value(self, node: Any, kind: Any, where: str, key: Any = None) -> Any:  # noqa: ANN401
+        self._lines.setdefault(where, (key or node).start_mark.line + 1)
         self._values += 1
         if self._values > SPEC_VALUES_MAX:  # aliases of aliases make many of a short text
             raise self._fail(node, where, f"more than {SPEC_VALUES_MAX} values, aliases counted each time")
@@ -101,7 +101,10 @@ class _Reader:
             return self._list(node, arguments[0], where)
         if origin is not None and issubclass(origin, Mapping):
             pairs = self._pairs(node, where)
-            return {key: self._value(value, arguments[1], f"{where}.{key}") for key, (_, value) in pairs.items()}
+            return {
+                key: self._value(value, arguments[1], f"{where}.{key}", key_node)
+                for key, (key_node, value) in pairs.items()
+            }
         if dataclasses.is_dataclass(kind):
             return self._record(node, typing.cast(type, kind), where)
         return self._scalar(node, kind, where)

@@ -176,6 +176,6 @@ def test_any_text_is_read_or_refused_with_a_spec_error(text: str) -> None:
 def test_a_place_is_the_line_of_the_key_or_of_the_nearest_one_above() -> None:
     _, place = read_strict("name: a\nwheels:\n  left:\n    inches: 3\n", Car, "car.yaml")
     assert place("wheels.left.inches") == "car.yaml:4: wheels.left.inches"
-    assert place("wheels.left.brand") == "car.yaml:4: wheels.left.brand"
-    assert place("wheels.right.inches") == "car.yaml:3: wheels.right.inches"
+    assert place("wheels.left.brand") == "car.yaml:3: wheels.left.brand"
+    assert place("wheels.right.inches") == "car.yaml:2: wheels.right.inches"
     assert place("spare") == "car.yaml: spare"

@@ -113,7 +113,7 @@ CASES = [
     # Inputs of what is called.
     ("{x: amounts.row, z: limit}", "{x: amounts.row, zz: limit}  # here", "nodes.score.inputs.zz", "function 'score' has no input 'zz'; nearest: 'z'"),
     ("inputs: {x: amounts.row, z: limit}", "inputs: {z: limit}  # here", "nodes.score.inputs", "function 'score' needs input 'x'"),
-    ("call: light\n        inputs: {x: amounts.row}", "call: light  # here", "nodes.quick.inputs", "function 'light' needs input 'x'"),
+    ("call: light\n        inputs: {x: amounts.row}", "call: light", "nodes.quick.inputs", "function 'light' needs input 'x'"),
     ("{x: amounts.row}\n      score", "{x: limit}  # here\n      score", "nodes.quick.inputs.x",
      r"'limit': expected shape \[-1, 2\], got \[-1\]"),
     ("{x: amounts.row}\n      score", "{x: amount}  # here\n      score", "nodes.quick.inputs.x", "'amount': expected datatype FP32, got FP64"),
@@ -179,8 +179,8 @@ CASES = [
     ("{key: card, max_age: 5m}", "{key: card, max_age: soon}", "nodes.score.on_late.cached.max_age", "expected a duration such as .*, got 'soon'"),
     ("{key: card, max_age: 5m}", "{key: card, entries_max: 0}", "nodes.score.on_late.cached.entries_max", "must be from 1 to"),
     # Names, inputs and what nobody uses.
-    ("      quick:\n", "      amount:\n", "nodes.amount", "the graph has an input 'amount' too: a tensor has one source"),
-    ("      quick:\n", "      qu.ick:\n", "nodes.qu.ick", "the name has no dot and begins with no"),
+    ("      quick:\n", "      amount:  # here\n", "nodes.amount", "the graph has an input 'amount' too: a tensor has one source"),
+    ("      quick:\n", "      qu.ick:  # here\n", "nodes.qu.ick", "the name has no dot and begins with no"),
     ("      limit: {datatype: FP32, shape: [-1], optional: true}", "      limit: {datatype: FP31, shape: [-1]}  # here", "inputs.limit.datatype",
      "unknown datatype 'FP31'; nearest: 'FP32'"),
     ("      limit: {datatype: FP32, shape: [-1], optional: true}", "      limit: {datatype: FP32, shape: [-2]}  # here", "inputs.limit.shape",
@@ -270,7 +270,7 @@ def wide(count: int) -> str:
 def test_graph_has_only_so_many_nodes() -> None:
     read(FUNCTION + wide(GRAPH_NODES_MAX))
     assert refused(FUNCTION + wide(GRAPH_NODES_MAX + 1)).startswith(
-        f"s.yaml:7: graphs.g.nodes: a graph has from 1 to {GRAPH_NODES_MAX} nodes, got {GRAPH_NODES_MAX + 1}"
+        f"s.yaml:6: graphs.g.nodes: a graph has from 1 to {GRAPH_NODES_MAX} nodes, got {GRAPH_NODES_MAX + 1}"
     )
     assert "nodes: a graph has from 1" in refused(
         "graphs: {g: {inputs: {x: {datatype: FP32, shape: [-1]}}, nodes: {}, outputs: {x: x}}}"
