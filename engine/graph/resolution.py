@@ -14,7 +14,7 @@ from dataclasses import replace
 from engine.errors import FailedPrecondition, SpecError, VireoError, nearest, quoted
 from engine.graph.condition import parse_condition
 from engine.graph.declaration import ConstantSpec, FallbackSpec, GraphSpec, NodeSpec, RecordSpec, Values, Wiring
-from engine.graph.edges import choices_of, cycle_in, fallbacks_of, in_order, needs_of, stood_in_with, waited_for, wired
+from engine.graph.edges import choices_of, cycle_in, fallbacks_of, in_order, stood_in_with, waited_for, wired
 from engine.graph.plan import (
     Condition,
     Constant,
@@ -84,7 +84,8 @@ class _Resolution:
 
     def _arrange(self, used: Mapping[str, set[str]]) -> str | None:
         """The order of the nodes, what they wait for and give; the node that streams, if one does."""
-        spec, needs = self._spec, needs_of(self._spec)
+        spec = self._spec
+        needs = self._waits = {name: self._read_by(node) for name, node in spec.nodes.items()}
         cycle = cycle_in(needs)
         with self._at():
             if cycle is not None or not needs:
@@ -93,7 +94,6 @@ class _Resolution:
         self._presence = Presence(spec)
         self._order = in_order(needs)
         self._indexes = {name: index for index, name in enumerate(self._order)}
-        self._waits = {name: self._read_by(node) for name, node in spec.nodes.items()}
         self._outputs = {}
         for name, target in self._targets.items():
             every = target.signature.output_names
@@ -224,10 +224,10 @@ class _Resolution:
             raise FailedPrecondition(f"{_may_be_missing(texts)}, and {_version(target)} needs it")
         return Wire(into.name, self._slots.choices(texts))
 
-    def _read_by(self, node: NodeSpec) -> set[str]:
+    def _read_by(self, node: NodeSpec) -> tuple[str, ...]:
         """The nodes whose outputs it reads, also those that only its fallbacks do."""
         references = (parse_reference(text, self._spec.nodes) for _, text in (*waited_for(node), *stood_in_with(node)))
-        return {each.node for each in references if each.node is not None}
+        return tuple(dict.fromkeys(each.node for each in references if each.node is not None))
 
     def _node(self, name: str, wires: tuple[Wire, ...], consumers: Sequence[str]) -> Node:
         node = self._spec.nodes[name]
