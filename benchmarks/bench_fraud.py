@@ -6,7 +6,7 @@ time; then 50% and 80% of that rate are held longer. The services, one after ano
 
     the whole fraud graph (`benchmarks.workloads.fraud`): features, two models, decision, reasons, records
     the part of it that the stack does: three feature lookups, their join, the same model; scored events reach the log
-    Redis by redis-py, on its loop or by asyncio, or Feast's SDK over Redis, then Triton, behind a lean gateway in Python
+    Redis by redis-py, on a loop, by asyncio or on threads, or Feast's SDK over Redis, then Triton: a lean gateway in Python
 
 All stand on one core, the stack's three processes too. The stack's features are filled in beforehand: it gets streaming for free.
 At the end of the first of ours it gets twice the rate that it sustains, with deadlines.

@@ -37,12 +37,14 @@ class Lookup(StrEnum):
 
     REDIS = "redis"
     REDIS_ASYNC = "redis-async"
+    REDIS_THREADS = "redis-threads"
     FEAST = "feast"
 
 
 NAMES = {
     Lookup.REDIS: "Redis (redis-py pipeline) + Triton",
     Lookup.REDIS_ASYNC: "Redis (redis.asyncio pipeline) + Triton",
+    Lookup.REDIS_THREADS: "Redis (redis-py pipeline, threads) + Triton",
     Lookup.FEAST: "Feast SDK on Redis + Triton",
 }
 
