@@ -25,9 +25,9 @@ class Accounts:
         self._clock = clock
         self.tracing = tracing
 
-    def open(self, request: Request, asked: Asked | None, received_ns: int) -> Account | None:
+    def open(self, request: Request, asked: Asked | None, received_ns: int, *, drawn: bool = False) -> Account | None:
         """The account of a `request` whose first byte was read at `received_ns` and that nobody else has seen yet: it gets
-        the priority and the trace that are asked for. None where nobody wants one.
+        the priority and the trace that are asked for. None where nobody wants one. `drawn`: it is to be traced, by chance.
         """
         parent = None
         if asked is not None:
@@ -36,7 +36,9 @@ class Accounts:
                 request.priority = asked.priority
             if parent is not None:
                 request.trace = str(parent)
-        span = None if self.tracing is None else self.tracing.begin(request, parent, asked, received_ns)
+        span = None
+        if self.tracing is not None and (drawn or self.tracing.wants(parent)):
+            span = self.tracing.begin(request, parent, "" if asked is None else asked.state, received_ns)
         if span is not None:
             request.trace = span.traceparent
         ledger = asked is not None and asked.ledger

@@ -71,7 +71,7 @@ class InferenceService:
         """`decode` reads a ModelInferRequest quickly, for transports that need no task to answer it."""
         self._dispatch = dispatch
         self._accounts = accounts
-        self._traces = accounts.tracing is not None
+        self._draws = None if accounts.tracing is None else accounts.tracing.draws
         self._engine: Engine = dispatch.engine
         self._decode = decode
         self._heads = ResponseHeads()
@@ -111,7 +111,7 @@ class InferenceService:
     def _infer_direct(self, call: Exchange, message: Buffer) -> None:
         assert self._decode is not None
         request = self._decode(message, call.deadline)
-        if call.asks or self._traces:
+        if call.asks or (self._draws is not None and self._draws()):
             self._begin_asking(call, request)
             return
         answering = _Answering(self._dispatch, call, self._heads, request.layout)
@@ -120,7 +120,7 @@ class InferenceService:
 
     def _begin_asking(self, call: Exchange, request: Request) -> None:
         asked = asked_by(call.asked()) if call.asks else None
-        account = self._accounts.open(request, asked, call.received_ns)
+        account = self._accounts.open(request, asked, call.received_ns, drawn=not call.asks)
         if account is None:
             answering = _Answering(self._dispatch, call, self._heads, request.layout)
         else:

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 try:
@@ -43,9 +43,6 @@ from serving.ledger import Timeline
 from serving.status import grpc_name, told
 from serving.trace_context import TraceParent
 
-if TYPE_CHECKING:
-    from serving.asked import Asked
-
 _PATH: Final = "/v1/traces"
 
 
@@ -67,14 +64,17 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer: Tracer = self._provider.get_tracer("vireo")
 
-    def begin(
-        self, request: Request, parent: TraceParent | None, asked: Asked | None, received_ns: int
-    ) -> RequestSpan | None:
-        """A span for `request`, if it is to have one: as the span that sent it has, or by chance where none did."""
-        traced = random.random() < self._sample if parent is None else parent.sampled
-        if not traced:
-            return None
-        context = Context() if parent is None else _remote(parent, "" if asked is None else asked.state)
+    def draws(self) -> bool:
+        """Whether chance has it that a request without a parent is traced."""
+        return random.random() < self._sample
+
+    def wants(self, parent: TraceParent | None) -> bool:
+        """Whether a request is to be traced: as the span that sent it is, or by chance where none did."""
+        return self.draws() if parent is None else parent.sampled
+
+    def begin(self, request: Request, parent: TraceParent | None, state: str, received_ns: int) -> RequestSpan | None:
+        """A span for `request`, below `parent` with its tracestate; None where the library's own switch is off."""
+        context = Context() if parent is None else _remote(parent, state)
         span = self._tracer.start_span(
             f"infer {request.model}", context, SpanKind.SERVER, start_time=received_ns + self._offset_ns
         )
