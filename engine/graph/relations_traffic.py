@@ -16,6 +16,8 @@ from engine.strict_yaml import Place
 REQUEST_ID = "$id"
 """As the key of a split: the request's id."""
 
+_KEYS = ("BYTES", *(f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64)))
+
 
 def check_split(split: TrafficSpec, where: str, find: Find, logs: Mapping[str, LogSpec], place: Place) -> Known | None:
     """What is known of a split: what is known of its first variant, whose likes the others must be. Raises SpecError."""
@@ -91,6 +93,15 @@ def _check_shadow(shadow: ShadowSpec, where: str, first: tuple[str, Known] | Non
 def _check_key(split: TrafficSpec, where: str, first: tuple[str, Known] | None, place: Place) -> None:
     if split.key is None or split.key == REQUEST_ID or first is None:
         return
-    if split.key not in first[1].inputs:
-        known = nearest(split.key, [*first[1].inputs, REQUEST_ID])
-        raise SpecError(f"{place(f'{where}.key')}: {quoted(first[0])} takes no input {quoted(split.key)}{known}")
+    call, known = first
+    key = place(f"{where}.key")
+    if split.key not in known.inputs:
+        hint = nearest(split.key, [*known.inputs, REQUEST_ID])
+        raise SpecError(f"{key}: {quoted(call)} takes no input {quoted(split.key)}{hint}")
+    found = known.inputs[split.key]
+    if found is None:
+        return
+    if found.datatype not in _KEYS:
+        raise SpecError(f"{key}: {quoted(split.key)} is {found.datatype}; a key is BYTES or whole numbers")
+    if known.rows and math.prod(size for size in found.shape[1:] if size != -1) != 1:
+        raise SpecError(f"{key}: {quoted(split.key)} has shape {list(found.shape)}; a key is one value a row")

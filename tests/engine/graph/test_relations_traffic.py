@@ -68,6 +68,7 @@ def test_split_that_makes_sense_is_read() -> None:
         ("share: 0.5", "share: 1.5", "shadows.dark.share", "must be from 0 to 1, got 1.5"),
         ("share: 0.5", "share: -0.5", "shadows.dark.share", "must be from 0 to 1"),
         ("key: user\n", "key: usr\n", "key", "'old' takes no input 'usr'; nearest: 'user'"),
+        ("key: user\n", "key: x\n", "key", "'x' is FP32; a key is BYTES or whole numbers"),
         ("exposures: told", "exposures: tld", "exposures", "no log 'tld'; nearest: 'told'"),
         ("{experiment: string, ", "{", "exposures", "log 'told' has no column 'experiment', which exposures need"),
         ("variant: string", "variant: int64", "exposures", "column 'variant' of log 'told' must be string, not int64"),
@@ -88,3 +89,12 @@ def test_split_of_models_is_known_only_when_they_are_loaded() -> None:
     read(text)
     graph = "graphs: {g: {inputs: {}, nodes: {n: {call: s, version: 2}}, outputs: {y: n.y}}}"
     assert "graphs.g.nodes.n.version: 's' has version 1 only, got 2" in refused(text + graph)
+
+
+def test_key_is_one_value_a_row() -> None:
+    text = (
+        "functions: {f: {call: 'm:f', batchable: true, inputs: {u: {datatype: INT64, shape: [-1, %d]}}, outputs: {}}}\n"
+        "traffic: {s: {key: u, variants: {a: {call: f, weight: 1}}}}\n"
+    )
+    read(text % 1)
+    assert refused(text % 2) == "s.yaml:2: traffic.s.key: 'u' has shape [-1, 2]; a key is one value a row"
