@@ -85,8 +85,8 @@ class InferStream:
     async def _answer(self, request: Request, account: Account | None, last: asyncio.Task[None] | None) -> None:
         try:
             response = await accounted(account, self._dispatch.infer(request))
-            pairs = [] if account is None else account.answered(response)
-            answer = _answer(encode_response(response), pairs, final=True)
+            encoded = encode_response(response)
+            answer = _answer(encoded, [] if account is None else account.answered(response), final=True)
         except Exception as error:
             answer = _error(error, request.id)
         await self._in_turn(answer, last)
@@ -115,8 +115,9 @@ class InferStream:
         response = None
         async for response in self._dispatch.stream(request):
             end.model_version = str(response.version)
+            encoded = encode_response(response)
             pairs = [] if account is None else account.part(response)
-            await self._answers.put(_answer(encode_response(response), pairs, final=False))
+            await self._answers.put(_answer(encoded, pairs, final=False))
         return response
 
 

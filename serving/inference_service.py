@@ -220,6 +220,7 @@ class _Answering(Begun):
     """Answers an exchange with what the engine made of its request."""
 
     __slots__ = ("_call", "_heads", "_layout")
+    account: Account | None = None
 
     def __init__(self, dispatch: Dispatch, call: Exchange, heads: ResponseHeads, layout: Layout | None) -> None:
         super().__init__(dispatch)
@@ -230,8 +231,12 @@ class _Answering(Begun):
     def settle(self, job: Job) -> None:
         """See `dispatch.Begun`."""
         response = job.response
+        account = self.account
         if response is None:
-            self._call.fail(job.error or Cancelled("the request ended without an answer"))
+            error = job.error or Cancelled("the request ended without an answer")
+            if account is not None:
+                account.failed(error)
+            self._call.fail(error)
             return
         raws = [
             each.to_bytes() if each.array.nbytes <= _COPIED_BYTES_MAX else each.to_raw()
@@ -240,6 +245,8 @@ class _Answering(Begun):
         head = self._heads.of(response, self._layout)
         if response.marks:
             head += encode_marks(response)
+        if account is not None:
+            self._call.trail(account.answered(response))
         self._call.answer(head, response.id, raws)
 
 
@@ -247,19 +254,11 @@ class _AccountedAnswering(_Answering):
     """One that also tells where the time went."""
 
     __slots__ = ("account",)
-    account: Account
-
-    def settle(self, job: Job) -> None:
-        """See `dispatch.Begun`."""
-        if job.response is None:
-            self.account.failed(job.error or Cancelled("the request ended without an answer"))
-        else:
-            self._call.trail(self.account.answered(job.response))
-        super().settle(job)
 
     def cancel(self) -> None:
         """See `dispatch.Begun`."""
-        self.account.dropped()
+        if self.account is not None and not self._over:
+            self.account.dropped()
         super().cancel()
 
 
