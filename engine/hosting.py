@@ -214,9 +214,10 @@ class GraphHost:
             name, plan.signature, traits, options, statistics, runner, plan.slo_ns, "graph", may_hang=may_hang
         )
 
-    def close_graph(self, hosted: Hosted) -> None:
-        """Ends a graph nobody uses any more."""
-        hosted.worker.close()
+    def close_graph(self, hosted: Hosted, gone: Callable[[], None]) -> None:
+        """Ends a graph nobody uses any more; `gone` is called when nothing of it runs."""
+        assert isinstance(hosted.worker, GraphRunner)
+        hosted.worker.close(gone)
 
     def close(self) -> None:
         """Ends what all graphs share."""

@@ -38,14 +38,15 @@ class Live(Generic[Hosted]):
 class GraphBoard(Generic[Hosted]):
     """`derive` is called by one thread at a time, `retire` after what it gave was published.
 
-    `host` makes a running graph of a declaration, whose servables it finds by what it is given; `close` ends it.
+    `host` makes a running graph of a declaration, whose servables it finds by what it is given; `close` ends it, and says
+    when nothing of it runs any more.
     """
 
     def __init__(
         self,
         host: Callable[[str, Declared, Find], Hosted],
         target: Callable[[Handle[Hosted]], Target],
-        close: Callable[[Hosted], None],
+        close: Callable[[Hosted, Callable[[], None]], None],
     ) -> None:
         self._host, self._target, self._close_hosted = host, target, close
         self._declared: dict[str, Declared] = {}
@@ -106,10 +107,13 @@ class GraphBoard(Generic[Hosted]):
         if live.closed:
             return
         live.closed = True
-        self._close_hosted(live.handle.hosted)
-        for handle in held:
-            handle.release()
-        held.clear()
+
+        def release() -> None:
+            for handle in held:
+                handle.release()
+            held.clear()
+
+        self._close_hosted(live.handle.hosted, release)
 
     def retire(self) -> None:
         """Lets those go that the published snapshot no longer has."""

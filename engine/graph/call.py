@@ -76,13 +76,16 @@ class Call:
         self._sized = all(named[wire.name].datatype.size is not None for wire in wires)
         self._layouts: dict[tuple[tuple[int, ...], ...], tuple[Layout, int]] = {}
 
-    def job(self, run: Run, values: Values, ready_ns: int, now_ns: int) -> NodeJob:
-        """The job, with the run's own deadline. Raises as `Signature.check` where an input does not fit, but Internal where
-        other nodes made the inputs: then no caller is to blame."""
+    def job(self, run: Run, values: Values, rows: int, ready_ns: int, now_ns: int) -> NodeJob:
+        """The job for `rows` of `values`, with the run's own deadline.
+
+        Raises as `Signature.check` where an input does not fit, but Internal where other nodes made the inputs: then no caller is
+        to blame.
+        """
         whole = run.job
         inputs: dict[str, Tensor] = {}
         if self._simple is None:
-            self._gather(inputs, values, whole.rows)
+            self._gather(inputs, values, rows)
         else:
             for name, slot in self._simple:
                 tensor = values[slot]

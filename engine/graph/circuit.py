@@ -11,11 +11,13 @@ from engine.graph.call import Call, Values, first_there, is_bounded
 from engine.graph.plan import Choices, Fallback, Node, Plan
 from engine.graph.port import NodePort
 from engine.graph.remembered import Answer, Remembered
+from engine.graph.rows import runs_by_rows
 from engine.tensor import Tensor, join_bytes
 
 
 class Circuit:
-    """One plan with its calls. `needs[i]`: how many nodes node i waits for; `bounded[i]`: it may be late before its graph is.
+    """One plan with its calls. `needs[i]`: how many nodes node i waits for; `bounded[i]`: it may be late before its graph is;
+    `by_rows[i]`: its condition is asked row by row.
 
     `ripen` lets the engine flush a port later.
     """
@@ -33,6 +35,7 @@ class Circuit:
         self.needs = [len(each.needs) for each in plan.nodes]
         self.sources = tuple(each.index for each in plan.nodes if not each.needs)
         self.bounded = [is_bounded(each) for each in plan.nodes]
+        self.by_rows = [runs_by_rows(plan, each) for each in plan.nodes]
         self.remembered = [_remembering(each) for each in plan.nodes]
         for node, bounded in zip(plan.nodes, self.bounded, strict=True):
             if bounded and node.target.may_hang:

@@ -57,7 +57,8 @@ class NodeSpec:
     """One call of a servable: a model, a function, a feature view, a traffic split or another graph.
 
     `when`: a condition, "REFERENCE" of a BOOL tensor or "REFERENCE > 0.5" (also >= < <= == !=), true where it is so for any
-    element; where it is false the node is skipped and its outputs are not there, or are `otherwise`. `timeout_ms` bounds the
+    element; where it is false the node is skipped and its outputs are not there, or are `otherwise`. In a graph that counts
+    rows a node with `otherwise` runs for those rows only for which it is true. `timeout_ms` bounds the
     node from the moment its inputs are there; `timeout_share` does, as a share (0 to 1) of the whole request's budget.
     `on_error` stands in where the node fails, `on_late` where it has not answered within its bound or is predicted not to.
     """

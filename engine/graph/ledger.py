@@ -12,14 +12,19 @@ Entry = tuple[int, int, int, Ledger | None, str]
 """Of one node: when its inputs were there, when it started and ended (nanoseconds), its job's ledger where one ran, its mark."""
 
 
-def stages(plan: Plan, entries: Sequence[Entry | None], deadline_ns: int) -> tuple[Stage, ...]:
-    """A Stage for each decided node, those of graphs inside it after it, in the order in which they were ready."""
+def stages(plan: Plan, entries: Sequence[Entry | None], deadline_ns: int, received_ns: int) -> tuple[Stage, ...]:
+    """A Stage for each decided node, those of graphs inside it after it, in the order in which they were ready.
+
+    Nodes that wait for none were ready when the request was received, also where it waited to go with others.
+    """
     critical = critical_nodes(plan, entries)
     found: list[Stage] = []
     for index in sorted((i for i, each in enumerate(entries) if each is not None), key=lambda i: _order(entries, i)):
         entry = entries[index]
         assert entry is not None
         ready_ns, started_ns, ended_ns, ledger, mark = entry
+        if not plan.nodes[index].needs:
+            ready_ns = received_ns
         remaining_ns = NEVER_NS if deadline_ns == NEVER_NS else deadline_ns - ready_ns
         rows = ledger.batch_rows if ledger else 0
         name = plan.nodes[index].name

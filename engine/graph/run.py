@@ -15,15 +15,13 @@ from functools import partial
 from typing import Final
 from weakref import ref
 
-import numpy as np
-
 from engine.clock import NEVER_NS
 from engine.errors import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, VireoError
 from engine.graph.call import Call, NodeJob, Values, ended, first_there
 from engine.graph.circuit import Circuit
-from engine.graph.condition import is_true
 from engine.graph.ledger import Entry, stages
 from engine.graph.plan import Condition, Fallback, Node
+from engine.graph.rows import Mask, holds, rows_where, some_rows, spread
 from engine.request import Response
 from engine.scheduling.job import Job
 from engine.tensor import Tensor
@@ -44,7 +42,7 @@ class GraphRun:
 
     __slots__ = (
         "__weakref__", "_at_once", "_circuit", "_driving", "_entries", "_events", "_jobs", "_left", "_light", "_lock", "_marks",
-        "_out", "_pending", "_ready", "_release", "_tell_end", "_values", "ended", "job",
+        "_masks", "_out", "_pending", "_ready", "_release", "_tell_end", "_values", "ended", "job",
     )  # fmt: skip
 
     def __init__(self, circuit: Circuit, job: Job, end: End, *, at_once: bool, light: bool) -> None:
@@ -56,6 +54,7 @@ class GraphRun:
         self._jobs: list[NodeJob | None] = [None] * self._left
         self._entries: list[Entry | None] = [None] * self._left
         self._marks: tuple[str, ...] = ()
+        self._masks: dict[int, Mask] = {}
         self._values: Values = [None] * circuit.plan.slots
         inputs = job.request.inputs
         for slot, name in enumerate(circuit.plan.input_names):
@@ -151,16 +150,40 @@ class GraphRun:
             self._fail(Cancelled(f"{self._named()}: the caller is gone"))
         elif now_ns >= self.job.deadline_ns:
             self._fail(self._too_late())
-        elif node.when is not None and not holds(node.when, self._values):
+        elif node.when is not None and not self._wanted(node, node.when):
             self._skip(node, now_ns)
         elif node.on_late is not None and self._light:
             self._stand_in(node, node.on_late, "late", ready_ns)
         else:
             self._call(node, self._circuit.calls[node.index], ready_ns, now_ns)
 
+    def _wanted(self, node: Node, condition: Condition) -> bool:
+        """Whether the condition is true, and for which rows where these are told apart."""
+        if not self._circuit.by_rows[node.index]:
+            return holds(condition, self._values)
+        mask = rows_where(condition, self._values, self.job.rows)
+        if mask.all():
+            return True
+        self._masks[node.index] = mask
+        return bool(mask.any())
+
+    def _rows_of(self, node: Node) -> tuple[Values, int]:
+        """What the node is called with, and how many rows that has."""
+        mask = self._masks.get(node.index) if self._masks else None
+        if mask is None:
+            return self._values, self.job.rows
+        return some_rows(self._values, mask), int(mask.sum())
+
+    def _give(self, node: Node, slot: int, tensor: Tensor) -> None:
+        """An output of the node; rows it was not asked for hold what they hold otherwise."""
+        mask = self._masks.get(node.index) if self._masks else None
+        if mask is not None:
+            tensor = spread(tensor, mask, dict(node.otherwise)[slot].of(1))
+        self._values[slot] = tensor
+
     def _call(self, node: Node, call: Call, ready_ns: int, now_ns: int) -> None:
         try:
-            job = call.job(self, self._values, ready_ns, now_ns)
+            job = call.job(self, *self._rows_of(node), ready_ns, now_ns)
         except VireoError as error:
             self._failed(node, error, ready_ns)
             return
@@ -213,6 +236,9 @@ class GraphRun:
         if job.part is None:
             for name, slot in call.gives:
                 values[slot] = outputs[name]
+            if self._masks and node.index in self._masks:
+                for name, slot in call.gives:
+                    self._give(node, slot, outputs[name])
         ledger = job.ledger
         mark = ""
         if not call.plain:
@@ -281,8 +307,9 @@ class GraphRun:
                 self._values[slot] = tensor
             what = "cached"
         else:
+            rows = self._rows_of(node)[1]
             for slot, constant in fallback.values or ():
-                self._values[slot] = constant.of(self.job.rows)
+                self._give(node, slot, constant.of(rows))
             what = "default"
         self._mark(node, f"{why}: {what}", ready_ns, now_ns)
         self._decided(node, now_ns)
@@ -292,7 +319,7 @@ class GraphRun:
         call = self._circuit.stand_ins[node.index, fallback.target.name]
         self._mark(node, f"{why}: {fallback.target.name}", ready_ns, now_ns)
         try:
-            job = call.job(self, self._values, ready_ns, now_ns)
+            job = call.job(self, *self._rows_of(node), ready_ns, now_ns)
         except VireoError as error:
             self._fail(self._blamed(node, error))
             return
@@ -331,7 +358,7 @@ class GraphRun:
                     assert tensor is not None, "a plan has no output that may be missing"
                     outputs[each.spec.name] = tensor
         job.ledger.run(job.ledger.received_ns, at_ns, job.rows)
-        job.ledger.stages_of = partial(stages, plan, self._entries, job.deadline_ns)
+        job.ledger.stages_of = partial(stages, plan, self._entries, job.deadline_ns, job.ledger.received_ns)
         self._end()
         return Response(plan.name, 1, outputs, job.ledger, job.request.id, self._marks)
 
@@ -395,17 +422,6 @@ class Ring:
 
 def _heard_at_once(_: Job) -> None:
     """The `done` of a job that is computed before `run_at_once` returns."""
-
-
-def holds(condition: Condition, values: Values) -> bool:
-    """Whether a node's condition is true of what is there."""
-    tensor = first_there(values, condition.choices)
-    if tensor is None:
-        return False
-    array = tensor.array
-    if array.size == 1 and not condition.operator:
-        return bool(array.item())
-    return is_true(condition.operator, condition.operand, np.asarray(array))
 
 
 def _runs(job: NodeJob) -> bool:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from engine.clock import NEVER_NS, Clock
 from engine.errors import Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, VireoError
 from engine.graph.admission import Path, Prediction, chains_ns, choose_path
 from engine.graph.alarm import Alarm
 from engine.graph.circuit import Circuit
+from engine.graph.joint import JointJob, all_cancelled, join, may_join, take_joint
+from engine.graph.ledger import stages
 from engine.graph.plan import Node, Plan
 from engine.graph.port import NodePort
 from engine.graph.run import DEADLINE, GraphRun, Ring
 from engine.graph.statistics import GraphStatistics
+from engine.limits import BATCH_ROWS_MAX
+from engine.request import Response
+from engine.scheduling.admission import dead
+from engine.scheduling.batcher import BatchBounds, split_outputs
 from engine.scheduling.job import Job
 from engine.telemetry import ModelStatistics
 
@@ -43,10 +52,18 @@ class GraphRunner:
         self.statistics = statistics
         self.nodes = GraphStatistics(plan)
         self._watched = plan.slo_ns is not None
-        self._runs: set[GraphRun] = set()
+        self._joins = may_join(plan)
+        self._bounds = BatchBounds(min(plan.signature.rows_max or BATCH_ROWS_MAX, BATCH_ROWS_MAX))
+        self._joinable: deque[Job] = deque()
+        self._runs: dict[GraphRun, int] = {}
+        """And how many requests are in each."""
         self._cost_ns = 0.0
         self._prediction = Prediction(0, 0, None)
         self._predicted_ns = -_PREDICTED_NS
+        self._lock = threading.Lock()
+        self._held = 0
+        """Joint runs of which something runs."""
+        self._gone: Callable[[], None] | None = None
         self._closed = False
 
     # What a worker offers.
@@ -54,7 +71,7 @@ class GraphRunner:
     @property
     def waiting(self) -> int:
         """Requests in the graph now."""
-        return len(self._runs)
+        return len(self._joinable) + sum(list(self._runs.values()))
 
     def expected_us(self, rows: int) -> float | None:
         """Microseconds a request is expected to take; None before its nodes have run."""
@@ -70,40 +87,114 @@ class GraphRunner:
         return [each.target.port.expected_ns(rows) for each in self.plan.nodes]
 
     def submit(self, job: Job) -> None:
-        """Starts a request: its first nodes wait for their workers. Raises what it is refused with."""
-        self._begin(job, at_once=False)
+        """Lets a request wait for those that come with it. Raises what it is refused with."""
+        light = self._admitted(job)
+        if light or not self._joins or job.part is not None:
+            self._run(job, at_once=False, light=light)
+        else:
+            self._joinable.append(job)
 
     def run_at_once(self, job: Job) -> bool:
         """Runs a request as far as that goes here and now; the rest on other threads. Raises what it is refused with."""
-        self._begin(job, at_once=True)
+        self._run(job, at_once=True, light=self._admitted(job))
         return True
 
     def flush(self) -> None:
-        """Computes what waits at the nodes."""
-        self._flush()
+        """Starts what waits, together where it can be; what then waits at the nodes is the engine's to flush."""
+        while self._joinable:
+            try:
+                jobs = take_joint(self._joinable, self._bounds)
+            except IndexError:  # another thread took the last one
+                return
+            now_ns = self._clock()
+            alive = [each for each in jobs if not self._dropped(each, now_ns)]
+            if len(alive) > 1:
+                self._run_together(alive, now_ns)
+            elif alive:
+                self._run(alive[0], at_once=True, light=False)
 
     def keep_off_callers(self) -> None:
         """A graph computes nothing itself."""
 
-    def close(self) -> None:
-        """Refuses what comes from now on; what runs is left to finish."""
-        self._closed = True
+    def close(self, gone: Callable[[], None] | None = None) -> None:
+        """Refuses what comes from now on; what runs is left to finish. `gone` is called when nothing of it runs any more."""
+        with self._lock:
+            self._closed, self._gone = True, gone
+        self._let_go(0)
+
+    def _hold(self) -> None:
+        with self._lock:
+            self._held += 1
+
+    def _let_go(self, count: int = 1) -> None:
+        with self._lock:
+            self._held -= count
+            gone = None
+            if self._closed and not self._held:
+                gone, self._gone = self._gone, None
+        if gone is not None:
+            gone()
 
     # Runs.
 
-    def _begin(self, job: Job, *, at_once: bool) -> None:
-        if self._closed:
-            raise Unavailable(f"graph '{self.plan.name}' is being replaced")
-        light = job.deadline_ns != NEVER_NS and self._admitted(job)
+    def _run(self, job: Job, *, at_once: bool, light: bool) -> None:
         run = GraphRun(self._circuit, job, self._ended, at_once=at_once and not self.streams, light=light)
-        self._runs.add(run)
+        self._runs[run] = len(job.members) if isinstance(job, JointJob) else 1
         job.on_cancel = run.cancel
         run.start()
         if not run.ended and self._watched and job.deadline_ns < job.request.deadline.at_ns:
             self._alarm.at(job.deadline_ns, Ring(run, DEADLINE))  # no transport knows of it
 
+    def _run_together(self, jobs: list[Job], now_ns: int) -> None:
+        joint = join(self.plan.name, jobs, self._part, now_ns)
+        self._hold()  # its members may have their answers while a node of it hangs
+        joint.release = self._let_go
+
+        def cancelled() -> None:
+            if all_cancelled(jobs):
+                joint.cancel()
+
+        for each in jobs:
+            each.on_cancel = cancelled
+        self._run(joint, at_once=True, light=False)
+
+    def _part(self, joint: Job) -> None:
+        """A joint run has ended: each member gets its rows, or, where it did not go well, goes again alone."""
+        assert isinstance(joint, JointJob)
+        members, response = joint.members, joint.response
+        for each in members:
+            each.on_cancel = None
+        if response is None or any(": failed: " in mark for mark in response.marks):
+            self._run_again(members)
+            return
+        ledger = joint.ledger
+        for each, outputs in zip(members, split_outputs(members, response.outputs), strict=True):
+            each.ledger.run(each.ledger.received_ns, ledger.computed_ns, ledger.batch_rows)
+            each.ledger.stages_of = partial(stages, self.plan, joint.entries, each.deadline_ns, each.ledger.received_ns)
+            self.statistics.lone_done(each.ledger, each.deadline_ns)
+            each.finish(Response(self.plan.name, 1, outputs, each.ledger, each.request.id, response.marks))
+
+    def _run_again(self, jobs: list[Job]) -> None:
+        now_ns = self._clock()
+        for each in jobs:
+            if not self._dropped(each, now_ns):
+                self._run(each, at_once=True, light=False)
+
+    def _dropped(self, job: Job, now_ns: int) -> bool:
+        """Ends a request that nobody waits for any more, uncomputed."""
+        late = dead(job, now_ns)
+        if late is None:
+            return False
+        self.statistics.not_computed(1)
+        job.finish(type(late)(f"graph{late.message.removeprefix('model')}"))
+        return True
+
     def _admitted(self, job: Job) -> bool:
-        """Whether the request takes the lighter path. Raises ResourceExhausted, DeadlineExceeded, Cancelled."""
+        """Whether the request takes the lighter path. Raises Unavailable, ResourceExhausted, DeadlineExceeded, Cancelled."""
+        if self._closed:
+            raise Unavailable(f"graph '{self.plan.name}' is being replaced")
+        if job.deadline_ns == NEVER_NS:
+            return False
         now_ns = job.ledger.received_ns
         name = self.plan.name
         if job.cancelled:
@@ -115,10 +206,9 @@ class GraphRunner:
         path = choose_path(prediction, job.deadline_ns, now_ns)
         if path is Path.REFUSED:
             self.statistics.refused()
-            remaining_ms = (job.deadline_ns - now_ns) / 1e6
             raise ResourceExhausted(
-                f"graph '{name}': the deadline cannot be met, {remaining_ms:.1f} ms remain, {prediction.wait_ns / 1e6:.1f} ms "
-                f"of work wait and the graph takes {prediction.full_ns / 1e6:.1f} ms",
+                f"graph '{name}': the deadline cannot be met, {(job.deadline_ns - now_ns) / 1e6:.1f} ms remain, "
+                f"{prediction.wait_ns / 1e6:.1f} ms of work wait and the graph takes {prediction.full_ns / 1e6:.1f} ms",
                 retry_after_s=(prediction.wait_ns + prediction.full_ns) / 1e9,
             )
         return path is Path.LIGHT
@@ -128,7 +218,7 @@ class GraphRunner:
         if now_ns - self._predicted_ns > _PREDICTED_NS:
             known = self._prediction = self._measure(rows)
             self._predicted_ns = now_ns
-        return Prediction(int(len(self._runs) * self._cost_ns), known.full_ns, known.light_ns)
+        return Prediction(int(self.waiting * self._cost_ns), known.full_ns, known.light_ns)
 
     def _measure(self, rows: int) -> Prediction:
         nodes = self.plan.nodes
@@ -143,35 +233,33 @@ class GraphRunner:
 
     def _ended(self, run: GraphRun, error: VireoError | None) -> None:
         """A run's nodes are all decided, or it has failed."""
-        self._runs.discard(run)
-        if error is None:
-            self._answer(run)
-        else:
-            self._failed(run.job, error)
-
-    def _answer(self, run: GraphRun) -> None:
-        now_ns = self._clock()
-        response = run.answered(now_ns)
+        members = self._runs.pop(run, 1)
         job = run.job
-        self._observe(run)
-        self.statistics.lone_done(job.ledger, job.deadline_ns)
-        job.finish(response)
-
-    def _observe(self, run: GraphRun) -> None:
-        """Learns what a run costs: its share of each batch it was in, computed where requests come in."""
-        self.nodes.add(run.entries, run.marks)
-        cost_ns = 0.0
-        for entry in run.entries:
-            if entry is not None and entry[3] is not None and entry[3].batch_rows:
-                cost_ns += (entry[2] - entry[1]) * min(1.0, run.job.rows / entry[3].batch_rows)
-        self._cost_ns += _WEIGHT * (cost_ns - self._cost_ns)
-
-    def _failed(self, job: Job, error: VireoError) -> None:
-        if isinstance(error, Cancelled):
+        if error is None:
+            response = run.answered(self._clock())
+            self._observe(run, members)
+            if isinstance(job, JointJob):
+                job.entries = run.entries
+            else:
+                self.statistics.lone_done(job.ledger, job.deadline_ns)
+            job.finish(response)
+            return
+        if isinstance(job, JointJob):
+            pass  # its members are counted when they have gone alone
+        elif isinstance(error, Cancelled):
             self.statistics.not_computed(1)
         else:
             self.statistics.failed([self._clock() - job.ledger.received_ns])
         job.finish(error.with_traceback(None))
+
+    def _observe(self, run: GraphRun, members: int) -> None:
+        """Learns what a request costs: its share of each batch it was in, computed where requests come in."""
+        self.nodes.add(run.entries, members, bool(run.marks))
+        cost_ns = 0.0
+        for entry in run.entries:
+            if entry is not None and entry[3] is not None and entry[3].batch_rows:
+                cost_ns += (entry[2] - entry[1]) * min(1.0, run.job.rows / entry[3].batch_rows)
+        self._cost_ns += _WEIGHT * (cost_ns / members - self._cost_ns)
 
 
 def _light_ns(node: Node, expected_ns: int, rows: int) -> int:

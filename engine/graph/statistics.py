@@ -34,10 +34,10 @@ class GraphStatistics:
         self._nodes = tuple(NodeStatistics(self._lock) for _ in plan.nodes)
         self._samples: deque[Sequence[Entry | None]] = deque()
 
-    def add(self, entries: Sequence[Entry | None], marks: Sequence[str]) -> None:
-        """Counts one ended run."""
-        self._samples.append(entries)
-        if marks or len(self._samples) >= _SAMPLES_MAX:
+    def add(self, entries: Sequence[Entry | None], requests: int, marked: bool) -> None:
+        """Counts one ended run, in which so many requests were."""
+        self._samples.extend([entries] * requests)
+        if marked or len(self._samples) >= _SAMPLES_MAX:
             with self._lock:
                 self._fold()
 

@@ -73,6 +73,7 @@ class Circuit:
 
     def flush(self) -> None:
         """As the engine does."""
+        self.runner.flush()
         while self.ripe:
             self.ripe.pop().flush()
 
@@ -122,13 +123,13 @@ def expected(drawn: Sequence[Drawn], values: Sequence[float], instead: dict[str,
     """What the last node gives, computed one by one; `instead` names nodes that something stood in for."""
     slots = [np.array(values, np.float64)]
     for node in drawn:
+        answered = np.sum([slots[each] for each in node.slots], axis=0) + node.step
         if instead is not None and node.name in instead:
-            slots.append(np.full(len(values), instead[node.name]))
-        elif node.condition is not None and not (slots[node.condition[0]] > node.condition[1]).any():
+            answered = np.full(len(values), instead[node.name])
+        if node.condition is not None:
             assert node.otherwise is not None
-            slots.append(np.full(len(values), node.otherwise))
-        else:
-            slots.append(np.sum([slots[each] for each in node.slots], axis=0) + node.step)
+            answered = np.where(slots[node.condition[0]] > node.condition[1], answered, node.otherwise)
+        slots.append(answered)
     return [float(each) for each in slots[-1]]
 
 

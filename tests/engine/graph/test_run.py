@@ -49,6 +49,33 @@ def test_random_graphs_answer_what_a_plain_evaluation_does(threads: bool) -> Non
         circuit.close()
 
 
+def test_requests_that_go_together_are_answered_as_if_each_went_alone() -> None:
+    rng = random.Random(9)
+    for number in range(GRAPHS):
+        drawn = draw(rng, bounds=True)
+        for each in drawn:
+            each.timeout_ns = each.on_late = None
+        instead = {each.name: each.on_error for each in drawn if each.on_error is not None}
+
+        def fail(name: str, _: int) -> None:
+            if name in instead:  # noqa: B023
+                raise RuntimeError("no")
+
+        failing = rng.random() < 0.3
+        circuit = build(drawn, fail if failing else lambda *_: None, inline=lambda _: True)
+        endings = Endings()
+        jobs = [circuit.job([rng.uniform(-9, 9) for _ in range(rng.randint(1, 3))], done=endings) for _ in range(5)]
+        for job in jobs:
+            circuit.runner.submit(job)
+        circuit.flush()
+        assert len(endings.jobs) == 5
+        for job in jobs:
+            values = [float(each) for each in job.request.inputs["x"].array]
+            told = f"graph {number} of seed 9"
+            assert answer(job) == pytest.approx(expected(drawn, values, instead if failing else None)), told
+        circuit.close()
+
+
 @pytest.mark.parametrize("at_once", [False, True])
 def test_no_node_starts_after_the_deadline(at_once: bool) -> None:
     rng = random.Random(6)

@@ -1,0 +1,63 @@
+"""Requests that came together go through a graph as one: their rows behind each other, one run for all of them. Pure.
+
+Where the nodes count rows, a run of many requests costs little more than a run of one; what follows the run is told apart by
+rows. Who fails, or is stood in for because somebody in the run failed, goes through the graph again alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from engine.graph.ledger import Entry
+from engine.graph.plan import Plan
+from engine.request import Ledger, Request
+from engine.scheduling.batcher import BatchBounds, join_inputs, joint_outputs
+from engine.scheduling.job import Job
+
+
+class JointJob(Job):
+    """The job of one run for all of `members`, their rows in this order. `entries`: what the run wrote down of its nodes."""
+
+    __slots__ = ("entries", "members")
+
+    entries: Sequence[Entry | None]
+    members: list[Job]
+
+
+def may_join(plan: Plan) -> bool:
+    """Whether runs of a plan answer each row as they would alone: all nodes count rows, a condition that skips a node says
+    what its rows hold instead, and no answer is remembered by a key of the whole request."""
+    fallbacks = [each for node in plan.nodes for each in (node.on_late, node.on_error) if each is not None]
+    conditions = all(node.when is None or node.otherwise for node in plan.nodes)
+    remembered = any(each.cached is not None for each in fallbacks)
+    return plan.signature.batchable and not plan.streams and conditions and not remembered
+
+
+def take_joint(waiting: deque[Job], bounds: BatchBounds) -> list[Job]:
+    """Takes the first and those after it that fit: of its priority and shapes, within bounds."""
+    first = waiting.popleft()
+    taken, rows, size = [first], first.rows, first.bytes_size
+    priority, shape = first.request.priority, first.shape
+    while waiting:
+        job = waiting[0]
+        rows, size = rows + job.rows, size + job.bytes_size
+        if rows > bounds.rows_max or size > bounds.bytes_max or job.request.priority != priority or job.shape != shape:
+            break
+        taken.append(waiting.popleft())
+    return taken
+
+
+def join(name: str, members: list[Job], done: Callable[[Job], None], now_ns: int) -> JointJob:
+    """One job of all `members`, due with the first of them."""
+    request = Request(name, join_inputs(members), 1, outputs=joint_outputs(members))
+    request.priority, request.trace = members[0].request.priority, members[0].request.trace
+    job = JointJob(request, sum(each.rows for each in members), Ledger(now_ns), done)
+    job.members = members
+    job.deadline_ns = min(each.deadline_ns for each in members)
+    return job
+
+
+def all_cancelled(jobs: Iterable[Job]) -> bool:
+    """Whether nobody waits for any of them."""
+    return all(each.cancelled for each in jobs)
