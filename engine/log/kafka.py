@@ -12,9 +12,10 @@ import numpy as np
 
 from engine.errors import FailedPrecondition, SpecError, VireoError, nearest, quoted
 from engine.log.declaration import KafkaLogSpec
+from engine.log.kafka_calls import partitions_listed, told
 from engine.log.kafka_keys import key_bytes, partitions_of
 from engine.log.kafka_producer import Message, Producer
-from engine.log.kafka_reader import REQUEST_S, KafkaReader, partitions_listed, told
+from engine.log.kafka_reader import REQUEST_S, KafkaReader
 from engine.log.kafka_settings import (
     MESSAGE_OVERHEAD_BYTES,
     client_settings,

@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import FailedPrecondition, InvalidArgument, NotFound, OffsetDeleted, Unauthenticated, VireoError
+from engine.log.kafka_calls import partitions_listed, told
 from engine.log.kafka_settings import Settings, rebalances_in_steps, translated
 from engine.log.log import Chunk, DeadLetter, Owner
 
 if TYPE_CHECKING:
     import confluent_kafka as kafka
-    from confluent_kafka.admin import AdminClient
 
     from engine.log.payload import Payload
 
@@ -45,7 +45,6 @@ PROBE_S: Final = 1.0
 """A partition silent for so long after it was assigned, or a broker that was in trouble, is asked after, at most so often."""
 
 REQUEST_S: Final = 5.0
-LIST_S: Final = 2.0
 
 UNKNOWN_ARRIVAL_US: Final = 253_402_300_799_000_000
 """The end of year 9999, of a message without a timestamp: nothing is later than its arrival."""
@@ -65,7 +64,7 @@ class KafkaReader:
         self._lock = threading.Lock()
         self._closing = self._closed = self._started = False
         self._next: dict[int, int] = {}
-        self._unheard: set[int] = set()
+        self._unheard: dict[int, int] = {}  # the end that fetches had told before the partition came
         self._astray: set[int] = set()
         self._moved: set[int] = set()
         self._failures: dict[int, VireoError] = {}
@@ -170,7 +169,7 @@ class KafkaReader:
         """Entries before `offset` that are no messages (transactions' marks, what was compacted away), and a damaged one there:
         a chunk without rows."""
         begin, end = places[partition], offset if damage is None else offset + 1
-        self._unheard.discard(partition)
+        self._unheard.pop(partition, None)
         if end <= begin:
             return
         places[partition] = end
@@ -202,7 +201,7 @@ class KafkaReader:
         ]
         begin, first = places[partition], messages[0].offset() or 0
         places[partition] = after = (messages[-1].offset() or 0) + 1
-        self._unheard.discard(partition)
+        self._unheard.pop(partition, None)
         if not self._payload.rows_apart:
             self._rows_a_message = 0.9 * self._rows_a_message + 0.1 * max(1.0, decoded.batch.num_rows / len(messages))
         arrived = _arrived_us(messages)[decoded.source]
@@ -243,7 +242,7 @@ class KafkaReader:
         starts = self._owner.assigned(partitions)
         for each in partitions:
             self._next[each] = starts.get(each, kafka.OFFSET_BEGINNING)
-            self._unheard.add(each)
+            self._unheard[each] = self._fetched_end(each)
             self._failures.pop(each, None)
         self._probed_s = time.monotonic()
 
@@ -283,7 +282,7 @@ class KafkaReader:
             del self._next[each]
             self._committed.pop(each, None)
             self._failures.pop(each, None)
-        self._unheard.difference_update(held)
+            self._unheard.pop(each, None)
         self._astray.difference_update(held)
 
     def _put_back(self) -> None:
@@ -318,7 +317,10 @@ class KafkaReader:
                 raise error
 
     def _look_into_silence(self, out_of_time: bool) -> None:
-        """Asks the broker where nothing came: whether it is there, and whether a place lies past a partition's end."""
+        """Where nothing came: whether the broker is there, and whether a place lies past the end that it tells in fetches.
+
+        What it answers when asked for the end is no such proof: not every broker counts right, and a fetch may still be due.
+        """
         about = f"reading topic {self._topic}"
         if time.monotonic() - self._probed_s < PROBE_S:
             if self._down and self._trouble is not None and out_of_time:
@@ -331,9 +333,19 @@ class KafkaReader:
             self._listed()
             self._trouble, self._down = None, False
         self._probed_s = time.monotonic()
-        for each in sorted(self._unheard):
-            if self._next[each] > self._watermarks(each)[1]:
+        for each, before in sorted(self._unheard.items()):
+            if (end := self._fetched_end(each)) == before:
+                self._watermarks(each)  # raises where it is not there
+            elif self._next[each] > end:
                 self._failures[each] = self._out_of_range(each)
+
+    def _fetched_end(self, partition: int) -> int:
+        """Below 0 where no fetch has told one."""
+        import confluent_kafka as kafka
+
+        with told(f"reading topic {self._topic}"):
+            found = self._consumer.get_watermark_offsets(kafka.TopicPartition(self._topic, partition), cached=True)
+        return found[1] if found is not None else kafka.OFFSET_INVALID
 
     def _watermarks(self, partition: int) -> tuple[int, int]:
         import confluent_kafka as kafka
@@ -399,30 +411,6 @@ _OUT_OF_RANGE: Final = (1, -140)
 
 _DAMAGED: Final = (-199, -198)
 """A batch whose checksum is wrong, or that can't be decompressed: librdkafka goes on after it."""
-
-
-def partitions_listed(client: kafka.Consumer | AdminClient, topic: str) -> list[int]:
-    """A topic's partitions; raises NotFound or Unavailable."""
-    import confluent_kafka as kafka
-
-    try:
-        found = client.list_topics(topic, timeout=LIST_S).topics[topic]
-    except kafka.KafkaException as error:
-        raise translated(error.args[0].name(), error.args[0].str(), f"asking for topic {topic}") from error
-    if found.error is not None:
-        raise translated(found.error.name(), found.error.str(), f"asking for topic {topic}")
-    return sorted(found.partitions)
-
-
-@contextlib.contextmanager
-def told(about: str) -> Iterator[None]:
-    """Kafka's exceptions as ours; `about` says what was being done, and to what."""
-    import confluent_kafka as kafka
-
-    try:
-        yield
-    except kafka.KafkaException as error:
-        raise translated(error.args[0].name(), error.args[0].str(), about) from error
 
 
 @contextlib.contextmanager

@@ -390,6 +390,20 @@ def test_an_owner_that_fails_is_heard_and_nothing_is_read_without_it(broker: Tan
             reader.close()
 
 
+def test_a_place_at_the_end_is_right_where_the_broker_is_slow_and_misstates_the_end(
+    broker: Tansu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tansu, asked for the end of these 100 messages, says 1; in its fetches it says 100."""
+    monkeypatch.setattr("engine.log.kafka_reader.PROBE_S", 0.0)
+    monkeypatch.setattr("engine.log.kafka_reader.WAIT_S", 0.0001)
+    with opened(spec_of(broker, broker.topic(), format="json")) as log:
+        log.append(rows(0, 100))
+        with reading(log, Collector({0: 100})) as reader:
+            assert reader.read(10, 0.3) == []
+            log.append(rows(100, 1))
+            assert ids(read_rows(reader, 1)) == [100]
+
+
 def test_what_was_taken_when_something_failed_comes_again(broker: Tansu, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(spec_of(broker, broker.topic(), format="json")) as log:
         log.append(rows(0, 100))
