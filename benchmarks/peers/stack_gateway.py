@@ -3,7 +3,8 @@
     python -I stack_gateway.py ORDER.json
 
 The order: `port` (to listen on), `redis_port`, `triton_port`, `lookup` (redis, redis-async, redis-threads or feast), `folder`
-(of Feast's registry), `model`, `input`, `output`, `raw` (names of FP32 inputs that come with a request, first in the row), {"name", "features"}: an INT64 input, and the names of its features, which follow in that order).
+(of Feast's registry), `model`, `input`, `output`, `raw` (names of FP32 inputs that come with a request, first in the row),
+`entities` (a list of {"name", "features"}: an INT64 input, and the names of its features, which follow in that order).
 
 As lean as a service of this kind can be in Python, leaner than most are: hiredis, one round trip for all hashes, values stored as
 the four bytes that the model wants, requests to Triton and answers made by appending bytes to a prepared message. On grpc.aio
