@@ -60,30 +60,34 @@ if TYPE_CHECKING:
     from engine.features.probe import Probe, probe_skew
     from engine.features.skew import FeatureSkew
     from engine.features.state import FeatureState
+    from engine.graph.outline import GraphOutline, NodeOutline, outline
     from engine.servables.feature_lookup import FeatureLookup
 
 __all__ = [
     "BATCH", "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "INTERACTIVE", "NEVER_NS", "Appended", "Array", "AuthSpec",
     "Cancelled", "Chunk", "Clock", "ConfigReader", "ConfigTensor", "DataType", "DeadLetter", "Deadline", "DeadlineExceeded",
     "Duration", "Engine", "FailedPrecondition", "FeatureLookup", "FeatureRows", "FeatureSkew", "FeatureState", "FeatureStore",
-    "FeatureView", "Histogram", "History", "IndexEntry", "Internal", "InvalidArgument", "Job", "Layout", "Ledger",
-    "ModelConfig", "ModelDescription", "ModelLoadError", "ModelStatistics", "NotFound", "Parameter", "Probe", "Request",
-    "ResourceExhausted", "Response", "ServerSpec", "Signature", "Spec", "SpecError", "Stage", "Tensor", "TensorSpec",
+    "FeatureView", "GraphOutline", "Histogram", "History", "IndexEntry", "Internal", "InvalidArgument", "Job", "Layout",
+    "Ledger", "ModelConfig", "ModelDescription", "ModelLoadError", "ModelStatistics", "NodeOutline", "NotFound", "Parameter",
+    "Probe", "Request", "ResourceExhausted", "Response", "ServerSpec", "Signature", "Spec", "SpecError", "Stage", "Tensor", "TensorSpec",
     "TlsSpec", "TooLarge", "TracingSpec", "Unauthenticated", "Unavailable", "Unimplemented", "VersionSpec", "ViewStatistics",
     "VireoError", "Work", "bfloat16_values", "compile_view", "current_work", "datatype_named", "element_count", "limits",
-    "load_spec", "monotonic", "nearest", "parse_spec", "probe_skew", "quoted",
+    "load_spec", "monotonic", "nearest", "outline", "parse_spec", "probe_skew", "quoted",
 ]  # fmt: skip
 
 _LATER = {
     "FeatureLookup": "engine.servables.feature_lookup",
     "FeatureSkew": "engine.features.skew",
     "FeatureState": "engine.features.state",
+    "GraphOutline": "engine.graph.outline",
     "History": "engine.features.history",
+    "NodeOutline": "engine.graph.outline",
     "Probe": "engine.features.probe",
     "compile_view": "engine.features.compilation",
+    "outline": "engine.graph.outline",
     "probe_skew": "engine.features.probe",
 }
-"""Where names are that need numba or Arrow: loaded when they are first asked for."""
+"""Where names are that need numba or Arrow, or that few ask for: loaded when they are first asked for."""
 
 
 if not TYPE_CHECKING:  # where types are checked, names that are not there stay unknown
