@@ -38,10 +38,9 @@ BATCH_CLASS_QUEUE_SHARE: Final = 0.5
 """Of a queue's bounds, requests of the batch class may fill at most so much: they come in floods and wait for long, and whoever
 waits for an answer must still find room."""
 
-ESTIMATE_TRUST: Final = 20
+ESTIMATE_TRUST: Final = 5
 """An idle worker that has computed nothing for so many times as long as its estimate says a request takes does not refuse it
-for that estimate: trying costs at most a twentieth of the time, and an estimate that refuses everything would never be put
-right."""
+for that estimate: nobody else waits, and an estimate that refuses everything would never be put right."""
 
 FLUSH_BATCHES_MAX: Final = 4
 """Batches one caller's thread computes in a row before the rest goes to the worker's own thread."""

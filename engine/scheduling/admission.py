@@ -89,3 +89,12 @@ def dead(job: Job, now_ns: int) -> VireoError | None:
         late_ms = (now_ns - job.deadline_ns) / 1e6
         return DeadlineExceeded(f"model '{job.request.model}': deadline passed {late_ms:.1f} ms ago; not computed")
     return None
+
+
+def too_late(job: Job, now_ns: int) -> VireoError:
+    """The error of a job whose turn has come when too little of its time remains to compute it."""
+    remaining_ms = (job.deadline_ns - now_ns) / 1e6
+    return ResourceExhausted(
+        f"model '{job.request.model}': the deadline cannot be met, {remaining_ms:.1f} ms remained when its turn came; not "
+        "computed"
+    )

@@ -17,11 +17,16 @@ def bucket_rows(rows: int) -> int:
 
 
 class ComputeEstimate:
-    """A moving mean of compute time for each power-of-two bucket of rows."""
+    """A moving mean of compute time for each power-of-two bucket of rows, and how far from it a batch is.
+
+    Both as TCP's retransmission timer has them (Jacobson, "Congestion Avoidance and Control", 1988).
+    """
 
     def __init__(self) -> None:
         self._mean_ns: dict[int, float] = {}
         self._streak = 0
+        self.spread = 0.0
+        """The moving mean of how far a batch's time is from what was expected, as a part of that: 0 to 1."""
 
     def observe(self, rows: int, compute_ns: int) -> None:
         """Takes in that a batch of `rows` took `compute_ns`."""
@@ -29,7 +34,9 @@ class ComputeEstimate:
         mean = self._mean_ns.get(bucket)
         if mean is None:
             self._mean_ns[bucket] = compute_ns
-        elif compute_ns <= _OUTLIER * mean:
+            return
+        self.spread += _WEIGHT * (min(1.0, abs(compute_ns - mean) / mean if mean else 1.0) - self.spread)
+        if compute_ns <= _OUTLIER * mean:
             self._mean_ns[bucket] = mean + _WEIGHT * (compute_ns - mean)
             self._streak = 0
         else:

@@ -19,7 +19,7 @@ class Job:
     `done` is called exactly once, on whichever thread ended the job; before it `release`, where set, which gives back what
     the job held. `part`, where given, receives each response of a streaming servable before that; it may block to hold the
     servable back. `on_cancel`, where set, is called by `cancel`, on its thread. `deadline_ns` is the request's own until
-    somebody sets another before the job is submitted.
+    somebody sets another before the job is submitted. `expected_wait_ns` is what the worker foretold, 0 where it did not.
     """
 
     __slots__ = (
@@ -28,6 +28,7 @@ class Job:
         "deadline_ns",
         "done",
         "error",
+        "expected_wait_ns",
         "ledger",
         "on_cancel",
         "part",
@@ -53,6 +54,7 @@ class Job:
         self.part = part
         self.release: Callable[[], None] | None = None
         self.cancelled = False
+        self.expected_wait_ns = 0.0
         self.on_cancel: Callable[[], None] | None = None
         self.response: Response | None = None
         self.error: VireoError | None = None

@@ -106,13 +106,31 @@ class Queue:
     def ahead(self, priority: int) -> tuple[int, int]:
         """(requests, rows) that go before a job of the class that comes now, taken for the last of its class.
 
-        Before an interactive one, of batch jobs only their share beside the interactive ones that wait.
+        All of its class, and of the other what goes beside them by the share of the batch class.
         """
-        if not self.batch_rows or priority != INTERACTIVE or self._share == _ROW:
+        share, batch, hurried = self._share, self.batch_rows, self.rows - self.batch_rows
+        if priority == INTERACTIVE:
+            if not batch or share == _ROW:
+                return self.requests, self.rows
+            beside = min(batch, (hurried * share + self._owed) // (_ROW - share))
+            return len(self._interactive) + len(self._batch) * beside // batch, hurried + beside
+        if not hurried or not share:
             return self.requests, self.rows
-        rows = self.rows - self.batch_rows
-        beside = min(self.batch_rows, (rows * self._share + self._owed) // (_ROW - self._share))
-        return len(self._interactive) + len(self._batch) * beside // self.batch_rows, rows + beside
+        beside = min(hurried, -(-((batch + 1) * (_ROW - share) - self._owed) // share))
+        return len(self._batch) + len(self._interactive) * beside // hurried, batch + beside
+
+    def expire(self, at_ns: int) -> list[Job]:
+        """Takes out the jobs whose deadline is not after `at_ns`; they are charged to nobody's share."""
+        gone: list[Job] = []
+        if not self._batch and (not self._interactive or self._interactive[0][0] > at_ns):
+            return gone
+        for entries in (self._interactive, self._batch):
+            while entries and entries[0][0] <= at_ns:
+                gone.append(heapq.heappop(entries)[2])
+        if gone:
+            self._batch_left([each for each in gone if each.request.priority != INTERACTIVE])
+            self._left(gone)
+        return gone
 
     def remove(self, unwanted: Callable[[Job], bool]) -> list[Job]:
         """Takes out every job that is `unwanted`, in no particular order."""
@@ -120,10 +138,13 @@ class Queue:
         self._batch, gone_batch = _parted(self._batch, unwanted)
         self._batch_left(gone_batch)
         gone += gone_batch
+        self._left(gone)
+        return gone
+
+    def _left(self, gone: list[Job]) -> None:
         self.requests -= len(gone)
         self.rows -= sum([each.rows for each in gone])
         self.bytes_size -= sum([each.bytes_size for each in gone])
-        return gone
 
 
 def _parted(entries: _Entries, unwanted: Callable[[Job], bool]) -> tuple[_Entries, list[Job]]:

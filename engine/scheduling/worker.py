@@ -17,9 +17,10 @@ from engine.clock import NEVER_NS, Clock
 from engine.errors import DeadlineExceeded, Internal, Unavailable, VireoError
 from engine.limits import FLUSH_BATCHES_MAX, HELPED_COMPUTE_US_MIN, INLINE_COMPUTE_US_MAX
 from engine.request import INTERACTIVE, Response
-from engine.scheduling.admission import Load, dead, is_dead, refusal
+from engine.scheduling.admission import Load, dead, is_dead, refusal, too_late
 from engine.scheduling.batcher import BatchBounds, join_inputs, joint_outputs, split_outputs, take_batch
 from engine.scheduling.estimate import ComputeEstimate
+from engine.scheduling.forecast import Forecast
 from engine.scheduling.job import Job
 from engine.scheduling.queue import Queue, QueueBounds
 from engine.servables.servable import Servable, StreamingServable, Tensors
@@ -70,7 +71,7 @@ class Worker:
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._running = 0
-        self._started_ns = self._started_rows = 0
+        self._forecast = Forecast(self._estimate, options.batch.rows_max if self._batchable else 0, options.instances)
         self._threads: list[threading.Thread] = []
         self._closed = False
 
@@ -93,7 +94,9 @@ class Worker:
         """Nanoseconds until a job of `rows` that came now would be answered: what runs, what goes before it, its own batch."""
         now_ns = self._clock()
         with self._lock:
-            return int(self._end_ns(rows, priority, now_ns))
+            return int(
+                self._forecast.end_ns(*self._forecast.before(self._queue, self._running, rows, priority, now_ns))
+            )
 
     def keep_off_callers(self) -> None:
         """From now on every batch runs on this worker's own threads."""
@@ -148,66 +151,23 @@ class Worker:
         if job.deadline_ns == NEVER_NS:
             return True
         now_ns = job.ledger.received_ns
-        return not job.cancelled and now_ns + self._end_ns(job.rows, INTERACTIVE, now_ns) < job.deadline_ns
+        before_ns, rows = self._forecast.before(queue, self._running, job.rows, INTERACTIVE, now_ns)
+        job.expected_wait_ns = before_ns
+        return not job.cancelled and now_ns + self._forecast.surely_ns(before_ns, rows) < job.deadline_ns
 
     def _load(self, job: Job, now_ns: int) -> Load:
-        queue, priority = self._queue, job.request.priority
+        queue, running, forecast, priority = self._queue, self._running, self._forecast, job.request.priority
+        before_ns, rows = forecast.before(queue, running, job.rows, priority, now_ns)
+        job.expected_wait_ns = before_ns
         return Load(
             queue.requests,
             queue.bytes_size,
-            int(self._wait_ns(priority, now_ns)),
-            int(self._end_ns(job.rows, priority, now_ns)),
+            int(forecast.wait_ns(queue, running, priority, now_ns)),
+            int(forecast.surely_ns(before_ns, rows)),
             queue.batch_requests,
             queue.batch_bytes_size,
-            now_ns - self._started_ns,
+            forecast.idle_ns(now_ns),
         )
-
-    def _wait_ns(self, priority: int, now_ns: int) -> float:
-        """Until what goes before a job that comes now will be done; the caller holds the lock, here and below."""
-        requests, ahead = self._queue.ahead(priority)
-        work_ns, size = self._rest_ns(now_ns), self._options.batch.rows_max
-        if self._batchable:
-            batches, rest = divmod(ahead, size)
-            if rest:
-                work_ns += self._compute_ns(rest)
-        else:
-            batches, size = requests, -(-ahead // max(1, requests))
-        if batches:
-            work_ns += batches * self._compute_ns(size)
-        return work_ns / self._options.instances
-
-    def _end_ns(self, rows: int, priority: int, now_ns: int) -> float:
-        """Until a job of `rows` that comes now would be answered, together with those of the last batch before it."""
-        queue, instances = self._queue, self._options.instances
-        before_ns = self._rest_ns(now_ns) if self._running >= instances else 0.0
-        if queue.requests:
-            requests, ahead = queue.ahead(priority)
-            size = self._options.batch.rows_max
-            if self._batchable:
-                batches, rest = divmod(ahead, size)
-                if rest + rows <= size:
-                    rows += rest
-                else:
-                    batches += 1
-            else:
-                batches, size = requests, -(-ahead // max(1, requests))
-            if batches:
-                before_ns += batches * self._compute_ns(size)
-        return before_ns / instances + self._compute_ns(rows)
-
-    def _compute_ns(self, rows: int) -> float:
-        return self._estimate.compute_ns(rows) or 0.0
-
-    def _rest_ns(self, now_ns: int) -> float:
-        """How long what runs is expected to keep a newcomer waiting; 0 where an instance is free.
-
-        What has taken longer than expected is expected to take as long again: a servable that hangs makes nobody wait for
-        long.
-        """
-        if self._running < self._options.instances:
-            return 0.0
-        expected_ns, elapsed_ns = self._compute_ns(self._started_rows), now_ns - self._started_ns
-        return expected_ns - elapsed_ns if elapsed_ns < expected_ns else float(elapsed_ns)
 
     def flush(self) -> None:
         """Computes what waits, here if that is short, else on the worker's threads. Returns without waiting for those."""
@@ -272,19 +232,24 @@ class Worker:
             del batch, gone  # else this frame keeps requests and answers alive until the next batch
 
     def _take(self) -> tuple[list[Job], list[Job]]:
-        """The next batch and the jobs found dead on the way; the caller holds the lock and then runs both."""
-        now_ns = self._clock()
-        alive: list[Job]
-        gone: list[Job] = []
-        while self._queue.requests:
-            alive = []
-            for job in take_batch(self._queue, self._options.batch, self._batchable):
-                (gone if is_dead(job, now_ns) else alive).append(job)
-            if alive:
-                self._running += 1
-                return alive, gone
+        """The next batch and the jobs found dead on the way; the caller holds the lock and then runs both.
+
+        Where jobs wait for each other, one whose batch will end after its deadline is as good as dead.
+        """
+        queue, now_ns = self._queue, self._clock()
+        late_ns = now_ns
+        if queue.requests > 1 and queue.head().deadline_ns != NEVER_NS:
+            late_ns = self._forecast.too_late_ns(self._next_rows(), now_ns)
+        gone = queue.expire(late_ns)
+        alive: list[Job] = []
+        while queue.requests and not alive:
+            batch = take_batch(queue, self._options.batch, self._batchable)
+            if batch[0].expected_wait_ns:
+                self._forecast.waited(batch[0].expected_wait_ns, now_ns - batch[0].ledger.received_ns)
+            for job in batch:
+                (gone if job.cancelled else alive).append(job)
         self._running += 1
-        return [], gone
+        return alive, gone
 
     def _run(self, batch: list[Job], gone: Sequence[Job]) -> None:
         try:
@@ -302,7 +267,12 @@ class Worker:
         self._statistics.not_computed(len(jobs))
         now_ns = self._clock()
         for job in jobs:
-            job.finish(dead(job, now_ns) or Unavailable(f"model '{self._model}' is being unloaded"))
+            job.finish(dead(job, now_ns) or self._not_taken(job, now_ns))
+
+    def _not_taken(self, job: Job, now_ns: int) -> VireoError:
+        if self._closed:
+            return Unavailable(f"model '{self._model}' is being unloaded")
+        return too_late(job, now_ns)
 
     def _compute(self, batch: list[Job]) -> None:
         started_ns = self._clock()
@@ -325,7 +295,7 @@ class Worker:
 
     def _compute_lone(self, job: Job, started_ns: int) -> tuple[list[Tensors], BatchTimes]:
         """As `_compute_batch`, without what only several jobs need: most batches of a quiet server are lone jobs."""
-        self._started_ns, self._started_rows = started_ns, job.rows
+        self._forecast.started(job.rows, started_ns)
         outputs = self._servable.execute(job.request.inputs, job.request.outputs)
         ended_ns = self._clock()
         job.ledger.run(started_ns, ended_ns, job.rows)
@@ -334,7 +304,7 @@ class Worker:
 
     def _compute_batch(self, batch: Sequence[Job], started_ns: int) -> tuple[list[Tensors], BatchTimes]:
         rows = sum([job.rows for job in batch])
-        self._started_ns, self._started_rows = started_ns, rows
+        self._forecast.started(rows, started_ns)
         inputs = join_inputs(batch)
         joined_ns = self._clock()
         outputs = self._servable.execute(inputs, joint_outputs(batch))
@@ -350,7 +320,7 @@ class Worker:
         assert isinstance(self._servable, StreamingServable)
         assert job.part is not None
         job.ledger.started_ns = started_ns
-        self._started_ns, self._started_rows = started_ns, job.rows
+        self._forecast.started(job.rows, started_ns)
         with closing(self._servable.stream(job.request.inputs, job.request.outputs)) as parts:
             for outputs in parts:
                 late = dead(job, self._clock())

@@ -13,10 +13,12 @@ from engine import (
     BATCH,
     INTERACTIVE,
     Cancelled,
+    Deadline,
     DeadlineExceeded,
     InvalidArgument,
     Job,
     ModelStatistics,
+    ResourceExhausted,
     Unavailable,
     VireoError,
     monotonic,
@@ -83,6 +85,9 @@ def _check(ended: Job) -> None:
         assert ended.cancelled
     elif isinstance(ended.error, DeadlineExceeded):
         assert ended.request.deadline.expired(monotonic())
+    elif isinstance(ended.error, ResourceExhausted):
+        assert ended.request.deadline is not Deadline.NEVER
+        assert "when its turn came" in ended.error.message
     else:
         assert isinstance(ended.error, Unavailable)
 
