@@ -1,0 +1,206 @@
+"""Rows that one answered request leaves for a log: references kept on the request's path, columns made of them later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.clock import NEVER_NS
+from engine.errors import InvalidArgument, quoted
+from engine.graph.call import Values, first_there
+from engine.graph.condition import true_rows
+from engine.graph.plan import Choices, Fallback, Node, Plan, PlannedColumn, PlannedRecord
+from engine.graph.port import Target
+from engine.graph.traffic_plan import TrafficPlan
+from engine.limits import LAYOUTS_MAX
+from engine.request import Response, Stage
+from engine.tensor import Tensor
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_LONE: Final = np.zeros(1, np.intp)
+
+
+@dataclass(slots=True)  # not frozen: once a request
+class RecordRows:
+    """What one request leaves for one record. `values` are those of its run, kept alive, of which `part` is the request's where
+    others went with it; `chosen`: which of its `rows`.
+    """
+
+    maker: RecordMaker
+    values: Values
+    response: Response
+    at_us: int
+    rows: int
+    chosen: npt.NDArray[np.intp]
+    part: slice | None = None
+
+    def value(self, choices: Choices) -> Tensor | None:
+        """The request's own tensor in the first filled slot."""
+        return _own(first_there(self.values, choices), self.part)
+
+    @property
+    def count(self) -> int:
+        """Rows."""
+        return len(self.chosen)
+
+    def singles(self) -> list[RecordRows]:
+        """Each row alone."""
+        return [replace(self, chosen=self.chosen[index : index + 1]) for index in range(len(self.chosen))]
+
+
+class RecordMaker:
+    """One record of one plan. Any thread."""
+
+    def __init__(self, plan: Plan, record: PlannedRecord) -> None:
+        self.plan, self.record = plan, record
+        self._choices = tuple(each.choices for each in record.columns if each.choices)
+        self._fitted: tuple[pa.Schema, pa.Schema] | None = None
+        self._versions: dict[tuple[tuple[str, str], ...], str] = {}
+
+    def of(self, values: Values, response: Response, at_us: int, part: slice | None = None) -> RecordRows | None:
+        """The rows of a request that was answered at `at_us`, microseconds since the Unix epoch; None where there are none, by
+        the record's condition. `values` must not change afterwards; `part`: which of their rows are the request's, where others
+        went with it. Costs a few microseconds."""
+        rows = 1 if part is None else part.stop - part.start
+        if part is None:
+            for choices in self._choices:
+                tensor = first_there(values, choices)
+                if tensor is not None and tensor.array.size > rows:
+                    rows = tensor.array.size
+        chosen = _LONE if rows == 1 else np.arange(rows)
+        condition = self.record.when
+        if condition is not None:
+            tensor = _own(first_there(values, condition.choices), part)
+            if tensor is None:
+                return None
+            chosen = chosen[true_rows(condition.operator, condition.operand, tensor.array, rows)]
+            if not len(chosen):
+                return None
+        return RecordRows(self, values, response, at_us, rows, chosen, part)
+
+    def batch(self, rows: Sequence[RecordRows], schema: pa.Schema) -> pa.RecordBatch:
+        """The columns of all of them. Raises InvalidArgument where a value does not fit its column."""
+        import pyarrow as pa
+
+        fields = self._fields(schema)
+        columns = [self._column(column, rows, field) for column, field in zip(self.record.columns, fields, strict=True)]
+        made = pa.RecordBatch.from_arrays(columns, schema=fields)
+        if all(each.count == each.rows for each in rows):
+            return made
+        starts = np.cumsum([0, *(each.rows for each in rows[:-1])])
+        chosen = np.concatenate([start + each.chosen for start, each in zip(starts, rows, strict=True)])
+        return made.take(pa.array(chosen))
+
+    def _fields(self, schema: pa.Schema) -> pa.Schema:
+        """Those of the log that the record fills, in the record's order."""
+        import pyarrow as pa
+
+        known = self._fitted
+        if known is None or known[0] is not schema:
+            for column in self.record.columns:
+                if column.name not in schema.names:
+                    raise InvalidArgument(f"column {quoted(column.name)}: not in the log's schema")
+            known = self._fitted = (schema, pa.schema([schema.field(each.name) for each in self.record.columns]))
+        return known[1]
+
+    def versions(self, stages: Sequence[Stage]) -> str:
+        """See `versions_of`, as JSON; requests that went the same way share it."""
+        way = tuple([(each.name, each.mark) for each in stages])
+        found = self._versions.get(way)
+        if found is None:
+            if len(self._versions) >= LAYOUTS_MAX:
+                self._versions.clear()
+            found = self._versions[way] = _json(versions_of(self.plan, stages))
+        return found
+
+    def _column(self, column: PlannedColumn, rows: Sequence[RecordRows], field: pa.Field) -> pa.Array:
+        from engine.graph.record_columns import column_of, words_of
+
+        counts = [each.rows for each in rows]
+        if column.choices:
+            return column_of([each.value(column.choices) for each in rows], counts, field)
+        word = _WORDS[column.word]
+        return words_of([word(each) for each in rows], counts, field)
+
+
+def _own(tensor: Tensor | None, part: slice | None) -> Tensor | None:
+    return tensor if tensor is None or part is None else Tensor(tensor.datatype, tensor.array[part])
+
+
+def versions_of(plan: Plan, stages: Sequence[Stage]) -> dict[str, int]:
+    """Which version answered, by stage; what was skipped, or stood in for by values, has none. Inside graphs and splits too."""
+    targets: dict[str, Target] = {}
+    nodes = {each.name: each for each in plan.nodes}
+    for stage in stages:  # what is inside comes after what it is in
+        node = nodes.get(stage.name)
+        found = _inside(stage.name, targets) if node is None else _answerer(node, stage.mark)
+        if found is not None:
+            targets[stage.name] = found
+    return {name: each.version for name, each in targets.items()}
+
+
+def _answerer(node: Node, mark: str) -> Target | None:
+    if not mark:
+        return node.target
+    fallbacks: tuple[Fallback | None, ...] = (node.on_late, node.on_error)
+    for fallback in fallbacks:
+        if fallback is not None and fallback.target is not None and mark.endswith(f": {fallback.target.name}"):
+            return fallback.target
+    return None
+
+
+def _inside(path: str, targets: Mapping[str, Target]) -> Target | None:
+    """The target of a stage inside another."""
+    outer = max((each for each in targets if path.startswith(f"{each}/")), key=len, default=None)
+    if outer is None:
+        return None
+    plan, inner = getattr(targets[outer].port, "plan", None), path[len(outer) + 1 :]
+    if isinstance(plan, TrafficPlan):
+        return next((each.target for each in plan.variants if inner == f"{plan.name}/{each.name}"), None)
+    if isinstance(plan, Plan):
+        return next((each.target for each in plan.nodes if inner == each.name), None)
+    return None
+
+
+def _ledger(rows: RecordRows) -> str:
+    """As the header `vireo-ledger` has it, without the transport's stages."""
+    ledger = rows.response.ledger
+    return _json({"total_us": _us(ledger.total_ns), "stages": [_stage(each) for each in ledger.stages]})
+
+
+def _stage(stage: Stage) -> dict[str, str | float | bool | None]:
+    return {
+        "name": stage.name,
+        "wait_us": _us(stage.started_ns - stage.ready_ns),
+        "compute_us": _us(stage.ended_ns - stage.started_ns),
+        "rows": stage.batch_rows,
+        "remaining_us": None if stage.remaining_ns == NEVER_NS else _us(stage.remaining_ns),
+        "critical": stage.critical,
+        "mark": stage.mark,
+    }
+
+
+def _us(span_ns: int) -> float:
+    return round(span_ns / 1e3, 1)
+
+
+def _json(value: object) -> str:
+    import orjson
+
+    return orjson.dumps(value).decode()
+
+
+_WORDS: Final[Mapping[str, Callable[[RecordRows], str | int]]] = {
+    "$id": lambda rows: rows.response.id,
+    "$time": lambda rows: rows.at_us,
+    "$graph": lambda rows: rows.maker.plan.name,
+    "$versions": lambda rows: rows.maker.versions(rows.response.ledger.stages),
+    "$ledger": _ledger,
+    "$marks": lambda rows: "; ".join(rows.response.marks),
+}
