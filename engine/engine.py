@@ -21,8 +21,11 @@ from engine.features.store import FeatureStore
 from engine.graph.board import GraphBoard
 from engine.graph.plan import Plan
 from engine.graph.port import NodePort
+from engine.graph.records import RecordStatistics
 from engine.graph.runner import GraphRunner
+from engine.graph.shadow import ShadowStatistics
 from engine.graph.statistics import NodeStatistics
+from engine.graph.traffic import TrafficRunner, VariantStatistics
 from engine.hosting import GraphHost, Hosted, ModelHost, warmup_rows
 from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
@@ -43,11 +46,11 @@ class Engine:
         self._spec = spec
         self._read_config = read_config
         self._ripe: list[NodePort] = []
-        self._graphs = GraphHost(clock, self._ripen, self.flush)
-        self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)
-        self._registry: Registry[Hosted] = Registry(self._board)
         self.features = FeatureStore(clock=clock)
         """The logs and feature views of the spec."""
+        self._graphs = GraphHost(clock, self.features, self._ripen, self.flush, self._idle)
+        self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)
+        self._registry: Registry[Hosted] = Registry(self._board)
         host = ModelHost(clock, self.features, self.flush)
         self._reconciler: Reconciler[Hosted] = Reconciler(host, self._registry, clock)
         self._repository: Repository | None = None
@@ -231,6 +234,34 @@ class Engine:
             if isinstance(runner := served.newest.hosted.worker, GraphRunner)
             for node, counted in runner.nodes.read()
         ]
+
+    def traffic_statistics(self) -> list[tuple[str, str, VariantStatistics]]:
+        """(split, variant, its counts) of every split that is served."""
+        return [
+            (name, variant, counted) for name, split in self._splits() for variant, counted in split.traffic().items()
+        ]
+
+    def shadow_statistics(self) -> list[tuple[str, str, ShadowStatistics]]:
+        """(split, shadow, its counts) of every split that is served."""
+        return [
+            (name, shadow, counted)
+            for name, split in self._splits()
+            if split.shadows is not None
+            for shadow, counted in split.shadows.statistics().items()
+        ]
+
+    def record_statistics(self) -> list[tuple[str, RecordStatistics]]:
+        """(log, what was recorded in it) of the records and exposures so far."""
+        return [(name, writer.statistics()) for name, writer in list(self._graphs.writers.items())]
+
+    def _splits(self) -> Iterator[tuple[str, TrafficRunner]]:
+        for name, served in self._registry.snapshot.served.items():
+            if isinstance(running := served.newest.hosted.worker, TrafficRunner):
+                yield name, running
+
+    def _idle(self) -> bool:
+        """Whether no request waits or goes through a graph."""
+        return not any(self.waiting().values())
 
     # Model control.
 

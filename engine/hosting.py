@@ -5,8 +5,10 @@ root: beside `engine.engine` the one file that knows every part.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 
 from engine.clock import Clock
 from engine.control.model_config import ModelConfig, check_config
@@ -19,9 +21,14 @@ from engine.features.store import FeatureStore
 from engine.graph.alarm import Alarm
 from engine.graph.board import Find
 from engine.graph.declaration import GraphSpec, TrafficSpec
+from engine.graph.delivery import Delivery
 from engine.graph.port import NodePort, Target
+from engine.graph.records import RecordWriter
 from engine.graph.resolution import resolve
 from engine.graph.runner import GraphRunner
+from engine.graph.shadow import Shadows
+from engine.graph.traffic import TrafficRunner
+from engine.graph.traffic_plan import resolve_traffic
 from engine.limits import BATCH_ROWS_MAX, LOOKUP_BATCH_ROWS_MAX, WARMUP_BYTES_MAX
 from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.queue import QueueBounds
@@ -45,7 +52,7 @@ class Hosted:
     traits: Traits
     options: WorkerOptions
     statistics: ModelStatistics
-    worker: Worker | GraphRunner
+    worker: Worker | GraphRunner | TrafficRunner
     timeout_ns: int | None
     source: str
     servable: Servable | None = None
@@ -179,46 +186,108 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
     )
 
 
-class GraphHost:
-    """Makes running graphs of what the spec declares, and offers what is loaded to them.
+Running = Worker | GraphRunner | TrafficRunner
 
-    `ripen` and `flush` are the engine's: see `GraphRunner`.
+
+class GraphHost:
+    """Makes running graphs and splits of what the spec declares, and offers what is loaded to them.
+
+    `ripen` and `flush` are the engine's: see `GraphRunner`. `idle`: whether no request is in flight.
     """
 
-    def __init__(self, clock: Clock, ripen: Callable[[NodePort], None], flush: Callable[[], None]) -> None:
-        self._clock, self._ripen, self._flush = clock, ripen, flush
+    def __init__(
+        self,
+        clock: Clock,
+        features: FeatureStore,
+        ripen: Callable[[NodePort], None],
+        flush: Callable[[], None],
+        idle: Callable[[], bool],
+    ) -> None:
+        self._clock, self._features = clock, features
+        self._ripen, self._flush, self._idle = ripen, flush, idle
         self._alarm = Alarm(clock)
+        self._random = Random()
+        self.writers: dict[str, RecordWriter] = {}
+        """Of records and exposures, by log."""
 
     def target(self, handle: Handle[Hosted]) -> Target:
         """A loaded version as graphs call it."""
         hosted = handle.hosted
-        streams = hosted.worker.streams
-        return Target(handle.name, handle.version, hosted.signature, streams, hosted.worker, hosted.may_hang)
+        return Target(
+            handle.name, handle.version, hosted.signature, hosted.worker.streams, hosted.worker, hosted.may_hang
+        )
 
     def host(self, name: str, declared: GraphSpec | TrafficSpec, find: Find) -> Hosted:
-        """The graph, running. Raises what it cannot be resolved for."""
-        assert isinstance(declared, GraphSpec)
+        """The graph or the split, running. Raises what it cannot be resolved for."""
+        return (
+            self._graph(name, declared, find) if isinstance(declared, GraphSpec) else self._split(name, declared, find)
+        )
+
+    def _graph(self, name: str, declared: GraphSpec, find: Find) -> Hosted:
         plan = resolve(name, declared, find)
         statistics = ModelStatistics()
         runner = GraphRunner(
-            plan, clock=self._clock, alarm=self._alarm, statistics=statistics, ripen=self._ripen, flush=self._flush
-        )
-        names = [each.name for each in plan.nodes]
-        batching = (
-            "each node's own: requests meet there" if plan.signature.batchable else "a node takes one request at a time"
-        )
-        traits = Traits("vireo_graph", batching, (f"nodes: {', '.join(names)}",))
-        options = WorkerOptions(BatchBounds(plan.signature.rows_max or BATCH_ROWS_MAX))
+            plan, clock=self._clock, alarm=self._alarm, statistics=statistics, ripen=self._ripen, flush=self._flush,
+            delivery=Delivery(plan, self._writer),
+        )  # fmt: skip
+        names = ", ".join(each.name for each in plan.nodes)
+        batching = "requests that come together go through as one" if runner.joins else "a node takes what waits at it"
+        traits = Traits("vireo_graph", batching, (f"nodes: {names}",))
         may_hang = any(each.target.may_hang for each in plan.nodes)
-        return Hosted(
-            name, plan.signature, traits, options, statistics, runner, plan.slo_ns, "graph", may_hang=may_hang
-        )
+        return _hosted(name, plan.signature, traits, statistics, runner, plan.slo_ns, may_hang=may_hang)
+
+    def _split(self, name: str, declared: TrafficSpec, find: Find) -> Hosted:
+        plan = resolve_traffic(name, declared, find)
+        statistics = ModelStatistics()
+        shadows = None
+        if plan.shadows:
+            shadows = Shadows(name, plan.shadows, idle=self._idle, random=self._random, clock=self._clock)
+        runner = TrafficRunner(
+            plan, clock=self._clock, statistics=statistics, random=self._random, ripen=self._ripen, flush=self._flush,
+            expose=None if plan.exposures is None else self._writer(plan.exposures).offer, shadows=shadows,
+        )  # fmt: skip
+        weights = ", ".join(f"{each.name}: {each.weight:g}" for each in plan.variants)
+        traits = Traits("vireo_traffic", "each variant's own", (f"weights: {weights}",))
+        may_hang = any(each.target.may_hang for each in plan.variants)
+        return _hosted(name, plan.signature, traits, statistics, runner, None, may_hang=may_hang)
+
+    def _writer(self, log: str) -> RecordWriter:
+        found = self.writers.get(log)
+        if found is None:
+            store = self._features
+            found = self.writers[log] = RecordWriter(log, push=store.push, schema=store.schema, clock=self._clock)
+        return found
 
     def close_graph(self, hosted: Hosted, gone: Callable[[], None]) -> None:
-        """Ends a graph nobody uses any more; `gone` is called when nothing of it runs."""
-        assert isinstance(hosted.worker, GraphRunner)
-        hosted.worker.close(gone)
+        """Ends a graph or a split that nobody uses any more; `gone` is called when nothing of it runs."""
+        running = hosted.worker
+        if isinstance(running, GraphRunner):
+            running.close(gone)
+        elif isinstance(running, TrafficRunner):
+
+            def end() -> None:
+                running.close()
+                gone()
+
+            threading.Thread(target=end, name=f"vireo-end-{hosted.name}", daemon=True).start()  # it waits for shadows
 
     def close(self) -> None:
-        """Ends what all graphs share."""
+        """Ends what all graphs share; what was to be recorded is, where its log takes it."""
         self._alarm.close()
+        for writer in self.writers.values():
+            writer.close()
+
+
+def _hosted(
+    name: str,
+    signature: Signature,
+    traits: Traits,
+    statistics: ModelStatistics,
+    running: Running,
+    timeout_ns: int | None,
+    *,
+    may_hang: bool,
+) -> Hosted:
+    options = WorkerOptions(BatchBounds(signature.rows_max or BATCH_ROWS_MAX))
+    source = "traffic split" if isinstance(running, TrafficRunner) else "graph"
+    return Hosted(name, signature, traits, options, statistics, running, timeout_ns, source, may_hang=may_hang)

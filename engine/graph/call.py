@@ -32,10 +32,10 @@ class Run(Protocol):
 class NodeJob(Job):
     """One call of a target for a node. `ready_ns`: when the node's inputs were there; `stand_in`: it is a fallback's."""
 
-    __slots__ = ("node", "ready_ns", "run", "stand_in")
+    __slots__ = ("call", "ready_ns", "run", "stand_in")
 
+    call: Call
     run: Run
-    node: int
     ready_ns: int
     stand_in: bool
 
@@ -107,7 +107,7 @@ class Call:
         job.deadline_ns = whole.deadline_ns
         if self.target.streams and whole.part is not None:
             job.part = run.pass_on
-        job.run, job.node, job.ready_ns, job.stand_in = run, self.node.index, ready_ns, False
+        job.run, job.call, job.ready_ns, job.stand_in = run, self, ready_ns, False
         return job
 
     def _gather(self, inputs: dict[str, Tensor], values: Values, rows: int) -> None:

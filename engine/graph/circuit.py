@@ -26,8 +26,8 @@ class Circuit:
         self.plan, self.clock, self.alarm, self.ripen = plan, clock, alarm, ripen
         graph_inputs = len(plan.input_names)
         self.calls = [Call(each, each.target, each.wires, graph_inputs) for each in plan.nodes]
-        self.stand_ins = {
-            (node.index, fallback.target.name): Call(node, fallback.target, fallback.wires, graph_inputs)
+        self._stand_ins = {
+            id(fallback): Call(node, fallback.target, fallback.wires, graph_inputs)
             for node in plan.nodes
             for fallback in (node.on_late, node.on_error)
             if fallback is not None and fallback.target is not None
@@ -40,6 +40,10 @@ class Circuit:
         for node, bounded in zip(plan.nodes, self.bounded, strict=True):
             if bounded and node.target.may_hang:
                 node.target.port.keep_off_callers()
+
+    def stand_in(self, fallback: Fallback) -> Call:
+        """The call of a fallback of this plan."""
+        return self._stand_ins[id(fallback)]
 
     # Earlier answers.
 

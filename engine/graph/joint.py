@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+from engine.graph.call import Values
 from engine.graph.ledger import Entry
 from engine.graph.plan import Plan
 from engine.request import Ledger, Request
@@ -17,11 +18,15 @@ from engine.scheduling.job import Job
 
 
 class JointJob(Job):
-    """The job of one run for all of `members`, their rows in this order. `entries`: what the run wrote down of its nodes."""
+    """The job of one run for all of `members`, their rows in this order.
 
-    __slots__ = ("entries", "members")
+    `entries`: what the run wrote down of its nodes, `values`: what its slots held at the end.
+    """
+
+    __slots__ = ("entries", "members", "values")
 
     entries: Sequence[Entry | None]
+    values: Values
     members: list[Job]
 
 

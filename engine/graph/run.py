@@ -116,12 +116,10 @@ class GraphRun:
     def _handle(self, event: Event) -> None:
         if isinstance(event, NodeJob):
             self._out -= 1
-            node = self._circuit.plan.nodes[event.node]
+            node = event.call.node
             if not self.ended and self._jobs[node.index] is event:  # else it was given up before
                 self._jobs[node.index] = None
-                model = event.request.model
-                call = self._circuit.stand_ins[node.index, model] if event.stand_in else self._circuit.calls[node.index]
-                self._settle(node, call, event)
+                self._settle(node, event.call, event)
         elif self.ended:
             return
         elif event == CANCEL:
@@ -316,7 +314,7 @@ class GraphRun:
 
     def _call_stand_in(self, node: Node, fallback: Fallback, why: str, ready_ns: int, now_ns: int) -> None:
         assert fallback.target is not None
-        call = self._circuit.stand_ins[node.index, fallback.target.name]
+        call = self._circuit.stand_in(fallback)
         self._mark(node, f"{why}: {fallback.target.name}", ready_ns, now_ns)
         try:
             job = call.job(self, *self._rows_of(node), ready_ns, now_ns)
@@ -401,7 +399,7 @@ class GraphRun:
         return type(error)(text, retry_after_s=error.retry_after_s)
 
     def _too_late(self) -> DeadlineExceeded:
-        running = [self._circuit.plan.nodes[each.node].name for each in self._jobs if each is not None]
+        running = [each.call.node.name for each in self._jobs if each is not None]
         what = f"node '{running[0]}' had not answered" if running else "nothing more was started"
         return DeadlineExceeded(f"{self._named()}: the deadline has passed; {what}")
 

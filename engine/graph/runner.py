@@ -12,6 +12,7 @@ from engine.errors import Cancelled, DeadlineExceeded, ResourceExhausted, Unavai
 from engine.graph.admission import Path, Prediction, chains_ns, choose_path
 from engine.graph.alarm import Alarm
 from engine.graph.circuit import Circuit
+from engine.graph.delivery import Delivery
 from engine.graph.joint import JointJob, all_cancelled, join, may_join, take_joint
 from engine.graph.ledger import stages
 from engine.graph.plan import Node, Plan
@@ -44,7 +45,9 @@ class GraphRunner:
         statistics: ModelStatistics,
         ripen: Callable[[NodePort], None],
         flush: Callable[[], None],
+        delivery: Delivery,
     ) -> None:
+        self._delivery = delivery
         self.plan, self._clock, self._alarm, self._flush = plan, clock, alarm, flush
         self._circuit = Circuit(plan, clock, alarm, ripen)
         self.streams, self.batchable = plan.streams, plan.signature.batchable
@@ -52,7 +55,7 @@ class GraphRunner:
         self.statistics = statistics
         self.nodes = GraphStatistics(plan)
         self._watched = plan.slo_ns is not None
-        self._joins = may_join(plan)
+        self.joins = may_join(plan)
         self._bounds = BatchBounds(min(plan.signature.rows_max or BATCH_ROWS_MAX, BATCH_ROWS_MAX))
         self._joinable: deque[Job] = deque()
         self._runs: dict[GraphRun, int] = {}
@@ -89,7 +92,7 @@ class GraphRunner:
     def submit(self, job: Job) -> None:
         """Lets a request wait for those that come with it. Raises what it is refused with."""
         light = self._admitted(job)
-        if light or not self._joins or job.part is not None:
+        if light or not self.joins or job.part is not None:
             self._run(job, at_once=False, light=light)
         else:
             self._joinable.append(job)
@@ -167,12 +170,14 @@ class GraphRunner:
         if response is None or any(": failed: " in mark for mark in response.marks):
             self._run_again(members)
             return
-        ledger = joint.ledger
+        ledger, start = joint.ledger, 0
         for each, outputs in zip(members, split_outputs(members, response.outputs), strict=True):
             each.ledger.run(each.ledger.received_ns, ledger.computed_ns, ledger.batch_rows)
             each.ledger.stages_of = partial(stages, self.plan, joint.entries, each.deadline_ns, each.ledger.received_ns)
             self.statistics.lone_done(each.ledger, each.deadline_ns)
-            each.finish(Response(self.plan.name, 1, outputs, each.ledger, each.request.id, response.marks))
+            own = Response(self.plan.name, 1, outputs, each.ledger, each.request.id, response.marks)
+            self._delivery.answer(each, own, joint.values, slice(start, start + each.rows))
+            start += each.rows
 
     def _run_again(self, jobs: list[Job]) -> None:
         now_ns = self._clock()
@@ -239,10 +244,11 @@ class GraphRunner:
             response = run.answered(self._clock())
             self._observe(run, members)
             if isinstance(job, JointJob):
-                job.entries = run.entries
+                job.entries, job.values = run.entries, run.values
+                job.finish(response)
             else:
                 self.statistics.lone_done(job.ledger, job.deadline_ns)
-            job.finish(response)
+                self._delivery.answer(job, response, run.values)
             return
         if isinstance(job, JointJob):
             pass  # its members are counted when they have gone alone

@@ -10,8 +10,10 @@ import numpy as np
 
 from engine import Deadline, Job, Ledger, ModelStatistics, Request, Signature, Tensor, TensorSpec, datatype_named
 from engine.graph.alarm import Alarm
+from engine.graph.delivery import Delivery
 from engine.graph.plan import Choices, Condition, Constant, Fallback, Node, Output, Plan, Wire
 from engine.graph.port import NodePort, Target
+from engine.graph.records import RecordWriter
 from engine.graph.runner import GraphRunner
 from engine.scheduling.worker import Worker, WorkerOptions
 from engine.servables.servable import Tensors, Traits
@@ -158,9 +160,16 @@ def build(drawn: Sequence[Drawn], before: Callable[[str, int], None], *, inline:
         drawn, [Target(each.name, 1, SUMS, False, worker) for each, worker in zip(drawn, workers, strict=True)]
     )
     statistics = ModelStatistics()
-    runner = GraphRunner(plan, clock=clock, alarm=alarm, statistics=statistics, ripen=ripe.append, flush=flush)
+    delivery = Delivery(plan, _no_log)
+    runner = GraphRunner(
+        plan, clock=clock, alarm=alarm, statistics=statistics, ripen=ripe.append, flush=flush, delivery=delivery
+    )
     circuit = Circuit(list(drawn), runner, clock, workers, alarm, ripe)
     return circuit
+
+
+def _no_log(name: str) -> RecordWriter:
+    raise AssertionError(f"nobody records in {name}")
 
 
 def plan_of(drawn: Sequence[Drawn], targets: Sequence[Target]) -> Plan:
