@@ -125,7 +125,8 @@ def test_two_classes_leave_in_the_order_of_a_naive_queue(
     queue, naive = Queue(share), NaiveQueue(Fraction(str(share)))
     coming = [_job(*each) for each in made]
     while coming or naive.waiting:
-        turn = data.draw(st.sampled_from(["push"] * bool(coming) + ["pop", "pop", "remove"] * bool(naive.waiting)))
+        left = ["pop", "pop", "remove", "expire"] * bool(naive.waiting)
+        turn = data.draw(st.sampled_from(["push"] * bool(coming) + left))
         if turn == "push":
             queue.push(coming[0])
             naive.waiting.append(coming.pop(0))
@@ -133,6 +134,13 @@ def test_two_classes_leave_in_the_order_of_a_naive_queue(
             head = queue.head()
             assert queue.pop() is head
             assert naive.pop() is head
+        elif turn == "expire":
+            at_ns = data.draw(st.integers(-1, 4))
+            expired = [each for each in naive.waiting if each.deadline_ns <= at_ns]
+            gone = queue.expire(at_ns)
+            assert len(gone) == len(expired)
+            assert set(gone) == set(expired)
+            naive.leave(expired)
         else:
             victim = data.draw(st.sampled_from(naive.waiting))
             assert queue.remove(partial(is_, victim)) == [victim]

@@ -41,6 +41,7 @@ from tests.fakes import (
 
 THREADS = WorkerOptions(inline_us_max=0)
 NOW = 1_000_000_000
+MS = 1_000_000
 
 
 def _worker(servable: Servable, options: WorkerOptions, clock: ManualClock | None = None) -> Worker:
@@ -384,6 +385,47 @@ def test_lone_request_is_tried_though_its_estimate_is_somewhat_longer_than_what_
         worker.submit(job(1.0, received_ns=clock(), at_ns=clock() + 4_999_999))
     clock.advance(0.2)
     worker.submit(job(1.0, received_ns=clock(), at_ns=clock() + 4_999_999))
+    worker.close()
+
+
+def test_job_whose_batch_would_end_after_its_deadline_is_not_begun_while_others_wait() -> None:
+    clock, gate, statistics, endings = ManualClock(), Gate(), ModelStatistics(), Endings()
+
+    def compute(values: list[float]) -> None:
+        clock.advance(0.010)
+        if values == [7.0]:
+            gate()
+
+    servable = RecordingServable(before=compute)
+    worker = Worker("fake", 3, servable, THREADS, clock, statistics)
+    worker.warm_up({"x": tensor(0.0)}, 1)
+    worker.warm_up({"x": tensor(0.0, 0.0)}, 2)
+    servable.calls.clear()
+    _submit(worker, endings, 7.0)
+    worker.flush()
+    gate.wait_entered()
+    now = clock()
+    tight = job(1.0, received_ns=now, at_ns=now + 25 * MS, done=endings)
+    for each in (tight, job(2.0, received_ns=now, at_ns=now + 40 * MS, done=endings)):
+        worker.submit(each)
+    clock.advance(0.016)
+    gate.open()
+    endings.wait(3)
+    assert servable.calls == [[7.0], [2.0]]
+    assert isinstance(tight.error, ResourceExhausted)
+    assert "9.0 ms remained when its turn came; not computed" in tight.error.message
+    assert (statistics.dropped, statistics.late) == (1, 0)
+    worker.close()
+
+
+def test_lone_job_is_begun_though_it_will_hardly_make_it() -> None:
+    worker, clock = _slow(4)
+    endings = Endings()
+    lone = job(1.0, received_ns=clock(), at_ns=clock() + 6 * MS, done=endings)
+    worker.submit(lone)
+    worker.flush()
+    endings.wait(1)
+    assert answer(lone) == [2.0]
     worker.close()
 
 
