@@ -65,14 +65,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH", "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "INTERACTIVE", "NEVER_NS", "Appended", "Array", "AuthSpec",
-    "Cancelled", "Chunk", "Clock", "ConfigReader", "ConfigTensor", "DataType", "DeadLetter", "Deadline", "DeadlineExceeded",
-    "Duration", "Engine", "FailedPrecondition", "FeatureLookup", "FeatureRows", "FeatureSkew", "FeatureState", "FeatureStore",
-    "FeatureView", "GraphOutline", "Histogram", "History", "IndexEntry", "Internal", "InvalidArgument", "Job", "Layout",
-    "Ledger", "ModelConfig", "ModelDescription", "ModelLoadError", "ModelStatistics", "NodeOutline", "NotFound", "Parameter",
-    "Probe", "Request", "ResourceExhausted", "Response", "ServerSpec", "Signature", "Spec", "SpecError", "Stage", "Tensor", "TensorSpec",
-    "TlsSpec", "TooLarge", "TracingSpec", "Unauthenticated", "Unavailable", "Unimplemented", "VersionSpec", "ViewStatistics",
-    "VireoError", "Work", "bfloat16_values", "compile_view", "current_work", "datatype_named", "element_count", "limits",
-    "load_spec", "monotonic", "nearest", "outline", "parse_spec", "probe_skew", "quoted",
+    "Cancelled", "Chunk", "Clock", "ConfigReader", "ConfigTensor", "DataType", "DeadLetter", "Deadline",
+    "DeadlineExceeded", "Duration", "Engine", "FailedPrecondition", "FeatureLookup", "FeatureRows", "FeatureSkew",
+    "FeatureState", "FeatureStore", "FeatureView", "GraphOutline", "Histogram", "History", "IndexEntry", "Internal",
+    "InvalidArgument", "Job", "Layout", "Ledger", "ModelConfig", "ModelDescription", "ModelLoadError",
+    "ModelStatistics", "NodeOutline", "NotFound", "Parameter", "Probe", "Request", "ResourceExhausted", "Response",
+    "ServerSpec", "Signature", "Spec", "SpecError", "Stage", "Tensor", "TensorSpec", "TlsSpec", "TooLarge",
+    "TracingSpec", "Unauthenticated", "Unavailable", "Unimplemented", "VersionSpec", "ViewStatistics", "VireoError",
+    "Work", "bfloat16_values", "compile_view", "current_work", "datatype_named", "element_count", "limits", "load_spec",
+    "monotonic", "nearest", "outline", "parse_spec", "probe_skew", "quoted",
 ]  # fmt: skip
 
 _LATER = {

@@ -16,9 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import Engine, Spec, SpecError, VireoError, load_spec
+from engine import Engine, FailedPrecondition, Spec, SpecError, VireoError, load_spec, quoted
 
 if TYPE_CHECKING:
+    from engine import GraphOutline
     from serving.embedded import EmbeddedHost
     from serving.transport import Transport
 
@@ -52,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--grpc-port", type=_port, help="0 takes a free port")
     serve.add_argument("--http-port", type=_port, help="0 takes a free port")
     _app_command(commands, "check", _check, "load everything a spec names, serve nothing, report what is wrong")
-    _app_command(commands, "explain", _explain, "say what was inferred and chosen, and why")
+    explain = _app_command(commands, "explain", _explain, "say what was inferred and chosen, and why")
+    explain.add_argument("--svg", type=Path, metavar="DIR", help="also draw each graph there, one SVG file a graph")
     skew = _app_command(
         commands, "skew", _skew, "compare what a feature view served with what its log, or a table, says"
     )
@@ -214,12 +216,30 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
+    from engine import outline
     from serving.explain import explain
 
     with _started(arguments.app) as (engine, transport):
         models = [engine.describe(name, version) for name, version, _ in engine.statistics()]
-        print(explain(engine.spec, transport, models, engine.index()), end="")
+        plans = [engine.plan(each.name) for each in models if each.name in engine.spec.graphs]
+        graphs = [outline(each) for each in plans if each is not None]
+        print(explain(engine.spec, transport, models, engine.index(), graphs), end="")
+    if arguments.svg is not None:
+        _draw(graphs, arguments.svg)
     return 0
+
+
+def _draw(graphs: Sequence[GraphOutline], folder: Path) -> None:
+    from serving.graph_svg import draw_svg, file_name
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for each in graphs:
+            path = folder / file_name(each.name)
+            path.write_text(draw_svg(each), encoding="utf-8")
+            print(f"{path}: graph {quoted(each.name)}", file=sys.stderr)
+    except OSError as error:
+        raise FailedPrecondition(f"--svg: {error.filename or folder} cannot be written: {error.strerror}") from error
 
 
 def _skew(arguments: argparse.Namespace) -> int:

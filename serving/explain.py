@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from engine import IndexEntry, ModelDescription, Spec, TensorSpec
+from engine import GraphOutline, IndexEntry, ModelDescription, Spec, TensorSpec
+from serving.graph_explanation import graph_lines, split_lines
 from serving.transport import Transport
 
 
-def explain(spec: Spec, transport: Transport, models: Sequence[ModelDescription], index: Sequence[IndexEntry]) -> str:
-    """The whole report for one application."""
+def explain(
+    spec: Spec,
+    transport: Transport,
+    models: Sequence[ModelDescription],
+    index: Sequence[IndexEntry],
+    graphs: Sequence[GraphOutline] = (),
+) -> str:
+    """The whole report for one application; `graphs` are those that are served."""
     lines = [*_server(spec, transport), ""]
-    for model in models:
-        lines += [*_model(model), ""]
     described = {(each.name, each.version) for each in models}
+    for model in models:
+        if model.name not in spec.graphs and model.name not in spec.traffic:
+            lines += [*_model(model), ""]
+    for name in spec.traffic:
+        lines += [*split_lines(name, spec), ""]
+    for graph in graphs:
+        lines += [*graph_lines(graph), ""]
     lines += [_unserved(each) for each in index if (each.name, each.version) not in described]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -1,8 +1,8 @@
 """A graph in plain characters, from top to bottom. Pure.
 
 Between two layers of boxes lies a channel, in which each source has a row of its own; a link over several layers runs down a lane
-at the right, one for each source. Lines leave a box in an even column and enter in an odd one, or straight, so
-that no two of different meaning ever lie on each other.
+at the right, one for each source. Lines leave a box in an even column and enter in an odd one, or straight, so that no two of
+different meaning ever lie on each other. At a "+" a line turns or divides, at a "v" it goes down, "-|-" is a crossing.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def _box(item: Item) -> list[str]:
     lines = [title, *(shown(each, _TITLE_COLUMNS) for each in item.lines)]
     inner = max(map(width, lines))
     inner += 1 - inner % 2
-    edge = f"+-{'-' * inner}-+"
-    return [edge, *(f"| {each}{' ' * (inner - width(each))} |" for each in lines), edge]
+    edge = "-" * (inner + 2)
+    return [f".{edge}.", *(f"| {each}{' ' * (inner - width(each))} |" for each in lines), f"'{edge}'"]
 
 
 class _Drawing:
@@ -149,7 +149,7 @@ class _Drawing:
                 grid[row] |= dict.fromkeys(columns, "|")
         for net in nets:
             if not net.straight:
-                grid[net.row] |= dict.fromkeys([net.top, *net.bottoms], "+")
+                grid[net.row] |= {each: "v" if _joins(net, each, nets) else "+" for each in (net.top, *net.bottoms)}
         arrows = dict.fromkeys(entries, "v") | dict.fromkeys(passing, "|")
         return [_joined(each) for each in (*grid, arrows)]
 
@@ -202,6 +202,13 @@ def _assign(nets: Sequence[_Net]) -> int:
         taken[row].append((low, high))
         net.row = row
     return len(taken)
+
+
+def _joins(net: _Net, column: int, nets: Sequence[_Net]) -> bool:
+    """Whether it goes down in `column` where another comes from above: what is from there does not turn into its row."""
+    return any(
+        other is not net and column in other.bottoms and (other.straight or other.row < net.row) for other in nets
+    )
 
 
 def _joined(pieces: Mapping[int, str]) -> str:
