@@ -138,8 +138,9 @@ class NativeServer:
         alone = len(events) == 1
         for event in events:
             kind, connection, stream, served, payload, deadline_ns, encoding = event
-            if kind in _CALLS and encoding is None and served.direct is not None:
-                call = _CALLS[kind](connection, stream, served, deadline_ns, alone)
+            make = _CALLS.get(kind)
+            if make is not None and encoding is None and served.direct is not None:
+                call = make(connection, stream, served, deadline_ns, alone)
                 call.begin(payload)
                 begun.append(call)
             else:
