@@ -1,8 +1,8 @@
 """One member of a consumer group in a process of its own, which folds what it reads into states that outlive it.
 
-`python -m tests.engine.log.kafka_member ADDRESS TOPIC FOLDER STRATEGY` runs until SIGTERM, which lets it give its partitions
-back; SIGKILL does not. A partition's state is a fold over its entries: the offset it stands at, how many rows, and two sums that
-a missing or repeated row would change.
+`python -m tests.engine.log.kafka_member ADDRESS TOPIC GROUP STRATEGY FOLDER` runs until SIGTERM, which lets it give its
+partitions back; SIGKILL does not. A partition's state is a fold over its entries: the offset it stands at, how many rows, and two
+sums that a missing or repeated row would change.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from engine.log.log import Chunk, Offsets
 from tests.engine.log.contract import SCHEMA
 
 State = dict[str, int]
+SESSION = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "200"}
 SAVE_CHUNKS = 4
 """While there is more to read, states are saved after so many chunks only, so that the killed lose some."""
 
@@ -87,12 +88,12 @@ def expected(count: int) -> State:
     return {"rows": count, "sum": int(ids.sum()), "squares": int((ids * ids).sum())}
 
 
-def main(address: str, topic: str, folder: Path, strategy: str) -> None:
+def main(address: str, topic: str, group: str, strategy: str, folder: Path) -> None:
     """Reads until SIGTERM."""
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
-    settings = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "200", "partition.assignment.strategy": strategy}
-    log = KafkaLog(KafkaLogSpec(address, topic, group=f"members-of-{topic}", settings=settings), SCHEMA)
+    settings = {**SESSION, "partition.assignment.strategy": strategy}
+    log = KafkaLog(KafkaLogSpec(address, topic, group=group, settings=settings), SCHEMA)
     folds = Folds(folder)
     reader = log.reader(folds)
     while not stopped:
@@ -109,4 +110,4 @@ def main(address: str, topic: str, folder: Path, strategy: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], Path(sys.argv[5]))
