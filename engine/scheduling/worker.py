@@ -134,7 +134,10 @@ class Worker:
             ):
                 return False
             self._running += 1
-        self._run([job], ())
+        try:
+            self._compute_lone(job)
+        finally:
+            self._free()
         if self._queue.requests:  # came meanwhile, and was left to whoever runs
             self.flush()
         return True
@@ -258,10 +261,14 @@ class Worker:
             if batch:
                 self._compute(batch)
         finally:
-            with self._lock:
-                self._running -= 1
-                if self._queue.requests and self._threads:
-                    self._wake.notify()
+            self._free()
+
+    def _free(self) -> None:
+        """One of those that run is over."""
+        with self._lock:
+            self._running -= 1
+            if self._queue.requests and self._threads:
+                self._wake.notify()
 
     def _drop(self, jobs: Sequence[Job]) -> None:
         self._statistics.not_computed(len(jobs))
@@ -275,14 +282,15 @@ class Worker:
         return too_late(job, now_ns)
 
     def _compute(self, batch: list[Job]) -> None:
+        if len(batch) == 1 and not (self.streams and batch[0].part is not None):
+            self._compute_lone(batch[0])
+            return
         started_ns = self._clock()
         outer = here.batch  # of a servable that calls another one on its own thread
         here.batch = batch, self._clock
         try:
-            if self.streams and batch[0].part is not None:
+            if len(batch) == 1:
                 answers, times = self._compute_stream(batch[0], started_ns)
-            elif len(batch) == 1:
-                answers, times = self._compute_lone(batch[0], started_ns)
             else:
                 answers, times = self._compute_batch(batch, started_ns)
         except Exception as error:
@@ -293,14 +301,28 @@ class Worker:
             here.batch = outer
         self._answer(batch, answers, times)
 
-    def _compute_lone(self, job: Job, started_ns: int) -> tuple[list[Tensors], BatchTimes]:
-        """As `_compute_batch`, without what only several jobs need: most batches of a quiet server are lone jobs."""
-        self._forecast.started(job.rows, started_ns)
-        outputs = self._servable.execute(job.request.inputs, job.request.outputs)
-        ended_ns = self._clock()
-        job.ledger.run(started_ns, ended_ns, job.rows)
-        self._estimate.observe(job.rows, ended_ns - started_ns)
-        return split_outputs([job], outputs), BatchTimes(job.rows, 0, ended_ns - started_ns, 0)
+    def _compute_lone(self, job: Job) -> None:
+        """As `_compute`, without what only several jobs need: most batches of a quiet server, and of graphs, are lone jobs."""
+        clock, request, rows = self._clock, job.request, job.rows
+        started_ns = clock()
+        outer = here.batch  # of a servable that calls another one on its own thread
+        here.batch = (job,), clock
+        self._forecast.started(rows, started_ns)
+        try:
+            outputs = self._servable.execute(request.inputs, request.outputs)
+            if request.outputs:
+                outputs = {name: outputs[name] for name in request.outputs}
+        except Exception as error:
+            here.batch = outer  # whoever is told of it is outside
+            self._failed([job], error)
+            return
+        here.batch = outer
+        ended_ns = clock()
+        ledger = job.ledger
+        ledger.started_ns, ledger.computed_ns, ledger.batch_rows = started_ns, ended_ns, rows
+        self._estimate.observe(rows, ended_ns - started_ns)
+        self._statistics.lone_done(ledger, job.deadline_ns)
+        job.finish(Response(self._model, self._version, outputs, ledger, request.id))
 
     def _compute_batch(self, batch: Sequence[Job], started_ns: int) -> tuple[list[Tensors], BatchTimes]:
         rows = sum([job.rows for job in batch])
