@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import serving.tracing
 from tests.fakes import PATIENCE_S, Gate
 from tests.serving.calls import numbers, stub_of, together, typed
-from tests.serving.servers import ServerHere
+from tests.serving.servers import ServerHere, eventually
 from tests.serving.test_ledger import ASKING, check
 
 Start = Callable[[str], ServerHere]
@@ -79,6 +79,12 @@ graphs:
       slow: {call: stuck, inputs: {x: x}, timeout_ms: 30, on_late: {call: quick}}
     outputs: {y: slow.y}
 """
+TRAFFIC = """
+traffic:
+  split:
+    variants: {champion: {call: chain, weight: 1}, challenger: {call: careful, weight: 0}}
+    shadows: {silent: {call: quick}}
+"""
 
 
 @pytest.fixture
@@ -91,8 +97,8 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
 
 @pytest.fixture
 def server(start: Start, memory: InMemorySpanExporter) -> ServerHere:
-    """A server of graphs."""
-    running = start(SERVER + FUNCTIONS + GRAPHS)
+    """A server of graphs and a split."""
+    running = start(SERVER + FUNCTIONS + GRAPHS + TRAFFIC)
     assert running.engine.ready, running.engine.problems()
     return running
 
@@ -267,18 +273,46 @@ def test_spans_of_a_graph_nest_as_its_nodes_do(server: ServerHere, memory: InMem
     }  # fmt: skip
 
 
-def test_metrics_tell_each_node_of_each_graph(server: ServerHere) -> None:
-    with stub_of(server.address) as stub:
-        for graph, value in (("chain", 1.0), ("careful", 1.0), ("careful", 0.0), ("fan", 1.0)):
-            asked(stub, graph, value)
+def samples_of(server: ServerHere) -> dict[tuple[str, ...], float]:
+    """What `/metrics` says, by name and labels from the widest to the narrowest."""
     with http_of(server) as client:
         families = list(text_string_to_metric_families(client.get("/metrics").text))
-    order = ("graph", "model", "node", "version", "mark")
-    samples = {
+    order = ("graph", "split", "model", "node", "variant", "shadow", "version", "mark", "outcome", "output")
+    return {
         (sample.name, *[sample.labels[each] for each in order if each in sample.labels]): sample.value
         for family in families
         for sample in family.samples
     }
+
+
+def test_metrics_tell_each_variant_and_shadow_of_a_split(server: ServerHere) -> None:
+    with stub_of(server.address) as stub:
+        for _ in range(10):
+            ledger, values = asked(stub, "split", 1.0)
+            assert values == [8.0]
+            check(ledger, *[each["name"] for each in ledger["stages"]])
+
+    def outcomes() -> list[float]:
+        samples = samples_of(server)
+        assert samples["vireo_variant_requests_total", "split", "champion"] == 10
+        assert samples["vireo_variant_requests_total", "split", "challenger"] == 0
+        assert samples["vireo_variant_failures_total", "split", "champion"] == 0
+        names = ("equal", "different", "failed", "dropped")
+        return [samples["vireo_shadow_copies_total", "split", "silent", each] for each in names]
+
+    eventually(lambda: sum(outcomes()) == 10, "every copy has become something")
+    equal, different, failed, dropped = outcomes()
+    assert equal == failed == 0
+    assert different > 0 or dropped == 10
+    if different:
+        assert samples_of(server)["vireo_shadow_difference", "split", "silent", "y"] == 6.0
+
+
+def test_metrics_tell_each_node_of_each_graph(server: ServerHere) -> None:
+    with stub_of(server.address) as stub:
+        for graph, value in (("chain", 1.0), ("careful", 1.0), ("careful", 0.0), ("fan", 1.0)):
+            asked(stub, graph, value)
+    samples = samples_of(server)
     for node in ("first", "second", "third"):
         for what in ("wait", "compute"):
             assert samples[f"vireo_stage_{what}_seconds_count", "chain", node] == 1
