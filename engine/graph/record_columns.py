@@ -5,27 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from engine.errors import InvalidArgument, quoted
 from engine.tensor import BF16, Array, DataType, Tensor, bfloat16_values
 
+Indexes = npt.NDArray[np.intp]
+
 _STEPS = {pa.types.is_timestamp: pa.int64(), pa.types.is_date32: pa.int32()}
 """Whole numbers become these on their way to times and dates."""
 
 
-def column_of(tensors: Sequence[Tensor | None], rows: Sequence[int], field: pa.Field) -> pa.Array:
-    """One column of `field`'s type: of each tensor `rows` values, a lone one repeated; nulls where there is none.
+def make_ready() -> None:
+    """Arrow looks for other libraries when it makes its first array, which may take a second."""
+    pa.array([0])
+
+
+def column_of(
+    tensors: Sequence[Tensor | None], chosen: Sequence[Indexes], rows: Sequence[int], field: pa.Field
+) -> pa.Array:
+    """One column of `field`'s type: of each tensor, which has `rows` values or one for all of them, the `chosen`; nulls where
+    there is none.
 
     Raises InvalidArgument, naming the column, where a value does not fit; NaN is a value.
     """
+    counts = [len(each) for each in chosen]
     datatype = next((each.datatype for each in tensors if each is not None), None)
     if datatype is None:
-        return pa.nulls(sum(rows), field.type)
-    parts = [_values(each, datatype, count, field.name) for each, count in zip(tensors, rows, strict=True)]
+        return pa.nulls(sum(counts), field.type)
+    parts = [_values(*each, datatype, field.name) for each in zip(tensors, chosen, rows, strict=True)]
     missing = None
     if any(each is None for each in tensors):
-        missing = np.repeat([each is None for each in tensors], rows)
+        missing = np.repeat([each is None for each in tensors], counts)
     values = np.concatenate(parts) if len(parts) > 1 else parts[0]
     try:
         return _cast(values, field.type, missing)
@@ -35,17 +47,17 @@ def column_of(tensors: Sequence[Tensor | None], rows: Sequence[int], field: pa.F
         ) from error
 
 
-def _values(tensor: Tensor | None, datatype: DataType, rows: int, column: str) -> Array:
+def _values(tensor: Tensor | None, chosen: Indexes, rows: int, datatype: DataType, column: str) -> Array:
     if tensor is None:
-        return np.zeros(rows, np.float32 if datatype is BF16 else datatype.dtype)
+        return np.zeros(len(chosen), np.float32 if datatype is BF16 else datatype.dtype)
     if tensor.datatype is not datatype:
         raise InvalidArgument(f"column {quoted(column)}: {tensor.datatype} beside {datatype}")
     flat = (bfloat16_values(tensor.array) if datatype is BF16 else tensor.array).ravel()
     if flat.size == rows:
-        return flat
+        return flat if len(chosen) == rows else flat[chosen]
     if flat.size != 1:
         raise InvalidArgument(f"column {quoted(column)}: {flat.size} values for {rows} rows")
-    return np.repeat(flat, rows)
+    return np.repeat(flat, len(chosen))
 
 
 def _cast(values: Array, wanted: pa.DataType, missing: Array | None) -> pa.Array:

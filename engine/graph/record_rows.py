@@ -90,12 +90,7 @@ class RecordMaker:
 
         fields = self._fields(schema)
         columns = [self._column(column, rows, field) for column, field in zip(self.record.columns, fields, strict=True)]
-        made = pa.RecordBatch.from_arrays(columns, schema=fields)
-        if all(each.count == each.rows for each in rows):
-            return made
-        starts = np.cumsum([0, *(each.rows for each in rows[:-1])])
-        chosen = np.concatenate([start + each.chosen for start, each in zip(starts, rows, strict=True)])
-        return made.take(pa.array(chosen))
+        return pa.RecordBatch.from_arrays(columns, schema=fields)
 
     def _fields(self, schema: pa.Schema) -> pa.Schema:
         """Those of the log that the record fills, in the record's order."""
@@ -122,11 +117,12 @@ class RecordMaker:
     def _column(self, column: PlannedColumn, rows: Sequence[RecordRows], field: pa.Field) -> pa.Array:
         from engine.graph.record_columns import column_of, words_of
 
-        counts = [each.rows for each in rows]
+        chosen = [each.chosen for each in rows]
         if column.choices:
-            return column_of([each.value(column.choices) for each in rows], counts, field)
+            tensors = [each.value(column.choices) for each in rows]
+            return column_of(tensors, chosen, [each.rows for each in rows], field)
         word = _WORDS[column.word]
-        return words_of([word(each) for each in rows], counts, field)
+        return words_of([word(each) for each in rows], [len(each) for each in chosen], field)
 
 
 def _own(tensor: Tensor | None, part: slice | None) -> Tensor | None:

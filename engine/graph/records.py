@@ -86,8 +86,9 @@ class RecordWriter:
         schema: Callable[[str], pa.Schema],
         clock: Clock = monotonic,
     ) -> None:
-        import engine.graph.record_columns  # noqa: F401  now, not while the first request waits for the interpreter
+        from engine.graph.record_columns import make_ready
 
+        make_ready()  # now, not while requests wait for the interpreter
         self._name, self._push, self._schema, self._clock = name, push, schema, clock
         self._changed = threading.Condition()
         self._durable: deque[_Entry] = deque()  # their callers wait: they go first
