@@ -64,7 +64,7 @@ def draw_svg(graph: GraphOutline) -> str:
 
 def file_name(graph: str) -> str:
     """For the drawing of a graph: its name, with what is no letter or digit as URLs write it, cut where it is long."""
-    name = quote(graph, safe="")
+    name = quote(graph, safe="", errors="surrogatepass")
     if len(name) > _FILE_CHARS:
         name = f"{name[:_FILE_CHARS]}-{sha256(graph.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
     return f"{name}.svg"

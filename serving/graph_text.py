@@ -1,8 +1,8 @@
 """A graph in plain characters, from top to bottom. Pure.
 
 Between two layers of boxes lies a channel, in which each source has a row of its own; a link over several layers runs down a lane
-at the right, one for each source. Lines leave a box in an even column and enter in an odd one, or straight, so that no two of
-different meaning ever lie on each other. At a "+" a line turns or divides, at a "v" it goes down, "-|-" is a crossing.
+at the right, one for each source. Lines leave a box in every fourth column and enter two beside that, or straight, so that no two
+of different meaning lie on or beside each other. At a "+" a line turns or divides, at a "v" it goes down, "-|-" is a crossing.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class _Drawing:
             at = (total - self._wide(layer)) // 2
             for each in layer:
                 size = width(self._boxes[each][0])
-                left[each] = at + (at + size // 2) % 2  # its middle is in an even column
+                left[each] = at + -(at + size // 2) % 4  # its middle is in every fourth column
                 at = left[each] + size + _GAP
         return left
 
@@ -183,7 +183,7 @@ class _Drawing:
         above = [each for each in self._layers[index] if self._exit[each] == column and self._targets[each]]
         if not above or (above[0] in feeding and (len(feeding) == 1 or len(self._targets[above[0]]) == 1)):
             return column
-        return column + 1
+        return column + 2
 
 
 def _assign(nets: Sequence[_Net]) -> int:
