@@ -1,6 +1,7 @@
 """Build the fraud workload: `python -m benchmarks.workloads.fraud --out DIR [--seed N]`.
 
-DIR gets a model repository (models/fraud/1 and 2), requests.frames, sample.npz, summary.json and the transactions.
+DIR gets a model repository (models/fraud/1 and 2), requests.frames, sample.npz, summary.json and the transactions; and
+decision/, the application that serves the whole decision: `vireo serve DIR/decision/fraud.yaml`.
 """
 
 import argparse
@@ -10,8 +11,10 @@ from pathlib import Path
 
 from benchmarks.table import as_text
 from benchmarks.workloads.fraud.artifacts import make_artifacts
+from benchmarks.workloads.fraud.decision_build import make_decision
+from benchmarks.workloads.fraud.decision_summary import decision_tables
 from benchmarks.workloads.fraud.summary import quality_table
-from benchmarks.workloads.fraud.transactions import SEED, Simulation
+from benchmarks.workloads.fraud.transactions import SEED, Simulation, load_transactions
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,8 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=SEED, help="of simulation, training and drawing")
     given = parser.parse_args(arguments)
     began_s = time.monotonic()
-    summary = make_artifacts(given.out, Simulation(seed=given.seed))
-    print(f"\n{as_text(quality_table(summary))}\n{given.out} is complete after {time.monotonic() - began_s:.0f} s")
+    simulation = Simulation(seed=given.seed)
+    summary = make_artifacts(given.out, simulation)
+    print("the decision: features by history, trees, forest, calibration")
+    decision = make_decision(given.out / "decision", load_transactions(simulation, given.out), given.seed)
+    for table in (quality_table(summary), *decision_tables(decision)):
+        print(f"\n{as_text(table)}", end="")
+    print(f"{given.out} is complete after {time.monotonic() - began_s:.0f} s")
     return 0
 
 

@@ -93,13 +93,13 @@ def _rounded(line: re.Match[str]) -> str:
     return "threshold=" + " ".join(map(repr, thresholds.tolist()))
 
 
-def onnx_scores(model: onnx.ModelProto, matrix: Matrix) -> NDArray[np.float32]:
-    """What the exported model says of each row, by ONNX Runtime."""
+def onnx_scores(model: onnx.ModelProto, matrix: Matrix, *, output: str = OUTPUT) -> NDArray[np.float32]:
+    """What the exported model says of each row, by ONNX Runtime; `output` has one column."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # on by default in wheels from 1.29 on, read at import
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (scores,) = session.run([OUTPUT], {INPUT: matrix})
+    (scores,) = session.run([output], {INPUT: matrix})
     column: NDArray[np.float32] = scores[:, 0]
     return column
 

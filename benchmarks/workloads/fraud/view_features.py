@@ -1,63 +1,87 @@
-"""The same past that `features` computes by hand, computed by feature views: of every transaction, as it would have been served.
+"""The past of every transaction by feature views, as it would have been served: what the decision's model is trained on.
 
-The views are declared in views.yaml, the text that a server is given. History answers each of them at the instant of every
+The views are declared in graph.yaml, the text that a server is given. History answers each of them at the instant of every
 transaction; `engine` promises that a lookup then would have said the same.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from benchmarks.workloads.fraud.devices import devices_of
 from benchmarks.workloads.fraud.features import LABEL_DELAY_S
 from benchmarks.workloads.fraud.transactions import Transactions
 from engine import History, Spec, compile_view, load_spec
 
-VIEWS = Path(__file__).with_name("views.yaml")
+GRAPH = Path(__file__).with_name("graph.yaml")
 SECOND_US = 1_000_000
 EPOCH_S = 1_735_689_600
 """2025-01-01, the first midnight of the simulation."""
 
 INSTANT = pa.timestamp("us", "UTC")
-WINDOWS = ("customer", "terminal")
+WINDOWS = ("customer", "terminal", "device")
 DELAYED_LABELS = ("customer_labels", "terminal_labels")
 Column = npt.NDArray[np.float64]
+Instants = npt.NDArray[np.int64]
 
 
-def views_spec() -> Spec:
-    """Logs and views of the workload."""
-    return load_spec(VIEWS)
+@cache
+def graph_spec() -> Spec:
+    """Logs, views, functions and the graph of the workload."""
+    return load_spec(GRAPH)
 
 
 def view_columns(transactions: Transactions, names: tuple[str, ...]) -> dict[str, Column]:
     """Every feature of these views at each transaction, float64, NaN where null; named VIEW_FEATURE."""
-    spec = views_spec()
+    found = view_matrices(transactions, names)
+    views = graph_spec().feature_views
+    return {
+        f"{name}_{feature}": found[name][:, column]
+        for name in names
+        for column, feature in enumerate(views[name].features)
+    }
+
+
+def view_matrices(
+    transactions: Transactions, names: tuple[str, ...] = (*WINDOWS, *DELAYED_LABELS)
+) -> dict[str, Column]:
+    """What each view answers at each transaction: float64 [transactions, features], NaN where null."""
+    spec = graph_spec()
     logs = {"transactions": transaction_events(transactions), "labels": label_events(transactions)}
-    columns: dict[str, Column] = {}
+    given, found = request_of(transactions), {}
     for name in names:
         declared = spec.feature_views[name]
         events = logs[declared.source]
         history = History(compile_view(name, declared, events.schema), events)
-        keys = pa.array(getattr(transactions, declared.entity))
-        given = request_of(transactions)
+        keys = logs["transactions"][declared.entity]
         past = history.at(keys, times_us(transactions), request={each: given[each] for each in declared.request})
-        columns |= {f"{name}_{feature}": as_floats(values) for feature, values in past.features.items()}
-    return columns
+        found[name] = np.stack([as_floats(values) for values in past.features.values()], axis=1)
+    return found
 
 
-def times_us(transactions: Transactions) -> npt.NDArray[np.int64]:
-    """Of each transaction, since the Unix epoch."""
-    return (transactions.time_s + EPOCH_S) * SECOND_US
+def times_us(transactions: Transactions) -> Instants:
+    """Of each transaction, since the Unix epoch: its second, and as many microseconds as others of that second came before.
+
+    So no two are at one instant, and of any two it is certain which knew of the other.
+    """
+    time_s = transactions.time_s
+    first = np.searchsorted(time_s, time_s, side="left")
+    return (time_s + EPOCH_S) * SECOND_US + np.arange(len(time_s)) - first
 
 
 def transaction_events(transactions: Transactions) -> pa.Table:
-    """The log of transactions."""
+    """The log of transactions; `transaction` is the row's number."""
+    numbers = np.arange(len(transactions))
     return pa.table(
         {
+            "transaction": numbers,
             "customer": transactions.customer,
             "terminal": transactions.terminal,
+            "device": devices_of(transactions.customer, numbers),
             "at": pa.array(times_us(transactions)).cast(INSTANT),
             "amount": transactions.amount_cents / 100,
             "latitude": transactions.terminal_latitude,
@@ -71,6 +95,7 @@ def label_events(transactions: Transactions) -> pa.Table:
     known_us = times_us(transactions) + LABEL_DELAY_S * SECOND_US
     return pa.table(
         {
+            "transaction": np.arange(len(transactions)),
             "customer": transactions.customer,
             "terminal": transactions.terminal,
             "at": pa.array(known_us).cast(INSTANT),

