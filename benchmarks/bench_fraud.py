@@ -27,7 +27,7 @@ from benchmarks.fraud_inputs import FraudInputs, fraud_inputs
 from benchmarks.fraud_report import COLUMNS, SHARES, TARGET_MS, Found, FraudData, load_row, report_of
 from benchmarks.graphs.contenders import STACKS, Contender, NotHereError, contenders
 from benchmarks.graphs.overload import overload
-from benchmarks.harness import LOAD_CORE, measure
+from benchmarks.harness import LOAD_CORE
 from benchmarks.load.order import LoadOrder, Protocol
 from benchmarks.options import Options
 from benchmarks.report import Report
@@ -75,10 +75,10 @@ def measured(contender: Contender, options: Options) -> Found:
         orders = [replace(order, rate_per_s=rate) for rate in (STACK_QUICK_RATES_PER_S if stack else QUICK_RATES_PER_S)]
     else:
         plan = SweepPlan(start_per_s=STACK_START_PER_S) if stack else SweepPlan()
-        swept = sweep(order, plan, lambda one: measure(one, contender.process))
+        swept = sweep(order, plan, contender.measure)
         found = swept.rate_per_s
         orders = [replace(order, rate_per_s=share * found, duration_s=HELD_S) for share in SHARES] if found else []
-    fixed = [measure(one, contender.process) for one in orders]
+    fixed = [contender.measure(one) for one in orders]
     after = contender.cpu_by_part()
     used = {name: after[name] - before[name] for name in after}
     whole = sum(used.values())

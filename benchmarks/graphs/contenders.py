@@ -1,18 +1,20 @@
 """What the fraud sweep compares: each a service that scores a transaction, on one core, with its requests."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from benchmarks.fraud_inputs import FraudInputs
-from benchmarks.graphs import like
+from benchmarks.graphs import like, whole
 from benchmarks.graphs.running import serve
 from benchmarks.graphs.stack_case import StackCase, stack_case
-from benchmarks.harness import SERVER_CORE, Measurable
+from benchmarks.harness import SERVER_CORE, Measurable, Measured, measure
+from benchmarks.load.order import LoadOrder
 from benchmarks.peers import environments, triton_package
 from benchmarks.peers.stack import NAMES, Lookup, Stack, start_stack
+from benchmarks.workloads.fraud.application import GRAPH, decision_application
 
 FULL, LIKE = "Vireo, the whole decision", "Vireo, like for like"
 OURS = (FULL, LIKE)
@@ -21,6 +23,13 @@ STACKS = tuple(NAMES.values())
 
 class NotHereError(Exception):
     """A contender cannot run for want of something that is not ours; the message says of what."""
+
+
+Fresh = Callable[[int], Path]
+CLOSED_PER_S = 20_000.0
+"""What a closed loop is supposed to send at most."""
+
+SPARE = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,15 @@ class Contender:
     frames: Path
     process: Measurable
     metrics_port: int | None = None
+    fresh: Fresh | None = None
+    """Where a request may be sent only once: frames for the next run, given about how many it sends."""
+
+    def measure(self, order: LoadOrder) -> Measured:
+        """Carry out an order, of new requests where they must be."""
+        if self.fresh is not None:
+            sent = (order.rate_per_s or CLOSED_PER_S) * (order.warmup_s + order.duration_s)
+            order = replace(order, frames=str(self.fresh(int(sent * SPARE))))
+        return measure(order, self.process)
 
     def cpu_by_part(self) -> Mapping[str, float]:
         """CPU seconds so far of each process, where there are several."""
@@ -44,7 +62,26 @@ Opened = Callable[[], AbstractContextManager[Contender]]
 def contenders(inputs: FraudInputs, out: Path, seed: int) -> dict[str, Opened]:
     """All by a short name, ours first. Opening one raises NotHereError where it cannot run."""
     stacks = {each.value: partial(stack_contender, inputs, out, seed, each) for each in Lookup}
-    return {"like": partial(like_contender, inputs, out, seed), **stacks}
+    return {
+        "whole": partial(whole_contender, inputs.frames.parent, out),
+        "like": partial(like_contender, inputs, out, seed),
+        **stacks,
+    }
+
+
+@contextmanager
+def whole_contender(root: Path, out: Path, core: int | tuple[int, ...] | None = SERVER_CORE) -> Iterator[Contender]:
+    """The fraud decision, whole, its views filled with the past. Raises ServerError, WrongAnswerError."""
+    application = decision_application(root)
+    folder = out / "whole"
+    with serve(
+        whole.whole_spec(application), folder, GRAPH, core=core, beside=whole.files_beside(application)
+    ) as server:
+        with closing(whole.Past(application, server.grpc_port)) as past:
+            past.fill()
+            whole.check_answers(application, server.grpc_port, past)
+        stream = whole.Stream(application, folder)
+        yield Contender(FULL, server.grpc_port, application.frames, server.process, server.http_port, stream.fresh)
 
 
 @contextmanager

@@ -23,10 +23,22 @@ DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.float64): "FP64", np.dtyp
 DRIVER_S_MAX = 600.0
 
 
-def serve(spec: Declared, out: Path, ready: str, *, core: int | tuple[int, ...] | None = SERVER_CORE) -> Server:
-    """`vireo serve` of this spec on free ports, in a new folder `out`, once `ready` answers. Raises ServerError."""
+def serve(
+    spec: Declared,
+    out: Path,
+    ready: str,
+    *,
+    core: int | tuple[int, ...] | None = SERVER_CORE,
+    beside: Sequence[Path] = (),
+) -> Server:
+    """`vireo serve` of this spec on free ports, in a new folder `out`, once `ready` answers; files `beside` the spec are copied.
+
+    Raises ServerError.
+    """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
+    for each in beside:
+        shutil.copyfile(each, out / each.name)
     grpc_port, http_port = free_port(), free_port()
     server = {"name": "bench", "host": "127.0.0.1", "grpc_port": grpc_port, "http_port": http_port}
     app = out / "app.yaml"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -17,19 +18,24 @@ def small_inputs(root: Path) -> FraudInputs:
     """The inputs under `root`."""
     inputs = FraudInputs(root / "models", root / "requests.frames")
     rng = np.random.default_rng(1)
-    weights = numpy_helper.from_array(rng.normal(size=(WIDTH, 1)).astype(np.float32), "weights")
+    for version in (1, 2):
+        file = inputs.model_file(version)
+        file.parent.mkdir(parents=True)
+        file.write_bytes(linear_model(rng.normal(size=(WIDTH, 1)).astype(np.float32)))
+    rows = rng.normal(size=(REQUESTS, WIDTH)).astype(np.float32)
+    inputs.frames.write_bytes(join_frames(infer_message(row) for row in rows))
+    return inputs
+
+
+def linear_model(weights: npt.NDArray[np.float32]) -> bytes:
+    """The sigmoid of a weighted sum, as ONNX."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", [INPUT, "weights"], ["margin"]), helper.make_node("Sigmoid", ["margin"], [OUTPUT])],
         MODEL,
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", WIDTH])],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", 1])],
-        [weights],
+        [numpy_helper.from_array(weights, "weights")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
-    file = inputs.model_file(1)
-    file.parent.mkdir(parents=True)
-    file.write_bytes(model.SerializeToString())
-    rows = rng.normal(size=(REQUESTS, WIDTH)).astype(np.float32)
-    inputs.frames.write_bytes(join_frames(infer_message(row) for row in rows))
-    return inputs
+    return bytes(model.SerializeToString())

@@ -87,7 +87,7 @@ def test_a_shadow_is_judged_by_the_callers_p50_under_every_load() -> None:
     [
         (99.0, 950.0, 9.0, [True, True, True]),
         (101.0, 800.0, 10.0, [False, False, False]),
-        (None, 950.0, None, [None, True]),
+        (None, 950.0, None, [None, True, True]),
     ],
 )
 def test_overload_is_judged_at_the_highest_rate(
