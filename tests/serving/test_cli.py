@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -73,6 +75,88 @@ def test_explain_says_what_was_inferred_and_why(app: Path) -> None:
         "expected compute time by rows",
     ):
         assert text in ended.stdout
+
+
+GRAPH = """
+graphs:
+  "rates <&>/..":
+    inputs: {{x: {{datatype: FP32, shape: [1]}}}}
+    slo_ms: 50
+    nodes:
+      twice: {{call: double, inputs: {{x: x}}, on_error: {{default: {{y: 0}}}}}}
+      again: {{call: double, inputs: {{x: twice.y}}, when: twice.y > 1, otherwise: {{y: 1}}}}
+      named: {{call: {call}, inputs: {{INPUT0: {source}, INPUT1: {{value: 1}}}}}}
+    outputs: {{y: again.y, sum: named.OUTPUT0}}
+traffic:
+  split:
+    variants: {{champion: {{call: double, weight: 3}}, challenger: {{call: double, weight: 1}}}}
+"""
+
+
+def with_graph(app: Path, *, call: str = "simple", source: str = "{value: 2}") -> None:
+    """Adds a graph over the model and the function."""
+    app.write_text(app.read_text() + GRAPH.format(call=call, source=source))
+
+
+def test_explain_draws_graphs(app: Path) -> None:
+    with_graph(app)
+    ended = vireo("explain", app, "--svg", app.parent / "drawn", folder=app.parent)
+    assert ended.returncode == 0, ended.stderr
+    for text in (
+        "graph rates <&>/..: READY, 3 node(s), slo 50 ms",
+        "out y: FP32 [1], again.y",
+        ": double version 1, ",
+        "x <- twice.y",
+        "when twice.y > 1",
+        "otherwise y = 1.0",
+        "if failed: y = 0.0",
+        "INPUT1 <- always 1",
+        "split split: by chance",
+        "champion: double version newest, weight 3, 75% of requests",
+    ):
+        assert text in ended.stdout
+    assert re.search(r"\| again \*?\? ", ended.stdout)  # on the critical path or not, as it was measured
+    (drawing,) = (app.parent / "drawn").iterdir()
+    assert drawing.name == "rates%20%3C%26%3E%2F...svg"
+    root = ElementTree.parse(drawing).getroot()
+    assert "simple v1" in [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_drawing_where_nothing_can_be_written_says_so(app: Path) -> None:
+    with_graph(app)
+    (app.parent / "taken").write_text("")
+    ended = vireo("explain", app, "--svg", app.parent / "taken", folder=app.parent)
+    assert ended.returncode == 1
+    assert "--svg: " in ended.stderr
+    assert "cannot be written" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "source", "message"),
+    [
+        ("simple", "x", "node 'named', input 'INPUT0': expected INT32 [-1, 16], 'x' gives FP32 [1]"),
+        ("simple", "{value: 2.5}", "node 'named', input 'INPUT0': expected a whole number"),
+        ("gone", "x", "node 'named': Request for unknown model: 'gone' is not found"),
+    ],
+)
+def test_check_names_node_and_tensor_that_do_not_fit(call: str, source: str, message: str, app: Path) -> None:
+    with_graph(app, call=call, source=source)
+    ended = vireo("check", app, folder=app.parent)
+    assert ended.returncode == 1
+    assert f"rates <&>/..: graph 'rates <&>/..', {message}" in ended.stderr
+    assert "1 do not" in ended.stdout
+    explained = vireo("explain", app, folder=app.parent)
+    assert f"rates <&>/..: UNAVAILABLE, graph 'rates <&>/..', {message}" in explained.stdout
+
+
+def test_what_a_spec_alone_tells_of_a_graph_is_told_with_its_line(app: Path) -> None:
+    with_graph(app)
+    app.write_text(app.read_text().replace("inputs: {x: twice.y}", "inputs: {x: thrice.y}"))
+    ended = vireo("check", app, folder=app.parent)
+    assert ended.returncode == 1
+    assert "app.yaml:12: graphs.rates <&>/...nodes.again.inputs.x" in ended.stderr
+    assert "'thrice'" in ended.stderr
 
 
 def test_a_folder_is_explained_as_a_repository(app: Path) -> None:
