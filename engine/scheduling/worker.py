@@ -316,7 +316,8 @@ class Worker:
             here.batch = outer  # whoever is told of it is outside
             self._failed([job], error)
             return
-        here.batch = outer
+        finally:
+            here.batch = outer  # also where the thread is told to end: a caller's own outlives that
         ended_ns = clock()
         ledger = job.ledger
         ledger.started_ns, ledger.computed_ns, ledger.batch_rows = started_ns, ended_ns, rows

@@ -163,3 +163,15 @@ def test_work_of_one_thread_is_not_seen_by_another() -> None:
     worker.submit(job(1.0))
     worker.flush()
     assert seen == [None]
+
+
+def test_interrupt_from_the_keyboard_leaves_no_work_on_the_callers_thread() -> None:
+    def interrupted(values: list[float]) -> None:
+        if values == [3.0]:
+            raise KeyboardInterrupt
+
+    worker = _worker(RecordingServable(before=interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        worker.run_at_once(job(3.0))
+    assert current_work() is None
+    assert worker.run_at_once(job(4.0))
