@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from itertools import combinations
+
 import numpy as np
 
 from kernels.ranges import Floats, Longs, Ranges
+from kernels.treeshap import MISSING_NAN, MISSING_ZERO, ZERO, Tree
 
 
 def chosen(ranges: Ranges, query: int) -> Longs:
@@ -56,3 +60,43 @@ def window_range(times: Longs, begin: int, end: int, as_of: int, length: int, ti
     first, last = [((as_of - length) // tile, head), (head - length // tile, head - 1), (head, head)][shape]
     inside = [at for at in range(begin, end) if first <= times[at] // tile <= last]
     return (inside[0], inside[-1] + 1) if inside else (end, end)
+
+
+def shapley(tree: Tree, row: Floats) -> Floats:
+    """What each feature adds to one tree's answer, by the definition: over every set of features known before it.
+
+    What is not known is averaged over, by the training rows that went each way (path-dependent, Lundberg et al. 2018).
+    """
+    used = sorted(set(tree.feature.tolist()))
+    found = np.zeros(len(row))
+    for feature in used:
+        others = [each for each in used if each != feature]
+        for size in range(len(others) + 1):
+            weight = math.factorial(size) * math.factorial(len(others) - size) / math.factorial(len(used))
+            for known in combinations(others, size):
+                found[feature] += weight * (_mean(tree, row, {*known, feature}) - _mean(tree, row, set(known)))
+    return found
+
+
+def _mean(tree: Tree, row: Floats, known: set[int]) -> float:
+    """The tree's answer where only some features are known."""
+
+    def below(node: int) -> float:
+        if node < 0:
+            return float(tree.leaf_value[-1 - node])
+        left, right = int(tree.left[node]), int(tree.right[node])
+        if tree.feature[node] in known:
+            return below(left if _turns_left(tree, row, node) else right)
+        counts = [float(tree.leaf_count[-1 - each] if each < 0 else tree.count[each]) for each in (left, right)]
+        return (below(left) * counts[0] + below(right) * counts[1]) / sum(counts)
+
+    return below(0 if len(tree.feature) else -1)
+
+
+def _turns_left(tree: Tree, row: Floats, node: int) -> bool:
+    value, missing = row[tree.feature[node]], tree.missing[node]
+    if np.isnan(value) and missing != MISSING_NAN:
+        value = 0.0
+    if np.isnan(value) or (missing == MISSING_ZERO and abs(value) <= ZERO):
+        return bool(tree.default_left[node])
+    return bool(value <= tree.threshold[node])

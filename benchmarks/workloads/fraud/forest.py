@@ -13,12 +13,17 @@ _DEFAULT_LEFT, _MISSING_SHIFT, _MISSING_MASK = 2, 2, 3
 
 
 def forest_of(booster: lightgbm.Booster) -> Forest:
-    """The trees. Raises ValueError for categorical splits."""
+    """The trees, planted. Raises ValueError for categorical splits."""
+    return plant(trees_of(booster), booster.num_feature())
+
+
+def trees_of(booster: lightgbm.Booster) -> list[Tree]:
+    """The trees as they were trained. Raises ValueError for categorical splits."""
     text = booster.model_to_string()
     if re.search(r"^num_cat=[^0]", text, re.MULTILINE):
         raise ValueError("categorical splits cannot be explained")
     blocks = text.split("end of trees")[0].split("\nTree=")[1:]
-    return plant([_tree(dict(_lines(block))) for block in blocks], booster.num_feature())
+    return [_tree(dict(_lines(block))) for block in blocks]
 
 
 def explained(forest: Forest, rows: NDArray[np.float32]) -> NDArray[np.float64]:
