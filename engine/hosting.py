@@ -255,7 +255,7 @@ class GraphHost:
         found = self.writers.get(log)
         if found is None:
             store = self._features
-            found = self.writers[log] = RecordWriter(log, push=store.push, schema=store.schema, clock=self._clock)
+            found = self.writers[log] = RecordWriter(log, push=store.record, schema=store.schema, clock=self._clock)
         return found
 
     def close_graph(self, hosted: Hosted, gone: Callable[[], None]) -> None:

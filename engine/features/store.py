@@ -115,6 +115,10 @@ class FeatureStore:
         """Appends a batch, and returns when it is as safe as the log's durability says. See `Log.append` for what it raises."""
         if self._closing:
             raise Unavailable("the engine is shutting down")
+        return self.record(log, batch)
+
+    def record(self, log: str, batch: pa.RecordBatch) -> Appended:
+        """As `push`, and also while the engine is shutting down: for what requests leave that were admitted before."""
         while True:
             opened = self._named(log)
             current = opened.log

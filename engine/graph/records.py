@@ -29,6 +29,10 @@ log = logging.getLogger("vireo.graph")
 _APPEND_ROWS_MAX: Final = 8_192
 """Rows of one append."""
 
+_GATHER_S: Final = 0.01
+"""What nobody waits for gathers for so long: a thread that woke for each row would take the interpreter from those who serve, and
+an append of few rows costs a log, and the views that fold it, as much as one of hundreds."""
+
 _TELL_NS: Final = 60 * 10**9
 """The program's log hears of lost and rejected rows once a minute."""
 
@@ -167,7 +171,7 @@ class RecordWriter:
             del turn  # else it keeps the last requests alive
 
     def _take(self) -> list[_Entry]:
-        """What waits, a bounded number of rows, as soon as there is any and no pause is on; empty once closed and done."""
+        """What waits, a bounded number of rows, soon after there is any and no pause is on; empty once closed and done."""
         with self._changed:
             if self._pause_s and not self._closed and not self._durable:
                 self._pausing = True
@@ -176,6 +180,10 @@ class RecordWriter:
             while not self._waiting and not self._durable and not self._closed:
                 self._asleep = True
                 self._changed.wait_for(lambda: not self._asleep)
+            if not self._durable and not self._closed and len(self._waiting) < _APPEND_ROWS_MAX:
+                self._pausing = True  # nobody waits for them
+                self._changed.wait_for(lambda: not self._pausing, _GATHER_S)
+                self._pausing = False
             taken: list[_Entry] = []
             rows = 0
             for queue in (self._durable, self._waiting):

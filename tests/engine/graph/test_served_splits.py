@@ -131,3 +131,18 @@ def test_requests_that_go_together_are_recorded_each_with_its_own_id(tmp_path: P
         assert all(each.response is not None for each in jobs)
     finally:
         engine.close()
+
+
+def test_what_requests_leave_is_recorded_before_an_engine_has_closed(tmp_path: Path) -> None:
+    application = parse_spec(spec(1, 0, tmp_path), folder=tmp_path)
+    engine = Engine(application)
+    engine.start()
+    for _ in range(50):
+        engine.infer(asked("g", 10.0))
+    engine.close()
+    again = Engine(application)
+    again.start()
+    try:
+        assert len(rows_of(again, "large", 50)) == len(rows_of(again, "exposures", 50)) == 50
+    finally:
+        again.close()
