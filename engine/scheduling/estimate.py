@@ -6,9 +6,13 @@ _WEIGHT = 0.1  # of a new sample: the mean follows a change within about ten bat
 _OUTLIER = 2.0
 """A sample counts as at most so many times the mean, and as many times more with each that comes right after: a thread that
 was off its core for ten milliseconds says nothing about the model, while one that has become a thousand times slower, or was
-warmed with inputs easier than real ones, shows within ten batches."""
+warmed with inputs easier than real ones, shows within ten batches. Samples of less than half the mean, one after the other,
+weigh twice as much each: a mean that was measured while the machine stood still is forgotten after four batches."""
 
 _STREAK_MAX = 16
+
+_FAST_STREAK_BORN = 3
+"""The first sample of all, a warm-up's, is not believed against the next: that one counts fully if it is so much less."""
 
 
 def bucket_rows(rows: int) -> int:
@@ -24,7 +28,7 @@ class ComputeEstimate:
 
     def __init__(self) -> None:
         self._mean_ns: dict[int, float] = {}
-        self._streak = 0
+        self._streak, self._fast_streak = 0, _FAST_STREAK_BORN
         self.spread = 0.0
         """The moving mean of how far a batch's time is from what was expected, as a part of that: 0 to 1."""
 
@@ -36,10 +40,16 @@ class ComputeEstimate:
             self._mean_ns[bucket] = compute_ns
             return
         self.spread += _WEIGHT * (min(1.0, abs(compute_ns - mean) / mean if mean else 1.0) - self.spread)
-        if compute_ns <= _OUTLIER * mean:
-            self._mean_ns[bucket] = mean + _WEIGHT * (compute_ns - mean)
+        if compute_ns < mean / _OUTLIER:
+            self._fast_streak = min(self._fast_streak + 1, _STREAK_MAX)
+            weight = min(1.0, _WEIGHT * _OUTLIER**self._fast_streak)
+            self._mean_ns[bucket] = mean + weight * (compute_ns - mean)
             self._streak = 0
+        elif compute_ns <= _OUTLIER * mean:
+            self._mean_ns[bucket] = mean + _WEIGHT * (compute_ns - mean)
+            self._streak = self._fast_streak = 0
         else:
+            self._fast_streak = 0
             self._streak = min(self._streak + 1, _STREAK_MAX)
             self._mean_ns[bucket] = mean + _WEIGHT * (min(compute_ns, _OUTLIER**self._streak * mean) - mean)
 

@@ -40,7 +40,7 @@ class Forecast:
     def waited(self, expected_ns: float, waited_ns: int) -> None:
         """The wait of a job, for which `before` foretold `expected_ns`, has ended."""
         self._expected_ns += _WEIGHT * (expected_ns - self._expected_ns)
-        self._waited_ns += _WEIGHT * (waited_ns - self._waited_ns)
+        self._waited_ns += _WEIGHT * (min(waited_ns, _STRETCH_MAX * expected_ns) - self._waited_ns)
         self._stretch = min(_STRETCH_MAX, max(1.0, self._waited_ns / self._expected_ns))
 
     def compute_ns(self, rows: int) -> float:

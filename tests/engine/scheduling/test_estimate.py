@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,3 +75,21 @@ def test_model_that_becomes_a_thousand_times_slower_shows_within_ten_batches() -
     for _ in range(10):
         estimate.observe(1, 10_000_000)
     assert (estimate.compute_ns(1) or 0) > 3_000_000
+
+
+def test_warm_up_on_a_machine_that_stood_still_is_forgotten_with_the_first_batch() -> None:
+    estimate = ComputeEstimate()
+    estimate.observe(1, 800_000_000)
+    estimate.observe(1, 4_000_000)
+    assert estimate.compute_ns(1) == 4_000_000
+
+
+def test_mean_that_is_far_too_high_is_forgotten_after_four_batches_and_one_fast_batch_hardly_moves_it() -> None:
+    estimate = ComputeEstimate()
+    for _ in range(3):
+        estimate.observe(1, 100_000)
+    estimate.observe(1, 1_000)
+    assert estimate.compute_ns(1) == pytest.approx(80_200)
+    for _ in range(3):
+        estimate.observe(1, 1_000)
+    assert estimate.compute_ns(1) == pytest.approx(1_000)
