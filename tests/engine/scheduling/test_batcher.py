@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import BATCH, BYTES, INTERACTIVE, Internal, Ledger, Request, Tensor
@@ -25,6 +25,7 @@ def _with_inputs(inputs: dict[str, Tensor], rows: int) -> Job:
     return Job(Request("fake", inputs), rows, Ledger(0), ignore)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3), st.sampled_from([1, 2])), min_size=1, max_size=20),
     st.integers(1, 12),
@@ -79,6 +80,7 @@ def test_reserved_share_rides_along_with_interactive_jobs() -> None:
     assert [each.request.priority for each in batch] == ([INTERACTIVE] * 9 + [BATCH]) * 2
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([INTERACTIVE, BATCH]), st.integers(1, 9)), min_size=1, max_size=40),
     st.integers(1, 30),
@@ -131,6 +133,7 @@ def test_a_lone_job_goes_in_and_comes_out_uncopied() -> None:
     assert split_outputs([lone], outputs)[0]["y"] is outputs["y"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=5), min_size=1, max_size=6))
 def test_joining_and_splitting_agrees_with_each_job_computed_alone(rows: list[list[float]]) -> None:
     batch = [job(*each) for each in rows]

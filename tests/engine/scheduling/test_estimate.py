@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.scheduling.estimate import ComputeEstimate
@@ -43,6 +43,7 @@ def test_estimate_follows_a_lasting_change() -> None:
     assert expected < 20
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 10_000), st.integers(1, 10**9)), min_size=1), st.integers(1, 5_000))
 def test_estimate_of_seen_sizes_stays_within_what_was_seen(samples: list[tuple[int, int]], rows: int) -> None:
     estimate = ComputeEstimate()

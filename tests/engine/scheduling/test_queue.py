@@ -7,7 +7,7 @@ from functools import partial
 from operator import is_
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import BATCH, INTERACTIVE
@@ -26,6 +26,7 @@ def _filled(at_ns: list[int | None]) -> tuple[Queue, list[Job]]:
     return queue, jobs
 
 
+@settings(deadline=None)
 @given(deadlines)
 def test_jobs_leave_by_deadline_and_then_by_arrival_as_a_stable_sort_would_have_them(at_ns: list[int | None]) -> None:
     queue, jobs = _filled(at_ns)
@@ -36,6 +37,7 @@ def test_jobs_leave_by_deadline_and_then_by_arrival_as_a_stable_sort_would_have_
     assert len(queue) == queue.rows == queue.bytes_size == 0
 
 
+@settings(deadline=None)
 @given(deadlines, st.data())
 def test_removal_keeps_order_and_counts(at_ns: list[int | None], data: st.DataObject) -> None:
     queue, jobs = _filled(at_ns)
@@ -63,6 +65,7 @@ def test_job_that_becomes_unwanted_during_removal_is_not_lost() -> None:
     assert queue.rows == sum(each.rows for each in jobs[1:])
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=60))
 def test_counts_follow_any_order_of_push_and_pop(pushes: list[bool]) -> None:
     queue, inside = Queue(), list[Job]()
@@ -118,6 +121,7 @@ class NaiveQueue:
             self._owed = Fraction(0)
 
 
+@settings(deadline=None)
 @given(shares, made, st.data())
 def test_two_classes_leave_in_the_order_of_a_naive_queue(
     share: float, made: list[tuple[int, int, int]], data: st.DataObject
@@ -154,6 +158,7 @@ def test_two_classes_leave_in_the_order_of_a_naive_queue(
         assert queue.has_interactive == (len(batch) < len(queue))
 
 
+@settings(deadline=None)
 @given(
     shares, st.lists(st.integers(1, 5), min_size=20, max_size=60), st.lists(st.integers(1, 5), min_size=20, max_size=60)
 )
@@ -180,6 +185,7 @@ def test_interactive_jobs_go_first_and_a_tenth_of_the_rows_is_of_the_batch_class
     assert [queue.pop().request.priority for _ in range(20)] == ([INTERACTIVE] * 9 + [BATCH]) * 2
 
 
+@settings(deadline=None)
 @given(shares, made, st.integers(0, 20), st.sampled_from([INTERACTIVE, BATCH]))
 def test_what_is_ahead_of_a_newcomer_is_what_leaves_before_it(
     share: float, made: list[tuple[int, int, int]], popped: int, priority: int
