@@ -13,11 +13,11 @@ from engine.clock import NEVER_NS
 from engine.errors import InvalidArgument, quoted
 from engine.graph.call import Values, first_there
 from engine.graph.condition import true_rows
-from engine.graph.plan import Choices, Fallback, Node, Plan, PlannedColumn, PlannedRecord
+from engine.graph.plan import Fallback, Node, Plan, PlannedRecord
 from engine.graph.port import Target
 from engine.graph.traffic_plan import TrafficPlan
 from engine.limits import LAYOUTS_MAX
-from engine.request import Response, Stage
+from engine.request import Ledger, Response, Stage
 from engine.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -28,21 +28,17 @@ _LONE: Final = np.zeros(1, np.intp)
 
 @dataclass(slots=True)  # not frozen: once a request
 class RecordRows:
-    """What one request leaves for one record. `values` are those of its run, kept alive, of which `part` is the request's where
-    others went with it; `chosen`: which of its `rows`.
-    """
+    """What one request leaves for one record: for each column its own copy of its tensor, None for a word. `chosen`: which of its
+    `rows` are recorded. Nothing else of the request is kept alive, for it may wait long."""
 
     maker: RecordMaker
-    values: Values
-    response: Response
+    tensors: list[Tensor | None]
+    request_id: str
+    marks: tuple[str, ...]
+    ledger: Ledger
     at_us: int
     rows: int
     chosen: npt.NDArray[np.intp]
-    part: slice | None = None
-
-    def value(self, choices: Choices) -> Tensor | None:
-        """The request's own tensor in the first filled slot."""
-        return _own(first_there(self.values, choices), self.part)
 
     @property
     def count(self) -> int:
@@ -65,8 +61,8 @@ class RecordMaker:
 
     def of(self, values: Values, response: Response, at_us: int, part: slice | None = None) -> RecordRows | None:
         """The rows of a request that was answered at `at_us`, microseconds since the Unix epoch; None where there are none, by
-        the record's condition. `values` must not change afterwards; `part`: which of their rows are the request's, where others
-        went with it. Costs a few microseconds."""
+        the record's condition. `part`: which rows of `values` are the request's, where others went with it. Costs a few
+        microseconds."""
         rows = 1 if part is None else part.stop - part.start
         if part is None:
             for choices in self._choices:
@@ -82,14 +78,15 @@ class RecordMaker:
             chosen = chosen[true_rows(condition.operator, condition.operand, tensor.array, rows)]
             if not len(chosen):
                 return None
-        return RecordRows(self, values, response, at_us, rows, chosen, part)
+        tensors = [_copy(first_there(values, each.choices), part) for each in self.record.columns]
+        return RecordRows(self, tensors, response.id, response.marks, response.ledger, at_us, rows, chosen)
 
     def batch(self, rows: Sequence[RecordRows], schema: pa.Schema) -> pa.RecordBatch:
         """The columns of all of them. Raises InvalidArgument where a value does not fit its column."""
         import pyarrow as pa
 
         fields = self._fields(schema)
-        columns = [self._column(column, rows, field) for column, field in zip(self.record.columns, fields, strict=True)]
+        columns = [self._column(index, rows, fields.field(index)) for index in range(len(self.record.columns))]
         return pa.RecordBatch.from_arrays(columns, schema=fields)
 
     def _fields(self, schema: pa.Schema) -> pa.Schema:
@@ -114,19 +111,25 @@ class RecordMaker:
             found = self._versions[way] = _json(versions_of(self.plan, stages))
         return found
 
-    def _column(self, column: PlannedColumn, rows: Sequence[RecordRows], field: pa.Field) -> pa.Array:
+    def _column(self, index: int, rows: Sequence[RecordRows], field: pa.Field) -> pa.Array:
         from engine.graph.record_columns import column_of, words_of
 
-        chosen = [each.chosen for each in rows]
+        chosen, column = [each.chosen for each in rows], self.record.columns[index]
         if column.choices:
-            tensors = [each.value(column.choices) for each in rows]
-            return column_of(tensors, chosen, [each.rows for each in rows], field)
+            return column_of([each.tensors[index] for each in rows], chosen, [each.rows for each in rows], field)
         word = _WORDS[column.word]
         return words_of([word(each) for each in rows], [len(each) for each in chosen], field)
 
 
 def _own(tensor: Tensor | None, part: slice | None) -> Tensor | None:
     return tensor if tensor is None or part is None else Tensor(tensor.datatype, tensor.array[part])
+
+
+def _copy(tensor: Tensor | None, part: slice | None) -> Tensor | None:
+    """A view would keep its whole batch, or the message it came in, alive."""
+    if tensor is None:
+        return None
+    return Tensor(tensor.datatype, (tensor.array if part is None else tensor.array[part]).copy())
 
 
 def versions_of(plan: Plan, stages: Sequence[Stage]) -> dict[str, int]:
@@ -166,7 +169,7 @@ def _inside(path: str, targets: Mapping[str, Target]) -> Target | None:
 
 def _ledger(rows: RecordRows) -> str:
     """As the header `vireo-ledger` has it, without the transport's stages."""
-    ledger = rows.response.ledger
+    ledger = rows.ledger
     return _json({"total_us": _us(ledger.total_ns), "stages": [_stage(each) for each in ledger.stages]})
 
 
@@ -193,10 +196,10 @@ def _json(value: object) -> str:
 
 
 _WORDS: Final[Mapping[str, Callable[[RecordRows], str | int]]] = {
-    "$id": lambda rows: rows.response.id,
+    "$id": lambda rows: rows.request_id,
     "$time": lambda rows: rows.at_us,
     "$graph": lambda rows: rows.maker.plan.name,
-    "$versions": lambda rows: rows.maker.versions(rows.response.ledger.stages),
+    "$versions": lambda rows: rows.maker.versions(rows.ledger.stages),
     "$ledger": _ledger,
-    "$marks": lambda rows: "; ".join(rows.response.marks),
+    "$marks": lambda rows: "; ".join(rows.marks),
 }

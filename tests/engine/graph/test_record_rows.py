@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
+import weakref
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_condition_of_one_element_or_none_is_for_all_rows() -> None:
 def test_many_requests_make_one_batch_like_one_by_one() -> None:
     rng = random.Random(9)
     several = [decision(number, rows=rng.randint(1, 4)) for number in range(50)]
-    several[7].values[1] = several[30].values[0] = None
+    several[7].tensors[2] = several[30].tensors[1] = None
     schema = arrow_schema(
         {"request": "string", "card": "string", "amount": "float64", "score": "float32", "at": "timestamp"}
     )
@@ -134,6 +135,25 @@ def test_nan_stays_nan_and_is_not_null() -> None:
     batch = rows.maker.batch([rows], arrow_schema({"x": "float32"}))
     assert batch.column(0).null_count == 0
     assert np.isnan(batch.column(0)[0].as_py())
+
+
+def test_rows_keep_nothing_alive_but_their_own_values() -> None:
+    large = np.arange(1_000_000, dtype=np.float64)
+    held = weakref.ref(large)
+    amounts = Tensor(DATATYPES["FP64"], large[:3])
+    rows = left([amounts, Tensor(DATATYPES["FP64"], large)], {"amount": 0})
+    assert rows is not None
+    del amounts, large
+    assert held() is None
+    assert [each["amount"] for each in made(rows)] == [0.0, 1.0, 2.0]
+
+
+def test_rows_of_a_request_among_others_are_its_own() -> None:
+    values: Values = [tensor("FP64", [0.0, 1.0, 2.0, 3.0]), tensor("BOOL", [True, False, True, True])]
+    made_by = maker({"amount": 0, "request": "$id"}, Condition((1,), "", 0.0))
+    for part, wanted in ((slice(0, 2), [0.0]), (slice(1, 2), []), (slice(1, 4), [2.0, 3.0])):
+        rows = made_by.of(values, response(), 5, part)
+        assert ([] if rows is None else [each["amount"] for each in made(rows)]) == wanted
 
 
 def test_every_numeric_datatype_survives_in_every_column_it_fits() -> None:

@@ -176,9 +176,9 @@ def test_row_that_does_not_fit_is_rejected_alone(tmp_path: Path, caplog: pytest.
     writer.offer(decision(0))
     gate.wait_entered()
     bad = decision(5, rows=3)
-    bad.values[0] = tensor("BYTES", [b"fine", b"\xff\xfe", b"fine too"])
+    bad.tensors[1] = tensor("BYTES", [b"fine", b"\xff\xfe", b"fine too"])
     refused = decision(6)
-    refused.values[1] = tensor("INT64", [2**60])
+    refused.tensors[2] = tensor("INT64", [2**60])
     for number in range(1, 9):
         writer.offer(bad if number == 5 else decision(number))
     writer.append_durably(refused, outcomes)
@@ -200,7 +200,7 @@ def test_null_in_a_column_that_is_not_nullable_is_rejected(tmp_path: Path) -> No
     log = open_log(tmp_path / "log", schema)
     writer = writer_of(log)
     nameless = decision(1)
-    nameless.values[0] = None
+    nameless.tensors[1] = None
     for each in (decision(0), nameless, decision(2)):
         writer.offer(each)
     writer.close()
@@ -333,7 +333,7 @@ def test_many_threads_lose_nothing(tmp_path: Path) -> None:
 
 def test_error_names_the_column(tmp_path: Path) -> None:
     rows = decision(1)
-    rows.values[0] = tensor("BYTES", [b"\xff"])
+    rows.tensors[1] = tensor("BYTES", [b"\xff"])
     with pytest.raises(InvalidArgument, match="column 'card': a value of BYTES does not fit string"):
         rows.maker.batch([rows], open_log(tmp_path / "log").schema)
     assert answered().id == "7"
