@@ -9,6 +9,8 @@ from itertools import pairwise
 from engine import GraphOutline, NodeOutline
 from serving.graph_layout import Link
 
+_TENSORS_MOST = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -37,9 +39,9 @@ def picture_of(graph: GraphOutline) -> Picture:
     """What is to be drawn of it."""
     last = len(graph.nodes) + 1
     items = [
-        Item("request", tuple(each.name for each in graph.signature.inputs)[:4]),
+        Item("request", _named([each.name for each in graph.signature.inputs])),
         *(_item(each, critical=index in graph.critical) for index, each in enumerate(graph.nodes)),
-        Item("answer", tuple(name for name, _ in graph.outputs)[:4]),
+        Item("answer", _named([name for name, _ in graph.outputs])),
     ]
     dashed: set[Link] = set()
     links: list[Link] = []
@@ -56,6 +58,13 @@ def picture_of(graph: GraphOutline) -> Picture:
     path = [0, *(each + 1 for each in graph.critical), last]
     critical = set(pairwise(path)) if graph.critical else set()
     return Picture(tuple(items), tuple(links), frozenset(dashed), frozenset(critical & set(links)))
+
+
+def _named(tensors: list[str]) -> tuple[str, ...]:
+    """Their names, of many only the first."""
+    if len(tensors) <= _TENSORS_MOST:
+        return tuple(tensors)
+    return (*tensors[: _TENSORS_MOST - 1], f"and {len(tensors) - _TENSORS_MOST + 1} more")
 
 
 def _item(node: NodeOutline, *, critical: bool) -> Item:

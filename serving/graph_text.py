@@ -14,7 +14,7 @@ from engine import GraphOutline
 from serving.graph_drawing import Item, picture_of, shown, width
 from serving.graph_layout import Link, ordered_layers
 
-_COLUMNS = 108
+_COLUMNS, _LAYER_MOST = 108, 12
 _TITLE_COLUMNS = 26
 _GAP = 3
 LEGEND = "* on the path expected to take longest   ? has a condition   ! something may stand in for it"
@@ -43,9 +43,15 @@ def draw_text(graph: GraphOutline) -> list[str]:
     """The lines of the drawing; the legend is `LEGEND`."""
     picture = picture_of(graph)
     boxes = [_box(each) for each in picture.items]
-    widest = max(width(box[0]) for box in boxes)
-    layers = ordered_layers(len(boxes), picture.links, max(1, _COLUMNS // (widest + _GAP)))
+    for most in range(_LAYER_MOST, 0, -1):
+        layers = ordered_layers(len(boxes), picture.links, most)
+        if most == 1 or max(_wide(boxes, layer) for layer in layers) <= _COLUMNS:
+            break
     return _Drawing(boxes, layers, picture.links).lines()
+
+
+def _wide(boxes: Sequence[list[str]], layer: Sequence[int]) -> int:
+    return sum(width(boxes[each][0]) + _GAP for each in layer) - _GAP
 
 
 def _box(item: Item) -> list[str]:
@@ -74,18 +80,15 @@ class _Drawing:
         self._lane = self._lanes()
 
     def _lefts(self) -> Mapping[int, int]:
-        total = max(self._wide(layer) for layer in self._layers)
+        total = max(_wide(self._boxes, layer) for layer in self._layers)
         left: dict[int, int] = {}
         for layer in self._layers:
-            at = (total - self._wide(layer)) // 2
+            at = (total - _wide(self._boxes, layer)) // 2
             for each in layer:
                 size = width(self._boxes[each][0])
                 left[each] = at + -(at + size // 2) % 4  # its middle is in every fourth column
                 at = left[each] + size + _GAP
         return left
-
-    def _wide(self, layer: Sequence[int]) -> int:
-        return sum(width(self._boxes[each][0]) + _GAP for each in layer) - _GAP
 
     def _lanes(self) -> Mapping[int, int]:
         """A column for each source with links over several layers, used again where it has ended before."""

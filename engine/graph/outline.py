@@ -122,9 +122,15 @@ def _source(wire: Wire, named: Named) -> str:
 
 def _value(constant: Constant) -> str:
     values = (constant.tensor.array[:1] if constant.rows else constant.tensor.array).ravel()[:_VALUE_CHARS].tolist()
-    words = [each.decode("utf-8", "replace") if isinstance(each, bytes) else each for each in values]
-    text = repr(words[0] if words and all(each == words[0] for each in words) else words)
+    words = [_word(each) for each in values]
+    text = words[0] if len(set(words)) == 1 else f"[{', '.join(words)}]"
     return text if len(text) <= _VALUE_CHARS else f"{text[:_VALUE_CHARS]}..."
+
+
+def _word(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.7g}"  # as many digits as FP32 holds
+    return repr(value.decode("utf-8", "replace")) if isinstance(value, bytes) else str(value).lower()
 
 
 def _notes(node: Node, named: Named) -> Iterator[str]:
