@@ -125,10 +125,12 @@ class TrafficSpec:
     """A split, called by its name like a model, version 1: each request goes to one variant.
 
     `key`: the input whose value decides, so that one user always gets the same variant while weights stay; `$id` the request's
-    id; null: by chance. `exposures`: a log that is told who got what.
+    id; null: by chance. With `key_datatype` (BYTES or a whole number's) it is an input of the split itself, one value a row,
+    which no variant takes; a request without it gets a variant by chance. `exposures`: a log that is told who got what.
     """
 
     variants: Mapping[str, VariantSpec]
     key: str | None = None
     shadows: Mapping[str, ShadowSpec] = field(default_factory=dict)
     exposures: str | None = None
+    key_datatype: str | None = None

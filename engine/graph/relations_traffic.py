@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from engine.declaration import TensorDeclaration
 from engine.errors import SpecError, nearest, quoted
 from engine.graph.declaration import ShadowSpec, TrafficSpec
 from engine.graph.known import Known, mismatch
@@ -32,6 +33,8 @@ def check_split(split: TrafficSpec, where: str, find: Find, logs: Mapping[str, L
             first = (variant.call, known)
     for name, shadow in split.shadows.items():
         _check_shadow(shadow, f"{where}.shadows.{name}", first, find, place)
+    if split.key_datatype is not None:
+        first = _with_own_key(split, split.key_datatype, where, first, place)
     _check_key(split, where, first, place)
     if split.exposures is not None:
         check_exposures(split.exposures, f"{where}.exposures", logs, place)
@@ -88,6 +91,23 @@ def _check_shadow(shadow: ShadowSpec, where: str, first: tuple[str, Known] | Non
     known = find(shadow.call, shadow.version, where)
     if known is not None and first is not None:
         _check_takes(shadow.call, known, first, f"{where}.call", place)
+
+
+def _with_own_key(
+    split: TrafficSpec, datatype: str, where: str, first: tuple[str, Known] | None, place: Place
+) -> tuple[str, Known] | None:
+    """What is known, with the key among the inputs: the split takes it for itself."""
+    if split.key is None or split.key == REQUEST_ID:
+        raise SpecError(f"{place(f'{where}.key_datatype')}: belongs to a key that is an input of the split")
+    if datatype not in _KEYS:
+        raise SpecError(f"{place(f'{where}.key_datatype')}: a key is BYTES or whole numbers, got {quoted(datatype)}")
+    if first is None:
+        return None
+    call, known = first
+    if split.key in known.inputs:
+        raise SpecError(f"{place(f'{where}.key_datatype')}: {quoted(call)} takes {quoted(split.key)} itself")
+    own = TensorDeclaration(datatype, (-1,), optional=True)
+    return call, Known(known.kind, {**known.inputs, split.key: own}, known.outputs, known.rows)
 
 
 def _check_key(split: TrafficSpec, where: str, first: tuple[str, Known] | None, place: Place) -> None:

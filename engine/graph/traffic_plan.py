@@ -12,7 +12,7 @@ from engine.graph.declaration import ShadowSpec, TrafficSpec, VariantSpec
 from engine.graph.port import Target
 from engine.graph.shapes import both, either, fits, told
 from engine.servables.signature import ANY, Signature, TensorSpec
-from engine.tensor import BF16, BYTES
+from engine.tensor import BF16, BYTES, DATATYPES
 
 REQUEST_ID: Final = "$id"
 """As the key of a split: the request's id."""
@@ -72,6 +72,8 @@ def resolve_traffic(name: str, spec: TrafficSpec, find: Find) -> TrafficPlan:
             f"{quoted(each)} {'streams' if target.streams else 'does not'}" for each, target in targets.items()
         )
         raise FailedPrecondition(f"{where}: all variants stream their answers or none does; {kinds}")
+    if spec.key is not None and spec.key_datatype is not None:
+        signature = _with_own_key(where, spec.key, spec.key_datatype, signature)
     _check_key(where, spec.key, signature)
     variants = tuple(_variant(each, targets[each], spec.variants[each].weight, signature) for each in targets)
     shadows = tuple(_shadow(where, each, declared, find, signature) for each, declared in spec.shadows.items())
@@ -145,6 +147,14 @@ def _check_fits(
             f"{where}: {_version(target)} {does} {told(got.datatype, got.shape)}, "
             f"{quoted(first[0])} {told(wanted.datatype, wanted.shape)}"
         )
+
+
+def _with_own_key(where: str, key: str, datatype: str, signature: Signature) -> Signature:
+    """`signature` with a key that the split takes for itself: its variants are not given it."""
+    if key in signature.input_named:
+        raise FailedPrecondition(f"{where}, key_datatype: its variants take {quoted(key)} themselves")
+    own = TensorSpec(key, DATATYPES[datatype], (ANY,), optional=True)
+    return Signature((*signature.inputs, own), signature.outputs, signature.batchable, signature.rows_max)
 
 
 def _check_key(where: str, key: str | None, signature: Signature) -> None:

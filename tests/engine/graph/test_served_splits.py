@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from engine import Engine, Request, Tensor, datatype_named, parse_spec
+from engine import Engine, Request, SpecError, Tensor, datatype_named, parse_spec
 from tests.engine.graph.test_graphs import FP64, FUNCTIONS, ROWS, numbers
 from tests.fakes import PATIENCE_S
 
@@ -146,3 +147,27 @@ def test_what_requests_leave_is_recorded_before_an_engine_has_closed(tmp_path: P
         assert len(rows_of(again, "large", 50)) == len(rows_of(again, "exposures", 50)) == 50
     finally:
         again.close()
+
+
+def test_key_that_no_variant_takes_is_an_input_of_the_split(tmp_path: Path) -> None:
+    split = """traffic:
+  which:
+    key: who
+    key_datatype: BYTES
+    variants: {champion: {call: double, weight: 50}, challenger: {call: light, weight: 50}}
+"""
+    engine = Engine(parse_spec(FUNCTIONS + split, folder=tmp_path))
+    engine.start()
+    try:
+        names = np.array([b"user %d" % index for index in range(50)], object)
+        inputs = {"x": Tensor(FP64, np.full(50, 3.0)), "who": Tensor(datatype_named("BYTES", of="tests"), names)}
+        answered = numbers(engine.infer(Request("which", inputs)))
+        assert set(answered) == {6.0, 1.0}
+        assert numbers(engine.infer(Request("which", inputs))) == answered
+        assert numbers(engine.infer(Request("which", {"x": Tensor(FP64, np.array([3.0]))})))[0] in (6.0, 1.0)
+    finally:
+        engine.close()
+    with pytest.raises(SpecError, match=r"traffic\.which\.key_datatype: 'double' takes 'x' itself"):
+        parse_spec(FUNCTIONS + split.replace("key: who", "key: x"), folder=tmp_path)
+    with pytest.raises(SpecError, match=r"traffic\.which\.key_datatype: a key is BYTES or whole numbers, got 'FP32'"):
+        parse_spec(FUNCTIONS + split.replace("BYTES", "FP32"), folder=tmp_path)
