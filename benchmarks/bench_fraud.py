@@ -39,7 +39,8 @@ __all__ = ["COLUMNS", "TARGET_MS", "base_order", "held", "load_row", "run"]
 HTTP_CONNECTIONS = 64
 QUICK_RATES_PER_S = (250.0, 500.0, 1000.0, 2000.0)
 STACK_QUICK_RATES_PER_S = (100.0, 200.0, 400.0)
-STACK_START_PER_S = 250.0
+PLAN = SweepPlan(start_per_s=2000.0, least_per_s=250.0)
+STACK_PLAN = SweepPlan(start_per_s=250.0, least_per_s=100.0)
 HELD_S = 15.0
 
 
@@ -74,7 +75,7 @@ def measured(contender: Contender, options: Options) -> Found:
         swept = None
         orders = [replace(order, rate_per_s=rate) for rate in (STACK_QUICK_RATES_PER_S if stack else QUICK_RATES_PER_S)]
     else:
-        plan = SweepPlan(start_per_s=STACK_START_PER_S) if stack else SweepPlan()
+        plan = STACK_PLAN if stack else PLAN
         swept = sweep(order, plan, contender.measure)
         found = swept.rate_per_s
         orders = [replace(order, rate_per_s=share * found, duration_s=HELD_S) for share in SHARES] if found else []
