@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from engine.clock import NEVER_NS
+from engine.limits import ESTIMATE_TRUST
 
 
 class Path(Enum):
@@ -34,11 +35,12 @@ class Prediction:
     light_ns: int | None
 
 
-def choose_path(prediction: Prediction, deadline_ns: int, now_ns: int) -> Path:
+def choose_path(prediction: Prediction, deadline_ns: int, now_ns: int, idle_ns: int) -> Path:
     """The best path that is predicted to end before the deadline.
 
-    Where nothing waits the full path is tried even if its estimate is up to twice what remains: an estimate that nothing
-    refreshes would otherwise refuse for ever.
+    Where nothing waits the full path is tried even if its estimate is up to twice what remains, and even if it is more once
+    nothing has run for `ESTIMATE_TRUST` times the estimate (`idle_ns`: for how long): an estimate that nothing refreshes would
+    otherwise refuse for ever.
     """
     if deadline_ns == NEVER_NS:
         return Path.FULL
@@ -47,7 +49,8 @@ def choose_path(prediction: Prediction, deadline_ns: int, now_ns: int) -> Path:
         return Path.FULL
     if prediction.light_ns is not None and prediction.wait_ns + prediction.light_ns <= remaining_ns:
         return Path.LIGHT
-    if prediction.wait_ns == 0 and prediction.full_ns <= 2 * remaining_ns:
+    stale = idle_ns >= ESTIMATE_TRUST * prediction.full_ns
+    if prediction.wait_ns == 0 and (stale or prediction.full_ns <= 2 * remaining_ns):
         return Path.FULL
     return Path.REFUSED
 

@@ -110,6 +110,15 @@ class Call:
         job.run, job.call, job.ready_ns, job.stand_in = run, self, ready_ns, False
         return job
 
+    def rows_in(self, values: Values, rows: int) -> int:
+        """How many rows the inputs have, `rows` where the target counts none: in a graph that does not count rows, a node may."""
+        if self.target.signature.batchable:
+            for wire in self._wires:
+                tensor = first_there(values, wire.choices) if wire.constant is None else None
+                if tensor is not None:
+                    return int(tensor.array.shape[0])
+        return rows
+
     def _gather(self, inputs: dict[str, Tensor], values: Values, rows: int) -> None:
         """Optional inputs that are not there are left out."""
         for wire in self._wires:

@@ -149,7 +149,7 @@ class GraphRun:
         elif now_ns >= self.job.deadline_ns:
             self._fail(self._too_late())
         elif node.when is not None and not self._wanted(node, node.when):
-            self._skip(node, now_ns)
+            self._skip(node, ready_ns, now_ns)
         elif node.on_late is not None and self._light:
             self._stand_in(node, node.on_late, "late", ready_ns)
         else:
@@ -169,7 +169,9 @@ class GraphRun:
         """What the node is called with, and how many rows that has."""
         mask = self._masks.get(node.index) if self._masks else None
         if mask is None:
-            return self._values, self.job.rows
+            if self._circuit.plan.signature.batchable:
+                return self._values, self.job.rows
+            return self._values, self._circuit.calls[node.index].rows_in(self._values, self.job.rows)
         return some_rows(self._values, mask), int(mask.sum())
 
     def _give(self, node: Node, slot: int, tensor: Tensor) -> None:
@@ -259,10 +261,12 @@ class GraphRun:
         if not self._left:
             self._tell_end(self, None)
 
-    def _skip(self, node: Node, now_ns: int) -> None:
+    def _skip(self, node: Node, ready_ns: int, now_ns: int) -> None:
+        self._masks.pop(node.index, None)
+        rows = self._rows_of(node)[1]
         for slot, constant in node.otherwise:
-            self._values[slot] = constant.of(self.job.rows)
-        self._entries[node.index] = (now_ns, now_ns, now_ns, None, "skipped")
+            self._values[slot] = constant.of(rows)
+        self._entries[node.index] = (ready_ns, now_ns, now_ns, None, "skipped")
         self._decided(node, now_ns)
 
     # What does not go well.

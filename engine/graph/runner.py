@@ -63,6 +63,7 @@ class GraphRunner:
         self._cost_ns = 0.0
         self._prediction = Prediction(0, 0, None)
         self._predicted_ns = -_PREDICTED_NS
+        self._ended_ns = 0
         self._lock = threading.Lock()
         self._held = 0
         """Joint runs of which something runs."""
@@ -208,7 +209,7 @@ class GraphRunner:
             self.statistics.refused()
             raise DeadlineExceeded(f"graph '{name}': deadline passed before anything was computed")
         prediction = self._predict(job.rows, now_ns)
-        path = choose_path(prediction, job.deadline_ns, now_ns)
+        path = choose_path(prediction, job.deadline_ns, now_ns, now_ns - self._ended_ns)
         if path is Path.REFUSED:
             self.statistics.refused()
             raise ResourceExhausted(
@@ -239,9 +240,10 @@ class GraphRunner:
     def _ended(self, run: GraphRun, error: VireoError | None) -> None:
         """A run's nodes are all decided, or it has failed."""
         members = self._runs.pop(run, 1)
+        self._ended_ns = self._clock()
         job = run.job
         if error is None:
-            response = run.answered(self._clock())
+            response = run.answered(self._ended_ns)
             self._observe(run, members)
             if isinstance(job, JointJob):
                 job.entries, job.values = run.entries, run.values

@@ -56,6 +56,11 @@ def picky(x: Array) -> Outputs:
     return {"y": x[:-1] if (x > 1000).any() else x}
 
 
+def whole(x: Array) -> Outputs:
+    """y = x, as one thing."""
+    return {"y": x}
+
+
 def gated(x: Array) -> Outputs:
     """y = x; where x is above 100 it waits at the gate `gated`."""
     if (x > 100).any():

@@ -316,3 +316,20 @@ def test_apply_swaps_a_graph_while_requests_are_in_it() -> None:
         endings.wait(1)
         assert job.response is not None
         assert numbers(job.response) == [200.0]
+
+
+def test_node_may_count_rows_where_its_graph_does_not() -> None:
+    nodes = """      whole: {call: whole, inputs: {x: x}}
+      sum: {call: add, inputs: {a: whole.y, b: {value: 5}}}
+      large: {call: is_large, inputs: {x: whole.y}}
+      heavy: {call: double, inputs: {x: whole.y}, when: large.y, otherwise: {y: -1}}
+      picky: {call: picky, inputs: {x: whole.y}, on_error: {default: {y: 7}}}
+"""
+    whole = function("whole").replace("batchable: true", "batchable: false")
+    with running(whole + graph("g", nodes, "sum: sum.y, heavy: heavy.y, picky: picky.y")) as engine:
+        assert not engine.describe("g", None).signature.batchable
+        response = ask(engine, "g", -1.0, 2.0, 3.0)
+        assert numbers(response, "sum") == [4.0, 7.0, 8.0]
+        assert numbers(response, "heavy") == [-1.0, -1.0, -1.0]
+        assert numbers(response, "picky") == [7.0, 7.0, 7.0]
+        assert numbers(ask(engine, "g", 1.0, 20.0), "heavy") == [2.0, 40.0]
