@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine import Engine, parse_spec
+from engine import Engine, Job, parse_spec
 from engine.log.schema import arrow_schema
 from tests.engine.graph.record_child import SPEC, request
 from tests.engine.graph.recording import kept, open_log
@@ -67,3 +67,19 @@ def test_alert_is_readable_soon_after_its_answer_without_anything_more(tmp_path:
         assert [each["x"] for each in kept(alerts)] == [1_000.0 + count for count in range(1, 20)]
     finally:
         engine.close()
+
+
+def test_engine_that_ends_has_written_the_records_of_all_it_answered(tmp_path: Path) -> None:
+    for number in range(3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        engine = Engine(parse_spec(SPEC, folder=folder))
+        engine.start()
+        answered: list[Job] = []
+        for each in range(50):
+            engine.submit(request(1_000.0 + each), answered.append)
+        engine.flush()
+        engine.close()  # some may still wait for their durable records
+        assert [each.error for each in answered] == [None] * 50
+        assert len(rows_in(folder / "decisions.log", DECISIONS)) == 50
+        assert len(rows_in(folder / "alerts.log", arrow_schema({"x": "float64", "at": "timestamp"}))) == 50
