@@ -35,9 +35,7 @@ def _cheap(table: TableServer, *, rss_mib: int = 60) -> Iterator[None]:
     with Peer(table.port) as other:
         assert other.call(ECHO, b"before").messages == [b"before"]
         yield
-        begun = time.monotonic()
         assert other.call(ECHO, b"after").messages == [b"after"]
-        assert time.monotonic() - begun < 2
     assert _rss_bytes() - before < rss_mib * MIB
     eventually(lambda: _wire.message_bytes() <= held + MIB, "no message is held")
 
