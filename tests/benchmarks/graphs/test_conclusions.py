@@ -21,7 +21,7 @@ from benchmarks.load.result import GeneratorFigures, LoadResult
 from benchmarks.load.verdict import Verdict
 from benchmarks.options import Options
 from benchmarks.report import Judgement
-from benchmarks.sweep import SweepResult
+from benchmarks.sweep import SweepResult, met_although_late
 from benchmarks.turns import Turn
 
 PAGE = """
@@ -51,6 +51,22 @@ def measured(rate: float, p50: float = 1.0, p99: float | None = 2.0, goodput: fl
         30.0,
         0.5,
     )  # fmt: skip
+
+
+def late(p99_ms: float, *, lateness_ms: float = 2.0, goodput_share: float = 1.0, cpu_share: float = 0.1) -> LoadResult:
+    load = measured(1000.0, p99=p99_ms).load
+    figures = replace(load.generator, lateness_p99_ms=lateness_ms, cpu_share=cpu_share)
+    order = replace(load.order, target_ms=100.0)
+    return replace(load, order=order, generator=figures, verdict=Verdict.LATE.value, goodput_share=goodput_share)
+
+
+def test_what_a_late_generator_found_in_time_is_taken_and_nothing_else_of_it() -> None:
+    assert met_although_late(late(99.0))
+    assert not met_although_late(late(101.0))
+    assert not met_although_late(late(50.0, lateness_ms=11.0))
+    assert not met_although_late(late(50.0, goodput_share=0.99))
+    assert not met_although_late(late(50.0, cpu_share=0.95))
+    assert not met_although_late(replace(late(50.0), verdict=Verdict.FEW.value))
 
 
 def overheads(chain_us: float, fan_us: float) -> overhead.OverheadRun:
