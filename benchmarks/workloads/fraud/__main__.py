@@ -26,15 +26,19 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything goes")
     parser.add_argument("--seed", type=int, default=SEED, help="of simulation, training and drawing")
+    parser.add_argument("--decision-only", action="store_true", help="nothing but decision/ and what it needs")
     given = parser.parse_args(arguments)
     began_s = time.monotonic()
-    simulation = Simulation(seed=given.seed)
-    summary = make_artifacts(given.out, simulation)
-    print("the decision: features by history, trees, forest, calibration")
-    decision = make_decision(given.out / "decision", load_transactions(simulation, given.out), given.seed)
-    for table in (quality_table(summary), *decision_tables(decision)):
+    simulation, tables = Simulation(seed=given.seed), []
+    if not given.decision_only:
+        tables.append(quality_table(make_artifacts(given.out, simulation)))
+    print(f"transactions of {simulation.customers:,} customers (simulating them takes half a minute, once)", flush=True)
+    transactions = load_transactions(simulation, given.out)
+    print("the decision: features by history, trees, isolation forest, calibration", flush=True)
+    tables += decision_tables(make_decision(given.out / "decision", transactions, given.seed))
+    for table in tables:
         print(f"\n{as_text(table)}", end="")
-    print(f"{given.out} is complete after {time.monotonic() - began_s:.0f} s")
+    print(f"\n{given.out} is complete after {time.monotonic() - began_s:.0f} s")
     return 0
 
 

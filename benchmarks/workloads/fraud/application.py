@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from benchmarks.workloads.fraud.decision_summary import FILE as SUMMARY
 from benchmarks.workloads.fraud.transactions import Simulation, Transactions, load_transactions
 
 GRAPH = "fraud_decision"
+DECLARED = Path(__file__).with_name("graph.yaml")
 SPEC, FUNCTIONS, EXPECTED, FRAMES = "fraud.yaml", "fraud_functions.py", "expected.npz", "decision.frames"
 
 
@@ -34,9 +35,10 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """`folder` holds the spec and all it names; `root` the transactions."""
+    """`folder` holds the spec and all it names; `root` the transactions of `simulation`."""
 
     root: Path
+    simulation: Simulation = field(default_factory=Simulation)
 
     @property
     def folder(self) -> Path:
@@ -58,21 +60,27 @@ class Application:
         with np.load(self.folder / EXPECTED) as stored:
             return Expected(**stored)
 
-    def transactions(self, simulation: Simulation | None = None) -> Transactions:
+    def transactions(self) -> Transactions:
         """All of them, the past and the test days."""
-        return load_transactions(simulation or Simulation(), self.root)
+        return load_transactions(self.simulation, self.root)
 
 
 def write_expected(expected: Expected, folder: Path) -> None:
     """Write it into `folder`."""
-    columns = {field.name: getattr(expected, field.name) for field in fields(expected)}
+    columns = {each.name: getattr(expected, each.name) for each in fields(expected)}
     np.savez_compressed(folder / EXPECTED, allow_pickle=False, **columns)
 
 
+def is_built(application: Application) -> bool:
+    """Whether it is there, and of the spec as it is today."""
+    there = (application.folder / SUMMARY).exists() and application.spec.exists()
+    return there and application.spec.read_bytes() == DECLARED.read_bytes()
+
+
 def decision_application(root: Path = FRAUD) -> Application:
-    """The application under `root`, built now if it is missing (a minute or two, once)."""
+    """The application under `root`, built now if it is missing or of another spec (a minute or two, once)."""
     application = Application(root)
-    if not (application.folder / SUMMARY).exists():
-        command = [sys.executable, "-m", "benchmarks.workloads.fraud", "--out", str(root)]
+    if not is_built(application):
+        command = [sys.executable, "-m", "benchmarks.workloads.fraud", "--out", str(root), "--decision-only"]
         subprocess.run(command, cwd=ROOT, check=True)
     return application

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.fraud_inputs import OUTPUT
 from benchmarks.workloads.fraud import isolation
-from benchmarks.workloads.fraud.application import FRAMES, FUNCTIONS, GRAPH, SPEC, Expected, write_expected
+from benchmarks.workloads.fraud.application import DECLARED, FRAMES, FUNCTIONS, GRAPH, SPEC, Expected, write_expected
 from benchmarks.workloads.fraud.calibration import Calibration, calibration_error, learn_calibration
 from benchmarks.workloads.fraud.decision import RAW, ModelRow, Settings, assembled, write_decision
 from benchmarks.workloads.fraud.decision_requests import decision_frames
@@ -27,12 +27,14 @@ from benchmarks.workloads.fraud.model import predict, quality, train
 from benchmarks.workloads.fraud.summary import Quality
 from benchmarks.workloads.fraud.transactions import Transactions
 from benchmarks.workloads.fraud.view_features import DELAYED_LABELS, WINDOWS, graph_spec, times_us, view_matrices
-from benchmarks.workloads.fraud.view_features import GRAPH as GRAPH_FILE
 
 TRAIN_DAYS, CALIBRATION_DAYS, TEST_FIRST = (20, 49), (50, 56), 64
 """The test begins when all labels of the days before the seven are known."""
 
 GBDT = "fraud_gbdt"
+TEXT = "fraud_gbdt.txt"
+"""The trees as LightGBM writes them, for who wants to compare."""
+
 Matrix = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
@@ -88,9 +90,10 @@ def make_decision(folder: Path, transactions: Transactions, seed: int) -> Decisi
         file = folder / "models" / name / "1" / "model.onnx"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(model.SerializeToString(deterministic=True))
+    learnt.booster.save_model(folder / TEXT)
     write_decision(Settings(past.row, learnt.calibration), forest_of(learnt.booster), folder)
     (folder / FUNCTIONS).write_text(_FUNCTIONS)
-    shutil.copyfile(GRAPH_FILE, folder / SPEC)
+    shutil.copyfile(DECLARED, folder / SPEC)
     write_expected(expected, folder)
     (folder / FRAMES).write_bytes(decision_frames(transactions, past.test))
     summary = summary_of(past, expected, parity, seed)

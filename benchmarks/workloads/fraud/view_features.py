@@ -6,18 +6,17 @@ transaction; `engine` promises that a lookup then would have said the same.
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from benchmarks.workloads.fraud.application import DECLARED
 from benchmarks.workloads.fraud.devices import devices_of
 from benchmarks.workloads.fraud.features import LABEL_DELAY_S
 from benchmarks.workloads.fraud.transactions import Transactions
 from engine import History, Spec, compile_view, load_spec
 
-GRAPH = Path(__file__).with_name("graph.yaml")
 SECOND_US = 1_000_000
 EPOCH_S = 1_735_689_600
 """2025-01-01, the first midnight of the simulation."""
@@ -32,7 +31,7 @@ Instants = npt.NDArray[np.int64]
 @cache
 def graph_spec() -> Spec:
     """Logs, views, functions and the graph of the workload."""
-    return load_spec(GRAPH)
+    return load_spec(DECLARED)
 
 
 def view_columns(transactions: Transactions, names: tuple[str, ...]) -> dict[str, Column]:

@@ -11,7 +11,7 @@ from benchmarks.workloads.fraud.artifacts import make_artifacts
 from benchmarks.workloads.fraud.model import QualityError
 from benchmarks.workloads.fraud.sample import read_sample
 from benchmarks.workloads.fraud.summary import read_summary
-from tests.benchmarks.workloads.fraud.conftest import SIMULATION, Build
+from tests.benchmarks.workloads.fraud.built import SIMULATION, Build
 
 
 def with_transactions(build: Build, folder: Path) -> Path:

@@ -20,7 +20,7 @@ from benchmarks.workloads.fraud.export import (
 from benchmarks.workloads.fraud.features import FEATURES
 from benchmarks.workloads.fraud.sample import read_sample
 from engine.servables.onnx import OnnxOptions, load_onnx
-from tests.benchmarks.workloads.fraud.conftest import Build
+from tests.benchmarks.workloads.fraud.built import Build
 
 PARITY = 1e-6
 Matrix = NDArray[np.float32]

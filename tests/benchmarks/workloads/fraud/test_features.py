@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.workloads.fraud.features import CUSTOMER_WINDOWS_S, FEATURES, LABEL_DELAY_S, WINDOWS_S, feature_matrix
 from benchmarks.workloads.fraud.transactions import DAY_S, Transactions
-from tests.benchmarks.workloads.fraud.conftest import Build
+from tests.benchmarks.workloads.fraud.built import Build
 
 CUSTOMERS, TERMINALS = 15, 20
 Rows = NDArray[np.int64]

@@ -6,7 +6,7 @@ from benchmarks.workloads.fraud.features import LABEL_DELAY_S
 from benchmarks.workloads.fraud.model import PERIODS, QualityError, check_quality
 from benchmarks.workloads.fraud.summary import Quality
 from benchmarks.workloads.fraud.transactions import DAY_S
-from tests.benchmarks.workloads.fraud.conftest import Build
+from tests.benchmarks.workloads.fraud.built import Build
 
 
 def test_every_version_clearly_beats_every_baseline(build: Build) -> None:

@@ -8,7 +8,7 @@ from benchmarks.fraud_inputs import INPUT, MODEL, fraud_inputs
 from benchmarks.load.frames import message_of, read_frames
 from benchmarks.load.tensor_body import infer_requests
 from benchmarks.workloads.fraud.requests import request_frames
-from tests.benchmarks.workloads.fraud.conftest import Build
+from tests.benchmarks.workloads.fraud.built import Build
 
 REQUESTS = 1024
 

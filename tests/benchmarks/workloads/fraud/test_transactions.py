@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.workloads.fraud import transactions as module
 from benchmarks.workloads.fraud.transactions import Simulation, Transactions, load_transactions
-from tests.benchmarks.workloads.fraud.conftest import SIMULATION, Build
+from tests.benchmarks.workloads.fraud.built import SIMULATION, Build
 
 TINY = Simulation(customers=20, terminals=40, days=5, seed=1)
 

@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks.workloads.fraud.features import label_columns, seconds_since
 from benchmarks.workloads.fraud.view_features import DELAYED_LABELS, WINDOWS, view_columns
 from benchmarks.workloads.fraud.windows import Timeline
-from tests.benchmarks.workloads.fraud.conftest import Build
+from tests.benchmarks.workloads.fraud.built import Build
 
 
 def test_a_view_counts_what_is_counted_by_hand_and_up_to_one_tile_more(build: Build) -> None:
