@@ -149,7 +149,11 @@ class Engine:
         self.flush()
         ended.wait()
         if job.error is not None:
-            raise job.error
+            error, job.error = job.error, None  # raised, it holds this frame, which holds the job
+            try:
+                raise error
+            finally:
+                del error
         assert job.response is not None
         return job.response
 

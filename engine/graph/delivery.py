@@ -31,14 +31,13 @@ class Delivery:
             return
         at_us = wall_us()
         durable = _rows(self._durable, values, response, at_us, part)
-        later = _rows(self._later, values, response, at_us, part)
 
         def finish(error: VireoError | None) -> None:
             if error is not None:
                 job.finish(type(error)(f"graph '{self._graph}', {error.message}", retry_after_s=error.retry_after_s))
                 return
             job.finish(response)
-            for rows, writer in later:
+            for rows, writer in _rows(self._later, values, response, at_us, part):
                 writer.offer(rows)
 
         if durable:

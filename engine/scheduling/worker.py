@@ -380,11 +380,12 @@ class Worker:
                     self._drop([job])
             return
         job, now_ns = batch[0], self._clock()
+        error.__traceback__ = None  # its frames hold the job
         if job.cancelled or (isinstance(error, DeadlineExceeded) and job.deadline_ns <= now_ns):
             self._drop(batch)  # it was stopped, or its failure is nobody's concern
             return
         self._statistics.failed([now_ns - job.ledger.received_ns])
-        job.finish(self._named(error).with_traceback(None))  # its frames hold the job
+        job.finish(self._named(error))
 
     def _named(self, error: Exception) -> VireoError:
         where = f"model '{self._model}' version {self._version}"

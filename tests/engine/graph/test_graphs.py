@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from engine import (
     monotonic,
     parse_spec,
 )
+from engine.graph.call import NodeJob
+from engine.graph.run import GraphRun
 from tests.engine.graph import functions
 from tests.fakes import PATIENCE_S, Endings, Gate
 
@@ -333,3 +336,37 @@ def test_node_may_count_rows_where_its_graph_does_not() -> None:
         assert numbers(response, "heavy") == [-1.0, -1.0, -1.0]
         assert numbers(response, "picky") == [7.0, 7.0, 7.0]
         assert numbers(ask(engine, "g", 1.0, 20.0), "heavy") == [2.0, 40.0]
+
+
+def test_request_that_is_over_leaves_nothing_to_the_collector() -> None:
+    nodes = """      first: {call: double, inputs: {x: x}}
+      picky: {call: picky, inputs: {x: first.y}, on_error: {call: light}}
+      slow: {call: slow, inputs: {x: first.y}, timeout_ms: 20, on_late: {default: {y: 0}}}
+      strict: {call: picky, inputs: {x: x}}
+      both: {call: add, inputs: {a: picky.y, b: slow.y}}
+"""
+    kinds = (GraphRun, NodeJob, Job, Response)
+
+    def ask_all(engine: Engine) -> None:
+        for values in ([1.0], [1.0, 2.0], [30.0], [-1.0]):
+            with suppress(Internal):
+                ask(engine, "g", *values)
+        ended = threading.Semaphore(0)
+        for index in range(10):
+            engine.submit(Request("g", {"x": Tensor(FP64, np.array([float(index)]))}), lambda _: ended.release())
+        engine.flush()
+        assert all(ended.acquire(timeout=PATIENCE_S) for _ in range(10))
+
+    with running(graph("g", nodes, "y: both.y, strict: strict.y")) as engine:
+        ask_all(engine)  # caches are made
+        gc.collect()
+        gc.disable()
+        try:
+            ask_all(engine)
+            deadline_s = time.monotonic() + PATIENCE_S
+            while left := [each for each in gc.get_objects() if isinstance(each, kinds)]:
+                assert time.monotonic() < deadline_s, left
+                del left
+                time.sleep(0.01)
+        finally:
+            gc.enable()
