@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.errors import FailedPrecondition, SpecError, VireoError, nearest, quoted
 from engine.log.declaration import KafkaLogSpec
-from engine.log.kafka_calls import partitions_listed, told
+from engine.log.kafka_calls import more_telling, partitions_listed, told
 from engine.log.kafka_keys import key_bytes, partitions_of
 from engine.log.kafka_producer import Message, Producer
 from engine.log.kafka_reader import REQUEST_S, KafkaReader
@@ -136,7 +136,7 @@ class _Topic:
             self._client = AdminClient(settings)
 
     def _met(self, error: kafka.KafkaError) -> None:
-        self._trouble = error
+        self._trouble = more_telling(self._trouble, error)
 
     def check_open(self) -> None:
         if self._closed:

@@ -28,6 +28,13 @@ def partitions_listed(client: kafka.Consumer | AdminClient, topic: str) -> list[
     return sorted(found.partitions)
 
 
+def more_telling(before: kafka.KafkaError | None, error: kafka.KafkaError) -> kafka.KafkaError:
+    """Of two troubles the one to tell: the later, unless it only sums up (all brokers are down) what the earlier explains."""
+    import confluent_kafka as kafka
+
+    return before if before is not None and error.code() == kafka.KafkaError._ALL_BROKERS_DOWN else error
+
+
 @contextlib.contextmanager
 def told(about: str) -> Iterator[None]:
     """Kafka's exceptions as ours; `about` says what was being done, and to what."""

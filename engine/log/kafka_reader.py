@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import FailedPrecondition, InvalidArgument, NotFound, OffsetDeleted, Unauthenticated, VireoError
-from engine.log.kafka_calls import partitions_listed, told
+from engine.log.kafka_calls import more_telling, partitions_listed, told
 from engine.log.kafka_settings import Settings, rebalances_in_steps, translated
 from engine.log.log import Chunk, DeadLetter, Owner
 
@@ -299,7 +299,7 @@ class KafkaReader:
     # What goes wrong.
 
     def _met(self, error: kafka.KafkaError) -> None:
-        self._trouble = error
+        self._trouble = more_telling(self._trouble, error)
 
     def _raise_lasting(self) -> None:
         """What no further read can mend: the owner failed, or a place is gone."""
