@@ -43,7 +43,7 @@ def run(setting: Setting) -> Part:
     period = PERIODS[1]
     about = (
         f"{len(transactions):,} simulated transactions; trained on days {period.train_first} to {period.train_last}, tested "
-        f"from day {period.test_first}. Windows are feature views (views.yaml) asked at the instant of each transaction."
+        f"from day {period.test_first}. Windows are feature views (graph.yaml) asked at the instant of each transaction."
     )
     return Part([judgement_of(found)], [Table("Fraud model", about, COLUMNS, rows)], data=found)
 

@@ -38,7 +38,8 @@ class Isolation:
 
 def train_isolation(matrix: Matrix, seed: int) -> Isolation:
     """A forest over rows of any label; the same rows and seed give the same forest."""
-    medians = np.nan_to_num(np.nanmedian(matrix, axis=0)).astype(np.float32)
+    unknown = np.isnan(matrix).all(axis=0)
+    medians = np.nanmedian(np.where(unknown, np.float32(0), matrix), axis=0).astype(np.float32)
     filled = np.where(np.isnan(matrix), medians, matrix)
     forest = IsolationForest(n_estimators=TREES, max_samples=min(ROWS_A_TREE, len(matrix)), random_state=seed)
     return Isolation(forest.fit(filled), medians)

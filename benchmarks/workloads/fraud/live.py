@@ -101,7 +101,11 @@ class Front:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._http_port}/v2/models/{GRAPH}/infer",
             json.dumps(self.as_json(number)).encode(),
-            {"content-type": "application/json", "vireo-ledger": "1", "x-request-timeout-ms": str(PATIENCE_S * 1e3)},
+            {
+                "content-type": "application/json",
+                "vireo-ledger": "1",
+                "x-request-timeout-ms": str(int(PATIENCE_S * 1e3)),
+            },
         )
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
             return json.load(response), json.loads(response.headers["vireo-ledger"])

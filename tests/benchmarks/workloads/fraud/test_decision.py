@@ -42,7 +42,7 @@ def test_decision_ranks_and_is_calibrated(decided: Decided) -> None:
 
 def test_reasons_of_the_model_are_lightgbms_own_contributions(decided: Decided) -> None:
     booster = lightgbm.Booster(model_file=str(decided.application.folder / TEXT))
-    rows = past_of(decided.transactions).matrix[decided.application.expected().number[:1500]]
+    rows = past_of(decided.transactions).matrix[decided.application.expected().number[:300]]
     mine, theirs = explained(forest_of(booster), rows), booster.predict(rows, pred_contrib=True, num_threads=1)
     np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-9)
 
