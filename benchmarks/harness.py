@@ -27,6 +27,7 @@ READY_S_MAX = 60.0
 STOP_S_MAX = 20.0
 PROBE_S = 0.05
 NS_PER_S = 1e9
+UNANSWERED = ("no answer before the drain ended", "not sent: too many in flight")
 
 
 class ServerError(Exception):
@@ -155,7 +156,7 @@ def measure(order: LoadOrder, server: Measurable) -> Measured:
     share = (after_s - before_s) / took_s
     others = (all_after_s - all_before_s) / took_s - share - result.generator.cpu_share
     window_s = (result.end_ns - result.begin_ns) / NS_PER_S
-    answered_per_s = (result.requests - result.errors.get("no answer before the drain ended", 0)) / window_s
+    answered_per_s = (result.requests - sum(result.errors.get(each, 0) for each in UNANSWERED)) / window_s
     return Measured(result, share * 1e6 / answered_per_s if answered_per_s else None, share, max(0.0, others))
 
 
