@@ -27,18 +27,37 @@ _LONE: Final = np.zeros(1, np.intp)
 
 
 @dataclass(slots=True)  # not frozen: once a request
+class Origin:
+    """One of the requests that leave rows together: its rows end before `stop`."""
+
+    request_id: str
+    marks: tuple[str, ...]
+    total_ns: int
+    stop: int
+
+
+@dataclass(slots=True)  # not frozen: once a run
 class RecordRows:
-    """What one request leaves for one record: for each column its own copy of its tensor, None for a word. `chosen`: which of its
-    `rows` are recorded. Nothing else of the request is kept alive, for it may wait long."""
+    """What one run leaves for one record: for each column a copy of its tensor, None for a word.
+
+    `origins`: the requests that were in it, in the order of their rows; `chosen`: which of its `rows` are recorded. Nothing else
+    is kept alive, for it may wait long.
+    """
 
     maker: RecordMaker
     tensors: list[Tensor | None]
-    request_id: str
-    marks: tuple[str, ...]
+    origins: Sequence[Origin]
     ledger: Ledger
     at_us: int
     rows: int
     chosen: npt.NDArray[np.intp]
+
+    def counts(self) -> list[int]:
+        """How many rows of each origin are recorded."""
+        if len(self.origins) == 1:
+            return [len(self.chosen)]
+        stops = np.searchsorted(self.chosen, [each.stop for each in self.origins])
+        return [int(each) for each in np.diff(stops, prepend=0)]
 
     @property
     def count(self) -> int:
@@ -58,6 +77,21 @@ class RecordMaker:
         self._choices = tuple(each.choices for each in record.columns if each.choices)
         self._fitted: tuple[pa.Schema, pa.Schema] | None = None
         self._versions: dict[tuple[tuple[str, str], ...], str] = {}
+
+    def of_all(self, values: Values, ledger: Ledger, origins: Sequence[Origin], at_us: int) -> RecordRows | None:
+        """The rows of all requests of a run that went through together, `values` and `ledger` being the run's. See `of`."""
+        rows = origins[-1].stop
+        chosen = np.arange(rows)
+        condition = self.record.when
+        if condition is not None:
+            tensor = first_there(values, condition.choices)
+            if tensor is None:
+                return None
+            chosen = chosen[true_rows(condition.operator, condition.operand, tensor.array, rows)]
+            if not len(chosen):
+                return None
+        tensors = [_copy(first_there(values, each.choices), None) for each in self.record.columns]
+        return RecordRows(self, tensors, origins, ledger, at_us, rows, chosen)
 
     def of(self, values: Values, response: Response, at_us: int, part: slice | None = None) -> RecordRows | None:
         """The rows of a request that was answered at `at_us`, microseconds since the Unix epoch; None where there are none, by
@@ -79,7 +113,8 @@ class RecordMaker:
             if not len(chosen):
                 return None
         tensors = [_copy(first_there(values, each.choices), part) for each in self.record.columns]
-        return RecordRows(self, tensors, response.id, response.marks, response.ledger, at_us, rows, chosen)
+        origin = Origin(response.id, response.marks, response.ledger.total_ns, rows)
+        return RecordRows(self, tensors, (origin,), response.ledger, at_us, rows, chosen)
 
     def batch(self, rows: Sequence[RecordRows], schema: pa.Schema) -> pa.RecordBatch:
         """The columns of all of them. Raises InvalidArgument where a value does not fit its column."""
@@ -118,7 +153,8 @@ class RecordMaker:
         if column.choices:
             return column_of([each.tensors[index] for each in rows], chosen, [each.rows for each in rows], field)
         word = _WORDS[column.word]
-        return words_of([word(each) for each in rows], [len(each) for each in chosen], field)
+        words = [found for each in rows for found in word(each)]
+        return words_of(words, [count for each in rows for count in each.counts()], field)
 
 
 def _own(tensor: Tensor | None, part: slice | None) -> Tensor | None:
@@ -167,10 +203,25 @@ def _inside(path: str, targets: Mapping[str, Target]) -> Target | None:
     return None
 
 
-def _ledger(rows: RecordRows) -> str:
-    """As the header `vireo-ledger` has it, without the transport's stages."""
-    ledger = rows.ledger
-    return _json({"total_us": _us(ledger.total_ns), "stages": [_stage(each) for each in ledger.stages]})
+def _versions(rows: RecordRows) -> list[str | int]:
+    return [rows.maker.versions(rows.ledger.stages)] * len(rows.origins)
+
+
+def _ledgers(rows: RecordRows) -> list[str | int]:
+    """As the header `vireo-ledger` has it, without the transport's stages; where requests went together, with how long each had
+    waited for that as a stage `gathered`."""
+    stages = [_stage(each) for each in rows.ledger.stages]
+    if len(rows.origins) == 1:
+        return [_json({"total_us": _us(rows.origins[0].total_ns), "stages": stages})]
+    rest, run_ns, found = _json(stages)[1:], rows.ledger.total_ns, list[str | int]()
+    for each in rows.origins:
+        gathered = _json(_waited("gathered", each.total_ns - run_ns))
+        found.append(f'{{"total_us":{_us(each.total_ns)},"stages":[{gathered},{rest}}}')
+    return found
+
+
+def _waited(name: str, span_ns: int) -> dict[str, str | float | bool | None]:
+    return {"name": name, "wait_us": _us(span_ns), "compute_us": 0.0, "rows": 0, "critical": True, "mark": ""}
 
 
 def _stage(stage: Stage) -> dict[str, str | float | bool | None]:
@@ -195,11 +246,11 @@ def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-_WORDS: Final[Mapping[str, Callable[[RecordRows], str | int]]] = {
-    "$id": lambda rows: rows.request_id,
-    "$time": lambda rows: rows.at_us,
-    "$graph": lambda rows: rows.maker.plan.name,
-    "$versions": lambda rows: rows.maker.versions(rows.ledger.stages),
-    "$ledger": _ledger,
-    "$marks": lambda rows: "; ".join(rows.marks),
+_WORDS: Final[Mapping[str, Callable[[RecordRows], list[str | int]]]] = {
+    "$id": lambda rows: [each.request_id for each in rows.origins],
+    "$time": lambda rows: [rows.at_us] * len(rows.origins),
+    "$graph": lambda rows: [rows.maker.plan.name] * len(rows.origins),
+    "$versions": _versions,
+    "$ledger": _ledgers,
+    "$marks": lambda rows: ["; ".join(each.marks) for each in rows.origins],
 }
