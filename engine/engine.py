@@ -108,16 +108,19 @@ class Engine:
         worker = handle.hosted.worker
         try:
             job = self._job(handle, request, received_ns, done, part)
-            if at_once and worker.run_at_once(job):
-                return job
-            worker.submit(job)
+            begun = at_once and worker.run_at_once(job)
+            if not begun:
+                worker.submit(job)
         except BaseException:
             handle.release()
             raise
-        if at_once:
-            worker.flush()
-        else:
+        if not at_once:
             self._ripen(worker)
+            return job
+        if not begun:
+            worker.flush()
+        if self._ripe:  # a graph that streams, or others that this thread helped on
+            self.flush()
         return job
 
     def _ripen(self, port: NodePort) -> None:

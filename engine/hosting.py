@@ -228,12 +228,12 @@ class GraphHost:
         statistics = ModelStatistics()
         runner = GraphRunner(
             plan, clock=self._clock, alarm=self._alarm, statistics=statistics, ripen=self._ripen, flush=self._flush,
-            delivery=Delivery(plan, self._writer),
+            delivery=Delivery(plan, self._writer, self._flush),
         )  # fmt: skip
         names = ", ".join(each.name for each in plan.nodes)
         batching = "requests that come together go through as one" if runner.joins else "a node takes what waits at it"
         traits = Traits("vireo_graph", batching, (f"nodes: {names}",))
-        may_hang = any(each.target.may_hang for each in plan.nodes)
+        may_hang = any(each.may_hang for each in plan.targets)
         return _hosted(name, plan.signature, traits, statistics, runner, plan.slo_ns, may_hang=may_hang)
 
     def _split(self, name: str, declared: TrafficSpec, find: Find) -> Hosted:
@@ -241,7 +241,9 @@ class GraphHost:
         statistics = ModelStatistics()
         shadows = None
         if plan.shadows:
-            shadows = Shadows(name, plan.shadows, idle=self._idle, random=self._random, clock=self._clock)
+            shadows = Shadows(
+                name, plan.shadows, idle=self._idle, flush=self._flush, random=self._random, clock=self._clock
+            )
         runner = TrafficRunner(
             plan, clock=self._clock, statistics=statistics, random=self._random, ripen=self._ripen, flush=self._flush,
             expose=None if plan.exposures is None else self._writer(plan.exposures).offer, shadows=shadows,

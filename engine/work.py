@@ -58,14 +58,16 @@ class Work:
 
 
 class _Here(threading.local):
-    """What runs on this thread. `batch`: its jobs and their clock; `own`: the thread is a worker's, not a caller's."""
+    """What runs on this thread. `batch`: its jobs and their clock; `own`: the thread is a worker's, not a caller's; `errand`: it
+    has something else to do that must not wait, so that even what is short is left to a worker's own thread."""
 
     batch: tuple[Sequence[Job], Clock] | None = None
     own: bool = False
+    errand: bool = False
 
 
 here = _Here()
-"""Written by workers."""
+"""Written by workers, and `errand` by threads that only bring news."""
 
 
 def current_work() -> Work | None:

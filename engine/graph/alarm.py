@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import count
 
 from engine.clock import Clock
+from engine.work import here
 
 log = logging.getLogger("vireo.graph")
 
@@ -57,6 +58,7 @@ class Alarm:
             self._thread.join(1.0)
 
     def _loop(self) -> None:
+        here.errand = True  # what hangs here would keep all others from being stood in for
         while True:
             with self._wake:
                 due = self._due()

@@ -19,11 +19,13 @@ class Circuit:
     """One plan with its calls. `needs[i]`: how many nodes node i waits for; `bounded[i]`: it may be late before its graph is;
     `by_rows[i]`: its condition is asked row by row.
 
-    `ripen` lets the engine flush a port later.
+    `ripen` lets the engine flush a port later, `flush` all that are ripe now.
     """
 
-    def __init__(self, plan: Plan, clock: Clock, alarm: Alarm, ripen: Callable[[NodePort], None]) -> None:
-        self.plan, self.clock, self.alarm, self.ripen = plan, clock, alarm, ripen
+    def __init__(
+        self, plan: Plan, clock: Clock, alarm: Alarm, ripen: Callable[[NodePort], None], flush: Callable[[], None]
+    ) -> None:
+        self.plan, self.clock, self.alarm, self.ripen, self.flush = plan, clock, alarm, ripen, flush
         graph_inputs = len(plan.input_names)
         self.calls = [Call(each, each.target, each.wires, graph_inputs) for each in plan.nodes]
         self._stand_ins = {

@@ -135,3 +135,9 @@ class Plan:
     slo_ns: int | None
     streams: bool = False
     records: tuple[PlannedRecord, ...] = ()
+
+    @property
+    def targets(self) -> list[Target]:
+        """All that its runs may call: of its nodes, and of what stands in for them."""
+        fallbacks = [each for node in self.nodes for each in (node.on_late, node.on_error) if each is not None]
+        return [node.target for node in self.nodes] + [each.target for each in fallbacks if each.target is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.job import Job
 from engine.servables.signature import Signature
 
@@ -15,6 +16,10 @@ class NodePort(Protocol):
     @property
     def nested(self) -> bool:
         """See above."""
+
+    @property
+    def joint(self) -> BatchBounds | None:
+        """How much of several requests may come as one job, of which each row is answered as it would be alone; None: nothing."""
 
     def submit(self, job: Job) -> None:
         """Takes a job in to wait, or raises the error it is shed with. It is not started before `flush`."""

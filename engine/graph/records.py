@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from engine.clock import Clock, monotonic
 from engine.errors import Internal, InvalidArgument, NotFound, ResourceExhausted, TooLarge, Unavailable, VireoError
 from engine.limits import FEATURE_RETRY_S_MAX, FEATURE_RETRY_S_MIN, RECORDS_WAITING_MAX
+from engine.work import here
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -163,6 +164,7 @@ class RecordWriter:
     # On the writer's thread.
 
     def _loop(self) -> None:
+        here.errand = True  # other rows wait while what follows a durable one is computed
         while turn := self._take():
             try:
                 self._append(turn)

@@ -88,6 +88,10 @@ class GraphRun:
         """Nobody waits any more."""
         self.tell(CANCEL)
 
+    def flush(self) -> None:
+        """For who told it on a thread that nobody flushes after: what stands in is not left waiting."""
+        self._circuit.flush()
+
     def _drive(self) -> None:
         while True:
             if self._ready:
@@ -212,16 +216,21 @@ class GraphRun:
             job.done = ended
         self._jobs[node.index] = job
         self._out += 1
-        if self._at_once and call.nested and call.port.run_at_once(job):
-            return
+        begun = False
         try:
-            call.port.submit(job)
+            if self._at_once and call.nested:
+                begun = call.port.run_at_once(job)
+            if not begun:
+                call.port.submit(job)
         except VireoError as error:
+            self._jobs[node.index] = None
             self._out -= 1
-            self._failed(node, error, job.ready_ns)
+            self._failed(node, error, job.ready_ns, job.stand_in)
             return
-        if job.deadline_ns < self.job.deadline_ns:
+        if job.deadline_ns < self.job.deadline_ns and _runs(job):
             self._circuit.alarm.at(job.deadline_ns, Ring(self, node.index))
+        if begun:
+            return
         if self._at_once:
             call.port.flush()  # so that it computes elsewhere while shorter nodes do here
         else:
@@ -338,7 +347,10 @@ class GraphRun:
         running = [job for job in self._jobs if job is not None]
         self._end()
         for job in running:
-            job.cancel()
+            try:
+                job.cancel()
+            except Exception:  # of who interrupts: the others are still to be told, and so is the caller
+                log.exception("%s: a node could not be cancelled", self._named())
         self._tell_end(self, error)
 
     def _end(self) -> None:
@@ -420,6 +432,7 @@ class Ring:
         run = self._run()
         if run is not None and not run.ended:
             run.tell(self._event)
+            run.flush()
 
 
 def _heard_at_once(_: Job) -> None:

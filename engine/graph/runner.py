@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -13,18 +14,19 @@ from engine.graph.admission import Path, Prediction, chains_ns, choose_path
 from engine.graph.alarm import Alarm
 from engine.graph.circuit import Circuit
 from engine.graph.delivery import Delivery
-from engine.graph.joint import JointJob, all_cancelled, join, may_join, take_joint
+from engine.graph.joint import JointJob, all_cancelled, join, joint_bounds, take_joint
 from engine.graph.ledger import stages
 from engine.graph.plan import Node, Plan
 from engine.graph.port import NodePort
 from engine.graph.run import DEADLINE, GraphRun, Ring
 from engine.graph.statistics import GraphStatistics
-from engine.limits import BATCH_ROWS_MAX
 from engine.request import Response
 from engine.scheduling.admission import dead
 from engine.scheduling.batcher import BatchBounds, split_outputs
 from engine.scheduling.job import Job
 from engine.telemetry import ModelStatistics
+
+log = logging.getLogger("vireo.graph")
 
 _PREDICTED_NS = 1_000_000
 """How long a prediction of the graph's time is used before it is made anew."""
@@ -48,15 +50,14 @@ class GraphRunner:
         delivery: Delivery,
     ) -> None:
         self._delivery = delivery
-        self.plan, self._clock, self._alarm, self._flush = plan, clock, alarm, flush
-        self._circuit = Circuit(plan, clock, alarm, ripen)
+        self.plan, self._clock, self._alarm = plan, clock, alarm
+        self._circuit = Circuit(plan, clock, alarm, ripen, flush)
         self.streams, self.batchable = plan.streams, plan.signature.batchable
         self.nested = True
         self.statistics = statistics
         self.nodes = GraphStatistics(plan)
         self._watched = plan.slo_ns is not None
-        self.joins = may_join(plan)
-        self._bounds = BatchBounds(min(plan.signature.rows_max or BATCH_ROWS_MAX, BATCH_ROWS_MAX))
+        self._bounds = joint_bounds(plan)
         self._joinable: deque[Job] = deque()
         self._runs: dict[GraphRun, int] = {}
         """And how many requests are in each."""
@@ -71,6 +72,16 @@ class GraphRunner:
         self._closed = False
 
     # What a worker offers.
+
+    @property
+    def joins(self) -> bool:
+        """Whether requests that come together go through as one."""
+        return self._bounds is not None
+
+    @property
+    def joint(self) -> BatchBounds | None:
+        """See `NodePort`; what records each request on its own wants it on its own."""
+        return None if self.plan.records else self._bounds
 
     @property
     def waiting(self) -> int:
@@ -93,7 +104,7 @@ class GraphRunner:
     def submit(self, job: Job) -> None:
         """Lets a request wait for those that come with it. Raises what it is refused with."""
         light = self._admitted(job)
-        if light or not self.joins or job.part is not None:
+        if light or self._bounds is None or job.part is not None:
             self._run(job, at_once=False, light=light)
         else:
             self._joinable.append(job)
@@ -106,11 +117,10 @@ class GraphRunner:
     def flush(self) -> None:
         """Starts what waits, together where it can be; what then waits at the nodes is the engine's to flush."""
         while self._joinable:
-            try:
-                jobs = take_joint(self._joinable, self._bounds)
-            except IndexError:  # another thread took the last one
-                return
+            assert self._bounds is not None
             now_ns = self._clock()
+            with self._lock:  # whoever takes sees first what there is
+                jobs = take_joint(self._joinable, self._bounds, now_ns) if self._joinable else []
             alive = [each for each in jobs if not self._dropped(each, now_ns)]
             if len(alive) > 1:
                 self._run_together(alive, now_ns)
@@ -118,7 +128,10 @@ class GraphRunner:
                 self._run(alive[0], at_once=True, light=False)
 
     def keep_off_callers(self) -> None:
-        """A graph computes nothing itself."""
+        """What may hang in it is computed on threads of its own from now on: a graph computes nothing itself."""
+        for each in self.plan.targets:
+            if each.may_hang:
+                each.port.keep_off_callers()
 
     def close(self, gone: Callable[[], None] | None = None) -> None:
         """Refuses what comes from now on; what runs is left to finish. `gone` is called when nothing of it runs any more."""
@@ -150,7 +163,12 @@ class GraphRunner:
             self._alarm.at(job.deadline_ns, Ring(run, DEADLINE))  # no transport knows of it
 
     def _run_together(self, jobs: list[Job], now_ns: int) -> None:
-        joint = join(self.plan.name, jobs, self._part, now_ns)
+        try:
+            joint = join(self.plan.name, jobs, self._part, now_ns)
+        except Exception:  # no memory for their inputs in one piece
+            log.exception("graph '%s': requests could not go together", self.plan.name)
+            self._run_again(jobs)
+            return
         self._hold()  # its members may have their answers while a node of it hangs
         joint.release = self._let_go
 
@@ -160,6 +178,7 @@ class GraphRunner:
 
         for each in jobs:
             each.on_cancel = cancelled
+        cancelled()  # perhaps all of them were before
         self._run(joint, at_once=True, light=False)
 
     def _part(self, joint: Job) -> None:
@@ -171,8 +190,13 @@ class GraphRunner:
         if response is None or any(": failed: " in mark for mark in response.marks):
             self._run_again(members)
             return
+        try:
+            parts = split_outputs(members, response.outputs)
+        except VireoError:  # some node answers more or fewer rows than it was asked
+            self._run_again(members)
+            return
         ledger, start = joint.ledger, 0
-        for each, outputs in zip(members, split_outputs(members, response.outputs), strict=True):
+        for each, outputs in zip(members, parts, strict=True):
             each.ledger.run(each.ledger.received_ns, ledger.computed_ns, ledger.batch_rows)
             each.ledger.stages_of = partial(stages, self.plan, joint.entries, each.deadline_ns, each.ledger.received_ns)
             self.statistics.lone_done(each.ledger, each.deadline_ns)

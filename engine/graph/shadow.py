@@ -91,14 +91,21 @@ class ShadowJob(Job):
 class Shadows:
     """The shadows of one split. `offer` may be called from any thread; `close` once.
 
-    `idle`: whether nothing else is in flight now.
+    `idle`: whether nothing else is in flight now. `flush`: the engine's, for graphs among the shadows.
     """
 
     def __init__(
-        self, split: str, shadows: Sequence[PlannedShadow], *, idle: Callable[[], bool], random: Random, clock: Clock
+        self,
+        split: str,
+        shadows: Sequence[PlannedShadow],
+        *,
+        idle: Callable[[], bool],
+        flush: Callable[[], None],
+        random: Random,
+        clock: Clock,
     ) -> None:
         self._split, self._shadows = split, tuple(shadows)
-        self._idle, self._random, self._clock = idle, random, clock
+        self._idle, self._flush, self._random, self._clock = idle, flush, random, clock
         self._shares = tuple(each.share for each in shadows)
         self._changed = threading.Condition()
         self._waiting: deque[_Copy] = deque()
@@ -213,6 +220,8 @@ class Shadows:
                 self._count(copy, None)
         for port in {self._shadows[each.copy.index].target.port for each in submitted}:
             port.flush()
+            if port.nested:  # what it calls is ripe, not flushed
+                self._flush()
         for _ in submitted:
             ended.acquire()
         for each in submitted:

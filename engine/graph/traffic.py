@@ -21,11 +21,13 @@ from engine.clock import NEVER_NS, Clock
 from engine.errors import Cancelled, Internal, InvalidArgument, Unavailable, VireoError
 from engine.graph.assignment import Assignment, keys_of
 from engine.graph.exposure import Exposure
+from engine.graph.joint import least_bounds
 from engine.graph.merge import Indexes, merge, rows_at
 from engine.graph.port import NodePort
 from engine.graph.shadow import Shadows
 from engine.graph.traffic_plan import REQUEST_ID, PlannedVariant, TrafficPlan, resolve_traffic
 from engine.request import Ledger, Request, Response, Stage
+from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.job import Job
 from engine.telemetry import BatchTimes, ModelStatistics
 
@@ -126,6 +128,14 @@ class TrafficRunner:
         self._closed = False
 
     # What a worker offers.
+
+    @property
+    def joint(self) -> BatchBounds | None:
+        """See `NodePort`: only where each row's own key decides, and nobody is told of requests."""
+        plan = self.plan
+        if plan.key in (None, REQUEST_ID) or plan.exposures is not None or not self.batchable or self.streams:
+            return None
+        return least_bounds([each.target.port for each in plan.variants], plan.signature.rows_max)
 
     @property
     def waiting(self) -> int:

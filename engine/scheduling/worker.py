@@ -81,6 +81,11 @@ class Worker:
         return self._batchable
 
     @property
+    def joint(self) -> BatchBounds | None:
+        """How much of several requests may come as one job; None where each is to be computed apart."""
+        return self._options.batch if self._batchable else None
+
+    @property
     def waiting(self) -> int:
         """Requests in the queue now."""
         return self._queue.requests
@@ -207,7 +212,7 @@ class Worker:
 
     def _is_short(self, rows: int) -> bool:
         expected_ns = self._estimate.compute_ns(rows)
-        return expected_ns is not None and expected_ns < self._inline_ns
+        return expected_ns is not None and expected_ns < self._inline_ns and not here.errand
 
     def _wake_thread(self) -> None:
         with self._wake:
@@ -416,3 +421,5 @@ class Worker:
             self._wake.notify_all()
         if left:
             self._drop(left)
+            if self._after is not None:
+                self._after()

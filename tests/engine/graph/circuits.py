@@ -160,7 +160,7 @@ def build(drawn: Sequence[Drawn], before: Callable[[str, int], None], *, inline:
         drawn, [Target(each.name, 1, SUMS, False, worker) for each, worker in zip(drawn, workers, strict=True)]
     )
     statistics = ModelStatistics()
-    delivery = Delivery(plan, _no_log)
+    delivery = Delivery(plan, _no_log, flush)
     runner = GraphRunner(
         plan, clock=clock, alarm=alarm, statistics=statistics, ripen=ripe.append, flush=flush, delivery=delivery
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from engine import Job, NotFound, Signature, TensorSpec, datatype_named, parse_spec
 from engine.graph.declaration import GraphSpec
 from engine.graph.port import Target
+from engine.scheduling.batcher import BatchBounds
 
 
 class Port:
@@ -17,6 +18,11 @@ class Port:
 
     def __init__(self, expected_ns: int = 0) -> None:
         self._expected_ns = expected_ns
+
+    @property
+    def joint(self) -> BatchBounds | None:
+        """Rows are rows."""
+        return BatchBounds()
 
     def submit(self, job: Job) -> None:
         """Nobody runs a graph here."""

@@ -151,11 +151,14 @@ def running(
         "exposures",
     )
     plan = resolve_traffic("s", spec, find)
-    copies = Shadows("s", plan.shadows, idle=idle, random=Random(2), clock=clock) if plan.shadows else None
     ripe: list[NodePort] = []
+    flush = lambda: split.flush()  # noqa: E731  made below
+    copies = None
+    if plan.shadows:
+        copies = Shadows("s", plan.shadows, idle=idle, flush=flush, random=Random(2), clock=clock)
     exposures: list[Exposure] = []
     runner = TrafficRunner(
-        plan, clock=clock, statistics=ModelStatistics(), random=Random(1), ripen=ripe.append, flush=lambda: split.flush(),
+        plan, clock=clock, statistics=ModelStatistics(), random=Random(1), ripen=ripe.append, flush=flush,
         expose=exposures.append, shadows=copies,
     )  # fmt: skip
     split = Split(runner, workers, exposures, ripe)
