@@ -371,6 +371,8 @@ class GraphRun:
                     tensor = first_there(self._values, each.choices)
                     assert tensor is not None, "a plan has no output that may be missing"
                     outputs[each.spec.name] = tensor
+            if len(wanted) > 1:
+                outputs = {name: outputs[name] for name in wanted}
         job.ledger.run(job.ledger.received_ns, at_ns, job.rows)
         job.ledger.stages_of = partial(stages, plan, self._entries, job.deadline_ns, job.ledger.received_ns)
         self._end()

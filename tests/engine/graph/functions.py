@@ -56,6 +56,22 @@ def picky(x: Array) -> Outputs:
     return {"y": x[:-1] if (x > 1000).any() else x}
 
 
+def both(x: Array) -> Outputs:
+    """y = 2x, z = 3x."""
+    return {"y": x * 2, "z": x * 3}
+
+
+def seen(x: Array) -> None:
+    """Of `watched`: tests look here."""
+
+
+def watched(x: Array) -> Outputs:
+    """y = x, and whoever tests it is told."""
+    if (x > 0).all():  # no warm-up
+        seen(x)
+    return {"y": x}
+
+
 def whole(x: Array) -> Outputs:
     """y = x, as one thing."""
     return {"y": x}
