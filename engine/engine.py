@@ -65,15 +65,25 @@ class Engine:
         self._accepting = True
 
     def apply(self, spec: Spec) -> None:
-        """Makes what is served what `spec` says, without failing a request; returns when that is so or has failed."""
+        """Makes what is served what `spec` says, without failing a request; returns when that is so or has failed.
+
+        A graph that does not resolve as it is declared now answers as before where what it calls is still there.
+        """
         repository = Repository(spec.path(spec.repository.path), self._read_config) if spec.repository else None
         self.features.apply(spec)
+        before = self._board.declared
         self._board.apply({**spec.graphs, **spec.traffic})
-        self._reconciler.apply(spec, repository)
+        try:
+            self._reconciler.apply(spec, repository)
+        except BaseException:  # refused as a whole: the old spec is followed
+            self._board.apply(before)
+            raise
         self._spec, self._repository = spec, repository
         for name in (*spec.graphs, *spec.traffic):
             if (reason := self._registry.snapshot.unserved.get(name)) is not None:
                 log.error("%s is not served: %s", name, reason)
+            elif (reason := self._board.behind.get(name)) is not None:
+                log.error("%s answers as it was declared before: %s", name, reason)
 
     def stop_accepting(self) -> None:
         """Refuses new requests as unavailable from now on; what was admitted is still computed."""
@@ -282,7 +292,9 @@ class Engine:
         snapshot = self._registry.snapshot
         for name in (*self._spec.graphs, *self._spec.traffic):
             if name in snapshot.served:
-                yield IndexEntry(name, 1, "READY", "")
+                reason = self._board.behind.get(name)
+                told = "" if reason is None else f"as it was declared before: {reason}"
+                yield IndexEntry(name, 1, "READY", told)
             else:
                 yield IndexEntry(name, None, "UNAVAILABLE", snapshot.unserved.get(name, "not resolved"))
 

@@ -1,14 +1,16 @@
 """Keeps the graphs and splits of a spec resolved against whatever is loaded now.
 
 Each snapshot of models, before it is published, is given its graphs here. A graph whose servables are still the same is
-kept; else its plan is resolved anew, and the old one retired: requests in it finish on the versions they began with.
+kept; else its plan is resolved anew, and the old one retired: requests in it finish on the versions they began with. One that
+is declared anew answers as before until what it calls now is there.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Generic, TypeVar
 
@@ -32,7 +34,8 @@ class Live(Generic[Hosted]):
     declared: Declared
     used: Mapping[Asked, Handle[Hosted]]
     handle: Handle[Hosted]
-    closed: bool = False
+    open: threading.Lock = field(default_factory=threading.Lock)
+    """Locked for ever by who closes it."""
 
 
 class GraphBoard(Generic[Hosted]):
@@ -52,6 +55,17 @@ class GraphBoard(Generic[Hosted]):
         self._declared: dict[str, Declared] = {}
         self._live: dict[str, Live[Hosted]] = {}
         self._replaced: list[Live[Hosted]] = []
+        self._behind: dict[str, str] = {}
+
+    @property
+    def behind(self) -> Mapping[str, str]:
+        """Those that answer as they were declared before, and why what is declared now does not resolve."""
+        return self._behind
+
+    @property
+    def declared(self) -> Mapping[str, Declared]:
+        """What is wanted."""
+        return self._declared
 
     def apply(self, declared: Mapping[str, Declared]) -> None:
         """These are wanted from the next snapshot on; checked, so they call each other in no circle."""
@@ -61,9 +75,10 @@ class GraphBoard(Generic[Hosted]):
     def derive(self, snapshot: Snapshot[Hosted]) -> Snapshot[Hosted]:
         """`snapshot` with the graphs that resolve in it, and for the others why they do not."""
         found = Snapshot(dict(snapshot.served), dict(snapshot.unserved))
-        for name in [each for each in self._live if each not in self._declared]:
+        wanted, self._behind = self._declared, {}
+        for name in [each for each in self._live if each not in wanted]:
             self._replaced.append(self._live.pop(name))
-        for name, declared in self._declared.items():
+        for name, declared in wanted.items():
             self._place(name, declared, found)
         return found
 
@@ -71,19 +86,35 @@ class GraphBoard(Generic[Hosted]):
         assert isinstance(found.served, dict)
         assert isinstance(found.unserved, dict)
         live = self._live.get(name)
-        if live is None or live.declared != declared or not _same(live.used, found):
-            if live is not None:
-                self._replaced.append(self._live.pop(name))
-            try:
-                live = self._live[name] = self._make(name, declared, found)
-            except VireoError as error:
+        if live is not None and not _same(live.used, found):
+            self._replaced.append(self._live.pop(name))
+        if name not in self._live or self._live[name].declared != declared:
+            made = self._made(name, declared, found)
+            if isinstance(made, Live):
+                if name in self._live:
+                    self._replaced.append(self._live[name])
+                self._live[name] = made
+            elif name in self._live:
+                self._behind[name] = made
+            else:
                 if live is not None:
-                    log.error("%s is not served any more: %s", name, error.message)
+                    log.error("%s is not served any more: %s", name, made)
                 found.served.pop(name, None)
-                found.unserved[name] = error.message
+                found.unserved[name] = made
                 return
-        found.served[name] = Served(live.handle, {live.handle.version: live.handle})
+        handle = self._live[name].handle
+        found.served[name] = Served(handle, {handle.version: handle})
         found.unserved.pop(name, None)
+
+    def _made(self, name: str, declared: Declared, found: Snapshot[Hosted]) -> Live[Hosted] | str:
+        """It, or why it cannot be made."""
+        try:
+            return self._make(name, declared, found)
+        except VireoError as error:
+            return error.message
+        except Exception as error:  # a fault of ours must cost this graph alone
+            log.exception("%s could not be resolved", name)
+            return f"internal error: {type(error).__name__}: {error}"
 
     def _make(self, name: str, declared: Declared, found: Snapshot[Hosted]) -> Live[Hosted]:
         used: dict[Asked, Handle[Hosted]] = {}
@@ -104,9 +135,8 @@ class GraphBoard(Generic[Hosted]):
 
     def _close(self, live: Live[Hosted], held: list[Handle[Hosted]]) -> None:
         """Nobody uses it any more: gives back what it holds, once."""
-        if live.closed:
+        if not live.open.acquire(blocking=False):
             return
-        live.closed = True
 
         def release() -> None:
             for handle in held:
