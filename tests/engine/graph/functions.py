@@ -72,6 +72,15 @@ def watched(x: Array) -> Outputs:
     return {"y": x}
 
 
+def greet(x: Array, who: Array | None = None) -> Outputs:
+    """y = x and the length of the name, said = "hi " and the name; where nobody is named, of nobody."""
+    names = [b""] * len(x) if who is None else [bytes(each) for each in who]
+    return {
+        "y": x + np.array([len(each) for each in names], np.float64),
+        "said": np.array([b"hi " + each for each in names], object),
+    }
+
+
 def slow_to_warm(x: Array) -> Outputs:
     """y = x; whoever is warmed up waits."""
     if not x.any():
