@@ -24,6 +24,7 @@ from engine.log.segment import SUFFIX, Segment, SegmentMap, SegmentWriter, creat
 log = logging.getLogger("vireo.log")
 
 LOCK_NAME: Final = "lock"
+_TRIES: Final = 10
 _NAME: Final = re.compile(r"\d{20}" + re.escape(SUFFIX))
 
 
@@ -67,7 +68,7 @@ def open_folder(folder: Path, schema: pa.Schema, *, now_us: int, disk: Disk) -> 
     """
     for draft in folder.glob(f"*{SUFFIX}{DRAFT_SUFFIX}"):
         draft.unlink()
-    segments = _checked(folder, schema)
+    segments = _checked(folder, schema, _listed(folder))
     if not segments:
         writer = create_segment(folder, 0, schema, created_us=now_us, disk=disk)
         return Opened([writer.segment], writer, 0)
@@ -82,16 +83,33 @@ def read_folder(folder: Path, schema: pa.Schema) -> tuple[list[Segment], int]:
 
     Raises as `open_folder`, and NotFound where there is no log.
     """
-    segments = _checked(folder, schema) if folder.is_dir() else []
+    segments = _checked_beside_writer(folder, schema) if folder.is_dir() else []
     if not segments:
         raise NotFound(f"{log_name(str(folder))}: is not there")
     _, latest, _ = _end(SegmentMap(segments[-1]))
     return segments, latest
 
 
-def _checked(folder: Path, schema: pa.Schema) -> list[Segment]:
+def _checked_beside_writer(folder: Path, schema: pa.Schema) -> list[Segment]:
+    """As `_checked`, where segments come and go meanwhile: reading a directory is no snapshot of it, and may show the last of
+    two new files without the first. So what seems damaged is looked at again while the names change."""
+    for _ in range(_TRIES):
+        paths = _listed(folder)
+        try:
+            return _checked(folder, schema, paths)
+        except (DataLoss, FileNotFoundError):
+            if _listed(folder) == paths:
+                raise
+    return _checked(folder, schema, _listed(folder))
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.iterdir() if _NAME.fullmatch(each.name))
+
+
+def _checked(folder: Path, schema: pa.Schema, paths: Sequence[Path]) -> list[Segment]:
     """All segments, which follow each other without a gap and can be read as `schema`."""
-    segments = [_read(each, schema) for each in sorted(folder.iterdir()) if _NAME.fullmatch(each.name)]
+    segments = [_read(each, schema) for each in paths]
     _check_schemas(folder, segments, schema)
     for one, other in itertools.pairwise(segments):
         _check_end(one, other.first)

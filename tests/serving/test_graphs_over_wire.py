@@ -229,15 +229,10 @@ def test_deadline_that_passes_while_a_node_hangs_is_told_and_reaches_it(
     all_let_go(served)
 
 
-def test_deadline_that_has_passed_starts_nothing(
-    served: ServerHere, client: tritonclient.grpc.InferenceServerClient, gate: Gate
-) -> None:
+def test_deadline_that_has_passed_starts_nothing(served: ServerHere, gate: Gate) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{served.host.http_port}", timeout=PATIENCE_S) as plain:
         answer = plain.post("/v2/models/hung-inside/infer", json=body(1.0), headers={"x-request-timeout-ms": "0"})
     assert (answer.status_code, "graph 'hung-inside'" in answer.text) == (504, True), answer.text
-    with pytest.raises(InferenceServerException) as late:
-        client.infer("plain", numbers(5.0), client_timeout=1e-9)
-    assert status_of(late.value)[0] in ("DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
     gate.open()
     all_let_go(served)
     assert not functions.COMPUTED

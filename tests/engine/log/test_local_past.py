@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from engine import NotFound
+from engine.errors import DataLoss
 from engine.features.tables import read_log
 from engine.log.declaration import LocalLogSpec
 from engine.log.local import LocalLog
@@ -61,6 +63,28 @@ def test_what_is_read_while_others_append_is_whole_and_has_what_was_acknowledged
     assert numbers == list(range(first, done[0]))
     log.close()
     assert _numbers(tmp_path / "log") == (numbers, first)
+
+
+def test_segment_that_the_directory_did_not_show_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = LocalLog(LocalLogSpec("log", "os", segment_bytes=1), SCHEMA, tmp_path / "log")
+    for first in range(0, 40, 10):
+        log.append(_batch(first, 10))
+    log.close()
+    hidden = sorted((tmp_path / "log").glob("*.segment"))[2]
+    read = Path.iterdir
+    looks = [0]
+
+    def without_one(folder: Path) -> Iterator[Path]:
+        looks[0] += 1
+        return (each for each in read(folder) if looks[0] > 1 or each != hidden)
+
+    monkeypatch.setattr(Path, "iterdir", without_one)
+    assert _numbers(tmp_path / "log") == (list(range(40)), 0)
+    hidden.unlink()  # for good
+    with pytest.raises(DataLoss, match="20"):
+        LocalPast(tmp_path / "log", SCHEMA)
 
 
 def test_a_torn_tail_is_left_as_it_is_and_not_read(tmp_path: Path) -> None:
