@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from engine.clock import wall_us
 from engine.errors import Internal, VireoError
 from engine.graph.call import Values
 from engine.graph.plan import Plan
-from engine.graph.record_rows import RecordMaker, RecordRows
+from engine.graph.record_rows import Origin, RecordMaker, RecordRows
 from engine.graph.records import RecordWriter
-from engine.request import Response
+from engine.request import Ledger, Response
 from engine.scheduling.job import Job
 
 log = logging.getLogger("vireo.graph")
@@ -60,6 +63,53 @@ class Delivery:
             _append(durable, finish_elsewhere)
         else:
             finish(None)
+
+    def answer_all(self, jobs: Sequence[Job], responses: Sequence[Response], values: Values, ledger: Ledger) -> None:
+        """As `answer`, for requests that went through together, `values` and `ledger` being the run's: what nobody waits for is
+        left once for all of them."""
+        if not self._durable and not self._later:
+            for job, response in zip(jobs, responses, strict=True):
+                job.finish(response)
+            return
+        stops = list(itertools.accumulate(each.rows for each in jobs))
+        try:
+            alone = self._left_durably(values, stops)
+            later = self._later_of_all(responses, values, ledger, stops, alone)
+        except Exception:  # some of them can't be recorded: each finds out for itself
+            log.exception("graph %s: records could not be made of requests together", self._graph)
+            alone, later = [True] * len(jobs), []
+        for job, response, stop, apart in zip(jobs, responses, stops, alone, strict=True):
+            if apart:
+                self.answer(job, response, values, slice(stop - job.rows, stop))
+            else:
+                job.finish(response)
+        for rows, writer in later:
+            writer.offer(rows)
+
+    def _left_durably(self, values: Values, stops: Sequence[int]) -> list[bool]:
+        """Which of the requests have rows that are to be safe before they are answered."""
+        durable = np.zeros(stops[-1], np.bool_)
+        for maker, _ in self._durable:
+            durable[maker.chosen_of(values, stops[-1])] = True
+        if not durable.any():
+            return [False] * len(stops)
+        return [bool(durable[start:stop].any()) for start, stop in itertools.pairwise([0, *stops])]
+
+    def _later_of_all(
+        self, responses: Sequence[Response], values: Values, ledger: Ledger, stops: Sequence[int], alone: Sequence[bool]
+    ) -> list[Left]:
+        if not self._later or all(alone):
+            return []
+        origins = [
+            Origin(each.id, each.marks, each.ledger.total_ns, stop)
+            for each, stop in zip(responses, stops, strict=True)
+        ]  # fmt: skip
+        left_out = None
+        if any(alone):
+            left_out = np.repeat(np.array(alone), np.diff(stops, prepend=0))
+        at_us = wall_us()
+        found = [(maker.of_all(values, ledger, origins, at_us, left_out), writer) for maker, writer in self._later]
+        return [(rows, writer) for rows, writer in found if rows is not None]
 
 
 Left = tuple[RecordRows, RecordWriter]

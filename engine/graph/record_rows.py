@@ -78,18 +78,33 @@ class RecordMaker:
         self._fitted: tuple[pa.Schema, pa.Schema] | None = None
         self._versions: dict[tuple[tuple[str, str], ...], str] = {}
 
-    def of_all(self, values: Values, ledger: Ledger, origins: Sequence[Origin], at_us: int) -> RecordRows | None:
-        """The rows of all requests of a run that went through together, `values` and `ledger` being the run's. See `of`."""
-        rows = origins[-1].stop
+    def chosen_of(self, values: Values, rows: int) -> npt.NDArray[np.intp]:
+        """Which of the `rows` of a run are recorded, by the record's condition."""
         chosen = np.arange(rows)
         condition = self.record.when
-        if condition is not None:
-            tensor = first_there(values, condition.choices)
-            if tensor is None:
-                return None
-            chosen = chosen[true_rows(condition.operator, condition.operand, tensor.array, rows)]
-            if not len(chosen):
-                return None
+        if condition is None:
+            return chosen
+        tensor = first_there(values, condition.choices)
+        if tensor is None:
+            return chosen[:0]
+        return chosen[true_rows(condition.operator, condition.operand, tensor.array, rows)]
+
+    def of_all(
+        self,
+        values: Values,
+        ledger: Ledger,
+        origins: Sequence[Origin],
+        at_us: int,
+        left_out: npt.NDArray[np.bool_] | None = None,
+    ) -> RecordRows | None:
+        """The rows of all requests of a run that went through together, `values` and `ledger` being the run's, without those of
+        its rows that are `left_out`. See `of`."""
+        rows = origins[-1].stop
+        chosen = self.chosen_of(values, rows)
+        if left_out is not None:
+            chosen = chosen[~left_out[chosen]]
+        if not len(chosen):
+            return None
         tensors = [_copy(first_there(values, each.choices), None) for each in self.record.columns]
         return RecordRows(self, tensors, origins, ledger, at_us, rows, chosen)
 

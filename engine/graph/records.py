@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from time import thread_time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from engine.clock import Clock, monotonic
@@ -33,6 +34,9 @@ _APPEND_ROWS_MAX: Final = 8_192
 _GATHER_S: Final = 0.01
 """What nobody waits for gathers for so long: a thread that woke for each row would take the interpreter from those who serve, and
 an append of few rows costs a log, and the views that fold it, as much as one of hundreds."""
+
+_REST_S_MAX: Final = 0.25
+"""It rests as long as its last append took the interpreter, and so takes half of it at most, but never longer than this."""
 
 _TELL_NS: Final = 60 * 10**9
 """The program's log hears of lost and rejected rows once a minute."""
@@ -103,6 +107,7 @@ class RecordWriter:
         self._asleep = False
         self._pausing = False
         self._pause_s = 0.0
+        self._rest_s = _GATHER_S
         self._closed = False
         self._told_ns = -_TELL_NS
 
@@ -166,10 +171,12 @@ class RecordWriter:
     def _loop(self) -> None:
         here.errand = True  # other rows wait while what follows a durable one is computed
         while turn := self._take():
+            began_s = thread_time()
             try:
                 self._append(turn)
             except Exception:  # a fault of ours must not end the writer
                 log.exception("log %s: records could not be written", self._name)
+            self._rest_s = min(max(thread_time() - began_s, _GATHER_S), _REST_S_MAX)
             del turn  # else it keeps the last requests alive
 
     def _take(self) -> list[_Entry]:
@@ -184,7 +191,7 @@ class RecordWriter:
                 self._changed.wait_for(lambda: not self._asleep)
             if not self._durable and not self._closed and len(self._waiting) < _APPEND_ROWS_MAX:
                 self._pausing = True  # nobody waits for them
-                self._changed.wait_for(lambda: not self._pausing, _GATHER_S)
+                self._changed.wait_for(lambda: not self._pausing, self._rest_s)
                 self._pausing = False
             taken: list[_Entry] = []
             rows = 0

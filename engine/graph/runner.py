@@ -195,14 +195,13 @@ class GraphRunner:
         except VireoError:  # some node answers more or fewer rows than it was asked
             self._run_again(members)
             return
-        ledger, start = joint.ledger, 0
+        ledger, responses = joint.ledger, list[Response]()
         for each, outputs in zip(members, parts, strict=True):
             each.ledger.run(each.ledger.received_ns, ledger.computed_ns, ledger.batch_rows)
             each.ledger.stages_of = partial(stages, self.plan, joint.entries, each.deadline_ns, each.ledger.received_ns)
             self.statistics.lone_done(each.ledger, each.deadline_ns)
-            own = Response(self.plan.name, 1, outputs, each.ledger, each.request.id, response.marks)
-            self._delivery.answer(each, own, joint.values, slice(start, start + each.rows))
-            start += each.rows
+            responses.append(Response(self.plan.name, 1, outputs, each.ledger, each.request.id, response.marks))
+        self._delivery.answer_all(members, responses, joint.values, ledger)
 
     def _run_again(self, jobs: list[Job]) -> None:
         now_ns = self._clock()

@@ -20,7 +20,7 @@ from engine import (
     monotonic,
     parse_spec,
 )
-from engine.graph.record_rows import RecordMaker
+from engine.graph.record_rows import Origin, RecordMaker
 from engine.scheduling.worker import Worker
 from tests.engine.graph import functions
 from tests.engine.graph.test_graphs import FP64, FUNCTIONS, ROWS, ask, function, graph, numbers, running, settled
@@ -298,12 +298,17 @@ def test_graph_that_streams_needs_nobody_else_to_come_and_stops_when_its_caller_
 def test_records_that_cannot_be_made_fail_their_request_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made: Callable[..., object] = RecordMaker.of
 
+    def of_all(self: RecordMaker, values: object, ledger: object, origins: Sequence[Origin], *rest: object) -> object:
+        assert "id-2" in {each.request_id for each in origins}
+        raise RuntimeError("not all of them")
+
     def of(self: RecordMaker, values: object, response: object, *rest: object) -> object:
         if response.id == "id-2":  # type: ignore[attr-defined]
             raise RuntimeError("no")
         return made(self, values, response, *rest)
 
     monkeypatch.setattr(RecordMaker, "of", of)
+    monkeypatch.setattr(RecordMaker, "of_all", of_all)
     logs = f"logs:\n  kept: {{schema: {{y: float64}}, local: {{path: {tmp_path}/kept}}}}\n"
     records = "    records: {row: {log: kept, columns: {y: last.y}}}\n"
     spec = FUNCTIONS + logs + graphs(g=node("last", "double")) + records
