@@ -1,0 +1,105 @@
+"""What a spec says of vector collections. Frozen values; what they may be together is checked by `engine.vectors.relations`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from engine.limits import COLLECTION_POINTS_MAX, SEGMENT_ROWS_GROWING
+
+Metric = Literal["cosine", "dot", "l2"]
+Stored = Literal["float32", "float16", "int8", "binary"]
+FieldType = Literal["keyword", "integer", "float", "bool", "datetime", "text", "geo"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """What finds candidates in a sealed segment, which are then scored by what is `stored`.
+
+    `auto` takes what measurement favours for the segment's size: none below a few thousand rows, 4-bit product quantisation
+    scanned whole (`pq`) up to some 200,000, the same behind inverted lists (`ivf_pq`) beyond. `candidates`: how many are scored
+    exactly for each query unless it says so itself; null is by k. `lists`: inverted lists of `ivf_pq`, null by size; `links` of
+    a node of `hnsw`. `gpu`: searched on a GPU where there is one.
+    """
+
+    kind: Literal["auto", "flat", "pq", "ivf_pq", "hnsw", "binary"] = "auto"
+    candidates: int | None = None
+    lists: int | None = None
+    links: int = 32
+    gpu: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSpec:
+    """A dense vector that every point has. `size`: dimensions. `stored`: in what precision it is kept and scored.
+
+    `multi`: a point has any number of them (late interaction, Khattab and Zaharia, "ColBERT", SIGIR 2020); they are never
+    searched, only used to score candidates again.
+    """
+
+    size: int
+    metric: Metric = "cosine"
+    stored: Stored = "float32"
+    multi: bool = False
+    index: IndexSpec = field(default_factory=IndexSpec)
+
+
+@dataclass(frozen=True, slots=True)
+class SparseSpec:
+    """A sparse vector that a point may have: 32-bit indices and weights, scored by dot product. `idf`: a query's weights are
+    multiplied by the inverse document frequency of their index."""
+
+    idf: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """A field of the payload, which a point may leave out. `array`: it has any number of values, and a condition holds where
+    it does for one of them.
+
+    `text` is searched by words (BM25) and matched by all of a text's words; `stemmer`: the language whose endings are cut off,
+    for example "english"; null keeps words whole.
+    """
+
+    type: FieldType
+    array: bool = False
+    stemmer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaSpec:
+    """What may be stored; an upsert that would pass it is refused with RESOURCE_EXHAUSTED."""
+
+    points_max: int = COLLECTION_POINTS_MAX
+    tenant_points_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSpec:
+    """One collection. `id`: `integer` is 64 bits, unsigned; `text` is 1 to 255 bytes of UTF-8.
+
+    `tenant` names a keyword field: every call must then say which tenant it is for, and sees no other's points. `durability`:
+    see LocalLogSpec. `growing_rows`: rows that are scanned before they are sealed into a segment with an index.
+    `recall_sample`: the share of searches that are also answered exactly, off the path, to tell the recall.
+    """
+
+    vectors: Mapping[str, VectorSpec]
+    id: Literal["integer", "text"] = "integer"
+    sparse: Mapping[str, SparseSpec] = field(default_factory=dict)
+    fields: Mapping[str, FieldSpec] = field(default_factory=dict)
+    tenant: str | None = None
+    durability: Literal["fsync", "os"] = "fsync"
+    quota: QuotaSpec = field(default_factory=QuotaSpec)
+    growing_rows: int = SEGMENT_ROWS_GROWING
+    recall_sample: float = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStoreSpec:
+    """`path`: the folder of all collections. Those declared here are made at the start where they are not there yet; clients
+    may make, change and drop others unless `fixed`."""
+
+    path: str
+    collections: Mapping[str, CollectionSpec] = field(default_factory=dict)
+    fixed: bool = False
