@@ -106,6 +106,11 @@ an answer that would pass it is refused."""
 TURN_EVENTS_MAX: Final = 256
 """Calls begun in one turn of the event loop; between turns sockets are read, so that who has left is not served."""
 
+TURN_EVENTS_MIN: Final = 32
+TURN_S: Final = 0.01
+"""So many calls are begun in one turn, TURN_EVENTS_MIN at least, as take this long: what comes meanwhile is not read, and what has
+been answered not written, before the turn ends."""
+
 KEEPALIVE_S: Final = 60.0
 """After this silence an HTTP/2 client is pinged; it has HTTP_IDLE_S_MAX to answer."""
 

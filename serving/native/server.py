@@ -65,6 +65,7 @@ class NativeServer:
             path: (Served(each, around), each.stream is None, each.direct is not None) for path, each in methods.items()
         }
         _wire.set_message_bytes_max(limits.WIRE_BYTES_MAX)
+        self._turn_events = limits.TURN_EVENTS_MAX
         self._wire = _wire.Wire(
             table,  # type: ignore[arg-type]
             self._wake,
@@ -127,8 +128,14 @@ class NativeServer:
         self._around.loop.call_soon(self._turn)
 
     def _turn(self) -> None:
+        begun_ns = self._around.clock()
         try:
-            self._take_up(self._wire.take(limits.TURN_EVENTS_MAX))
+            events = self._wire.take(self._turn_events)
+            self._take_up(events)
+            if len(events) >= limits.TURN_EVENTS_MIN:
+                cost_s = (self._around.clock() - begun_ns) / 1e9 / len(events)
+                wanted = int(limits.TURN_S / cost_s)
+                self._turn_events = min(max(wanted, limits.TURN_EVENTS_MIN), limits.TURN_EVENTS_MAX)
         finally:  # a fault must not be the last turn
             for each in self._wire.dirty():
                 each.flush()

@@ -16,6 +16,7 @@ constexpr size_t FIELD_OVERHEAD = 32;               // RFC 9113 section 6.5.2
 constexpr size_t HEADER_FOLDS_MAX = 16;             // so many times the allowed headers, and it is an attack
 constexpr size_t HEADER_SHARES_MAX = 128;           // as much as so many requests may have, all of a connection may have
 constexpr uint32_t IDLE_FRAMES_MAX = 10000;         // frames that ask for nothing, in a row and in IDLE_SPAN_NS
+constexpr int64_t BUSY_GAP_NS = 2'000'000;         // what is read so soon after a turn may have come during it
 constexpr int64_t IDLE_SPAN_NS = 10'000'000'000;
 constexpr size_t PIECE_BYTES = 32 * 1024;           // what a piece that waits counts for besides its bytes: 64 may wait
 constexpr size_t ALIGNMENT = 16;                    // what malloc gives and numpy asks for at most
@@ -174,9 +175,16 @@ void open_call(Session *session, Stream *stream) {
     if (stream->bad_timeout) refuse(session, stream, INVALID_ARGUMENT, "grpc-timeout is not at most 8 digits and a unit of HMSmun");
 }
 
+// A client's clock runs from when it sent, ours from when we read, and in between a request waits in the socket for as long as the
+// turn before takes. That turn's whole length is assumed, else a busy server answers what is too late by as much; but never more
+// than half of what the client gives, for it may have sent just now.
 int64_t deadline_of(const Session *session, const Stream *stream) {
     if (stream->timeout_ns < 0 || stream->timeout_ns > NEVER_NS - session->received_ns) return NEVER_NS;
-    return session->received_ns + stream->timeout_ns;
+    const Wire *wire = session->wire;
+    int64_t unread_ns = 0;
+    if (session->received_ns - wire->served_ns < BUSY_GAP_NS)
+        unread_ns = std::clamp<int64_t>(session->received_ns - wire->taken_ns, 0, stream->timeout_ns / 2);
+    return session->received_ns + stream->timeout_ns - unread_ns;
 }
 
 // In the form of all errors of HTTP.

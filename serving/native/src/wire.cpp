@@ -77,6 +77,7 @@ PyObject *take(PyObject *self, PyObject *argument) {
     auto *wire = reinterpret_cast<Wire *>(self);
     Py_ssize_t count = PyLong_AsSsize_t(argument);
     if (count == -1 && PyErr_Occurred()) return nullptr;
+    wire->taken_ns = monotonic_ns();
     PyObject *taken = PyList_New(0);
     while (taken != nullptr && !wire->others->events.empty() && PyList_GET_SIZE(taken) < count) {
         Event event = wire->others->pop_oldest();
@@ -113,6 +114,7 @@ PyObject *dirty(PyObject *self, PyObject *) {
     auto *wire = reinterpret_cast<Wire *>(self);
     PyObject *sessions = PyList_New(static_cast<Py_ssize_t>(wire->dirty->size()));
     if (sessions == nullptr) return nullptr;
+    wire->served_ns = monotonic_ns();
     Py_ssize_t i = 0;
     for (Session *session : *wire->dirty) {
         session->dirty = false;

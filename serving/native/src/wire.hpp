@@ -69,6 +69,8 @@ struct Wire {
     uint8_t *input;                 // where the transport puts what it reads: one connection at a time
     PyObject *wake;                 // called where events or output are there and were not before
     bool awake;
+    int64_t taken_ns;  // when the last turn, all sockets having been read, began to serve what had come
+    int64_t served_ns; // and when it had
     Bounds bounds;
 };
 
