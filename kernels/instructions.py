@@ -1,0 +1,93 @@
+# ruff: noqa: ANN401  what numba hands to an intrinsic has no types
+"""Single instructions that numba has no name for: bits of words, half floats, sums under a mask, prefetching.
+
+They are LLVM's, so they compile everywhere; on AVX-512 each is one instruction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_I1, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+_FLOAT = ir.FloatType()
+
+
+@intrinsic
+def ones(typing_context: Any, word: Any) -> Any:
+    """How many bits of an unsigned word are set, in its own type."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return word(word), code
+
+
+@intrinsic
+def lowest(typing_context: Any, word: Any) -> Any:
+    """The place of the lowest bit that is set of an unsigned word, in its own type; its width where none is."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], _I1(0))
+
+    return word(word), code
+
+
+@intrinsic
+def half_to_float(typing_context: Any, half: Any) -> Any:
+    """The float32 that the bits of a float16 (uint16) say."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), _FLOAT)
+
+    return types.float32(types.uint16), code
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [at])
+
+
+@intrinsic
+def prefetch(typing_context: Any, array: Any, at: Any) -> Any:
+    """Begins to load the line of item `at` of a contiguous array, counted over all dimensions."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = _address(context, builder, signature.args[0], arguments[0], arguments[1])
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        builder.call(function, [builder.bitcast(pointer, byte), _I32(0), _I32(3), _I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), code
+
+
+@intrinsic
+def sum_masked(typing_context: Any, values: Any, bits: Any, byte: Any, pairs: Any) -> Any:
+    """The sum of values[i], float32, for each bit i that is set in `pairs` pairs of bytes from bits[byte] on, least first.
+
+    `bits`, uint8, is counted over all dimensions; there are 16 values for each pair of bytes. Summed in 16 lanes.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds, vector = signature.args, ir.VectorType(_FLOAT, 16)
+        zeros = ir.Constant(vector, [0.0] * 16)
+        total = cgutils.alloca_once_value(builder, zeros)
+        with cgutils.for_range(builder, arguments[3], intp=_I64) as loop:
+            first = builder.mul(loop.index, _I64(16))
+            value = _address(context, builder, kinds[0], arguments[0], first)
+            place = builder.add(arguments[2], builder.mul(loop.index, _I64(2)))
+            word = builder.bitcast(_address(context, builder, kinds[1], arguments[1], place), _I16.as_pointer())
+            mask = builder.bitcast(builder.load(word, align=1), ir.VectorType(_I1, 16))
+            some = builder.load(builder.bitcast(value, vector.as_pointer()), align=4)
+            builder.store(builder.fadd(builder.load(total), builder.select(mask, some, zeros)), total)
+        kind = ir.FunctionType(_FLOAT, [_FLOAT, vector])
+        reduce = cgutils.get_or_insert_function(builder.module, kind, "llvm.vector.reduce.fadd.v16f32")
+        return builder.call(reduce, [_FLOAT(0.0), builder.load(total)], fastmath=("reassoc",))
+
+    return types.float32(values, bits, types.int64, types.int64), code

@@ -1,0 +1,88 @@
+"""The readable twins of the kernels of vector collections: the same answers by plain numpy, sets and dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.scoring import HAMMING, L2
+
+Longs = npt.NDArray[np.int64]
+Singles = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
+
+
+def bitset_of(rows: Iterable[int], size: int) -> Bytes:
+    """The bitset of `size` rows in which these are."""
+    chosen = np.zeros(size, bool)
+    chosen[list(rows)] = True
+    return np.packbits(chosen, bitorder="little")
+
+
+def rows_of(bits: Bytes) -> list[int]:
+    """The rows of a bitset, ascending."""
+    found: list[int] = np.flatnonzero(np.unpackbits(bits, bitorder="little")).tolist()
+    return found
+
+
+def decoded(data: npt.NDArray[Any], dimensions: int, scales: Singles) -> Floats:
+    """Stored vectors as float64 [n, d]."""
+    if data.dtype == np.uint16:
+        return data.view(np.float16).astype(np.float64)
+    if data.dtype == np.int8:
+        return data * scales.astype(np.float64)
+    if data.dtype == np.uint8:
+        return np.unpackbits(data, axis=1, count=dimensions, bitorder="little") * 2.0 - 1
+    return data.astype(np.float64)
+
+
+def scores_of(vectors: Floats, query: Singles, metric: int) -> Floats:
+    """The score of every row of decoded vectors."""
+    if metric == L2:
+        return -((vectors - query) ** 2).sum(axis=1)
+    if metric == HAMMING:
+        return -((vectors > 0) != (query >= 0)).sum(axis=1).astype(np.float64)
+    found: Floats = vectors @ query.astype(np.float64)
+    return found
+
+
+def best(pairs: Iterable[tuple[float, int]], k: int) -> list[tuple[float, int]]:
+    """The k best of (score, place), the best first, of equals the lower place."""
+    return sorted(pairs, key=lambda each: (-each[0], each[1]))[:k]
+
+
+def fused_ranks(legs: Sequence[Sequence[int]], weights: Sequence[float], constant: float) -> dict[int, float]:
+    """Reciprocal rank fusion of legs of different keys, the best first."""
+    sums: dict[int, float] = {}
+    for leg, weight in zip(legs, weights, strict=True):
+        for rank, key in enumerate(leg, 1):
+            sums[key] = sums.get(key, 0.0) + weight / (constant + rank)
+    return sums
+
+
+def fused_scores(legs: Sequence[Sequence[tuple[int, float]]], weights: Sequence[float]) -> dict[int, float]:
+    """The weighted sum of scores scaled to [0, 1]; legs are (key, score)."""
+    sums: dict[int, float] = {}
+    for leg, weight in zip(legs, weights, strict=True):
+        scores = [score for _, score in leg]
+        for key, score in leg:
+            span = max(scores) - min(scores)
+            sums[key] = sums.get(key, 0.0) + weight * ((score - min(scores)) / span if span > 0 else 1.0)
+    return sums
+
+
+def diverse(vectors: Singles, relevance: Singles, weight: float, k: int) -> list[int]:
+    """Maximal marginal relevance, greedily."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    unit = vectors / np.where(lengths > 0, lengths, 1.0)[:, None]
+    chosen: list[int] = []
+    while len(chosen) < min(k, len(vectors)):
+        left = [row for row in range(len(vectors)) if row not in chosen]
+        nearest = {row: max((float(unit[row] @ unit[other]) for other in chosen), default=0.0) for row in left}
+        gains = {row: weight * float(relevance[row]) - (1 - weight) * nearest[row] for row in left}
+        chosen.append(max(left, key=lambda row: (gains[row] if chosen else float(relevance[row]), -row)))
+    return chosen

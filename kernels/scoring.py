@@ -1,0 +1,223 @@
+"""Exact scores of stored vectors against one query, of chosen rows, of a range, and of a set of rows straight into the best k.
+
+`data` [n, d] is kept as float32; as float16, its bits in uint16; as int8, times `scales` float32 [d]; or as signs, uint8
+[n, ceil(d / 8)], bit j % 8 (from the least) of byte j // 8 set where x_j >= 0. `scales` is looked at for int8 alone. `query`
+is float32 [d]. The higher score is always the better:
+
+| metric | score |
+|---|---|
+| DOT | sum of q_j x_j; of signs x_j is 1 or -1 (asymmetric) |
+| L2 | minus the sum of (q_j - x_j)^2; not of signs |
+| HAMMING | minus the number of dimensions whose signs differ; of signs alone |
+
+Sums are float32, in the order that suits the processor. 160 rows of 384 float32 out of 180 MB take 12 µs, 2.7 where they are in
+the cache; without asking for rows four ahead it is 13.4. `reference_vectors` has the readable twins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+from numba.extending import overload
+
+from kernels.bitsets import has, word_at
+from kernels.compiled import kernel
+from kernels.instructions import half_to_float, lowest, ones, prefetch, sum_masked
+from kernels.ranking import offer, sort_heap
+from kernels.signed import fills, reads, signed
+
+Stored = npt.NDArray[Any]
+Longs = npt.NDArray[np.int64]
+Singles = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+DOT, L2, HAMMING = 0, 1, 2
+
+_SUMS = {"reassoc", "contract", "arcp", "nsz"}
+_AHEAD = 4
+"""How many rows before it is scored a row is asked for."""
+
+_I64, _F32, _U8 = types.int64, types.float32, types.uint8
+_LINE_BYTES = 64
+_KINDS = (types.float32, types.uint16, types.int8, types.uint8)
+
+
+def _made_ready(data: Stored, query: Singles, scales: Singles, metric: int) -> tuple[Singles, Bytes]:
+    """The query as `_score` wants it: numbers, and signs."""
+    raise NotImplementedError
+
+
+def _score(data: Stored, row: int, numbers: Singles, signs: Bytes, scales: Singles, metric: int) -> float:
+    """One row's score."""
+    raise NotImplementedError
+
+
+def _ready_as_it_is(data: Stored, query: Singles, scales: Singles, metric: int) -> tuple[Singles, Bytes]:
+    return query.copy(), np.empty(0, np.uint8)
+
+
+def _ready_scaled(data: Stored, query: Singles, scales: Singles, metric: int) -> tuple[Singles, Bytes]:
+    numbers = query.copy()
+    if metric == DOT:
+        for at in range(numbers.shape[0]):
+            numbers[at] *= scales[at]
+    return numbers, np.empty(0, np.uint8)
+
+
+def _ready_signs(data: Stored, query: Singles, scales: Singles, metric: int) -> tuple[Singles, Bytes]:
+    """Twice the query's numbers and zeros to a multiple of 16, then their sum: 2 sum(q_j of bits set) - sum(q_j) is quick."""
+    sixteens = (query.shape[0] + 15) // 16 * 16
+    numbers, signs = np.zeros(sixteens + 1, np.float32), np.zeros(data.shape[1], np.uint8)
+    for at in range(query.shape[0]):
+        numbers[at] = 2 * query[at]
+        numbers[sixteens] += query[at]
+        signs[at >> 3] |= np.uint8((query[at] >= 0) << (at & 7))
+    return numbers, signs
+
+
+def _score_floats(data: Stored, row: int, numbers: Singles, signs: Bytes, scales: Singles, metric: int) -> float:
+    total = np.float32(0)
+    if metric == DOT:
+        for at in range(numbers.shape[0]):
+            total += numbers[at] * data[row, at]
+        return total
+    for at in range(numbers.shape[0]):
+        apart = numbers[at] - data[row, at]
+        total += apart * apart
+    return -total
+
+
+def _score_halves(data: Stored, row: int, numbers: Singles, signs: Bytes, scales: Singles, metric: int) -> float:
+    total = np.float32(0)
+    if metric == DOT:
+        for at in range(numbers.shape[0]):
+            total += numbers[at] * half_to_float(data[row, at])
+        return total
+    for at in range(numbers.shape[0]):
+        apart = numbers[at] - half_to_float(data[row, at])
+        total += apart * apart
+    return -total
+
+
+def _score_scaled(data: Stored, row: int, numbers: Singles, signs: Bytes, scales: Singles, metric: int) -> float:
+    total = np.float32(0)
+    if metric == DOT:
+        for at in range(numbers.shape[0]):
+            total += numbers[at] * np.float32(data[row, at])
+        return total
+    for at in range(numbers.shape[0]):
+        apart = numbers[at] - scales[at] * np.float32(data[row, at])
+        total += apart * apart
+    return -total
+
+
+def _score_signs(data: Stored, row: int, numbers: Singles, signs: Bytes, scales: Singles, metric: int) -> float:
+    width = data.shape[1]
+    if metric == HAMMING:
+        differing = np.uint32(0)
+        for at in range(width):
+            differing += np.uint32(ones(data[row, at] ^ signs[at]))
+        return -np.float32(differing)
+    total = sum_masked(numbers, data, row * width, width >> 1) - numbers[numbers.shape[0] - 1]
+    if width & 1:
+        for at in range(8):
+            if (data[row, width - 1] >> np.uint8(at)) & np.uint8(1):
+                total += numbers[8 * (width - 1) + at]
+    return total
+
+
+_SCORE = {
+    types.float32: _score_floats,
+    types.uint16: _score_halves,
+    types.int8: _score_scaled,
+    types.uint8: _score_signs,
+}
+
+
+@overload(_made_ready, inline="always", strict=False)
+def _ready_by_kind(data: Any, query: Any, scales: Any, metric: Any) -> Any:  # noqa: ANN401  numba's types
+    if data.dtype == types.int8:
+        return _ready_scaled
+    return _ready_signs if data.dtype == types.uint8 else _ready_as_it_is
+
+
+@overload(_score, inline="always", strict=False)
+def _score_by_kind(data: Any, row: Any, numbers: Any, signs: Any, scales: Any, metric: Any) -> Any:  # noqa: ANN401
+    return _SCORE[data.dtype]
+
+
+@kernel(inline="always")
+def _ask_for(data: Stored, row: int) -> None:
+    """Begins to load a row."""
+    width = data.shape[1]
+    for at in range(0, width, _LINE_BYTES // data.itemsize):
+        prefetch(data, row * width + at)
+
+
+def _for_kinds(returns: types.Type, *more: types.Type) -> list[Any]:
+    """Signatures of data of each kind, query, scales, metric, and more."""
+    return [returns(reads(kind, 2), reads(_F32), reads(_F32), _I64, *more) for kind in _KINDS]
+
+
+@signed(*_for_kinds(types.void, reads(_I64), fills(_F32)), fastmath=_SUMS)
+def score_rows(data: Stored, query: Singles, scales: Singles, metric: int, rows: Longs, out: Singles) -> None:
+    """Fills `out` [m] with the scores of `rows` [m], in any order; minus infinity for rows below 0."""
+    numbers, signs = _made_ready(data, query, scales, metric)
+    count = rows.shape[0]
+    for index in range(count):
+        if index + _AHEAD < count and rows[index + _AHEAD] >= 0:
+            _ask_for(data, rows[index + _AHEAD])
+        row = rows[index]
+        out[index] = _score(data, row, numbers, signs, scales, metric) if row >= 0 else np.float32(-np.inf)
+
+
+@signed(*_for_kinds(types.void, _I64, _I64, fills(_F32)), fastmath=_SUMS)
+def score_range(data: Stored, query: Singles, scales: Singles, metric: int, begin: int, end: int, out: Singles) -> None:
+    """Fills `out` [end - begin] with the scores of rows begin to end - 1."""
+    numbers, signs = _made_ready(data, query, scales, metric)
+    for row in range(begin, end):
+        out[row - begin] = _score(data, row, numbers, signs, scales, metric)
+
+
+@signed(*_for_kinds(_I64, reads(_I64), reads(_U8), fills(_F32), fills(_I64)), fastmath=_SUMS)
+def best_of_rows(
+    data: Stored, query: Singles, scales: Singles, metric: int, rows: Longs, alive: Bytes, best_scores: Singles,
+    best_rows: Longs,
+) -> int:  # fmt: skip
+    """Fills `best_*` [k] with the best of `rows`, the best first, and returns how many there are.
+
+    But for rows below 0 and those not in the bitset `alive` (empty: all are). A row named twice may be found twice.
+    """
+    numbers, signs = _made_ready(data, query, scales, metric)
+    count, size, everything = rows.shape[0], 0, alive.shape[0] == 0
+    for index in range(count):
+        if index + _AHEAD < count and rows[index + _AHEAD] >= 0:
+            _ask_for(data, rows[index + _AHEAD])
+        row = rows[index]
+        if row >= 0 and (everything or has(alive, row)):
+            size = offer(best_scores, best_rows, size, _score(data, row, numbers, signs, scales, metric), row)
+    sort_heap(best_scores, best_rows, size)
+    return size
+
+
+@signed(*_for_kinds(_I64, _I64, reads(_U8), fills(_F32), fills(_I64)), fastmath=_SUMS)
+def best_of_set(
+    data: Stored, query: Singles, scales: Singles, metric: int, rows: int, chosen: Bytes, best_scores: Singles,
+    best_rows: Longs,
+) -> int:  # fmt: skip
+    """As `best_of_rows`, of those of the first `rows` rows that are in the bitset `chosen`, which says so of each."""
+    numbers, signs = _made_ready(data, query, scales, metric)
+    size, words, cut = 0, (rows + 63) >> 6, np.uint64(0xFFFFFFFFFFFFFFFF)
+    for word in range(words):
+        if word == rows >> 6:
+            cut = (np.uint64(1) << np.uint64(rows & 63)) - np.uint64(1)
+        left = word_at(chosen, word) & cut
+        while left:
+            row = word * 64 + np.int64(lowest(left))
+            left &= left - np.uint64(1)
+            size = offer(best_scores, best_rows, size, _score(data, row, numbers, signs, scales, metric), row)
+    sort_heap(best_scores, best_rows, size)
+    return size
