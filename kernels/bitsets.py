@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numba import types
 
 from kernels.compiled import kernel
-from kernels.instructions import lowest, ones
+from kernels.instructions import borrowed, lowest, ones
 from kernels.signed import fills, reads, signed
 
 Bytes = npt.NDArray[np.uint8]
@@ -155,17 +155,16 @@ def clear_range(bits: Bytes, begin: int, end: int) -> None:
         bits[row >> 3] &= ~np.uint8(1 << (row & 7))
 
 
-@signed(_I64(_BITS, _I64, fills(_I64)))
-def next_rows(bits: Bytes, begin: int, rows: Longs) -> int:
-    """Fills `rows` with the set's rows from `begin` on, ascending, until it is full; returns how many were found.
-
-    With `begin` 0 and room for `count(bits)` it is the whole set.
-    """
-    found, room = 0, rows.shape[0]
-    word, words = begin >> 6, (bits.shape[0] + 7) >> 3
+@kernel()
+def members(bits: Bytes, begin: int, end: int, rows: Longs) -> int:
+    """`next_rows` below `end`, for use in kernels."""
+    found, room, bits, rows = 0, rows.shape[0], borrowed(bits), borrowed(rows)
+    word, words = begin >> 6, (min(end, bits.shape[0] * 8) + 63) >> 6
     keep = ~np.uint64(0) << np.uint64(begin & 63)
     while word < words and found < room:
         left = word_at(bits, word) & keep
+        if word == end >> 6:
+            left &= (np.uint64(1) << np.uint64(end & 63)) - np.uint64(1)
         keep = ~np.uint64(0)
         while left and found < room:
             rows[found] = word * 64 + np.int64(lowest(left))
@@ -173,3 +172,12 @@ def next_rows(bits: Bytes, begin: int, rows: Longs) -> int:
             found += 1
         word += 1
     return found
+
+
+@signed(_I64(_BITS, _I64, fills(_I64)))
+def next_rows(bits: Bytes, begin: int, rows: Longs) -> int:
+    """Fills `rows` with the set's rows from `begin` on, ascending, until it is full; returns how many were found.
+
+    With `begin` 0 and room for `count(bits)` it is the whole set.
+    """
+    return members(bits, begin, bits.shape[0] * 8, rows)

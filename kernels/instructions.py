@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 _I1, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 _FLOAT = ir.FloatType()
+_LINE_BYTES = 64
 
 
 @intrinsic
@@ -53,18 +54,38 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -
 
 
 @intrinsic
-def prefetch(typing_context: Any, array: Any, at: Any) -> Any:
-    """Begins to load the line of item `at` of a contiguous array, counted over all dimensions."""
+def prefetch_row(typing_context: Any, data: Any, row: Any) -> Any:
+    """Begins to load a row of a contiguous array of two dimensions."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = _address(context, builder, signature.args[0], arguments[0], arguments[1])
-        byte = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        builder.call(function, [builder.bitcast(pointer, byte), _I32(0), _I32(3), _I32(1)])
+        kind, byte = signature.args[0], ir.IntType(8).as_pointer()
+        array = context.make_array(kind)(context, builder, arguments[0])
+        width = builder.extract_value(array.shape, 1)
+        first = builder.bitcast(builder.gep(array.data, [builder.mul(arguments[1], width)]), byte)
+        bytes_of_row = builder.mul(width, _I64(kind.dtype.bitwidth // 8))
+        called = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], called)
+        with cgutils.for_range_slice(builder, _I64(0), bytes_of_row, _I64(_LINE_BYTES), _I64) as (at, _):
+            builder.call(function, [builder.gep(first, [at]), _I32(0), _I32(3), _I32(1)])
         return context.get_dummy_value()
 
-    return types.void(array, types.int64), code
+    return types.void(data, types.int64), code
+
+
+@intrinsic
+def borrowed(typing_context: Any, array: Any) -> Any:
+    """The same array, but not counted: numba otherwise counts references, atomically, for each call and each inlined one.
+
+    Whoever has the array must use it again (write to it) after the last use of what is borrowed, else it may be gone.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        made = context.make_array(signature.return_type)(context, builder, arguments[0])
+        made.meminfo = cgutils.get_null_value(made.meminfo.type)
+        made.parent = cgutils.get_null_value(made.parent.type)
+        return made._getvalue()
+
+    return array(array), code
 
 
 @intrinsic

@@ -15,6 +15,7 @@ from numba import types
 from kernels.bitsets import has
 from kernels.compiled import kernel
 from kernels.hashing import mix
+from kernels.instructions import borrowed
 from kernels.signed import fills, reads, signed
 
 Longs = npt.NDArray[np.int64]
@@ -61,7 +62,7 @@ def _rise(scores: Singles, places: Longs, size: int, score: float, place: int) -
     scores[at], places[at] = score, place
 
 
-@kernel()
+@kernel(inline="always")
 def offer(scores: Singles, places: Longs, size: int, score: float, place: int) -> int:
     """Puts one item on a heap of `size`, if it is among the best; returns the new size. For use in kernels."""
     if size < scores.shape[0]:
@@ -91,7 +92,7 @@ def settle(scores: Singles, places: Longs, size: int) -> None:
 @signed(_I64(reads(_F32), reads(_I64), fills(_F32), fills(_I64)))
 def top_k(scores: Singles, places: Longs, best_scores: Singles, best_places: Longs) -> int:
     """Fills `best_*` [k] with the k best, the best first; returns how many there are. A place below 0 is no item."""
-    size = 0
+    best_scores, best_places, size = borrowed(best_scores), borrowed(best_places), 0
     for index in range(scores.shape[0]):
         if places[index] >= 0:
             size = offer(best_scores, best_places, size, scores[index], places[index])
@@ -108,6 +109,7 @@ def offer_part(
     Returns the heap's new size, 0 to begin with; `settle` sorts it when every part has been asked.
     """
     everything = alive.shape[0] == 0
+    best_scores, best_locations, alive = borrowed(best_scores), borrowed(best_locations), borrowed(alive)
     for index in range(scores.shape[0]):
         row = rows[index]
         if row >= 0 and (everything or has(alive, row)):

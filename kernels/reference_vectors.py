@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -86,3 +87,12 @@ def diverse(vectors: Singles, relevance: Singles, weight: float, k: int) -> list
         gains = {row: weight * float(relevance[row]) - (1 - weight) * nearest[row] for row in left}
         chosen.append(max(left, key=lambda row: (gains[row] if chosen else float(relevance[row]), -row)))
     return chosen
+
+
+def maxsim(vectors: Floats, query: Singles, offsets: Longs) -> Floats:
+    """The late-interaction score of every row of decoded vectors."""
+    found = np.full(len(offsets) - 1, -np.inf)
+    for row, (begin, end) in enumerate(pairwise(offsets.tolist())):
+        if end > begin:
+            found[row] = (vectors[begin:end] @ query.astype(np.float64).T).max(axis=0).sum()
+    return found

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from numba import types
 from numba.extending import overload
 
-from kernels.bitsets import has, word_at
+from kernels.bitsets import has, members
 from kernels.compiled import kernel
-from kernels.instructions import half_to_float, lowest, ones, prefetch, sum_masked
+from kernels.instructions import borrowed, half_to_float, ones, prefetch_row, sum_masked
 from kernels.ranking import offer, sort_heap
 from kernels.signed import fills, reads, signed
 
@@ -39,9 +39,9 @@ DOT, L2, HAMMING = 0, 1, 2
 _SUMS = {"reassoc", "contract", "arcp", "nsz"}
 _AHEAD = 4
 """How many rows before it is scored a row is asked for."""
+_AT_ONCE = 256
 
 _I64, _F32, _U8 = types.int64, types.float32, types.uint8
-_LINE_BYTES = 64
 _KINDS = (types.float32, types.uint16, types.int8, types.uint8)
 
 
@@ -56,7 +56,7 @@ def _score(data: Stored, row: int, numbers: Singles, signs: Bytes, scales: Singl
 
 
 def _ready_as_it_is(data: Stored, query: Singles, scales: Singles, metric: int) -> tuple[Singles, Bytes]:
-    return query.copy(), np.empty(0, np.uint8)
+    return query.copy(), np.empty(1, np.uint8)
 
 
 def _ready_scaled(data: Stored, query: Singles, scales: Singles, metric: int) -> tuple[Singles, Bytes]:
@@ -64,7 +64,7 @@ def _ready_scaled(data: Stored, query: Singles, scales: Singles, metric: int) ->
     if metric == DOT:
         for at in range(numbers.shape[0]):
             numbers[at] *= scales[at]
-    return numbers, np.empty(0, np.uint8)
+    return numbers, np.empty(1, np.uint8)
 
 
 def _ready_signs(data: Stored, query: Singles, scales: Singles, metric: int) -> tuple[Singles, Bytes]:
@@ -150,11 +150,9 @@ def _score_by_kind(data: Any, row: Any, numbers: Any, signs: Any, scales: Any, m
 
 
 @kernel(inline="always")
-def _ask_for(data: Stored, row: int) -> None:
-    """Begins to load a row."""
-    width = data.shape[1]
-    for at in range(0, width, _LINE_BYTES // data.itemsize):
-        prefetch(data, row * width + at)
+def _let_go(numbers: Singles, signs: Bytes) -> None:
+    """The last use of what was borrowed."""
+    numbers[0], signs[0] = 0, 0
 
 
 def _for_kinds(returns: types.Type, *more: types.Type) -> list[Any]:
@@ -165,21 +163,25 @@ def _for_kinds(returns: types.Type, *more: types.Type) -> list[Any]:
 @signed(*_for_kinds(types.void, reads(_I64), fills(_F32)), fastmath=_SUMS)
 def score_rows(data: Stored, query: Singles, scales: Singles, metric: int, rows: Longs, out: Singles) -> None:
     """Fills `out` [m] with the scores of `rows` [m], in any order; minus infinity for rows below 0."""
-    numbers, signs = _made_ready(data, query, scales, metric)
+    own_numbers, own_signs = _made_ready(data, query, scales, metric)
+    data, scales, numbers, signs = borrowed(data), borrowed(scales), borrowed(own_numbers), borrowed(own_signs)
     count = rows.shape[0]
     for index in range(count):
         if index + _AHEAD < count and rows[index + _AHEAD] >= 0:
-            _ask_for(data, rows[index + _AHEAD])
+            prefetch_row(data, rows[index + _AHEAD])
         row = rows[index]
         out[index] = _score(data, row, numbers, signs, scales, metric) if row >= 0 else np.float32(-np.inf)
+    _let_go(own_numbers, own_signs)
 
 
 @signed(*_for_kinds(types.void, _I64, _I64, fills(_F32)), fastmath=_SUMS)
 def score_range(data: Stored, query: Singles, scales: Singles, metric: int, begin: int, end: int, out: Singles) -> None:
     """Fills `out` [end - begin] with the scores of rows begin to end - 1."""
-    numbers, signs = _made_ready(data, query, scales, metric)
+    own_numbers, own_signs = _made_ready(data, query, scales, metric)
+    data, scales, numbers, signs = borrowed(data), borrowed(scales), borrowed(own_numbers), borrowed(own_signs)
     for row in range(begin, end):
         out[row - begin] = _score(data, row, numbers, signs, scales, metric)
+    _let_go(own_numbers, own_signs)
 
 
 @signed(*_for_kinds(_I64, reads(_I64), reads(_U8), fills(_F32), fills(_I64)), fastmath=_SUMS)
@@ -191,15 +193,18 @@ def best_of_rows(
 
     But for rows below 0 and those not in the bitset `alive` (empty: all are). A row named twice may be found twice.
     """
-    numbers, signs = _made_ready(data, query, scales, metric)
+    own_numbers, own_signs = _made_ready(data, query, scales, metric)
+    data, scales, numbers, signs = borrowed(data), borrowed(scales), borrowed(own_numbers), borrowed(own_signs)
+    alive, best_scores, best_rows = borrowed(alive), borrowed(best_scores), borrowed(best_rows)
     count, size, everything = rows.shape[0], 0, alive.shape[0] == 0
     for index in range(count):
         if index + _AHEAD < count and rows[index + _AHEAD] >= 0:
-            _ask_for(data, rows[index + _AHEAD])
+            prefetch_row(data, rows[index + _AHEAD])
         row = rows[index]
         if row >= 0 and (everything or has(alive, row)):
             size = offer(best_scores, best_rows, size, _score(data, row, numbers, signs, scales, metric), row)
     sort_heap(best_scores, best_rows, size)
+    _let_go(own_numbers, own_signs)
     return size
 
 
@@ -209,15 +214,48 @@ def best_of_set(
     best_rows: Longs,
 ) -> int:  # fmt: skip
     """As `best_of_rows`, of those of the first `rows` rows that are in the bitset `chosen`, which says so of each."""
-    numbers, signs = _made_ready(data, query, scales, metric)
-    size, words, cut = 0, (rows + 63) >> 6, np.uint64(0xFFFFFFFFFFFFFFFF)
-    for word in range(words):
-        if word == rows >> 6:
-            cut = (np.uint64(1) << np.uint64(rows & 63)) - np.uint64(1)
-        left = word_at(chosen, word) & cut
-        while left:
-            row = word * 64 + np.int64(lowest(left))
-            left &= left - np.uint64(1)
+    own_numbers, own_signs = _made_ready(data, query, scales, metric)
+    data, scales, numbers, signs = borrowed(data), borrowed(scales), borrowed(own_numbers), borrowed(own_signs)
+    chosen, best_scores, best_rows = borrowed(chosen), borrowed(best_scores), borrowed(best_rows)
+    some, begin, size = np.empty(_AT_ONCE, np.int64), 0, 0
+    while begin < rows:
+        count = members(chosen, begin, rows, some)
+        for index in range(count):
+            if index + _AHEAD < count:
+                prefetch_row(data, some[index + _AHEAD])
+            row = some[index]
             size = offer(best_scores, best_rows, size, _score(data, row, numbers, signs, scales, metric), row)
+        begin = some[count - 1] + 1 if count == _AT_ONCE else rows
     sort_heap(best_scores, best_rows, size)
+    _let_go(own_numbers, own_signs)
     return size
+
+
+@signed(
+    *(
+        types.void(reads(kind, 2), reads(_F32, 2), reads(_F32), reads(_I64), reads(_I64), fills(_F32))
+        for kind in _KINDS[:3]
+    ),
+    fastmath=_SUMS,
+)
+def maxsim(data: Stored, query: Singles, scales: Singles, offsets: Longs, rows: Longs, out: Singles) -> None:
+    """Fills `out` [m] with the late-interaction scores of `rows` [m] (Khattab and Zaharia, "ColBERT", SIGIR 2020).
+
+    The sum over the rows of `query` [t, d] of their greatest dot product with any of a row's vectors, which are
+    data[offsets[row]:offsets[row + 1]]. Minus infinity for a row that has none, or is below 0. Not of signs.
+    """
+    tokens = query.shape[0]
+    if data.itemsize == 1:
+        query = query * scales
+    highest, none = np.empty(tokens, np.float32), np.empty(1, np.uint8)
+    for index in range(rows.shape[0]):
+        row = rows[index]
+        if row < 0 or offsets[row] == offsets[row + 1]:
+            out[index] = -np.inf
+            continue
+        highest[:] = -np.inf
+        for at in range(offsets[row], offsets[row + 1]):
+            for token in range(tokens):
+                score = _score(data, at, query[token], none, scales, DOT)
+                highest[token] = max(highest[token], score)
+        out[index] = highest.sum()
