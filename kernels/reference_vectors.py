@@ -96,3 +96,38 @@ def maxsim(vectors: Floats, query: Singles, offsets: Longs) -> Floats:
         if end > begin:
             found[row] = (vectors[begin:end] @ query.astype(np.float64).T).max(axis=0).sum()
     return found
+
+
+def inverted(hashes: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], Longs, Longs]:
+    """Terms, offsets and order of triples, by a stable sort."""
+    order = np.argsort(hashes, kind="stable")
+    terms, counts = np.unique(hashes, return_counts=True)
+    return terms, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), order
+
+
+def bm25(
+    documents: Sequence[dict[int, int]],
+    lengths: Sequence[int],
+    idf: dict[int, float],
+    mean_length: float,
+    k1: float,
+    b: float,
+) -> dict[int, float]:
+    """The score of each row that has one of the terms of `idf`; a document is the frequency of each of its terms."""
+    found: dict[int, float] = {}
+    for row, document in enumerate(documents):
+        norm = k1 * (1 - b + b * lengths[row] / mean_length)
+        gains = [idf[term] * often * (k1 + 1) / (often + norm) for term, often in document.items() if term in idf]
+        if gains:
+            found[row] = sum(gains)
+    return found
+
+
+def sparse_dot(documents: Sequence[dict[int, float]], query: dict[int, float]) -> dict[int, float]:
+    """The dot product of each row that shares an index with the query."""
+    found: dict[int, float] = {}
+    for row, document in enumerate(documents):
+        shared = document.keys() & query.keys()
+        if shared:
+            found[row] = sum(document[index] * query[index] for index in shared)
+    return found
