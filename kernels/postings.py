@@ -3,7 +3,7 @@
 A sealed segment is inverted: term i, of `terms` uint64 [t], ascending, is in rows[offsets[i]:offsets[i + 1]], uint32, ascending,
 with as many frequencies (uint16, uint32) or weights (float32). A growing segment is rows as they came: row i has
 terms[starts[i]:starts[i + 1]], uint64 hashes or uint32 indices, each once. Sums of sealed rows are kept in `sums` float32 [n],
-which is `UNTOUCHED` throughout between queries, and only what a query touched is put back; `touched` int64 [n] is room for
+which is `UNTOUCHED` throughout between queries, and only what a query touched is put back; `touched` int64 [n + 1] is room for
 which. Both are one thread's. A bitset `chosen` leaves the other rows out, empty: all are in.
 
 BM25 (Robertson and Zaragoza, 2009): idf f (k1 + 1) / (f + k1 (1 - b + b length / mean length)), summed over the query's terms.
@@ -40,11 +40,13 @@ ABSENT = -1
 
 _I64, _F32, _U8, _U16, _U32, _U64 = types.int64, types.float32, types.uint8, types.uint16, types.uint32, types.uint64
 _FREQUENCIES = (_U16, _U32)
+_QUICK_SLOTS = 2048
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def new_sums(rows: int) -> tuple[Singles, Longs]:
-    """`sums` and `touched` of a segment of so many rows."""
-    return np.full(rows, UNTOUCHED, np.float32), np.empty(rows, np.int64)
+    """`sums` and `touched` of a segment of so many rows; `touched` has one place more, to write to in vain."""
+    return np.full(rows, UNTOUCHED, np.float32), np.empty(rows + 1, np.int64)
 
 
 @signed(types.void(reads(_U64), reads(_U64), fills(_I64)))
@@ -63,12 +65,11 @@ def find_terms(terms: Words, wanted: Words, ordinals: Longs) -> None:
 
 @kernel(inline="always")
 def _add(sums: Singles, touched: Longs, count: int, row: int, gain: float) -> int:
+    """Without a branch, which would be guessed wrong."""
     before = sums[row]
-    if before == UNTOUCHED:
-        touched[count], sums[row] = row, gain
-        return count + 1
-    sums[row] = before + gain
-    return count
+    new = before == UNTOUCHED
+    touched[count], sums[row] = row, gain + (np.float32(0) if new else before)
+    return count + new
 
 
 @kernel()
@@ -141,15 +142,24 @@ def best_by_bm25(
     return _best_touched(sums, touched, count, chosen, best_scores, best_rows)
 
 
+@kernel(inline="always")
+def _spread(term: int, mask: int) -> int:
+    """A quick hash, for a table that is nearly empty."""
+    return np.int64((np.uint64(term) * _MULTIPLIER) >> np.uint64(40)) & mask
+
+
 @kernel()
 def _asked(wanted: Counts) -> Longs:
-    """An open-addressing table of places in `wanted`, -1 where there is none; of equals the first."""
+    """An open-addressing table of places in `wanted`, -1 where there is none; of equals the first.
+
+    Nearly empty while that is cheap: then that a term is not asked for is guessed right.
+    """
     slots = 64
-    while slots < 8 * wanted.shape[0]:
+    while slots < 8 * wanted.shape[0] or slots < min(64 * wanted.shape[0], _QUICK_SLOTS):
         slots *= 2
     table = np.full(slots, -1, np.int64)
     for index in range(wanted.shape[0]):
-        at = np.int64(mix(wanted[index])) & (slots - 1)
+        at = _spread(wanted[index], slots - 1)
         while table[at] >= 0 and wanted[table[at]] != wanted[index]:
             at = (at + 1) & (slots - 1)
         if table[at] < 0:
@@ -161,7 +171,7 @@ def _asked(wanted: Counts) -> Longs:
 def _place(table: Longs, wanted: Counts, term: int) -> int:
     """The place of a term in `wanted`, -1 where it is not."""
     mask = table.shape[0] - 1
-    at = np.int64(mix(term)) & mask
+    at = _spread(term, mask)
     while table[at] >= 0 and wanted[table[at]] != term:
         at = (at + 1) & mask
     return table[at]

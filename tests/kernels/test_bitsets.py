@@ -56,7 +56,8 @@ def test_inverting_the_first_rows_leaves_the_others_out(size: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_rows_are_put_in_and_taken_out_and_changes_counted(seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)
-    bits, held = bitset_of(set(), size), set()
+    bits = bitset_of(set(), size)
+    held: set[int] = set()
     for _ in range(6):
         rows = rng.integers(0, size, rng.integers(0, size + 1)) if size else np.empty(0, np.int64)
         named = set(rows.tolist())

@@ -29,7 +29,7 @@ def forward(documents: list[dict[int, Any]], kind: type, weight: type) -> tuple[
     """Starts, terms and weights of a growing segment, read-only."""
     starts = np.concatenate([[0], np.cumsum([len(each) for each in documents])]).astype(np.int64)
     terms = np.array([term for each in documents for term in each], np.uint64)
-    weights = np.array([value for each in documents for value in each.values()], weight)
+    weights: NDArray[Any] = np.array([value for each in documents for value in each.values()], weight)
     terms = terms * np.uint64(SPREAD) if kind is np.uint64 else terms.astype(kind)
     for each in (starts, terms, weights):
         each.flags.writeable = False

@@ -14,7 +14,7 @@ NO_BITS = np.empty(0, np.uint8)
 
 def coarse(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     """Scores of which many are equal."""
-    return rng.integers(-4, 5, size).astype(np.float32) / 4
+    return (rng.integers(-4, 5, size) / 4).astype(np.float32)
 
 
 @pytest.mark.parametrize("k", COUNTS)

@@ -1,6 +1,7 @@
 """Scores of stored vectors are what their definition says in double precision, however they are kept and reached."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,13 @@ def kept(rng: np.random.Generator, kind: str, rows: int, dimensions: int) -> tup
     """Stored vectors, read-only as a mapped file is, and scales."""
     vectors = rng.normal(size=(rows, dimensions)).astype(np.float32)
     scales = rng.uniform(0.01, 0.03, dimensions).astype(np.float32)
-    data = {
+    kinds: dict[str, Callable[[], NDArray[Any]]] = {
         "float32": lambda: vectors,
         "float16": lambda: vectors.astype(np.float16).view(np.uint16),
         "int8": lambda: (vectors / scales).clip(-127, 127).astype(np.int8),
         "signs": lambda: np.packbits(vectors >= 0, axis=1, bitorder="little"),
-    }[kind]()
+    }
+    data = kinds[kind]()
     data.flags.writeable = False
     return data, scales
 
@@ -124,11 +126,11 @@ def test_a_vector_that_is_not_a_number_is_never_among_the_best() -> None:
 
 def test_every_half_float_is_decoded_as_numpy_does() -> None:
     halves = np.arange(65536, dtype=np.uint16)
-    halves = halves[np.isfinite(halves.view(np.float16))].reshape(-1, 1)
+    halves = halves[np.isfinite(halves.view(np.float16))]
     out = np.empty(len(halves), np.float32)
     one = np.ones(1, np.float32)
-    scoring.score_range(halves, one, one, DOT, 0, len(halves), out)
-    assert np.array_equal(out, halves.view(np.float16).astype(np.float32)[:, 0])
+    scoring.score_range(halves.reshape(-1, 1), one, one, DOT, 0, len(halves), out)
+    assert np.array_equal(out, halves.view(np.float16).astype(np.float32))
 
 
 def test_arguments_of_another_type_are_refused() -> None:
