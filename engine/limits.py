@@ -108,8 +108,8 @@ TURN_EVENTS_MAX: Final = 256
 
 TURN_EVENTS_MIN: Final = 32
 TURN_S: Final = 0.01
-"""So many calls are begun in one turn, TURN_EVENTS_MIN at least, as take this long: what comes meanwhile is not read, and what has
-been answered not written, before the turn ends."""
+"""So many calls are begun in one turn, TURN_EVENTS_MIN at least, as take this long: what comes meanwhile is not read, and what
+has been answered not written, before the turn ends."""
 
 KEEPALIVE_S: Final = 60.0
 """After this silence an HTTP/2 client is pinged; it has HTTP_IDLE_S_MAX to answer."""
