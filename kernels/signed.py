@@ -7,12 +7,15 @@ argument declared read-only takes both; anything else is a TypeError. They are c
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
 from numba import types
 
 from kernels.compiled import Function, kernel
+
+_COMPILING = RLock()
 
 
 def reads(dtype: types.Type, dimensions: int = 1) -> types.Array:
@@ -32,13 +35,14 @@ def signed(*signatures: Any, **options: object) -> Callable[[Function], Function
         dispatcher = kernel(nogil=True, cache=True, **options)(function)
 
         def compile_all() -> None:
-            for each in signatures:
-                dispatcher.compile(each)
-            dispatcher.disable_compile()
+            with _COMPILING:
+                if dispatcher._can_compile:
+                    for each in signatures:
+                        dispatcher.compile(each)
+                    dispatcher.disable_compile()
 
         def first_call(*arguments: object) -> object:
             compile_all()
-            del dispatcher._compile_for_args
             return dispatcher  # numba calls what it gets, with the arguments
 
         dispatcher._compile_for_args = first_call
