@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -22,10 +22,11 @@ import numpy as np
 
 from engine.clock import Clock, Deadline
 from engine.errors import VireoError
+from engine.graph.port import NodePort
 from engine.graph.traffic_plan import PlannedShadow
 from engine.limits import SHADOWS_WAITING_MAX
 from engine.request import BATCH, Ledger, Request, Response
-from engine.scheduling.job import Job
+from engine.scheduling.job import Job, Shape
 from engine.tensor import BF16, Array, Tensor, bfloat16_values
 
 log = logging.getLogger("vireo.graph")
@@ -208,7 +209,72 @@ class Shadows:
         return taken
 
     def _run(self, copies: Sequence[_Copy]) -> None:
-        """Runs them together and counts what came of it; returns when all have ended."""
+        """Runs them and counts what came of it; returns when all have ended. Those alike go as one request, where the shadow
+        answers each row as it would alone: a copy then costs a fraction."""
+        alone: list[_Copy] = []
+        for group in self._groups(copies):
+            if len(group) == 1 or not self._run_as_one(group):
+                alone += group
+            _let_others()
+        if alone:
+            self._run_apart(alone)
+
+    def _groups(self, copies: Sequence[_Copy]) -> Iterator[list[_Copy]]:
+        groups: dict[object, list[_Copy]] = {}
+        for copy in copies:
+            asked, bounds = copy.request, self._shadows[copy.index].target.port.joint
+            if bounds is None or asked.parameters:
+                yield [copy]
+                continue
+            kind = asked.layout.row_shapes if asked.layout is not None else _shapes(asked.inputs)
+            key = (copy.index, kind, tuple(copy.response.outputs))
+            group = groups.setdefault(key, [])
+            if group and sum([each.rows for each in group]) + copy.rows > bounds.rows_max:
+                yield group
+                groups[key] = group = []
+            group.append(copy)
+        yield from groups.values()
+
+    def _run_as_one(self, group: Sequence[_Copy]) -> bool:
+        """Whether it went well; nothing is counted where it did not."""
+        shadow, first = self._shadows[group[0].index], group[0]
+        try:
+            inputs = {
+                name: Tensor(each.datatype, np.concatenate([copy.request.inputs[name].array for copy in group]))
+                for name, each in first.request.inputs.items()
+                if name not in shadow.drops
+            }
+            told = {
+                name: Tensor(each.datatype, np.concatenate([copy.response.outputs[name].array for copy in group]))
+                for name, each in first.response.outputs.items()
+            }
+        except (ValueError, MemoryError):  # answers of other shapes, or too much in one piece
+            return False
+        ended, rows = threading.Semaphore(0), [each.rows for each in group]
+        request = Request(
+            shadow.target.name, inputs, shadow.target.version, deadline=Deadline.NEVER, priority=BATCH,
+            outputs=tuple(name for name in told if name in shadow.target.signature.output_names),
+        )  # fmt: skip
+        job = Job(request, sum(rows), Ledger(self._clock()), lambda _: ended.release())
+        _let_others()
+        try:
+            self._start(job, shadow.target.port)
+        except VireoError:
+            return False
+        ended.acquire()
+        _let_others()
+        if job.response is None or any(each.shape[:1] != (job.rows,) for each in job.response.outputs.values()):
+            return False
+        self._add(first.index, len(group), compare_each(told, job.response.outputs, rows))
+        return True
+
+    def _start(self, job: Job, port: NodePort) -> None:
+        port.submit(job)
+        port.flush()
+        if port.nested:  # what it calls is ripe, not flushed
+            self._flush()
+
+    def _run_apart(self, copies: Sequence[_Copy]) -> None:
         ended = threading.Semaphore(0)
         submitted: list[ShadowJob] = []
         for copy in copies:
@@ -251,15 +317,18 @@ class Shadows:
         return job
 
     def _count(self, copy: _Copy, response: Response | None) -> None:
-        counted = self._counts[copy.index]
-        differences = None if response is None else compare(copy.response.outputs, response.outputs)
+        if response is not None:
+            self._add(copy.index, 1, compare(copy.response.outputs, response.outputs))
+            return
         with self._changed:
-            if differences is None:
-                counted.failed += 1
-                return
-            counted.ran += 1
+            self._counts[copy.index].failed += 1
+
+    def _add(self, index: int, copies: int, differences: Differences) -> None:
+        """What was found of copies for one shadow."""
+        counted, sums = self._counts[index], self._sums[index]
+        with self._changed:
+            counted.ran += copies
             counted.equal += differences.equal
-            sums = self._sums[copy.index]
             for name, (total, count) in differences.sums.items():
                 known = sums.get(name, (0.0, 0))
                 sums[name] = (known[0] + total, known[1] + count)
@@ -274,31 +343,49 @@ def _let_others() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """`sums`: of the absolute differences of each floating output, and of how many elements."""
+    """`equal`: how many answers are. `sums`: of the absolute differences of each floating output, and of how many elements."""
 
-    equal: bool
+    equal: int
     sums: Mapping[str, tuple[float, int]]
 
 
 def compare(told: Mapping[str, Tensor], shadow: Mapping[str, Tensor]) -> Differences:
-    """How the outputs that both have differ; NaN is like NaN. Where a shape or datatype does, nothing is summed."""
-    equal = True
-    sums: dict[str, tuple[float, int]] = {}
+    """How the outputs that both have differ in one answer; NaN is like NaN. Where a shape or datatype does, nothing is summed."""
+    equal, sums = True, dict[str, tuple[float, int]]()
     for name in told.keys() & shadow.keys():
-        one, other = told[name], shadow[name]
-        if one.datatype is not other.datatype or one.shape != other.shape:
-            equal = False
-        elif one.datatype is BF16 or one.array.dtype.kind == "f":
-            left, right = _wide(one), _wide(other)
-            with np.errstate(invalid="ignore"):  # inf - inf
-                apart = np.abs(left - right)
-            same = (apart <= _SAME) | (left == right) | (np.isnan(left) & np.isnan(right))
-            equal = equal and bool(same.all())
-            finite = np.isfinite(apart)
-            sums[name] = (float(apart[finite].sum()), int(finite.sum()))
-        else:
-            equal = equal and bool(np.array_equal(one.array, other.array))
-    return Differences(equal, sums)
+        same = _compared(name, told[name], shadow[name], sums)
+        equal = equal and same is not None and bool(same.all())
+    return Differences(int(equal), sums)
+
+
+def compare_each(told: Mapping[str, Tensor], shadow: Mapping[str, Tensor], rows: Sequence[int]) -> Differences:
+    """As `compare`, of answers behind each other, of so many `rows` each, at least one."""
+    equal, sums = np.ones(sum(rows), np.bool_), dict[str, tuple[float, int]]()
+    for name in told.keys() & shadow.keys():
+        same = _compared(name, told[name], shadow[name], sums)
+        equal &= False if same is None else same.reshape(len(equal), -1).all(axis=1)
+    starts = np.cumsum([0, *rows[:-1]])
+    return Differences(int(np.logical_and.reduceat(equal, starts).sum()), sums)
+
+
+def _compared(name: str, one: Tensor, other: Tensor, sums: dict[str, tuple[float, int]]) -> Array | None:
+    """Which elements are alike, the differences added to `sums`; None where the tensors are of different kinds."""
+    if one.datatype is not other.datatype or one.shape != other.shape:
+        return None
+    if one.datatype is not BF16 and one.array.dtype.kind != "f":
+        same: Array = np.asarray(one.array == other.array)
+        return same
+    left, right = _wide(one), _wide(other)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        apart = np.abs(left - right)
+    finite = np.isfinite(apart)
+    sums[name] = (float(apart[finite].sum()), int(finite.sum()))
+    alike: Array = (apart <= _SAME) | (left == right) | (np.isnan(left) & np.isnan(right))
+    return alike
+
+
+def _shapes(inputs: Mapping[str, Tensor]) -> Shape:
+    return tuple([(name, each.array.shape[1:]) for name, each in inputs.items()])
 
 
 def _wide(tensor: Tensor) -> Array:

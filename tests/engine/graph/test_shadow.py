@@ -8,7 +8,7 @@ import threading
 import numpy as np
 
 from engine import BATCH, Request, Tensor, datatype_named
-from engine.graph.shadow import compare
+from engine.graph.shadow import compare, compare_each
 from engine.limits import SHADOWS_WAITING_MAX
 from tests.engine.graph.splits import FP64, KEYED, Plus, answer, request, running, until
 from tests.fakes import Gate, ManualClock
@@ -169,3 +169,52 @@ def test_outputs_of_another_kind_are_unequal() -> None:
     bits = Tensor(half, np.array([0x3F80], np.uint16)), Tensor(half, np.array([0x4000], np.uint16))
     assert compare({"y": bits[0]}, {"y": bits[1]}).sums == {"y": (1.0, 1)}
     assert compare({"y": words}, {"z": words}).equal
+
+
+def test_one_bad_copy_fails_alone_among_those_that_run_together() -> None:
+    def fail(values: list[float]) -> None:
+        if 3.0 in values:
+            raise RuntimeError("not with three")
+
+    busy = threading.Event()
+    busy.set()
+    servables = {"a": Plus(1.0), "next": Plus(1.0, fail)}
+    with running(servables, {"a": 1}, shadows={"next": 1.0}, idle=lambda: not busy.is_set()) as split:
+        counting = split.runner.shadows
+        assert counting is not None
+        for value in range(8):
+            split.ask(request(float(value)))
+        busy.clear()
+        until(lambda: counting.statistics()["next"].ran == 7)
+        assert counting.statistics()["next"].equal == 7
+        until(lambda: counting.statistics()["next"].failed == 1)
+
+
+def test_answers_compared_together_are_compared_like_each_alone() -> None:
+    rng = np.random.default_rng(5)
+    datatypes = {name: datatype_named(kind, of=name) for name, kind in (("f", "FP32"), ("i", "INT64"), ("b", "BYTES"))}
+    for _ in range(200):
+        rows = [int(each) for each in rng.integers(1, 4, size=int(rng.integers(1, 6)))]
+        total = sum(rows)
+        told, shadow = {}, {}
+        for name, datatype in datatypes.items():
+            shape = (total, 2) if rng.random() < 0.5 else (total,)
+            values = rng.integers(0, 3, size=shape).astype(datatype.dtype)
+            other = values.copy()
+            if rng.random() < 0.5:
+                other[int(rng.integers(total))] += 1 if name != "b" else 7
+            if name == "f":
+                values[0], other[0] = np.nan, np.nan if rng.random() < 0.5 else 1.0
+            told[name] = Tensor(datatype, values)
+            shadow[name] = Tensor(datatype, other if rng.random() < 0.9 else other[..., None])
+        together = compare_each(told, shadow, rows)
+        stops = np.cumsum(rows)
+        alone = [
+            compare(*({name: Tensor(each.datatype, each.array[stop - count : stop]) for name, each in one.items()}
+                      for one in (told, shadow)))
+            for count, stop in zip(rows, stops, strict=True)
+        ]  # fmt: skip
+        assert together.equal == sum(each.equal for each in alone)
+        for name, (difference, count) in together.sums.items():
+            assert difference == sum(each.sums[name][0] for each in alone)
+            assert count == sum(each.sums[name][1] for each in alone)
