@@ -22,7 +22,7 @@ BANNED_IN_ENGINE = {
 OWNERS = {
     "ray": ("serving/ray_host.py",),
     "vllm": ("engine/servables/vllm.py",),
-    "faiss": ("engine/vectors/faiss_index.py",),
+    "faiss": ("engine/vectors/faiss_index.py", "engine/vectors/gpu_index.py"),
     "onnxruntime": ("engine/servables/onnx.py",),
     "onnx": ("engine/servables/onnx.py",),
     "confluent_kafka": ("engine/log/kafka",),
