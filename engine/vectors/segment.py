@@ -3,9 +3,9 @@
 | file | what |
 |---|---|
 | `ids.u64` | the ids, uint64; those of text are a column |
-| `vector-N.KIND` | the N-th vector's rows as they are stored (engine/vectors/dense_rows.py); `vector-N.scale`: float32 [d] of int8 |
+| `vector-N.KIND` | the N-th vector's rows as stored (engine/vectors/dense_rows.py); of int8 `vector-N.scale`: float32 [d] |
 | `vector-N.offsets` | of a multi-vector, int64 [rows + 1]: whose rows are whose |
-| `columns.arrow` | text ids, sparse vectors, payload fields: each an Arrow IPC stream of one batch, uncompressed, at a multiple of 64 |
+| `columns.arrow` | text ids, sparse vectors, payload fields: each an Arrow IPC stream of one batch, aligned to 64 bytes |
 | others | what the caller moves in: index files, postings |
 | `segment.json` | written last: what is where, with sizes and CRC-32 |
 
@@ -14,14 +14,13 @@ Little-endian. The folder is a draft (`NUMBER.draft`) until all of it is on the 
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +33,6 @@ from engine.vectors.declaration import CollectionSpec, Stored, VectorSpec
 from engine.vectors.dense_rows import DenseRows, DenseWriter, Rows
 from engine.vectors.rows import (
     ID,
-    field_column,
     indices_column,
     payload_schema,
     points_schema,
@@ -65,7 +63,7 @@ _ALIGNED: Final = 64
 _MOVED_IN: Final = re.compile(r"(?!vector-|segment\.|columns\.|ids\.)[a-z0-9][a-z0-9._-]{0,99}")
 
 Longs = npt.NDArray[np.int64]
-Ids = npt.NDArray[np.uint64] | pa.StringArray
+Ids: TypeAlias = "npt.NDArray[np.uint64] | pa.StringArray"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +98,12 @@ class Description:
     columns: FileSum | None
     parts: Mapping[str, ColumnPart]
     files: Mapping[str, FileSum]
+
+    @property
+    def all_files(self) -> list[FileSum]:
+        """Of the folder, but for the description itself."""
+        own = [each for one in self.vectors.values() for each in (one.data, one.scale, one.offsets)]
+        return [each for each in (self.ids, *own, self.columns, *self.files.values()) if each is not None]
 
 
 class SealedSegment:
@@ -353,7 +357,7 @@ class SegmentWriter:
             self._files[name] = take_in(self.folder / name, self._disk)
 
     def seal(self, first: int, next_: int) -> SealedSegment:
-        """The segment, in its place, safe on the disk, read back and checked. It has entries `first` to `next_` - 1 of the log."""
+        """The segment in its place, safe on the disk, read back and checked. It has entries `first` to `next_` - 1 of the log."""
         assert self._description is not None, "seal before finish_rows"
         description = replace(self._description, first=first, next=next_, files=self._files)
         with translated(self.folder, "seal the segment"):
@@ -371,8 +375,11 @@ class SegmentWriter:
 
     def abort(self) -> None:
         """Leaves nothing behind, as far as the disk lets it."""
-        for each in (*self._dense.values(), *self._multi.values(), *([self._ids] if self._ids else []), self._spool):
+        for each in self._dense.values():
             each.close()
+        for file in (*self._multi.values(), self._spool, self._ids):
+            if file is not None:
+                file.close()
         if not self._sealed:
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -47,6 +47,11 @@ class FileSum:
     crc32: int
 
 
+def sum_of(file: str, content: bytes) -> FileSum:
+    """Of a file with this content."""
+    return FileSum(file, len(content), zlib.crc32(content))
+
+
 @contextmanager
 def translated(path: Path, what: str) -> Iterator[None]:
     """Failed system calls as callers are told of them: ResourceExhausted for a full disk, else Unavailable."""

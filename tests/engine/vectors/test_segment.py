@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from engine.vectors.declaration import CollectionSpec, FieldSpec, SparseSpec, VectorSpec
 from engine.vectors.rows import payload_schema, points_schema
