@@ -45,27 +45,35 @@ class Codebook:
         """Dimensions of a part."""
         return int(self.centres.shape[2])
 
-    def save(self, path: Path) -> None:
-        """Write it with a checksum. Raises OSError."""
+    def encoded(self) -> bytes:
+        """Its file's content, with a checksum."""
         body = np.ascontiguousarray(self.centres, "<f4").tobytes()
         fields = (_MAGIC, self.size, self.parts, self.width, self.rows, self.error)
-        path.write_bytes(_HEADER.pack(*fields, zlib.crc32(body, zlib.crc32(repr(fields).encode()))) + body)
+        return _HEADER.pack(*fields, zlib.crc32(body, zlib.crc32(repr(fields).encode()))) + body
 
     @classmethod
-    def load(cls, path: Path) -> Codebook:
-        """What `save` wrote. Raises DataLoss where it is gone, cut short, damaged or something else."""
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise DataLoss(f"codebook {quoted(str(path))} cannot be read: {error}") from error
+    def decoded(cls, data: bytes, name: str) -> Codebook:
+        """What `encoded` gave. Raises DataLoss, which names `name`, where it was cut short, damaged or is something else."""
         if len(data) < _HEADER.size or not data.startswith(_MAGIC):
-            raise DataLoss(f"codebook {quoted(str(path))} is too short or was not written here")
+            raise DataLoss(f"codebook {quoted(name)} is too short or was not written here")
         *fields, checksum = _HEADER.unpack_from(data)
         body = data[_HEADER.size :]
         if zlib.crc32(body, zlib.crc32(repr(tuple(fields)).encode())) != checksum:
-            raise DataLoss(f"codebook {quoted(str(path))} is damaged: its checksum differs")
+            raise DataLoss(f"codebook {quoted(name)} is damaged: its checksum differs")
         _, size, parts, width, rows, lost = fields
         return cls(np.frombuffer(body, "<f4").reshape(parts, CENTRES, width), size, lost, rows)
+
+    def save(self, path: Path) -> None:
+        """Write `encoded`. Raises OSError."""
+        path.write_bytes(self.encoded())
+
+    @classmethod
+    def load(cls, path: Path) -> Codebook:
+        """What `save` wrote. Raises DataLoss, where it is gone too."""
+        try:
+            return cls.decoded(path.read_bytes(), str(path))
+        except OSError as error:
+            raise DataLoss(f"codebook {quoted(str(path))} cannot be read: {error}") from error
 
 
 def width_for(size: int) -> int:
