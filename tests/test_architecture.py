@@ -34,6 +34,7 @@ OWNERS = {
 PURE = (
     *(f"engine/scheduling/{name}.py" for name in ("admission", "queue", "batcher", "estimate")),
     *(f"engine/control/{name}.py" for name in ("lifecycle", "rollout")),
+    "engine/vectors/merge_policy.py",
 )
 IMPURE_MODULES = {"asyncio", "time", "random", "threading", "socket", "os", "subprocess", "multiprocessing", "io"}
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "manager", "managers"}
