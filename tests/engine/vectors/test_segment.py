@@ -90,7 +90,8 @@ def seal(folder: Path, *batches: pa.RecordBatch, spec: CollectionSpec = SPEC) ->
 
 def vectors_of(batch: pa.RecordBatch, name: str) -> np.ndarray:
     """float32 [n, d]."""
-    return batch.column(f"vector.{name}").flatten().to_numpy().reshape(batch.num_rows, -1)
+    values: np.ndarray = batch.column(f"vector.{name}").flatten().to_numpy()
+    return values.reshape(batch.num_rows, -1)
 
 
 def test_what_is_written_in_slices_is_read_back_as_one(tmp_path: Path) -> None:
