@@ -91,7 +91,7 @@ def host_index(vectors: Floats, choice: IndexChoice, metric: Metric) -> Any:  # 
         coarse = faiss.IndexFlat(size, measure)
         index = faiss.IndexIVFFlat(coarse, size, choice.lists, measure)
         index.referenced_objects = [coarse]
-        index.nprobe = choice.probed
+        index.nprobe = choice.probed or max(8, choice.lists // 16)
         index.train(np.ascontiguousarray(vectors[: 64 * choice.lists], np.float32))
     step = max(1, (32 << 20) // (4 * size))
     for start in range(0, len(vectors), step):

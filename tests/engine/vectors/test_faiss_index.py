@@ -213,3 +213,12 @@ def test_rows_are_found_even_where_all_are_equally_near(metric: Metric) -> None:
     bits = np.zeros(ROWS // 8, np.uint8)
     bits[3] = 0b101
     assert sorted(index.search(np.zeros((1, SIZE), np.float32), 4, bits)[1][0].tolist()) == [-1, -1, 24, 26]
+
+
+def test_a_build_finds_out_how_many_lists_must_be_probed(tmp_path: Path) -> None:
+    vectors = clustered(ROWS, SIZE, 1, unit=True)
+    codebook = train_codebook(vectors)
+    queries = clustered(20, SIZE, 2, unit=True)
+    build_index(vectors, IndexChoice("ivf_pq", lists=64), "cosine", codebook).save(tmp_path / "index")
+    _, rows = load_index(tmp_path / "index").search(queries, COUNT)
+    assert recall(rows, nearest(vectors, queries, "cosine", 10)) > 0.9
