@@ -124,6 +124,8 @@ class Directory:
         self._segments = {each.number: self._read_segment(each) for each in self.manifest.segments}
         self._next = max(self._segments, default=0) + 1
         self._alive = {each.number: self._read_bits(each) for each in self.manifest.segments}
+        for name in self.manifest.codebooks:
+            self.codebook(name)
 
     def _read_segment(self, entry: SegmentEntry) -> SealedSegment:
         found = SealedSegment.open(self.segment_folder(entry.number))

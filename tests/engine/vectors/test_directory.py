@@ -24,6 +24,28 @@ def made(directory: Directory, rows: int, *, first: int = 0) -> int:
     return number
 
 
+def merged(directory: Directory, *numbers: int) -> int:
+    """The number of a new segment of their living rows, not committed."""
+    new, writer = directory.new_segment()
+    sources = [directory.hold(each) for each in numbers]
+    try:
+        with writer:
+            for number, segment in zip(numbers, sources, strict=True):
+                alive = directory.alive(number)
+                keep = (
+                    np.ones(segment.rows)
+                    if alive is None
+                    else np.unpackbits(alive, count=segment.rows, bitorder="little")
+                )
+                writer.gather(segment, np.flatnonzero(keep))
+            writer.finish_rows()
+            directory.add(new, writer.seal(sources[0].description.first, sources[-1].description.next))
+    finally:
+        for each in numbers:
+            directory.release(each)
+    return new
+
+
 def bits(rows: int, *dead: int) -> np.ndarray:
     """All alive but those."""
     alive = np.ones(rows, bool)
