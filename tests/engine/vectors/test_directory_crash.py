@@ -170,7 +170,7 @@ def test_every_flipped_byte_of_what_counts_is_found(tmp_path: Path) -> None:
         content = path.read_bytes()
         flipped = ((at, bytes([content[at] ^ 1 << at % 8])) for at in range(len(content)))
         wrong = [content[:at] + byte + content[at + 1 :] for at, byte in flipped]
-        for each in [*wrong, content[:-1], content[: len(content) // 2], content[:1], b"", content + b"\0"]:
+        for each in [*wrong, content[:-1], content[: len(content) // 2], b"", content + b"\0"]:
             path.write_bytes(each)
             with pytest.raises(DataLoss, match=path.name):
                 _read(path, root)
