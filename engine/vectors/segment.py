@@ -142,8 +142,13 @@ class SealedSegment:
             raise NotFound(f"segment {self.folder.name}: no vector {quoted(name)}{nearest(name, self._dense)}")
         return found
 
-    def multi(self, name: str) -> tuple[DenseRows, Longs]:
-        """A multi-vector's vectors, and int64 [rows + 1]: row i has those from [i] on, before [i + 1]."""
+    def multi(self, name: str, spec: VectorSpec | None = None) -> tuple[DenseRows, Longs]:
+        """A multi-vector's vectors, and int64 [rows + 1]: row i has those from [i] on, before [i + 1].
+
+        With its `spec`, one that is younger than the segment has none; else raises NotFound.
+        """
+        if name not in self._dense and spec is not None:
+            return DenseRows.over(b"", spec.size, spec.stored), np.zeros(self.rows + 1, np.int64)
         return self.dense(name), self._offsets[name]
 
     def sparse(self, name: str) -> tuple[Longs, npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
@@ -228,6 +233,14 @@ def _columns(description: Description, mapped: Callable[[FileSum], Mapped]) -> d
 
 def _fixed(vectors: npt.NDArray[np.float32], size: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), size)
+
+
+def combined(column: pa.ChunkedArray) -> pa.Array:
+    """As one array. Raises ArrowInvalid past 2 GiB of text, or 2^31 values of lists."""
+    found = column.combine_chunks()
+    if isinstance(found, pa.ChunkedArray):
+        raise pa.ArrowInvalid("offset overflow")
+    return found
 
 
 class SegmentWriter:
@@ -339,7 +352,7 @@ class SegmentWriter:
 
     def _write_column(self, target: DraftFile, field: pa.Field, spooled: pa.Table) -> ColumnPart:
         try:
-            whole = spooled.column(field.name).combine_chunks()
+            whole = combined(spooled.column(field.name))
         except pa.ArrowInvalid as error:
             raise TooLarge(f"segment {self._target.name}: {quoted(field.name)} has over 2 GiB: {error}") from error
         target.align(_ALIGNED)
