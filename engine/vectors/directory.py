@@ -175,7 +175,7 @@ class Directory:
 
     def codebook(self, name: str) -> bytes:
         """The committed codebook of a vector. Raises KeyError; DataLoss where it is damaged."""
-        with translated(self.folder, "read a codebook"):
+        with self._lock, translated(self.folder, "read a codebook"):
             return bytes(map_checked(self.folder / CODEBOOKS, self.manifest.codebooks[name]))
 
     def discard(self, number: int) -> None:

@@ -7,10 +7,12 @@ import logging
 import os
 import shutil
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from engine.errors import DataLoss, FailedPrecondition, Unavailable
@@ -216,14 +218,34 @@ def test_a_committed_bitset_is_not_the_callers_any_more(tmp_path: Path) -> None:
 
 
 class _LateDisk(QuickDisk):
-    """Fails to sync a folder while told to: the rename before it has happened."""
+    """Fails at a manifest: before it is renamed ("write") or after ("sync")."""
 
-    fails = False
+    fails: str | None = None
+
+    def write(self, file: int, buffers: Sequence[bytes | pa.Buffer], position: int) -> None:
+        """Disk."""
+        if self.fails == "write" and b"vireo.collection" in bytes(memoryview(buffers[0])):
+            raise OSError(errno.EIO, "early")
+        super().write(file, buffers, position)
 
     def sync_folder(self, folder: Path) -> None:
         """Disk."""
-        if self.fails and folder.name == "c":
+        if self.fails == "sync" and folder.name == "c":
             raise OSError(errno.EIO, "late")
+
+
+def test_two_commits_that_failed_do_not_share_a_file(tmp_path: Path) -> None:
+    disk = _LateDisk()
+    directory = Directory(tmp_path / "c", SPEC, disk=disk)
+    one = made(directory, 9)
+    directory.commit({one: None}, replay_from=9)
+    for dead, disk.fails in ((1, "sync"), (2, "write")):
+        with pytest.raises(Unavailable, match=r"cannot commit"):
+            directory.commit({one: bits(9, dead)}, replay_from=9)
+    directory.close()
+    again = Directory(tmp_path / "c", disk=QuickDisk())
+    assert living(again) == {one: [0, 2, 3, 4, 5, 6, 7, 8]}
+    again.close()
 
 
 def test_a_commit_that_failed_late_may_count_and_so_loses_nothing(tmp_path: Path) -> None:
@@ -231,7 +253,7 @@ def test_a_commit_that_failed_late_may_count_and_so_loses_nothing(tmp_path: Path
     directory = Directory(tmp_path / "c", SPEC, disk=disk)
     one, two = made(directory, 9), made(directory, 5, first=9)
     directory.commit({one: None}, replay_from=9)
-    disk.fails = True
+    disk.fails = "sync"
     with pytest.raises(Unavailable, match=r"cannot commit"):
         directory.commit({two: bits(5, 1)}, replay_from=14)
     directory.discard(two)
@@ -240,7 +262,7 @@ def test_a_commit_that_failed_late_may_count_and_so_loses_nothing(tmp_path: Path
     died = Directory(tmp_path / "died here", disk=QuickDisk())
     assert living(died) == {two: [9, 11, 12, 13]}
     died.close()
-    disk.fails = False
+    disk.fails = None
     directory.commit({one: bits(9, 0)}, replay_from=9)
     assert not directory.segment_folder(two).exists()
     directory.close()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from engine.errors import DataLoss, VireoError
+from engine.errors import DataLoss, Unavailable, VireoError
 from engine.vectors.directory import Directory
 from engine.vectors.manifest import MANIFEST, SEGMENTS, read_manifest
 from engine.vectors.segment import SealedSegment
@@ -191,3 +195,107 @@ def _read(path: Path, root: Path) -> None:
         read_manifest(root)
     else:
         Directory(root, disk=QuickDisk())
+
+
+class _Walk:
+    """Random calls on a disk that now and then fails and works again; what is left is opened again and again."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.disk = _MoodyDisk(self.chance)
+        self.folder = folder
+        self.directory = Directory(folder, SPEC, disk=self.disk)
+        self.committed: dict[int, list[int]] = {}
+        self.tried: dict[int, list[int]] | None = None
+        """What a commit that failed may have left on the disk."""
+        self.ready: dict[int, int] = {}
+        self.held: list[tuple[int, SealedSegment]] = []
+
+    def step(self, at: int) -> None:
+        act = self.chance.choice(
+            [self.make, self.make, self.commit, self.commit, self.hold, self.release, self.discard]
+        )
+        self.disk.until = self.chance.randrange(60) if self.chance.random() < 0.3 else None
+        with suppress(Unavailable):
+            act(at)
+        self.disk.until = None
+        self.check_left()
+        assert living(self.directory) == self.committed
+        for number, segment in self.held:
+            assert self.directory.segment_folder(number).exists()
+            assert segment.rows == 4
+
+    def make(self, at: int) -> None:
+        self.ready[made(self.directory, 4, first=4 * at)] = 4 * at
+
+    def commit(self, _: int) -> None:
+        rows = {number: ids[0] // 4 * 4 for number, ids in self.committed.items() if ids} | self.ready
+        kept = sorted(each for each in rows if self.chance.random() < 0.7)
+        dead = {each: self.chance.sample(range(4), self.chance.randrange(4)) for each in kept}
+        new = {each: [rows[each] + at for at in range(4) if at not in dead[each]] for each in kept}
+        self.tried = new
+        self.directory.commit({each: bits(4, *dead[each]) for each in kept}, replay_from=0)
+        self.committed, self.tried = new, None
+        for each in kept:
+            self.ready.pop(each, None)
+
+    def hold(self, _: int) -> None:
+        for number in list(self.committed)[:1]:
+            self.held.append((number, self.directory.hold(number)))
+
+    def release(self, _: int) -> None:
+        if self.held:
+            self.directory.release(self.held.pop(self.chance.randrange(len(self.held)))[0])
+
+    def discard(self, _: int) -> None:
+        for number in list(self.ready)[:1]:
+            del self.ready[number]
+            self.directory.discard(number)
+
+    def check_left(self) -> None:
+        copy = self.folder.with_name("copy")
+        shutil.copytree(self.folder, copy)
+        again = Directory(copy, disk=QuickDisk())
+        assert living(again) in (self.committed, self.tried)
+        again.close()
+        shutil.rmtree(copy)
+
+
+class _MoodyDisk(QuickDisk):
+    """Fails the call that `until` counts down to, before or after it is done."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self.until: int | None = None
+
+    def _count(self) -> None:
+        if self.until is not None:
+            self.until -= 1
+            if self.until < 0:
+                raise OSError(errno.EIO, "moody")
+
+    def write(self, file: int, buffers: Sequence[bytes | pa.Buffer], position: int) -> None:
+        """Disk."""
+        if self._chance.random() < 0.5:
+            self._count()
+            super().write(file, buffers, position)
+        else:
+            super().write(file, buffers, position)
+            self._count()
+
+    def sync(self, file: int) -> None:
+        """Disk."""
+        self._count()
+
+    def sync_folder(self, folder: Path) -> None:
+        """Disk."""
+        self._count()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_process_that_lives_on_after_failures_keeps_what_was_committed(seed: int, tmp_path: Path) -> None:
+    walk = _Walk(tmp_path / "c", seed)
+    for at in range(150):
+        walk.step(at)
+    walk.directory.close()
+    walk.check_left()
