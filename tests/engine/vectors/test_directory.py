@@ -21,7 +21,8 @@ from engine.vectors.directory import Directory
 from engine.vectors.manifest import MANIFEST
 from engine.vectors.snapshot import restore
 from tests.engine.log.disks import QuickDisk
-from tests.engine.vectors.test_segment import points
+from tests.engine.vectors.test_segment import SPEC as WIDE
+from tests.engine.vectors.test_segment import points, vectors_of
 
 SPEC = CollectionSpec(vectors={"v": VectorSpec(4)}, fields={"lang": FieldSpec("keyword")})
 
@@ -352,4 +353,28 @@ def test_snapshots_beside_commits_are_each_one_state(tmp_path: Path) -> None:
         assert copy.manifest == manifest
         copy.close()
     assert [each.name for each in (tmp_path / "c" / "segments").iterdir()] == [f"{states[-1].segments[0].number:010d}"]
+    directory.close()
+
+
+def test_what_format_version_1_wrote_is_read(tmp_path: Path) -> None:
+    """Two segments, of `points(12, seed=1)` and `points(5, first=12, seed=13)`, written when the format was new."""
+    shutil.copytree(Path(__file__).parent / "samples" / "format-1", tmp_path / "c")
+    directory = Directory(tmp_path / "c", WIDE, disk=QuickDisk())
+    assert living(directory) == {1: [1, 2, 4, 5, 7, 8, 10, 11], 2: [12, 13, 14, 15, 16]}
+    assert directory.manifest.replay_from == 17
+    assert directory.codebook("plain") == b"centroids"
+    for number, rows, first in ((1, 12, 0), (2, 5, 12)):
+        segment, given = directory.hold(number), points(rows, first=first, seed=first + 1)
+        found = segment.points(WIDE, np.arange(rows))
+        exact = [
+            name
+            for name in given.schema.names
+            if name not in ("vector.half", "vector.byte", "vector.sign", "vector.late")
+        ]
+        assert found.select(exact).equals(given.select(exact))
+        assert np.array_equal(vectors_of(found, "sign") > 0, vectors_of(given, "sign") >= 0)
+        assert np.allclose(vectors_of(found, "half"), vectors_of(given, "half"), atol=0.01)
+        assert np.allclose(vectors_of(found, "byte"), vectors_of(given, "byte"), atol=0.02)
+        assert segment.multi("late")[1][-1] == len(given.column("vector.late").flatten())
+        assert segment.file("index.faiss").read_bytes() == b"index"
     directory.close()
