@@ -1,0 +1,122 @@
+"""The words of a text: how documents and queries are cut into terms, and the numbers terms are kept as.
+
+A text is brought to NFKC with case folded (Unicode Standard Annex 15; Core Specification 3.13). A word is a run of letters,
+digits and marks; a Han character or a Hiragana is a word alone, as Annex 29 has it, for nothing separates words there.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+WORD_CHARS_MAX: Final = 64
+"""Of a longer word only the beginning counts."""
+
+_ALONE: Final = (
+    (0x3005, 0x3007),
+    (0x3041, 0x309F),
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
+)
+"""Of which each is a word: iteration marks, Hiragana, Han."""
+
+
+class _Letters(dict[int, str]):
+    """For str.translate: what a character becomes, asked once for each there is."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if any(first <= code <= last for first, last in _ALONE):
+            found = f" {character} "
+        elif character.isalnum() or unicodedata.category(character)[0] == "M":
+            found = character
+        else:
+            found = " "
+        self[code] = found
+        return found
+
+
+_LETTERS: Final = _Letters()
+
+
+def words_of(text: str) -> list[str]:
+    """The words of `text`, in order, repeated where they are, each of at most WORD_CHARS_MAX characters."""
+    folded = text.lower() if text.isascii() else _folded(text)
+    found = folded.translate(_LETTERS).split()
+    if len(folded) > WORD_CHARS_MAX:
+        return [each[:WORD_CHARS_MAX] for each in found]
+    return found
+
+
+def _folded(text: str) -> str:
+    """Folding takes some characters out of NFKC: they are brought back."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Terms:
+    """The terms of n texts. Text i has terms[offsets[i]:offsets[i + 1]], ascending, each once, and as many frequencies.
+
+    `offsets` int64 [n + 1]; `terms` uint64; `frequencies` uint16, or uint32 where one does not fit; `lengths` uint32 [n]: the
+    words of each text, repeated ones too.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    terms: npt.NDArray[np.uint64]
+    frequencies: npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+    lengths: npt.NDArray[np.uint32]
+
+
+def term_hashes(words: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """The number of each word, uint64 [n], the same on every machine and in every version: `kernels.hashing` of its UTF-8."""
+    import pyarrow as pa
+
+    from kernels.hashing import hash_strings
+
+    column = pa.array(words, pa.large_string())
+    hashes, checks = np.empty(len(column), np.uint64), np.empty(len(column), np.uint32)
+    if len(column):
+        _, offsets, data = column.buffers()
+        hash_strings(offsets.address, True, 0 if data is None else data.address, 0, column.offset, hashes, checks)
+    return hashes
+
+
+def terms_of(texts: Sequence[str | None]) -> Terms:
+    """The terms of each text; None has none."""
+    ordinals: dict[str, int] = {}
+    found: list[int] = []
+    lengths = np.zeros(len(texts), np.int64)
+    for row, text in enumerate(texts):
+        if text:
+            words = words_of(text)
+            lengths[row] = len(words)
+            for word in words:
+                found.append(ordinals.setdefault(word, len(ordinals)))
+    return _by_row(lengths, np.array(found, np.int64), term_hashes(list(ordinals)))
+
+
+def _by_row(lengths: npt.NDArray[np.int64], ordinals: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]) -> Terms:
+    """`ordinals` into `hashes`, of all rows' words, one row after another. Sorted as one number: row, rank of hash."""
+    known, ranks = np.unique(hashes, return_inverse=True)
+    span = max(1, len(known))
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    keys = np.sort(rows * span + ranks.astype(np.int64)[ordinals])
+    first = np.flatnonzero(np.concatenate([np.ones(min(1, len(keys)), bool), keys[1:] != keys[:-1]]))
+    frequencies = np.diff(first, append=len(keys))
+    counts = (
+        np.bincount(keys[first] // span, minlength=len(lengths)) if len(first) else np.zeros(len(lengths), np.int64)
+    )
+    small = not len(frequencies) or frequencies.max() < 1 << 16
+    return Terms(
+        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
+        terms=known[keys[first] % span],
+        frequencies=frequencies.astype(np.uint16) if small else frequencies.astype(np.uint32),
+        lengths=lengths.astype(np.uint32),
+    )
