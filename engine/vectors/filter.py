@@ -20,6 +20,8 @@ from engine.vectors.values import (
     INTEGER_MAX,
     INTEGER_MIN,
     Plain,
+    PointId,
+    checked_id,
     echo,
     float_of,
     instant_us,
@@ -31,11 +33,8 @@ from engine.vectors.values import (
 )
 from engine.vectors.words import words_of
 
-PointId = int | str
 Place = tuple[float, float]
 """Latitude and longitude in degrees."""
-
-TEXT_ID_BYTES_MAX: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +100,10 @@ class HasId:
     """The point is one of `ids`."""
 
     ids: tuple[PointId, ...]
+
+
+NEVER: Final = HasId(())
+"""Holds nowhere: what is canonical of bounds with nothing between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,17 +189,6 @@ def for_tenant(filter_: Filter | None, field: str, tenant: str) -> Filter:
     """`filter_` for one tenant's points alone; `field` is the collection's."""
     root = Group() if filter_ is None else filter_.root
     return Filter(replace(root, must=_ordered((Match(field, tenant), *root.must))))
-
-
-def checked_id(value: object, kind: str) -> PointId:
-    """A point's id. Raises InvalidArgument, "expected ..., got ...". `kind`: of CollectionSpec."""
-    if kind == "integer":
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64:
-            raise InvalidArgument(f"expected an id of 64 bits, unsigned, got {echo(value)}")
-        return int(value)
-    if not 1 <= (size := len(text(value).encode())) <= TEXT_ID_BYTES_MAX:
-        raise InvalidArgument(f"expected an id of 1 to {TEXT_ID_BYTES_MAX} bytes, got {size}")
-    return str(value)
 
 
 _COMPARED: Final[tuple[FieldType, ...]] = ("keyword", "integer", "float", "bool", "datetime")
@@ -324,7 +316,9 @@ def _(given: Match, check: _Check, path: str) -> Condition:
 @_canonical.register
 def _(given: AnyOf, check: _Check, path: str) -> Condition:
     values = check.values(given.field, given.values, path, "match.any")
-    return Match(given.field, values[0]) if len(values) == 1 else AnyOf(given.field, values)
+    if len(values) < 2:
+        return Match(given.field, values[0]) if values else NEVER
+    return AnyOf(given.field, values)
 
 
 @_canonical.register
@@ -350,7 +344,7 @@ def _(given: Range, check: _Check, path: str) -> Condition:
         return Range(given.field, **_tightest(floats))
     low = max(_least(bounds), INTEGER_MIN)
     high = min(_greatest(bounds), INTEGER_MAX)
-    return Range(given.field, gte=low, lte=high) if low <= high else AnyOf(given.field, ())
+    return Range(given.field, gte=low, lte=high) if low <= high else NEVER
 
 
 @_canonical.register
@@ -359,7 +353,7 @@ def _(given: ValuesCount, check: _Check, path: str) -> Condition:
     bounds = _bounds(given, f"{path}.values_count", integer)
     check.count(len(bounds), path)
     low, high = max(_least(bounds), 0), min(_greatest(bounds), INTEGER_MAX)
-    return ValuesCount(given.field, gte=low, lte=high) if low <= high else AnyOf(given.field, ())
+    return ValuesCount(given.field, gte=low, lte=high) if low <= high else NEVER
 
 
 def _bounds(given: Range | ValuesCount, path: str, make: Callable[[object], int | float]) -> dict[str, int | float]:

@@ -14,8 +14,11 @@ from engine.vectors.declaration import FieldType
 Plain = str | int | float | bool | tuple[float, float]
 """keyword, text: str; integer, and datetime in microseconds since the Unix epoch: int; float; bool; geo: latitude, longitude."""
 
+PointId = int | str
+
 INTEGER_MIN: Final = -(1 << 63)
 INTEGER_MAX: Final = (1 << 63) - 1
+TEXT_ID_BYTES_MAX: Final = 255
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -119,6 +122,17 @@ def truth(value: object) -> bool:
     if not isinstance(value, bool):
         raise InvalidArgument(f"expected true or false, got {echo(value)}")
     return value
+
+
+def checked_id(value: object, kind: str) -> PointId:
+    """A point's id. Raises InvalidArgument, "expected ..., got ...". `kind`: of CollectionSpec."""
+    if kind == "integer":
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64:
+            raise InvalidArgument(f"expected an id of 64 bits, unsigned, got {echo(value)}")
+        return int(value)
+    if not 1 <= (size := len(text(value).encode())) <= TEXT_ID_BYTES_MAX:
+        raise InvalidArgument(f"expected an id of 1 to {TEXT_ID_BYTES_MAX} bytes, got {size}")
+    return str(value)
 
 
 _BY_KIND: Final[Mapping[FieldType, Callable[[object], Plain]]] = {
