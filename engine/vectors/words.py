@@ -9,10 +9,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from engine.errors import FailedPrecondition, nearest, quoted
 
 WORD_CHARS_MAX: Final = 64
 """Of a longer word only the beginning counts."""
@@ -88,8 +91,26 @@ def term_hashes(words: Sequence[str]) -> npt.NDArray[np.uint64]:
     return hashes
 
 
-def terms_of(texts: Sequence[str | None]) -> Terms:
-    """The terms of each text; None has none."""
+def stems_of(words: Sequence[str], language: str) -> list[str]:
+    """Each word without its ending, by the Snowball stemmer (Porter, 2001) of a language, for example "english".
+
+    Raises FailedPrecondition where the package is not there, or does not know the language.
+    """
+    try:
+        snowball = import_module("snowballstemmer")
+    except ModuleNotFoundError as error:
+        raise FailedPrecondition(
+            f"stemmer {quoted(language)}: the package 'snowballstemmer' is not installed; leave the stemmer out, or install it"
+        ) from error
+    known = snowball.algorithms()
+    if language not in known:
+        raise FailedPrecondition(f"stemmer {quoted(language)}: not known{nearest(language, known)}")
+    found: list[str] = snowball.stemmer(language).stemWords(words)  # one a call: it has a state
+    return found
+
+
+def terms_of(texts: Sequence[str | None], stemmer: str | None = None) -> Terms:
+    """The terms of each text; None has none. `stemmer`: the language whose endings are cut off."""
     ordinals: dict[str, int] = {}
     found: list[int] = []
     lengths = np.zeros(len(texts), np.int64)
@@ -99,7 +120,8 @@ def terms_of(texts: Sequence[str | None]) -> Terms:
             lengths[row] = len(words)
             for word in words:
                 found.append(ordinals.setdefault(word, len(ordinals)))
-    return _by_row(lengths, np.array(found, np.int64), term_hashes(list(ordinals)))
+    known = list(ordinals) if stemmer is None else stems_of(list(ordinals), stemmer)
+    return _by_row(lengths, np.array(found, np.int64), term_hashes(known))
 
 
 def _by_row(lengths: npt.NDArray[np.int64], ordinals: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]) -> Terms:
