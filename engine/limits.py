@@ -230,3 +230,12 @@ FILTER_VALUES_MAX: Final = 10_000
 
 PAYLOAD_BYTES_MAX: Final = 1 << 20
 """Of one point, as Arrow keeps it."""
+
+FIELD_VALUES_MAX: Final = 65_536
+"""Values of one array of one point's payload."""
+
+VECTORS_OF_POINT_MAX: Final = 4_096
+"""Vectors of one multi-vector: a page of text has some 500, a page as a picture some 1,000."""
+
+SPARSE_VALUES_MAX: Final = 65_536
+"""Indices of one sparse vector: twice the words of a language model."""

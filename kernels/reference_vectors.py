@@ -131,3 +131,13 @@ def sparse_dot(documents: Sequence[dict[int, float]], query: dict[int, float]) -
         if shared:
             found[row] = sum(document[index] * query[index] for index in shared)
     return found
+
+
+def normalised(rows: Singles) -> tuple[Singles, Floats]:
+    """Rows [n, d] of length 1, and their squared lengths before; those of length 1 but for rounding, of no direction or not
+    finite stay as they are."""
+    with np.errstate(all="ignore"):
+        squares = (rows.astype(np.float64) ** 2).sum(axis=1)
+        kept = (np.abs(squares - 1) <= 1.2e-7) | ~np.isfinite(squares) | (squares < float(np.finfo(np.float32).tiny) ** 2)
+        scales = np.where(kept, 1.0, 1 / np.sqrt(squares))
+        return (rows * scales[:, np.newaxis]).astype(np.float32), squares

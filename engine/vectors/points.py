@@ -1,0 +1,241 @@
+"""What may come into a collection: a batch of points as a client gave it, made into what is kept, or refused as a whole.
+
+Every column is checked at once, without a Python object for a value. What is wrong is told of the first bad point, by its
+position in the batch and its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from engine.errors import InvalidArgument, TooLarge, VireoError, nearest, quoted
+from engine.limits import PAYLOAD_BYTES_MAX
+from engine.vectors.column_casts import BadValue, damaged_row, exact, first_null, string_bytes, strings
+from engine.vectors.declaration import CollectionSpec, VectorSpec
+from engine.vectors.point_fields import payload_bytes, payload_column
+from engine.vectors.point_vectors import dense, multi, sparse
+from engine.vectors.rows import ID, field_column, indices_column, points_schema, values_column, vector_column
+from engine.vectors.values import TEXT_ID_BYTES_MAX, echo
+
+ONLY_VECTOR: Final = "vector"
+"""What the column of a collection's only dense vector may be called."""
+
+
+def checked_points(spec: CollectionSpec, batch: pa.RecordBatch, *, tenant: str | None = None) -> pa.RecordBatch:
+    """`batch` of exactly `rows.points_schema`: cosine of length 1, a multi-vector never null, nothing left under a null.
+
+    Columns that may be null may be missing. Types that say the same are taken: strings of any sort and their dictionaries, lists
+    of any sort, integers and floats of any width whose values fit, instants of any unit and zone, latitude and longitude as a
+    struct. A collection with tenants needs `tenant`, which its field becomes. Any thread.
+
+    Raises InvalidArgument, TooLarge; nothing of the batch is to be used then.
+    """
+    check_tenant(spec, tenant)
+    schema = points_schema(spec)
+    columns = _columns(spec, batch, schema)
+    ids = _ids(spec, columns.pop(ID))
+    check = _Check(ids)
+    made: dict[str, pa.Array | None] = {ID: ids}
+    for name, each in spec.vectors.items():
+        made[vector_column(name)] = check.vector(name, each, columns.get(vector_column(name)))
+    for name in spec.sparse:
+        pair = check.sparse(name, *(columns.get(each(name)) for each in (indices_column, values_column)))
+        made[indices_column(name)], made[values_column(name)] = pair
+    for name, kept in spec.fields.items():
+        given = columns.get(field_column(name))
+        if name == spec.tenant:
+            made[field_column(name)] = check.tenant(name, str(tenant), given)
+        else:
+            made[field_column(name)] = check.made(
+                f"field {quoted(name)}",
+                lambda kept=kept, given=given: None if given is None else payload_column(given, kept),
+            )
+    check.payload(spec, made)
+    check.finish()
+    rows = len(ids)
+    arrays = [each if (each := made[field.name]) is not None else pa.nulls(rows, field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def check_tenant(spec: CollectionSpec, tenant: str | None) -> None:
+    """Raises InvalidArgument where a call names no tenant, though the collection has some, or one where it has none."""
+    if spec.tenant is None:
+        if tenant is not None:
+            raise InvalidArgument(f"tenant: the collection has no tenants, got {echo(tenant)}")
+        return
+    if tenant is None:
+        raise InvalidArgument(
+            f"tenant: must be given: the collection's points belong to tenants (field {quoted(spec.tenant)})"
+        )
+    try:
+        size = len(tenant.encode())
+    except (UnicodeEncodeError, AttributeError) as error:
+        raise InvalidArgument(f"tenant: expected text of valid Unicode, got {echo(tenant)}") from error
+    if not 1 <= size <= TEXT_ID_BYTES_MAX:
+        raise InvalidArgument(f"tenant: expected 1 to {TEXT_ID_BYTES_MAX} bytes, got {size}")
+
+
+class _Check:
+    """Of one batch, column by column: keeps what is wrong with the earliest point."""
+
+    def __init__(self, ids: pa.Array) -> None:
+        self._ids = ids
+        self._worst: tuple[int, VireoError] | None = None
+
+    def made(self, what: str, make: Callable[[], pa.Array | None]) -> pa.Array | None:
+        """What `make` gives; None if a value was bad, which `finish` will tell."""
+        try:
+            return make()
+        except BadValue as error:
+            self._bad(error.row, f"{what}: {error.problem}", error.kind)
+        except VireoError as error:
+            raise type(error)(f"points: {what}: {error.message}") from error
+        return None
+
+    def vector(self, name: str, spec: VectorSpec, given: pa.Array | None) -> pa.Array | None:
+        if given is None:
+            if not spec.multi:
+                raise InvalidArgument(f"points: vector {quoted(name)} is missing")
+            given = pa.nulls(len(self._ids))
+        return self.made(f"vector {quoted(name)}", lambda: (multi if spec.multi else dense)(given, spec))
+
+    def sparse(
+        self, name: str, indices: pa.Array | None, values: pa.Array | None
+    ) -> tuple[pa.Array | None, pa.Array | None]:
+        if indices is None and values is None:
+            return None, None
+        if indices is None or values is None:
+            missing = indices_column(name) if indices is None else values_column(name)
+            raise InvalidArgument(f"points: sparse vector {quoted(name)}: column {quoted(missing)} is missing")
+        pair: list[pa.Array | None] = [None, None]
+
+        def make() -> None:
+            pair[:] = sparse(indices, values)
+
+        self.made(f"sparse vector {quoted(name)}", make)
+        return pair[0], pair[1]
+
+    def tenant(self, name: str, tenant: str, given: pa.Array | None) -> pa.Array:
+        """The field filled with the tenant, which rows may say too."""
+        if given is not None and given.null_count < len(given):
+            said = self.made(f"field {quoted(name)}", lambda: strings(given))
+            if said is None:
+                raise InvalidArgument(f"points: field {quoted(name)}: expected keyword values, got {given.type}")
+            other = pa.compute.not_equal(said, tenant).fill_null(False).to_numpy(zero_copy_only=False)
+            if other.any():
+                at = int(np.argmax(other))
+                self._bad(
+                    at, f"field {quoted(name)}: belongs to tenant {quoted(said[at].as_py())}, not to {quoted(tenant)}"
+                )
+        return pa.repeat(tenant, len(self._ids))
+
+    def payload(self, spec: CollectionSpec, made: dict[str, pa.Array | None]) -> None:
+        """No point's payload is too large."""
+        fields = [(made[field_column(name)], each) for name, each in spec.fields.items()]
+        if sum(column.nbytes for column, _ in fields if column is not None) <= PAYLOAD_BYTES_MAX:
+            return
+        sizes = np.zeros(len(self._ids), np.int64)
+        for column, each in fields:
+            if column is not None:
+                sizes += payload_bytes(column, each)
+        large = np.flatnonzero(sizes > PAYLOAD_BYTES_MAX)
+        if len(large):
+            at = int(large[0])
+            self._bad(at, f"payload: {sizes[at]} bytes, at most {PAYLOAD_BYTES_MAX} are allowed", TooLarge)
+
+    def finish(self) -> None:
+        """Raises what is wrong."""
+        if self._worst is not None:
+            raise self._worst[1]
+
+    def _bad(self, row: int, problem: str, kind: type[VireoError] = InvalidArgument) -> None:
+        if self._worst is None or row < self._worst[0]:
+            self._worst = row, kind(f"points[{row}] (id {echo(self._ids[row].as_py())}): {problem}")
+
+
+def _columns(spec: CollectionSpec, batch: pa.RecordBatch, schema: pa.Schema) -> dict[str, pa.Array]:
+    """By the names of the schema. Raises InvalidArgument for one that is not there, or twice, or damaged."""
+    columns: dict[str, pa.Array] = {}
+    known = {*schema.names}
+    only = [name for name, each in spec.vectors.items() if not each.multi]
+    try:
+        names = batch.schema.names
+    except UnicodeDecodeError as error:
+        raise InvalidArgument("points: a column's name is no valid Unicode (UTF-8)") from error
+    for at, given in enumerate(names):
+        name = vector_column(only[0]) if given == ONLY_VECTOR and len(only) == 1 else given
+        if name not in known:
+            raise InvalidArgument(f"points: unknown column {quoted(given)}{nearest(given, known)}")
+        if name in columns:
+            raise InvalidArgument(f"points: column {quoted(name)} is there twice")
+        column = batch.column(at)
+        _check_sound(name, column)
+        columns[name] = column.storage if isinstance(column, pa.ExtensionArray) else column
+    if ID not in columns:
+        raise InvalidArgument(f"points: column {quoted(ID)} is missing")
+    return columns
+
+
+def _check_sound(name: str, column: pa.Array) -> None:
+    """What comes over the wire may say anything: offsets past the end, indices past a dictionary, text that is none."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        row = damaged_row(column)
+        if row is None or "UTF8" not in str(error):
+            raise InvalidArgument(f"points: column {quoted(name)}: is damaged: {str(error)[:200]}") from error
+        raise InvalidArgument(
+            f"points[{row}]: column {quoted(name)}: expected text of valid Unicode (UTF-8)"
+        ) from error
+
+
+def _ids(spec: CollectionSpec, given: pa.Array) -> pa.Array:
+    """Each valid and all different. Raises InvalidArgument."""
+    missing = first_null(given)
+    if missing is not None:
+        raise InvalidArgument(f"points[{missing}]: expected an id, got null")
+    try:
+        ids = _integer_ids(given) if spec.id == "integer" else _text_ids(given)
+    except BadValue as error:
+        raise error.kind(f"points[{error.row}]: id: {error.problem}") from None
+    except TooLarge as error:
+        raise TooLarge(f"points: ids: {error.message}") from error
+    if ids is None:
+        expected = "unsigned integers of 64 bits" if spec.id == "integer" else "text"
+        raise InvalidArgument(f"points: ids: expected {expected}, got {given.type}")
+    _check_different(ids)
+    return ids
+
+
+def _integer_ids(given: pa.Array) -> pa.Array | None:
+    return exact(given, pa.uint64(), "64 bits, unsigned") if pa.types.is_integer(given.type) else None
+
+
+def _text_ids(given: pa.Array) -> pa.Array | None:
+    ids = strings(given)
+    if ids is not None:
+        sizes = string_bytes(ids)
+        wrong = (sizes < 1) | (sizes > TEXT_ID_BYTES_MAX)
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            raise BadValue(at, f"expected 1 to {TEXT_ID_BYTES_MAX} bytes, got {sizes[at]}")
+    return ids
+
+
+def _check_different(ids: pa.Array) -> None:
+    if pa.types.is_uint64(ids.type):
+        ordered = np.sort(ids.to_numpy())
+        different = len(ordered) < 2 or bool((ordered[1:] != ordered[:-1]).all())
+    else:
+        different = len(ids.unique()) == len(ids)
+    if different:
+        return
+    seen: dict[object, int] = {}
+    for at, each in enumerate(ids.to_pylist()):
+        first = seen.setdefault(each, at)
+        if first != at:
+            raise InvalidArgument(f"points[{at}] (id {echo(each)}): points[{first}] has the same id")
