@@ -21,6 +21,9 @@ _K1, _K2, _K3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np
 _M1, _M2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 _S33, _S29, _S35, _S3, _S8 = np.uint64(33), np.uint64(29), np.uint64(35), np.uint64(3), np.uint64(8)
 
+_SMALL = np.uint64(0x2020202020202020)
+"""What small ASCII letters and digits have in each byte, and capitals lack."""
+
 
 @kernel(inline="always")
 def mix(value: int) -> int:
@@ -43,6 +46,22 @@ def hash_bytes(address: int, length: int) -> int:
         tail = uint64(0)
         for index in range(length - 1, at - 1, -1):
             tail = (tail << _S8) | uint64(load_u8(address + index))
+        word = _absorb(word, tail)
+    return mix(word)
+
+
+@kernel()
+def hash_lower(address: int, length: int) -> int:
+    """The hash of `length` ASCII letters and digits at `address`, capitals made small, which is one bit."""
+    word = uint64(length) * _K3 ^ _K2
+    at = 0
+    while at + 8 <= length:
+        word = _absorb(word, load_u64(address + at) | _SMALL)
+        at += 8
+    if at < length:
+        tail = uint64(0)
+        for index in range(length - 1, at - 1, -1):
+            tail = (tail << _S8) | uint64(load_u8(address + index)) | _SMALL & uint64(0xFF)
         word = _absorb(word, tail)
     return mix(word)
 

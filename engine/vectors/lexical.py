@@ -49,14 +49,6 @@ def text_statistics(parts: Sequence[TextPart], terms: Hashes) -> tuple[Singles, 
     return inverse_frequency(rows, counts), max(1.0, words / max(1, rows))
 
 
-def texts_of(column: pa.Array) -> list[str | None]:
-    """What a text field says in each row; of an array all of its values, with a space between."""
-    values: list[Any] = column.to_pylist()
-    if pa.types.is_list(column.type):
-        return [None if each is None else " ".join(one for one in each if one) for each in values]
-    return values
-
-
 class SealedText:
     """TextPart. Of rows that never change: `terms` uint64 [t], ascending; term i is in rows[offsets[i]:offsets[i + 1]], with as
     many `frequencies`; `lengths` uint32 [n]: the words of each row."""
@@ -78,7 +70,7 @@ class SealedText:
     @classmethod
     def of(cls, column: pa.Array, spec: FieldSpec, field: str = "") -> SealedText:
         """Of a field of all rows, in memory."""
-        return cls.inverted(terms_of(texts_of(column), spec.stemmer), field, spec.stemmer)
+        return cls.inverted(terms_of(column, spec.stemmer), field, spec.stemmer)
 
     @classmethod
     def inverted(cls, found: Terms, field: str = "", stemmer: str | None = None) -> SealedText:
@@ -97,7 +89,13 @@ class SealedText:
 
     def write(self, path: Path) -> None:
         """Into a new file. Raises ResourceExhausted, Unavailable."""
-        arrays = (self._terms, self._offsets, self._rows, self._frequencies, self._lengths)
+        arrays: tuple[npt.NDArray[Any], ...] = (
+            self._terms,
+            self._offsets,
+            self._rows,
+            self._frequencies,
+            self._lengths,
+        )
         named = dict(zip(_DTYPES, arrays, strict=True))
         write_postings(path, "text", self.field, len(self._lengths), named, self.stemmer)
 
@@ -141,7 +139,7 @@ class GrowingText:
 
     def append(self, column: pa.Array) -> None:
         """The field in further rows."""
-        found = terms_of(texts_of(column), self._spec.stemmer)
+        found = terms_of(column, self._spec.stemmer)
         self._starts.append(self._terms.rows + found.offsets[1:])
         self._terms.append(found.terms)
         self._frequencies.append(found.frequencies)

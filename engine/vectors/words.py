@@ -10,12 +10,15 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.errors import FailedPrecondition, nearest, quoted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 WORD_CHARS_MAX: Final = 64
 """Of a longer word only the beginning counts."""
@@ -109,36 +112,80 @@ def stems_of(words: Sequence[str], language: str) -> list[str]:
     return found
 
 
-def terms_of(texts: Sequence[str | None], stemmer: str | None = None) -> Terms:
-    """The terms of each text; None has none. `stemmer`: the language whose endings are cut off."""
-    ordinals: dict[str, int] = {}
+def terms_of(texts: Sequence[str | None] | pa.Array, stemmer: str | None = None) -> Terms:
+    """The terms of each text, of a list of texts (an array field) those of all; null has none.
+
+    `stemmer`: the language whose endings are cut off. Raises FailedPrecondition as `stems_of`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.large_string())
+    if not pa.types.is_list(column.type):
+        return _folded_terms(*_hashes_of(column, stemmer))
+    starts, hashes = _hashes_of(column.flatten(), stemmer)
+    values = np.zeros(len(column) + 1, np.int64)
+    np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy(), out=values[1:])
+    return _folded_terms(starts[values], hashes)
+
+
+def _hashes_of(column: pa.Array, stemmer: str | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    """The hashes of every text's words in order, text i's from starts[i] on. ASCII is left to a kernel, unless it is stemmed."""
+    import pyarrow as pa
+
+    from kernels.words import OTHER, count_words, hash_words
+
+    counts = np.full(len(column), OTHER, np.int64)
+    _, offsets, data = column.buffers()
+    wide = pa.types.is_large_string(column.type)
+    validity = column.buffers()[0]
+    where = (
+        0 if offsets is None else offsets.address, wide, 0 if data is None else data.address,
+        0 if validity is None else validity.address, column.offset,
+    )  # fmt: skip
+    if stemmer is None and len(column):
+        count_words(*where, counts)
+    others = np.flatnonzero(counts == OTHER)
+    numbers, ordinals, known = _numbered(column.take(pa.array(others)).to_pylist() if len(others) else [], stemmer)
+    sizes = counts.copy()
+    sizes[others] = numbers
+    starts = np.zeros(len(column) + 1, np.int64)
+    np.cumsum(sizes, out=starts[1:])
+    hashes = np.empty(int(starts[-1]), np.uint64)
+    if len(others) < len(column):
+        hash_words(*where, WORD_CHARS_MAX, counts, starts, hashes)
+    if len(ordinals):
+        before = np.cumsum(numbers) - numbers
+        hashes[np.repeat(starts[others] - before, numbers) + np.arange(len(ordinals))] = known[ordinals]
+    return starts, hashes
+
+
+def _numbered(
+    texts: Sequence[str | None], stemmer: str | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    """How many words each text has, each word's number, and the hash of each number."""
+    numbers: dict[str, int] = {}
     found: list[int] = []
-    lengths = np.zeros(len(texts), np.int64)
+    counts = np.zeros(len(texts), np.int64)
     for row, text in enumerate(texts):
         if text:
             words = words_of(text)
-            lengths[row] = len(words)
+            counts[row] = len(words)
             for word in words:
-                found.append(ordinals.setdefault(word, len(ordinals)))
-    known = list(ordinals) if stemmer is None else stems_of(list(ordinals), stemmer)
-    return _by_row(lengths, np.array(found, np.int64), term_hashes(known))
+                found.append(numbers.setdefault(word, len(numbers)))
+    known = list(numbers) if stemmer is None else stems_of(list(numbers), stemmer)
+    return counts, np.array(found, np.int64), term_hashes(known)
 
 
-def _by_row(lengths: npt.NDArray[np.int64], ordinals: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]) -> Terms:
-    """`ordinals` into `hashes`, of all rows' words, one row after another. Sorted as one number: row, rank of hash."""
-    known, ranks = np.unique(hashes, return_inverse=True)
-    span = max(1, len(known))
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    keys = np.sort(rows * span + ranks.astype(np.int64)[ordinals])
-    first = np.flatnonzero(np.concatenate([np.ones(min(1, len(keys)), bool), keys[1:] != keys[:-1]]))
-    frequencies = np.diff(first, append=len(keys))
-    counts = (
-        np.bincount(keys[first] // span, minlength=len(lengths)) if len(first) else np.zeros(len(lengths), np.int64)
-    )
-    small = not len(frequencies) or frequencies.max() < 1 << 16
+def _folded_terms(starts: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]) -> Terms:
+    from kernels.words import fold_words
+
+    offsets, frequencies = np.zeros(len(starts), np.int64), np.empty(len(hashes), np.uint32)
+    highest = fold_words(starts, hashes, offsets[1:], frequencies)
+    size = int(offsets[-1])
     return Terms(
-        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
-        terms=known[keys[first] % span],
-        frequencies=frequencies.astype(np.uint16) if small else frequencies.astype(np.uint32),
-        lengths=lengths.astype(np.uint32),
+        offsets=offsets,
+        terms=hashes[:size],
+        frequencies=frequencies[:size].astype(np.uint16) if highest < 1 << 16 else frequencies[:size],
+        lengths=np.diff(starts).astype(np.uint32),
     )
