@@ -145,6 +145,10 @@ class Directory:
         """Where a segment lies."""
         return self.folder / SEGMENTS / segment_name(number)
 
+    def segment(self, number: int) -> SealedSegment:
+        """A committed segment, open. Its arrays stay readable though its files are deleted."""
+        return self._segments[number]
+
     def alive(self, number: int) -> Bits | None:
         """The committed bitset of a segment, read-only; None: all are alive."""
         return self._alive[number]
@@ -212,6 +216,7 @@ class Directory:
         replay_from: int,
         codebooks: Mapping[str, FileSum] | None = None,
         spec: CollectionSpec | None = None,
+        log_folder: str | None = None,
     ) -> Manifest:
         """Makes the segments named by `alive`, with these alive rows (None: all), the state. What is not given stays as it was.
 
@@ -226,6 +231,7 @@ class Directory:
                 replay_from=replay_from,
                 segments=tuple(self._entry(number, bits) for number, bits in sorted(alive.items())),
                 codebooks=dict(self.manifest.codebooks if codebooks is None else codebooks),
+                log=log_folder or self.manifest.log,
             )
             self._doubtful = True
             os.close(self._disk.create(self.folder / MANIFEST, encode_manifest(new)))

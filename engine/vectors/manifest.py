@@ -38,13 +38,15 @@ class SegmentEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One state. `generation` grows by each commit; `codebooks` are files of `codebooks/`, by vector name."""
+    """One state. `generation` grows by each commit; `codebooks` are files of `codebooks/`, by vector name; `log` is the folder of
+    the log, beside the manifest."""
 
     spec: CollectionSpec
     generation: int = 0
     replay_from: int = 0
     segments: tuple[SegmentEntry, ...] = ()
     codebooks: Mapping[str, FileSum] = field(default_factory=dict)
+    log: str = "log-0000000001"
 
     @property
     def rows(self) -> int:

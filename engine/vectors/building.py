@@ -1,0 +1,128 @@
+"""What is built beside a segment's rows before it is sealed: indexes of its vectors, postings of its texts and sparse vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from engine.vectors.codebook import SAMPLE_ROWS, Codebook, sample_of, should_retrain
+from engine.vectors.declaration import CollectionSpec, VectorSpec
+from engine.vectors.dense_rows import DenseRows
+from engine.vectors.faiss_index import build_index, train_codebook
+from engine.vectors.index import choose_index
+from engine.vectors.lexical import write_text_postings
+from engine.vectors.rows import field_column, field_type
+from engine.vectors.sealed import CONTENTS, BuiltIndex, BuiltText, Contents, vector_names
+from engine.vectors.segment import SealedSegment, SegmentWriter
+from engine.vectors.segment_file import FileSum
+from engine.vectors.sparse_index import write_sparse_postings
+
+Singles = npt.NDArray[np.float32]
+
+_BY_CODEBOOK: Final = ("pq", "ivf_pq")
+_SEED: Final = 17
+
+
+class Decoded:
+    """Stored vectors to be read as float32 [n, d], slice by slice."""
+
+    def __init__(self, rows: DenseRows) -> None:
+        self._rows = rows
+        self.shape = (rows.rows, rows.size)
+
+    def __len__(self) -> int:
+        """How many."""
+        return self._rows.rows
+
+    def __getitem__(self, chosen: Any) -> Singles:  # noqa: ANN401  a slice or rows
+        return self._rows.float32(chosen)
+
+
+def readable(rows: DenseRows) -> Any:  # noqa: ANN401
+    """What `build_index` reads: the array itself where it is float32."""
+    return rows.data if rows.stored == "float32" else Decoded(rows)
+
+
+@dataclass(slots=True)
+class Codebooks:
+    """A collection's codebooks, by vector: files and what is in them. `store` writes a new one."""
+
+    store: Callable[[bytes], FileSum]
+    files: dict[str, FileSum] = field(default_factory=dict)
+    known: dict[str, Codebook] = field(default_factory=dict)
+
+    def fitting(self, name: str, vectors: Any) -> Codebook:  # noqa: ANN401
+        """The codebook for a segment of these vectors: the collection's, or a new one, where there is none or it says too little
+        of them."""
+        known = self.known.get(name)
+        sample = _sample(vectors)
+        if known is None or (len(sample) >= known.rows and should_retrain(known, sample)):
+            known = train_codebook(sample)
+            self.files[name] = self.store(known.encoded())
+            self.known[name] = known
+        return known
+
+
+def _sample(vectors: Any) -> Singles:  # noqa: ANN401
+    return sample_of(vectors, _SEED) if isinstance(vectors, np.ndarray) else _sample_decoded(vectors)
+
+
+def _sample_decoded(vectors: Decoded) -> Singles:
+    if len(vectors) <= SAMPLE_ROWS:
+        return vectors[slice(None)]
+    return vectors[np.sort(np.random.default_rng(_SEED).choice(len(vectors), SAMPLE_ROWS, replace=False))]
+
+
+def build_beside(writer: SegmentWriter, rows: SealedSegment, spec: CollectionSpec, codebooks: Codebooks) -> None:
+    """Builds all that a segment of these finished rows is to have, and moves it in. Raises OSError, ResourceExhausted."""
+    vectors = {
+        name: _built(writer, rows, at, name, spec.vectors[name], codebooks)
+        for at, name in enumerate(vector_names(spec))
+    }
+    contents = Contents(vectors, _texts(writer, rows, spec), _sparse(writer, rows, spec))
+    path = writer.folder / f"{CONTENTS}.new"
+    path.write_bytes(msgspec.json.encode(contents))
+    writer.move_in(CONTENTS, path)
+
+
+def _built(
+    writer: SegmentWriter, rows: SealedSegment, at: int, name: str, spec: VectorSpec, codebooks: Codebooks
+) -> BuiltIndex:
+    choice = choose_index(rows.rows, spec.size, spec.index)
+    if choice.kind == "flat":
+        return BuiltIndex("flat")
+    vectors = readable(rows.dense(name))
+    codebook = codebooks.fitting(name, vectors) if choice.kind in _BY_CODEBOOK else None
+    index = build_index(vectors, choice, spec.metric, codebook)
+    file = f"index-{at}.{choice.kind}"
+    index.save(writer.folder / f"{file}.new")
+    writer.move_in(file, writer.folder / f"{file}.new")
+    return BuiltIndex(choice.kind, file, codebooks.files[name].file if codebook is not None else None)
+
+
+def _texts(writer: SegmentWriter, rows: SealedSegment, spec: CollectionSpec) -> Mapping[str, BuiltText]:
+    found = {}
+    for at, (name, each) in enumerate(spec.fields.items()):
+        if each.type == "text":
+            file = f"words-{at}.postings"
+            path = writer.folder / f"{file}.new"
+            write_text_postings(path, name, each, rows.column(field_column(name), field_type(each)))
+            writer.move_in(file, path)
+            found[name] = BuiltText(file, each.stemmer)
+    return found
+
+
+def _sparse(writer: SegmentWriter, rows: SealedSegment, spec: CollectionSpec) -> Mapping[str, str]:
+    found = {}
+    for at, name in enumerate(spec.sparse):
+        file = f"sparse-{at}.postings"
+        path = writer.folder / f"{file}.new"
+        write_sparse_postings(path, name, *rows.sparse(name))
+        writer.move_in(file, path)
+        found[name] = file
+    return found

@@ -1,0 +1,236 @@
+"""The writes of one collection: checked, within the quota, durable in the log and shown by the view when they are answered.
+
+Who writes also folds: the first of several that wait brings the view up to date for all of them. Plain writes go on beside each
+other; what reads before it writes (a deletion by filter, a change of payloads) goes alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection as Several
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from engine.errors import InvalidArgument, ResourceExhausted, Unavailable, quoted
+from engine.log.log import Log, Offsets
+from engine.vectors.declaration import CollectionSpec
+from engine.vectors.filter import Filter, for_tenant
+from engine.vectors.fold import Fold
+from engine.vectors.gate import Gate
+from engine.vectors.indexer import Indexer
+from engine.vectors.locations import ABSENT, by_part, id_column
+from engine.vectors.matching import count, matching
+from engine.vectors.points import check_tenant, checked_points
+from engine.vectors.rows import DELETE, ID, OP, UPSERT, field_column
+from engine.vectors.values import PointId, checked_id
+
+FULL_MAX: Final = 4
+"""Full segments that wait to be sealed; past that a write waits too."""
+READ_ROWS: Final = 1 << 30
+REWRITE_ROWS: Final = 4_096
+_WAIT_S: Final = 30.0
+
+Change = Callable[[pa.RecordBatch], pa.RecordBatch]
+"""Points of `points_schema` as they are to be, of the same ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """`offset`: of the log, after the write; `count`: points it changed."""
+
+    offset: int
+    count: int
+
+
+class _FromManifest:
+    """log.Owner: reads from where the manifest says."""
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+
+    def assigned(self, partitions: Several[int]) -> Offsets:
+        return {0: self._place}
+
+    def revoked(self, partitions: Several[int]) -> None:
+        """Nothing is kept beside the view."""
+
+
+class Writer:
+    """See the module. Any thread. `gate`: who is alone in it keeps writes away."""
+
+    def __init__(self, name: str, fold: Fold, log: Log, indexer: Indexer) -> None:
+        """The fold is brought up to the log's end. Raises DataLoss, Unavailable."""
+        self.gate = Gate()
+        self.indexer = indexer
+        self._name = name
+        self._folding = threading.Lock()
+        self._reserving = threading.Lock()
+        self._reserved = 0
+        self._closed = False
+        self.take_over(fold, log)
+
+    def take_over(self, fold: Fold, log: Log) -> None:
+        """Another fold and log from now on; nobody writes meanwhile."""
+        self._fold, self._log = fold, log
+        self._reader = log.reader(_FromManifest(fold.view.offset))
+        self._catch_up(log.latest()[0])
+
+    @property
+    def _spec(self) -> CollectionSpec:
+        return self._fold.spec
+
+    def close(self) -> None:
+        """Waits for writes that are under way; later ones are refused."""
+        with self.gate.alone():
+            self._closed = True
+            self._reader.close()
+
+    def upsert(self, points: pa.RecordBatch, *, tenant: str | None = None, deadline_s: float | None = None) -> Written:
+        """Points of `points_schema`, new or instead of those of their ids: all of them or none.
+
+        Raises InvalidArgument, TooLarge that name the point; ResourceExhausted past a quota, where the disk is full, or where
+        indexing is behind for `deadline_s` seconds; Unavailable.
+        """
+        with self.gate.beside():
+            self._check_open()
+            checked = checked_points(self._spec, points, tenant=tenant)
+            self._wait_for_room(deadline_s)
+            with self._room_for(checked, tenant):
+                return self._append(UPSERT, checked)
+
+    def delete(self, ids: Sequence[PointId], *, tenant: str | None = None) -> Written:
+        """Those of the points that are there. Raises InvalidArgument, Unavailable, ResourceExhausted."""
+        with self.gate.beside():
+            self._check_open()
+            check_tenant(self._spec, tenant)
+            wanted = list(dict.fromkeys(self._checked_ids(ids)))
+            _, found = self._fold.locate(wanted, tenant)
+            there = [each for each, location in zip(wanted, found.tolist(), strict=True) if location != ABSENT]
+            # who is being written at the same time may be there by the time the log has this
+            return self._append_deletes(wanted, tenant, len(there))
+
+    def delete_matching(self, filter_: Filter, *, tenant: str | None = None) -> Written:
+        """The points a canonical filter is about when all earlier writes are done. Raises InvalidArgument, Unavailable."""
+        with self.gate.alone():
+            self._check_open()
+            ids = [each for part in self._matching(filter_, tenant) for each in part.column(ID).to_pylist()]
+            return self._append_deletes(ids, tenant, len(ids))
+
+    def rewrite(
+        self, change: Change, *, ids: Sequence[PointId] | None = None, filter_: Filter | None = None,
+        tenant: str | None = None,
+    ) -> Written:  # fmt: skip
+        """Writes points anew as `change` makes them: those of `ids` that are there, or those a filter is about."""
+        with self.gate.alone():
+            self._check_open()
+            check_tenant(self._spec, tenant)
+            found = self._matching(filter_, tenant) if ids is None else self._points_of(self._checked_ids(ids), tenant)
+            written = Written(self._fold.view.offset, 0)
+            for each in found:
+                changed = change(each)
+                written = Written(self._append(UPSERT, changed).offset, written.count + changed.num_rows)
+            return written
+
+    def _matching(self, filter_: Filter | None, tenant: str | None) -> Iterator[pa.RecordBatch]:
+        """Living points, slice by slice."""
+        check_tenant(self._spec, tenant)
+        view = self._fold.view
+        for living, rows in matching(view, self._of_tenant(filter_, tenant)):
+            for begin in range(0, len(rows), REWRITE_ROWS):
+                yield living.part.points(rows[begin : begin + REWRITE_ROWS])
+
+    def _of_tenant(self, filter_: Filter | None, tenant: str | None) -> Filter | None:
+        field = self._spec.tenant
+        return filter_ if field is None or tenant is None else for_tenant(filter_, field, tenant)
+
+    def _tenant_count(self, tenant: str) -> int:
+        return count(self._fold.view, self._of_tenant(None, tenant))
+
+    def _points_of(self, ids: Sequence[PointId], tenant: str | None) -> Iterator[pa.RecordBatch]:
+        view, found = self._fold.locate(list(dict.fromkeys(ids)), tenant)
+        for key, rows in by_part(found):
+            living = view.part(key)
+            assert living is not None
+            for begin in range(0, len(rows), REWRITE_ROWS):
+                yield living.part.points(rows[begin : begin + REWRITE_ROWS])
+
+    def _append(self, op: int, points: pa.RecordBatch) -> Written:
+        if not points.num_rows:
+            return Written(self._fold.view.offset, 0)
+        ops = pa.array(np.full(points.num_rows, op, np.int8))
+        appended = self._log.append(
+            pa.RecordBatch.from_arrays([ops, *points.columns], names=[OP, *points.schema.names])
+        )
+        self._catch_up(appended.next)
+        self.indexer.wrote()
+        return Written(appended.next, points.num_rows)
+
+    def _append_deletes(self, ids: Sequence[PointId], tenant: str | None, count: int) -> Written:
+        columns = {ID: pa.array(id_column(ids, integer=self._spec.id == "integer"))}
+        if self._spec.tenant is not None:
+            columns[field_column(self._spec.tenant)] = pa.array([tenant] * len(ids), pa.string())
+        offset = self._append(DELETE, pa.RecordBatch.from_pydict(columns)).offset
+        return Written(offset, count)
+
+    def _catch_up(self, until: int) -> None:
+        """Whoever comes first folds for all who wait."""
+        while self._fold.view.offset < until:
+            with self._folding:
+                if self._fold.view.offset >= until:
+                    return
+                chunks = self._reader.read(READ_ROWS, _WAIT_S)
+                if not chunks:
+                    raise Unavailable(f"collection {quoted(self._name)}: is closed")
+                for each in chunks:
+                    self._fold.apply(each.batch, each.first)
+
+    def _wait_for_room(self, deadline_s: float | None) -> None:
+        if not self.indexer.wait_for_room(FULL_MAX, _WAIT_S if deadline_s is None else deadline_s):
+            why = f": {self.indexer.problem}" if self.indexer.problem else ""
+            raise ResourceExhausted(
+                f"collection {quoted(self._name)}: {FULL_MAX} full segments wait to be sealed{why}", retry_after_s=1.0
+            )
+
+    @contextmanager
+    def _room_for(self, points: pa.RecordBatch, tenant: str | None) -> Iterator[None]:
+        """Keeps the quota while the points are on their way."""
+        quota, more = self._spec.quota, points.num_rows
+        with self._reserving:
+            if self._fold.view.count + self._reserved + more > quota.points_max:
+                self._check_quota("points_max", quota.points_max, self._fold.view.count, points, tenant)
+            if quota.tenant_points_max is not None and tenant is not None:
+                self._check_quota(
+                    "tenant_points_max", quota.tenant_points_max, self._tenant_count(tenant), points, tenant
+                )
+            self._reserved += more
+        try:
+            yield
+        finally:
+            with self._reserving:
+                self._reserved -= more
+
+    def _check_quota(self, what: str, most: int, there: int, points: pa.RecordBatch, tenant: str | None) -> None:
+        _, found = self._fold.locate(points.column(ID).to_pylist(), tenant)
+        new = int((found == ABSENT).sum())
+        if new and there + self._reserved + new > most:
+            raise ResourceExhausted(
+                f"collection {quoted(self._name)}: quota.{what} is {most}, there are {there} points and {new} more would be"
+            )
+
+    def _checked_ids(self, ids: Sequence[PointId]) -> list[PointId]:
+        found = []
+        for at, each in enumerate(ids):
+            try:
+                found.append(checked_id(each, self._spec.id))
+            except InvalidArgument as error:
+                raise InvalidArgument(f"ids[{at}]: {error.message}") from error
+        return found
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable(f"collection {quoted(self._name)}: is closed")
