@@ -138,6 +138,8 @@ def normalised(rows: Singles) -> tuple[Singles, Floats]:
     finite stay as they are."""
     with np.errstate(all="ignore"):
         squares = (rows.astype(np.float64) ** 2).sum(axis=1)
-        kept = (np.abs(squares - 1) <= 1.2e-7) | ~np.isfinite(squares) | (squares < float(np.finfo(np.float32).tiny) ** 2)
+        kept = (
+            (np.abs(squares - 1) <= 1.2e-7) | ~np.isfinite(squares) | (squares < float(np.finfo(np.float32).tiny) ** 2)
+        )
         scales = np.where(kept, 1.0, 1 / np.sqrt(squares))
         return (rows * scales[:, np.newaxis]).astype(np.float32), squares

@@ -56,7 +56,7 @@ class Lists:
 
 def is_listed(kind: pa.DataType) -> bool:
     """A list of any sort."""
-    return (
+    return bool(
         pa.types.is_list(kind)
         or pa.types.is_large_list(kind)
         or pa.types.is_fixed_size_list(kind)
@@ -104,7 +104,7 @@ def strings(column: pa.Array) -> pa.StringArray | None:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _decoded(column: pa.DictionaryArray) -> pa.Array:
@@ -122,7 +122,7 @@ def _decoded(column: pa.DictionaryArray) -> pa.Array:
 def string_bytes(column: pa.Array) -> Longs:
     """Bytes of each string, int64 [n], 0 of null."""
     if not pa.types.is_string_view(column.type):
-        return pc.binary_length(column).fill_null(0).to_numpy().astype(np.int64)
+        return np.asarray(pc.binary_length(column).fill_null(0), np.int64)
     views = np.frombuffer(column.buffers()[1], np.int32).reshape(-1, 4) if len(column) else np.zeros((0, 4), np.int32)
     found = views[column.offset : column.offset + len(column), 0].astype(np.int64)
     if column.null_count:

@@ -159,7 +159,7 @@ def _degrees(flat: pa.Array, row_of: Callable[[int], int]) -> npt.NDArray[np.flo
         raise BadValue(row_of(missing), "expected latitude and longitude, got null")
     if not (pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type)):
         return None
-    return flat.to_numpy(zero_copy_only=False).astype(np.float64)
+    return np.asarray(flat.to_numpy(zero_copy_only=False), np.float64)
 
 
 _WIDTHS: Final[Mapping[FieldType, int]] = {"integer": 8, "float": 8, "bool": 1, "datetime": 8, "geo": 16}

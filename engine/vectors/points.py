@@ -11,15 +11,19 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine.errors import InvalidArgument, TooLarge, VireoError, nearest, quoted
 from engine.limits import PAYLOAD_BYTES_MAX
 from engine.vectors.column_casts import BadValue, damaged_row, exact, first_null, string_bytes, strings
-from engine.vectors.declaration import CollectionSpec, VectorSpec
+from engine.vectors.declaration import CollectionSpec, FieldSpec, VectorSpec
+from engine.vectors.plain_points import payload_patch, points_of
 from engine.vectors.point_fields import payload_bytes, payload_column
 from engine.vectors.point_vectors import dense, multi, sparse
 from engine.vectors.rows import ID, field_column, indices_column, points_schema, values_column, vector_column
 from engine.vectors.values import TEXT_ID_BYTES_MAX, echo
+
+__all__ = ["check_tenant", "checked_points", "payload_patch", "points_of"]
 
 ONLY_VECTOR: Final = "vector"
 """What the column of a collection's only dense vector may be called."""
@@ -40,24 +44,21 @@ def checked_points(spec: CollectionSpec, batch: pa.RecordBatch, *, tenant: str |
     ids = _ids(spec, columns.pop(ID))
     check = _Check(ids)
     made: dict[str, pa.Array | None] = {ID: ids}
-    for name, each in spec.vectors.items():
-        made[vector_column(name)] = check.vector(name, each, columns.get(vector_column(name)))
+    for name, vector in spec.vectors.items():
+        made[vector_column(name)] = check.vector(name, vector, columns.get(vector_column(name)))
     for name in spec.sparse:
         pair = check.sparse(name, *(columns.get(each(name)) for each in (indices_column, values_column)))
         made[indices_column(name)], made[values_column(name)] = pair
-    for name, kept in spec.fields.items():
+    for name, field in spec.fields.items():
         given = columns.get(field_column(name))
-        if name == spec.tenant:
-            made[field_column(name)] = check.tenant(name, str(tenant), given)
-        else:
-            made[field_column(name)] = check.made(
-                f"field {quoted(name)}",
-                lambda kept=kept, given=given: None if given is None else payload_column(given, kept),
-            )
+        of_tenant = name == spec.tenant
+        made[field_column(name)] = (
+            check.tenant(name, str(tenant), given) if of_tenant else check.field(name, field, given)
+        )
     check.payload(spec, made)
     check.finish()
     rows = len(ids)
-    arrays = [each if (each := made[field.name]) is not None else pa.nulls(rows, field.type) for field in schema]
+    arrays = [pa.nulls(rows, each.type) if made[each.name] is None else made[each.name] for each in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -119,13 +120,18 @@ class _Check:
         self.made(f"sparse vector {quoted(name)}", make)
         return pair[0], pair[1]
 
+    def field(self, name: str, spec: FieldSpec, given: pa.Array | None) -> pa.Array | None:
+        if given is None:
+            return None
+        return self.made(f"field {quoted(name)}", lambda: payload_column(given, spec))
+
     def tenant(self, name: str, tenant: str, given: pa.Array | None) -> pa.Array:
         """The field filled with the tenant, which rows may say too."""
         if given is not None and given.null_count < len(given):
             said = self.made(f"field {quoted(name)}", lambda: strings(given))
             if said is None:
                 raise InvalidArgument(f"points: field {quoted(name)}: expected keyword values, got {given.type}")
-            other = pa.compute.not_equal(said, tenant).fill_null(False).to_numpy(zero_copy_only=False)
+            other = pc.not_equal(said, tenant).fill_null(False).to_numpy(zero_copy_only=False)
             if other.any():
                 at = int(np.argmax(other))
                 self._bad(
