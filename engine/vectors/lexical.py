@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from engine.vectors.declaration import FieldSpec
 from engine.vectors.doubling import Doubling
+from engine.vectors.growing_blocks import Block, best_of_all, blocks_of, chosen_from
 from engine.vectors.postings_file import check_lengths, check_postings, read_postings, write_postings
 from engine.vectors.postings_room import inverse_frequency, sums_room
 from engine.vectors.view import Bits, Longs, Singles, TextPart
@@ -136,30 +137,83 @@ class GrowingText:
         self._terms = Doubling(np.empty(0, np.uint64))
         self._frequencies = Doubling(np.empty(0, np.uint32))
         self._lengths = Doubling(np.empty(0, np.uint32))
+        self._blocks: tuple[Block[SealedText], ...] = ()
 
     def append(self, column: pa.Array) -> None:
-        """The field in further rows."""
+        """The field in further rows. Raises FailedPrecondition where the stemmer is not there."""
         found = terms_of(column, self._spec.stemmer)
         self._starts.append(self._terms.rows + found.offsets[1:])
         self._terms.append(found.terms)
         self._frequencies.append(found.frequencies)
         self._lengths.append(found.lengths)
+        self._blocks = blocks_of(self._blocks, self._lengths.rows, self._inverted)
+
+    def terms(self, begin: int, end: int) -> Terms:
+        """What rows `begin` to `end` - 1 have."""
+        offsets = self._starts.array[begin : end + 1]
+        here = slice(int(offsets[0]), int(offsets[-1]))
+        return Terms(
+            offsets - offsets[0], self._terms.array[here], self._frequencies.array[here],
+            self._lengths.array[begin:end],
+        )  # fmt: skip
+
+    def _inverted(self, begin: int, end: int) -> SealedText:
+        return SealedText.inverted(self.terms(begin, end))
 
     def frozen(self, rows: int) -> GrowingTextPart:
         """The first so many rows, which are there."""
-        return GrowingTextPart(
-            rows, self._starts.array, self._terms.array, self._frequencies.array, self._lengths.array
-        )
+        blocks = tuple(each for each in self._blocks if each.end <= rows)
+        start = blocks[-1].end if blocks else 0
+        tail = _TextTail(
+            rows - start, self._starts.array[start : rows + 1], self._terms.array, self._frequencies.array,
+            self._lengths.array[start:rows],
+        )  # fmt: skip
+        return GrowingTextPart(blocks, start, tail)
 
 
 class GrowingTextPart:
-    """TextPart. The first `rows` rows of a growing field."""
+    """TextPart. The first rows of a growing field: blocks, and what comes after them from row `start` on."""
+
+    def __init__(self, blocks: tuple[Block[SealedText], ...], start: int, tail: _TextTail) -> None:
+        pieces: list[tuple[int, TextPart]] = [(each.start, each.part) for each in blocks]
+        self._pieces = pieces + ([(start, tail)] if tail.rows or not pieces else [])
+
+    @cached_property
+    def texts(self) -> int:
+        """See TextPart."""
+        return sum(each.texts for _, each in self._pieces)
+
+    @cached_property
+    def words(self) -> int:
+        """See TextPart."""
+        return sum(each.words for _, each in self._pieces)
+
+    def counts(self, terms: Hashes) -> Longs:
+        """See TextPart."""
+        found = np.zeros(len(terms), np.int64)
+        for _, each in self._pieces:
+            found += each.counts(terms)
+        return found
+
+    def best(self, terms: Hashes, idf: Singles, mean_length: float, chosen: Bits, k: int) -> tuple[Singles, Longs]:
+        """See TextPart."""
+        return best_of_all(
+            [
+                (start, each.best(terms, idf, mean_length, chosen_from(chosen, start), k))
+                for start, each in self._pieces
+            ],
+            k,
+        )
+
+
+class _TextTail:
+    """TextPart. Rows as they came."""
 
     def __init__(
         self, rows: int, starts: Longs, terms: Hashes, frequencies: npt.NDArray[np.uint32],
         lengths: npt.NDArray[np.uint32],
     ) -> None:  # fmt: skip
-        self._rows = rows
+        self.rows = rows
         self._starts = starts
         self._terms = terms
         self._frequencies = frequencies
@@ -167,25 +221,21 @@ class GrowingTextPart:
 
     @cached_property
     def texts(self) -> int:
-        """See TextPart."""
-        return int(np.count_nonzero(self._lengths[: self._rows]))
+        return int(np.count_nonzero(self._lengths))
 
     @cached_property
     def words(self) -> int:
-        """See TextPart."""
-        return int(self._lengths[: self._rows].sum(dtype=np.int64))
+        return int(self._lengths.sum(dtype=np.int64))
 
     def counts(self, terms: Hashes) -> Longs:
-        """See TextPart."""
         found = np.empty(len(terms), np.int64)
-        scan_counts(self._starts, self._terms, self._rows, _EVERY, terms, found)
+        scan_counts(self._starts, self._terms, self.rows, _EVERY, terms, found)
         return found
 
     def best(self, terms: Hashes, idf: Singles, mean_length: float, chosen: Bits, k: int) -> tuple[Singles, Longs]:
-        """See TextPart."""
-        scores, best = _room_for(k, self._rows)
+        scores, best = _room_for(k, self.rows)
         found = scan_by_bm25(
-            self._starts, self._terms, self._frequencies, self._lengths, self._rows, terms, idf, mean_length, K1, B,
+            self._starts, self._terms, self._frequencies, self._lengths, self.rows, terms, idf, mean_length, K1, B,
             chosen, scores, best,
         )  # fmt: skip
         return scores[:found], best[:found]

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.vectors.doubling import Doubling
+from engine.vectors.growing_blocks import Block, best_of_all, blocks_of, chosen_from
 from engine.vectors.postings_file import check_postings, read_postings, write_postings
 from engine.vectors.postings_room import inverse_frequency, sums_room
 from engine.vectors.view import Bits, Indices, Longs, Singles, SparsePart
@@ -110,6 +111,7 @@ class GrowingSparse:
         self._starts.rows = 1
         self._indices = Doubling(np.empty(0, np.uint32))
         self._weights = Doubling(np.empty(0, np.float32))
+        self._blocks: tuple[Block[SealedSparse], ...] = ()
 
     def append(self, indices: pa.ListArray, values: pa.ListArray) -> None:
         """Further rows."""
@@ -117,37 +119,69 @@ class GrowingSparse:
         self._starts.append(self._indices.rows + starts[1:])
         self._indices.append(flat)
         self._weights.append(weights)
+        self._blocks = blocks_of(self._blocks, self._starts.rows - 1, self._inverted)
+
+    def _inverted(self, begin: int, end: int) -> SealedSparse:
+        starts = self._starts.array[begin : end + 1]
+        here = slice(int(starts[0]), int(starts[-1]))
+        return SealedSparse.of(starts - starts[0], self._indices.array[here], self._weights.array[here])
 
     def frozen(self, rows: int) -> GrowingSparsePart:
         """The first so many rows, which are there."""
-        return GrowingSparsePart(rows, self._starts.array, self._indices.array, self._weights.array)
+        blocks = tuple(each for each in self._blocks if each.end <= rows)
+        start = blocks[-1].end if blocks else 0
+        tail = _SparseTail(rows - start, self._starts.array[start : rows + 1], self._indices.array, self._weights.array)
+        return GrowingSparsePart(blocks, start, tail)
 
 
 class GrowingSparsePart:
-    """SparsePart. The first `rows` rows of a growing sparse vector."""
+    """SparsePart. The first rows of a growing sparse vector: blocks, and what comes after them from row `start` on."""
+
+    def __init__(self, blocks: tuple[Block[SealedSparse], ...], start: int, tail: _SparseTail) -> None:
+        pieces: list[tuple[int, SparsePart]] = [(each.start, each.part) for each in blocks]
+        self._pieces = pieces + ([(start, tail)] if tail.rows or not pieces else [])
+
+    @cached_property
+    def vectors(self) -> int:
+        """See SparsePart."""
+        return sum(each.vectors for _, each in self._pieces)
+
+    def counts(self, indices: Indices) -> Longs:
+        """See SparsePart."""
+        found = np.zeros(len(indices), np.int64)
+        for _, each in self._pieces:
+            found += each.counts(indices)
+        return found
+
+    def best(self, indices: Indices, weights: Singles, chosen: Bits, k: int) -> tuple[Singles, Longs]:
+        """See SparsePart."""
+        return best_of_all(
+            [(start, each.best(indices, weights, chosen_from(chosen, start), k)) for start, each in self._pieces], k
+        )
+
+
+class _SparseTail:
+    """SparsePart. Rows as they came."""
 
     def __init__(self, rows: int, starts: Longs, indices: Indices, weights: Singles) -> None:
-        self._rows = rows
+        self.rows = rows
         self._starts = starts
         self._indices = indices
         self._weights = weights
 
     @cached_property
     def vectors(self) -> int:
-        """See SparsePart."""
-        return int(np.count_nonzero(np.diff(self._starts[: self._rows + 1])))
+        return int(np.count_nonzero(np.diff(self._starts)))
 
     def counts(self, indices: Indices) -> Longs:
-        """See SparsePart."""
         found = np.empty(len(indices), np.int64)
-        scan_counts(self._starts, self._indices, self._rows, _EVERY, indices, found)
+        scan_counts(self._starts, self._indices, self.rows, _EVERY, indices, found)
         return found
 
     def best(self, indices: Indices, weights: Singles, chosen: Bits, k: int) -> tuple[Singles, Longs]:
-        """See SparsePart."""
-        size = min(k, self._rows)
+        size = min(k, self.rows)
         scores, best = np.empty(size, np.float32), np.empty(size, np.int64)
         found = scan_by_weights(
-            self._starts, self._indices, self._weights, self._rows, indices, weights, chosen, scores, best
+            self._starts, self._indices, self._weights, self.rows, indices, weights, chosen, scores, best
         )
         return scores[:found], best[:found]
