@@ -223,6 +223,15 @@ VECTOR_DIMENSIONS_MAX: Final = 65_536
 SEARCH_K_MAX: Final = 10_000
 """Hits of one search, those left out by its offset among them."""
 
+SEARCH_CANDIDATES_MAX: Final = 100_000
+"""Points that one index finds for one search, to be scored exactly."""
+
+SEARCH_LEGS_MAX: Final = 16
+SEARCH_EXAMPLES_MAX: Final = 1_000
+"""Points that one search is to be like or unlike."""
+
+SEARCH_TEXT_BYTES_MAX: Final = 64 << 10
+
 FILTER_DEPTH_MAX: Final = 16
 FILTER_CONDITIONS_MAX: Final = 1_024
 FILTER_VALUES_MAX: Final = 10_000

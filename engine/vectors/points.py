@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from engine.errors import InvalidArgument, TooLarge, VireoError, nearest, quoted
 from engine.limits import PAYLOAD_BYTES_MAX
+from engine.vectors.checks import check_tenant
 from engine.vectors.column_casts import BadValue, damaged_row, exact, first_null, string_bytes, strings
 from engine.vectors.declaration import CollectionSpec, FieldSpec, VectorSpec
 from engine.vectors.plain_points import payload_patch, points_of
@@ -23,7 +24,7 @@ from engine.vectors.point_vectors import dense, multi, sparse
 from engine.vectors.rows import ID, field_column, indices_column, points_schema, values_column, vector_column
 from engine.vectors.values import TEXT_ID_BYTES_MAX, echo
 
-__all__ = ["check_tenant", "checked_points", "payload_patch", "points_of"]
+__all__ = ["checked_points", "payload_patch", "points_of"]
 
 ONLY_VECTOR: Final = "vector"
 """What the column of a collection's only dense vector may be called."""
@@ -60,24 +61,6 @@ def checked_points(spec: CollectionSpec, batch: pa.RecordBatch, *, tenant: str |
     rows = len(ids)
     arrays = [pa.nulls(rows, each.type) if made[each.name] is None else made[each.name] for each in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def check_tenant(spec: CollectionSpec, tenant: str | None) -> None:
-    """Raises InvalidArgument where a call names no tenant, though the collection has some, or one where it has none."""
-    if spec.tenant is None:
-        if tenant is not None:
-            raise InvalidArgument(f"tenant: the collection has no tenants, got {echo(tenant)}")
-        return
-    if tenant is None:
-        raise InvalidArgument(
-            f"tenant: must be given: the collection's points belong to tenants (field {quoted(spec.tenant)})"
-        )
-    try:
-        size = len(tenant.encode())
-    except (UnicodeEncodeError, AttributeError) as error:
-        raise InvalidArgument(f"tenant: expected text of valid Unicode, got {echo(tenant)}") from error
-    if not 1 <= size <= TEXT_ID_BYTES_MAX:
-        raise InvalidArgument(f"tenant: expected 1 to {TEXT_ID_BYTES_MAX} bytes, got {size}")
 
 
 class _Check:
