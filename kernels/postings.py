@@ -35,6 +35,8 @@ Bytes = npt.NDArray[np.uint8]
 UNTOUCHED = np.float32(-np.inf)
 """The sum of a row that has none of a query's terms."""
 
+_LEAST = np.finfo(np.float32).min
+
 ABSENT = -1
 """The ordinal of a term that no row has."""
 
@@ -65,11 +67,18 @@ def find_terms(terms: Words, wanted: Words, ordinals: Longs) -> None:
 
 @kernel(inline="always")
 def _add(sums: Singles, touched: Longs, count: int, row: int, gain: float) -> int:
-    """Without a branch, which would be guessed wrong."""
+    """Without a branch, which would be guessed wrong. A sum that overflows stays finite below: it must not look untouched."""
     before = sums[row]
     new = before == UNTOUCHED
-    touched[count], sums[row] = row, gain + (np.float32(0) if new else before)
+    touched[count], sums[row] = row, max(gain + (np.float32(0) if new else before), _LEAST)
     return count + new
+
+
+@kernel(inline="always")
+def _gain(scale: float, often: int, flat: float, slope: float, length: int) -> float:
+    """What a term adds to BM25, rounded alike wherever it is asked, so that a row scores the same growing and sealed."""
+    frequency = np.float32(often)
+    return np.float32(scale * frequency / (frequency + flat + slope * np.float32(length)))
 
 
 @kernel()
@@ -136,8 +145,8 @@ def best_by_bm25(
         if ordinals[index] >= 0:
             scale = idf[index] * (k1 + 1)
             for at in range(offsets[ordinals[index]], offsets[ordinals[index] + 1]):
-                row, often = np.int64(rows[at]), np.float32(frequencies[at])
-                gain = np.float32(scale * often / (often + flat + slope * np.float32(lengths[row])))
+                row = np.int64(rows[at])
+                gain = _gain(scale, frequencies[at], flat, slope, lengths[row])
                 count = _add(kept_sums, kept_touched, count, row, gain)
     return _best_touched(sums, touched, count, chosen, best_scores, best_rows)
 
@@ -216,10 +225,13 @@ def scan_by_bm25(
             for at in range(starts[row], starts[row + 1]):
                 place = _place(table, wanted, terms[at])
                 if place >= 0:
-                    often, matched = np.float32(frequencies[at]), matched + 1
-                    total += idf[place] * (k1 + 1) * often / (often + flat + slope * np.float32(lengths[row]))
+                    gain, matched = (
+                        _gain(idf[place] * (k1 + 1), frequencies[at], flat, slope, lengths[row]),
+                        matched + 1,
+                    )
+                    total = np.float32(total + gain)
         if matched:
-            size = offer(best_scores, best_rows, size, np.float32(total), row)
+            size = offer(best_scores, best_rows, size, total, row)
     sort_heap(best_scores, best_rows, size)
     own_table[0] = -1
     return size

@@ -60,6 +60,7 @@ class SealedText:
     ) -> None:  # fmt: skip
         self.field = field
         self.stemmer = stemmer
+        self.rows = len(lengths)
         self._terms = terms
         self._offsets = offsets
         self._rows = rows
@@ -98,7 +99,7 @@ class SealedText:
             self._lengths,
         )
         named = dict(zip(_DTYPES, arrays, strict=True))
-        write_postings(path, "text", self.field, len(self._lengths), named, self.stemmer)
+        write_postings(path, "text", self.field, self.rows, named, self.stemmer)
 
     def counts(self, terms: Hashes) -> Longs:
         """See TextPart."""
@@ -107,9 +108,8 @@ class SealedText:
 
     def best(self, terms: Hashes, idf: Singles, mean_length: float, chosen: Bits, k: int) -> tuple[Singles, Longs]:
         """See TextPart."""
-        rows = len(self._lengths)
-        scores, best = _room_for(k, rows)
-        sums, touched = sums_room(rows)
+        scores, best = _room_for(k, self.rows)
+        sums, touched = sums_room(self.rows)
         found = best_by_bm25(
             self._offsets, self._rows, self._frequencies, self._lengths, self._ordinals(terms), idf, mean_length,
             K1, B, chosen, sums, touched, scores, best,

@@ -98,7 +98,7 @@ def _header(path: Path, mapped: Mapped) -> tuple[PostingsHeader, int]:
     end = _HEAD.size + size
     try:
         return msgspec.json.decode(mapped[_HEAD.size : end], type=PostingsHeader), end
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise _damaged(path, f"has a wrong header: {error}") from error
 
 

@@ -48,7 +48,7 @@ class SealedSparse:
     ) -> None:  # fmt: skip
         self.name = name
         self.vectors = vectors
-        self._segment_rows = segment_rows
+        self.rows = segment_rows
         self._terms = terms
         self._offsets = offsets
         self._rows = rows
@@ -74,7 +74,7 @@ class SealedSparse:
     def write(self, path: Path) -> None:
         """Into a new file. Raises ResourceExhausted, Unavailable."""
         arrays = (self._terms, self._offsets, self._rows, self._weights, np.array([self.vectors], np.int64))
-        write_postings(path, "sparse", self.name, self._segment_rows, dict(zip(_DTYPES, arrays, strict=True)))
+        write_postings(path, "sparse", self.name, self.rows, dict(zip(_DTYPES, arrays, strict=True)))
 
     def counts(self, indices: Indices) -> Longs:
         """See SparsePart."""
@@ -83,9 +83,9 @@ class SealedSparse:
 
     def best(self, indices: Indices, weights: Singles, chosen: Bits, k: int) -> tuple[Singles, Longs]:
         """See SparsePart."""
-        size = min(k, self._segment_rows)
+        size = min(k, self.rows)
         scores, best = np.empty(size, np.float32), np.empty(size, np.int64)
-        sums, touched = sums_room(self._segment_rows)
+        sums, touched = sums_room(self.rows)
         found = best_by_weights(
             self._offsets, self._rows, self._weights, self._ordinals(indices), weights, chosen, sums, touched, scores,
             best,
