@@ -217,6 +217,7 @@ class Directory:
         codebooks: Mapping[str, FileSum] | None = None,
         spec: CollectionSpec | None = None,
         log_folder: str | None = None,
+        ever: CollectionSpec | None = None,
     ) -> Manifest:
         """Makes the segments named by `alive`, with these alive rows (None: all), the state. What is not given stays as it was.
 
@@ -232,6 +233,7 @@ class Directory:
                 segments=tuple(self._entry(number, bits) for number, bits in sorted(alive.items())),
                 codebooks=dict(self.manifest.codebooks if codebooks is None else codebooks),
                 log=log_folder or self.manifest.log,
+                ever=ever or self.manifest.ever,
             )
             self._doubtful = True
             os.close(self._disk.create(self.folder / MANIFEST, encode_manifest(new)))

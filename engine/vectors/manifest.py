@@ -39,7 +39,7 @@ class SegmentEntry:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """One state. `generation` grows by each commit; `codebooks` are files of `codebooks/`, by vector name; `log` is the folder of
-    the log, beside the manifest."""
+    the log, beside the manifest; `ever` has the vectors and fields of former specs too."""
 
     spec: CollectionSpec
     generation: int = 0
@@ -47,6 +47,7 @@ class Manifest:
     segments: tuple[SegmentEntry, ...] = ()
     codebooks: Mapping[str, FileSum] = field(default_factory=dict)
     log: str = "log-0000000001"
+    ever: CollectionSpec | None = None
 
     @property
     def rows(self) -> int:
