@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from engine.errors import InvalidArgument, ResourceExhausted, Unavailable, quoted
 from engine.log.log import Log, Offsets
+from engine.vectors.checks import check_tenant
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.filter import Filter, for_tenant
 from engine.vectors.fold import Fold
@@ -25,7 +26,7 @@ from engine.vectors.gate import Gate
 from engine.vectors.indexer import Indexer
 from engine.vectors.locations import ABSENT, by_part, id_column
 from engine.vectors.matching import count, matching
-from engine.vectors.points import check_tenant, checked_points
+from engine.vectors.points import checked_points
 from engine.vectors.rows import DELETE, ID, OP, UPSERT, field_column
 from engine.vectors.values import PointId, checked_id
 
