@@ -28,6 +28,8 @@ from engine.limits import (
 from engine.log.declaration import LogSpec
 from engine.strict_yaml import Place, read_strict
 from engine.tensor import DATATYPES
+from engine.vectors.declaration import VectorStoreSpec
+from engine.vectors.relations import check_vector_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ class Spec:
     feature_views: Mapping[str, FeatureViewSpec] = field(default_factory=dict)
     graphs: Mapping[str, GraphSpec] = field(default_factory=dict)
     traffic: Mapping[str, TrafficSpec] = field(default_factory=dict)
+    vectors: VectorStoreSpec | None = None
     folder: Path = field(default_factory=Path)
 
     def path(self, relative: str) -> Path:
@@ -227,6 +230,10 @@ def _check(spec: Spec, place: Place) -> None:
     known |= {name: Known("feature view", *tensors, rows=True) for name, tensors in looked_up.items()}
     models = None if repository is None else spec.models
     check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
+    taken = {f"logs.{name}.local.path": log.local.path for name, log in spec.logs.items() if log.local}
+    if repository is not None:
+        taken["repository.path"] = repository.path
+    check_vector_store(spec.vectors, taken, place)
 
 
 def _check_tracing(place: Place, tracing: TracingSpec) -> None:

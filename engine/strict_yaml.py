@@ -1,4 +1,4 @@
-"""YAML into frozen dataclasses by their annotations, strictly. It knows nothing of what the values mean.
+"""YAML, or JSON as Python has it, into frozen dataclasses by their annotations, strictly. It does not know what values mean.
 
 An unknown key, a key written twice, or a value of the wrong type fails with the line in the file and, for a key, the
 nearest one that exists. Fields of type Path are not read from the file.
@@ -33,8 +33,46 @@ def read_strict(text: str, kind: type[Record], source: str) -> tuple[Record, Pla
     return reader.read(text, kind), reader.place
 
 
+def read_plain(value: object, kind: type[Record], source: str) -> Record:
+    """`value` as a JSON decoder gives it (mappings, lists, text, numbers, true, false, null) as a `kind`. Raises SpecError that
+    begins with `source` and the key."""
+    try:
+        node = _node_of(value, source, [0])
+        return typing.cast(Record, _Reader(source)._record(node, kind, ""))
+    except RecursionError as error:
+        raise SpecError(f"{source}: nested too deep") from error
+
+
+def _node_of(value: object, source: str, count: list[int]) -> yaml.Node:
+    """`value` as a document of YAML would have it, without lines."""
+    count[0] += 1
+    if count[0] > SPEC_VALUES_MAX:
+        raise SpecError(f"{source}: more than {SPEC_VALUES_MAX} values")
+    if isinstance(value, Mapping):
+        pairs = []
+        for key, each in value.items():
+            if not isinstance(key, str):
+                raise SpecError(f"{source}: a key must be a plain word, got a {type(key).__name__}")
+            pairs.append((_scalar_node("str", key), _node_of(each, source, count)))
+        return yaml.MappingNode("tag:yaml.org,2002:map", pairs)
+    if isinstance(value, list | tuple):
+        return yaml.SequenceNode("tag:yaml.org,2002:seq", [_node_of(each, source, count) for each in value])
+    if isinstance(value, bool) or value is None:
+        return _scalar_node("null" if value is None else "bool", str(value).lower())
+    try:
+        if type(value) in (str, int, float):
+            return _scalar_node(type(value).__name__, str(value))
+    except ValueError as error:
+        raise SpecError(f"{source}: an integer of more digits than Python writes") from error
+    raise SpecError(f"{source}: expected what JSON can say, got a {type(value).__name__}")
+
+
+def _scalar_node(tag: str, value: str) -> yaml.ScalarNode:
+    return yaml.ScalarNode(f"tag:yaml.org,2002:{tag}", value, style='"')
+
+
 class _Reader:
-    """Turns YAML into the dataclasses above by their annotations. Keeps the line of every key for its messages."""
+    """Turns YAML into dataclasses by their annotations. Keeps the line of every key for its messages."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -59,6 +97,8 @@ class _Reader:
         return f"{self._source}{line}: {where}"
 
     def _fail(self, node: Any, where: str, problem: str) -> SpecError:  # noqa: ANN401  a YAML node
+        if node.start_mark is None:
+            return SpecError(f"{self._source}{'.' if where else ''}{where}: {problem}")
         return SpecError(f"{self._source}:{node.start_mark.line + 1}: {where or 'spec'}: {problem}")
 
     def _record(self, node: Any, kind: type, where: str) -> Any:  # noqa: ANN401
@@ -88,7 +128,8 @@ class _Reader:
         return pairs
 
     def _value(self, node: Any, kind: Any, where: str, key: Any = None) -> Any:  # noqa: ANN401
-        self._lines.setdefault(where, (key or node).start_mark.line + 1)
+        if node.start_mark is not None:
+            self._lines.setdefault(where, (key or node).start_mark.line + 1)
         self._values += 1
         if self._values > SPEC_VALUES_MAX:  # aliases of aliases make many of a short text
             raise self._fail(node, where, f"more than {SPEC_VALUES_MAX} values, aliases counted each time")
@@ -136,12 +177,18 @@ class _Reader:
     def _scalar(self, node: Any, kind: type, where: str) -> Any:  # noqa: ANN401
         value = self._written(node, where)
         if kind is float and type(value) is int:
-            value = float(value)
+            value = self._as_float(value, node, where)
         if kind is str and type(value) in (int, float) and node.style is None:
             value = node.value
         if type(value) is not kind:
             raise self._fail(node, where, f"expected {_kind_names((kind,))}, got {_got(node)}")
         return value
+
+    def _as_float(self, value: int, node: Any, where: str) -> float:  # noqa: ANN401
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise self._fail(node, where, str(error)) from error
 
     def _scalar_of(self, node: Any, kinds: tuple[Any, ...], where: str) -> Any:  # noqa: ANN401
         """A scalar that may be any of `kinds`: it is what it is written as."""
