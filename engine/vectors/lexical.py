@@ -34,10 +34,21 @@ _DTYPES: Final = {
 }  # fmt: skip
 
 
+def weighted_terms(text: str, spec: FieldSpec) -> tuple[Hashes, Singles]:
+    """The terms of a query, uint64 [q], ascending, and how often it says each, float32 [q]: idf is to be multiplied by that.
+
+    Raises FailedPrecondition where the field's stemmer is not there.
+    """
+    words = words_of(text)
+    terms, often = np.unique(
+        term_hashes(words if spec.stemmer is None else stems_of(words, spec.stemmer)), return_counts=True
+    )
+    return terms, often.astype(np.float32)
+
+
 def query_terms(text: str, spec: FieldSpec) -> Hashes:
-    """The terms of a query, uint64 [q], ascending, each once however often it is said."""
-    words = sorted(set(words_of(text)))
-    return np.unique(term_hashes(words if spec.stemmer is None else stems_of(words, spec.stemmer)))
+    """The terms of `weighted_terms` alone."""
+    return weighted_terms(text, spec)[0]
 
 
 def text_statistics(parts: Sequence[TextPart], terms: Hashes) -> tuple[Singles, float]:

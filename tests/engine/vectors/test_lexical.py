@@ -22,6 +22,7 @@ from engine.vectors.lexical import (
     SealedText,
     query_terms,
     text_statistics,
+    weighted_terms,
     write_text_postings,
 )
 from engine.vectors.postings_room import inverse_frequency, sums_room
@@ -120,10 +121,15 @@ def test_of_equal_scores_the_lower_row_is_first_sealed_or_growing() -> None:
         assert part.best(terms, idf, mean_length, EVERY, 7)[1].tolist() == list(range(7))
 
 
-def test_a_word_said_twice_in_a_query_counts_once() -> None:
-    assert query_terms("dog dog DOG", TEXT).tolist() == query_terms("dog", TEXT).tolist()
-    assert len(query_terms("dog cat dog", TEXT)) == 2
-    assert len(query_terms(" -- ", TEXT)) == 0
+def test_a_word_that_a_query_says_twice_is_one_term_of_twice_the_weight() -> None:
+    terms, often = weighted_terms("dog cat dog DOG", TEXT)
+    assert dict(zip(terms.tolist(), often.tolist(), strict=True)) == {
+        int(query_terms("dog", TEXT)[0]): 3,
+        int(query_terms("cat", TEXT)[0]): 1,
+    }
+    assert terms.tolist() == sorted(terms.tolist()) == query_terms("cat dog", TEXT).tolist()
+    assert often.dtype == np.float32
+    assert [len(each) for each in weighted_terms(" -- ", TEXT)] == [0, 0]
 
 
 def test_an_array_has_the_words_of_all_its_values() -> None:
