@@ -208,7 +208,7 @@ class Texts:
     @cached_property
     def _rows_of_terms(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:
         """Terms, and a row that has it for each; sorted where encoded."""
-        found = terms_of(self._column.to_pylist()) if self._given is None else self._given
+        found = terms_of(self._column) if self._given is None else self._given
         rows = np.repeat(np.arange(len(self._column), dtype=np.int32), np.diff(found.offsets))
         if not self._encode:
             return found.terms, rows
