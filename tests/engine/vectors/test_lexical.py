@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.errors import DataLoss, FailedPrecondition
-from engine.vectors.declaration import FieldSpec
+from engine.vectors.declaration import CollectionSpec, FieldSpec
 from engine.vectors.growing_blocks import BLOCK_ROWS, BLOCK_ROWS_MAX, best_of_all, block_spans
 from engine.vectors.lexical import (
     GrowingText,
@@ -26,6 +26,8 @@ from engine.vectors.lexical import (
     write_text_postings,
 )
 from engine.vectors.postings_room import inverse_frequency, sums_room
+from engine.vectors.rows import points_schema
+from engine.vectors.segment import SealedSegment, SegmentWriter
 from engine.vectors.view import TextPart
 from engine.vectors.words import words_of
 from kernels.reference_vectors import bitset_of, bm25
@@ -311,3 +313,22 @@ def test_rows_in_no_bitset_are_left_out() -> None:
     idf, mean_length = text_statistics([part], terms)
     assert part.best(terms, idf, mean_length, bitset_of({3, 17}, 20), 10)[1].tolist() == [3, 17]
     assert part.best(terms, idf, mean_length, bitset_of(set(), 20), 10)[1].tolist() == []
+
+
+def test_a_segment_keeps_postings_beside_its_rows_and_notices_damage(tmp_path: Path) -> None:
+    spec = CollectionSpec(vectors={}, fields={"body": TEXT})
+    batch = pa.RecordBatch.from_pydict(
+        {"id": np.arange(3, dtype=np.uint64), "field.body": ["the dog", None, "a dog"]}, schema=points_schema(spec)
+    )
+    with SegmentWriter(tmp_path / "1", spec) as writer:
+        writer.add(batch)
+        rows = writer.finish_rows()
+        write_text_postings(writer.folder / "new", "body", TEXT, rows.column("field.body", pa.string()))
+        writer.move_in("words-0.postings", writer.folder / "new")
+        segment = writer.seal(0, 1)
+    part = SealedText.open(segment.file("words-0.postings"))
+    assert part.counts(query_terms("dog the cat", TEXT)).sum() == 3
+    path = tmp_path / "1" / "words-0.postings"
+    path.write_bytes(path.read_bytes()[:-1] + b"\7")
+    with pytest.raises(DataLoss, match=r"words-0\.postings.*is damaged"):
+        SealedSegment.open(tmp_path / "1")
