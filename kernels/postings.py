@@ -139,11 +139,12 @@ def best_by_bm25(
 
     `lengths` uint32 [n]: words of each row. Fills `best_*` [k], the best first; returns how many there are.
     """
-    kept_sums, kept_touched, flat, slope = borrowed(sums), borrowed(touched), k1 * (1 - b), k1 * b / mean_length
+    kept_sums, kept_touched = borrowed(sums), borrowed(touched)
+    flat, slope = np.float32(k1 * (1 - b)), np.float32(k1 * b / mean_length)
     count = 0
     for index in range(ordinals.shape[0]):
         if ordinals[index] >= 0:
-            scale = idf[index] * (k1 + 1)
+            scale = np.float32(idf[index] * (k1 + 1))
             for at in range(offsets[ordinals[index]], offsets[ordinals[index] + 1]):
                 row = np.int64(rows[at])
                 gain = _gain(scale, frequencies[at], flat, slope, lengths[row])
@@ -215,7 +216,8 @@ def scan_by_bm25(
     mean_length: float, k1: float, b: float, chosen: Bytes, best_scores: Singles, best_rows: Longs,
 ) -> int:  # fmt: skip
     """As `best_by_bm25`, of the first `rows` rows of a growing segment; `wanted` [q] are term hashes, all different."""
-    flat, slope, size, everything = k1 * (1 - b), k1 * b / mean_length, 0, chosen.shape[0] == 0
+    flat, slope = np.float32(k1 * (1 - b)), np.float32(k1 * b / mean_length)
+    size, everything = 0, chosen.shape[0] == 0
     own_table = _asked(wanted)
     table, wanted, chosen = borrowed(own_table), borrowed(wanted), borrowed(chosen)
     best_scores, best_rows = borrowed(best_scores), borrowed(best_rows)
@@ -226,7 +228,7 @@ def scan_by_bm25(
                 place = _place(table, wanted, terms[at])
                 if place >= 0:
                     gain, matched = (
-                        _gain(idf[place] * (k1 + 1), frequencies[at], flat, slope, lengths[row]),
+                        _gain(np.float32(idf[place] * (k1 + 1)), frequencies[at], flat, slope, lengths[row]),
                         matched + 1,
                     )
                     total = np.float32(total + gain)
