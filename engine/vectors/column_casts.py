@@ -69,6 +69,7 @@ def lists_of(column: pa.Array) -> Lists | None:
     """The lists of a column, None where it has none. Raises TooLarge."""
     if not is_listed(column.type):
         return None
+    column = sound_if_empty(column)
     valid = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else None
     lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
     if valid is not None:
@@ -79,7 +80,13 @@ def lists_of(column: pa.Array) -> Lists | None:
     bound = LOG_BATCH_BYTES_MAX if overlap else LIST_VALUES_MAX
     if offsets[-1] > bound:
         raise TooLarge(f"{offsets[-1]} values in one column, at most {bound} are allowed")
-    return Lists(valid, offsets, column.flatten())
+    return Lists(valid, offsets, column.flatten() if offsets[-1] else sound_if_empty(column.values.slice(0, 0)))
+
+
+def sound_if_empty(column: pa.Array) -> pa.Array:
+    """`column`, anew where it has no rows: Arrow validates no offset of such a column, and ends the process if it leads elsewhere
+    (26.0)."""
+    return column if len(column) else pa.array([], column.type)
 
 
 def compact(column: pa.Array) -> pa.Array:
@@ -157,12 +164,12 @@ def damaged_row(column: pa.Array) -> int | None:
 
 
 def first_failing(column: pa.Array, attempt: Callable[[pa.Array], object]) -> int | None:
-    """The row at which `attempt` raises ArrowInvalid, which looks at each value alone; None if it passes."""
+    """The row at which `attempt` raises ArrowException, which looks at each value alone; None if it passes."""
 
     def fails(rows: int) -> bool:
         try:
             attempt(column.slice(0, rows))
-        except pa.ArrowInvalid:
+        except pa.ArrowException:
             return True
         return False
 

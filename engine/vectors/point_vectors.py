@@ -99,13 +99,11 @@ def _finite(weights: Lists) -> Singles:
 
 def _listed(column: pa.Array, expected: str) -> Lists:
     found = lists_of(column)
-    if found is None:
-        if pa.types.is_null(column.type):
-            return Lists(
-                np.zeros(len(column), np.bool_), np.zeros(len(column) + 1, np.int64), pa.array([], pa.float32())
-            )
-        raise InvalidArgument(f"expected {expected}, got {column.type}")
-    return found
+    if found is not None:
+        return found
+    if pa.types.is_null(column.type) or not len(column):
+        return Lists(np.zeros(len(column), np.bool_), np.zeros(len(column) + 1, np.int64), pa.nulls(0))
+    raise InvalidArgument(f"expected {expected}, got {column.type}")
 
 
 def _over(found: Lists, most: int) -> int | None:

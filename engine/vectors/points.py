@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from engine.errors import InvalidArgument, TooLarge, VireoError, nearest, quoted
 from engine.limits import PAYLOAD_BYTES_MAX
 from engine.vectors.checks import check_tenant
-from engine.vectors.column_casts import BadValue, damaged_row, exact, first_null, string_bytes, strings
+from engine.vectors.column_casts import BadValue, damaged_row, exact, first_null, sound_if_empty, string_bytes, strings
 from engine.vectors.declaration import CollectionSpec, FieldSpec, VectorSpec
 from engine.vectors.plain_points import payload_patch, points_of
 from engine.vectors.point_fields import payload_bytes, payload_column
@@ -163,7 +163,7 @@ def _columns(spec: CollectionSpec, batch: pa.RecordBatch, schema: pa.Schema) -> 
             raise InvalidArgument(f"points: column {quoted(name)} is there twice")
         column = batch.column(at)
         _check_sound(name, column)
-        columns[name] = column.storage if isinstance(column, pa.ExtensionArray) else column
+        columns[name] = sound_if_empty(column.storage if isinstance(column, pa.ExtensionArray) else column)
     if ID not in columns:
         raise InvalidArgument(f"points: column {quoted(ID)} is missing")
     return columns
@@ -173,7 +173,7 @@ def _check_sound(name: str, column: pa.Array) -> None:
     """What comes over the wire may say anything: offsets past the end, indices past a dictionary, text that is none."""
     try:
         column.validate(full=True)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         row = damaged_row(column)
         if row is None or "UTF8" not in str(error):
             raise InvalidArgument(f"points: column {quoted(name)}: is damaged: {str(error)[:200]}") from error
