@@ -131,33 +131,31 @@ def terms_of(texts: Sequence[str | None] | pa.Array, stemmer: str | None = None)
 
 def _hashes_of(column: pa.Array, stemmer: str | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
     """The hashes of every text's words in order, text i's from starts[i] on. ASCII is left to a kernel, unless it is stemmed."""
-    import pyarrow as pa
-
     from kernels.words import OTHER, count_words, hash_words
 
-    counts = np.full(len(column), OTHER, np.int64)
-    _, offsets, data = column.buffers()
-    wide = pa.types.is_large_string(column.type)
-    validity = column.buffers()[0]
-    where = (
-        0 if offsets is None else offsets.address, wide, 0 if data is None else data.address,
-        0 if validity is None else validity.address, column.offset,
-    )  # fmt: skip
-    if stemmer is None and len(column):
+    counts, where = np.full(len(column), OTHER, np.int64), _addresses(column)
+    if stemmer is None:
         count_words(*where, counts)
     others = np.flatnonzero(counts == OTHER)
-    numbers, ordinals, known = _numbered(column.take(pa.array(others)).to_pylist() if len(others) else [], stemmer)
     sizes = counts.copy()
-    sizes[others] = numbers
+    sizes[others], ordinals, known = _numbered(column.take(others).to_pylist() if len(others) else [], stemmer)
     starts = np.zeros(len(column) + 1, np.int64)
     np.cumsum(sizes, out=starts[1:])
     hashes = np.empty(int(starts[-1]), np.uint64)
     if len(others) < len(column):
         hash_words(*where, WORD_CHARS_MAX, counts, starts, hashes)
     if len(ordinals):
-        before = np.cumsum(numbers) - numbers
-        hashes[np.repeat(starts[others] - before, numbers) + np.arange(len(ordinals))] = known[ordinals]
+        before = np.cumsum(sizes[others]) - sizes[others]
+        hashes[np.repeat(starts[others] - before, sizes[others]) + np.arange(len(ordinals))] = known[ordinals]
     return starts, hashes
+
+
+def _addresses(column: pa.Array) -> tuple[int, bool, int, int, int]:
+    """Where a column of strings lies, as `kernels.words` asks; it must live on meanwhile."""
+    import pyarrow as pa
+
+    validity, offsets, data = (0 if each is None else each.address for each in column.buffers())
+    return offsets, pa.types.is_large_string(column.type), data, validity, column.offset
 
 
 def _numbered(
