@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -29,6 +29,7 @@ from engine.vectors.view import Bits, Longs, SparsePart, TextPart
 CONTENTS: Final = "contents.json"
 """The file of a segment that says what was built beside its rows."""
 
+_Postings = TypeVar("_Postings", SealedText, SealedSparse)
 Ids: TypeAlias = "npt.NDArray[np.uint64] | pa.StringArray"
 
 
@@ -137,7 +138,7 @@ class SealedPart:
     def _text(self, name: str) -> SealedText:
         spec, built = self._spec.fields[name], self.contents.texts.get(name)
         if built is not None and built.stemmer == spec.stemmer:
-            return SealedText.open(self.segment.file(built.file))
+            return self._fitting(SealedText.open(self.segment.file(built.file)), name)
         return SealedText.of(self.column(name), spec, name)
 
     def sparse(self, name: str) -> SparsePart:
@@ -148,9 +149,17 @@ class SealedPart:
                     found = self._sparse[name] = self._sparse_of(name)
         return found
 
+    def _fitting(self, postings: _Postings, name: str) -> _Postings:
+        """Kernels look at no bounds: postings of other rows would be read past their ends."""
+        if postings.rows != self.rows:
+            raise DataLoss(
+                f"{self.segment.folder.name}: the postings of {quoted(name)} have {postings.rows} rows of {self.rows}"
+            )
+        return postings
+
     def _sparse_of(self, name: str) -> SealedSparse:
         if (file := self.contents.sparse.get(name)) is not None:
-            return SealedSparse.open(self.segment.file(file))
+            return self._fitting(SealedSparse.open(self.segment.file(file)), name)
         return SealedSparse.of(*self.segment.sparse(name), name)
 
     def column(self, name: str) -> pa.Array:
