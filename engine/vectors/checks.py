@@ -127,7 +127,8 @@ def direction(spec: VectorSpec, given: object) -> Vector:
         found = np.require(flat_numbers(given), np.float32, ["C", "A"])
     if len(found) != spec.size:
         raise InvalidArgument(f"expected {spec.size} dimensions, got {len(found)}")
-    square = float(found.dot(found))
+    with np.errstate(all="ignore"):  # of squares past float32, and of what is not finite, numpy would warn
+        square = float(found.dot(found))
     if spec.metric == "cosine":
         return found if abs(square - 1) <= _UNIT else _of_length_one(found)
     if not math.isfinite(square):  # of finite numbers above 1e19 too

@@ -198,12 +198,11 @@ def _dense(value: object, spec: VectorSpec) -> Singles:
 def _sparse(value: object) -> _Sparse:
     if not isinstance(value, Mapping) or value.keys() != {"indices", "values"}:
         raise InvalidArgument(f"expected {{'indices': [...], 'values': [...]}}, got {echo(value)}")
-    for each in ("indices", "values"):
-        if hasattr(value[each], "__len__") and len(value[each]) > SPARSE_VALUES_MAX:
-            raise InvalidArgument(f"{each}: {len(value[each])} of them, at most {SPARSE_VALUES_MAX} are allowed")
     indices, weights = flat_indices(value["indices"]), flat_numbers(value["values"])
     if len(indices) != len(weights):
         raise InvalidArgument(f"{len(indices)} indices for {len(weights)} values")
+    if len(indices) > SPARSE_VALUES_MAX:
+        raise InvalidArgument(f"{len(indices)} values, at most {SPARSE_VALUES_MAX} are allowed")
     return indices, weights
 
 

@@ -152,8 +152,12 @@ def test_what_is_no_point_is_named_by_its_path(message: str, point: object) -> N
             VECTORS | {"splade": {"indices": np.array([-1]), "values": [1]}},
         ),
         (
-            ".splade: values: 65537 of them, at most 65536 are allowed",
-            VECTORS | {"splade": {"indices": [], "values": [1] * (SPARSE_VALUES_MAX + 1)}},
+            ".splade: expected an array of 1 dimension, got shape ()",
+            VECTORS | {"splade": {"indices": [1], "values": np.array(1.0)}},
+        ),
+        (
+            ".splade: 65537 values, at most 65536 are allowed",
+            VECTORS | {"splade": {"indices": range(SPARSE_VALUES_MAX + 1), "values": [1] * (SPARSE_VALUES_MAX + 1)}},
         ),
     ],
 )
