@@ -10,6 +10,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Final
 
 from engine.errors import FailedPrecondition, InvalidArgument, SpecError, nearest, quoted
@@ -40,8 +41,13 @@ def check_vector_store(store: VectorStoreSpec | None, taken: Mapping[str, str], 
     if not store.path.strip():
         raise SpecError(f"{place('vectors.path')}: expected a folder, got nothing")
     for where, path in taken.items():
-        if posixpath.normpath(path) == posixpath.normpath(store.path):
-            raise SpecError(f"{place('vectors.path')}: {quoted(store.path)} is another's already ({where})")
+        if _is_within(path, store.path):
+            raise SpecError(f"{place('vectors.path')}: {quoted(store.path)} is not the collections' alone, see {where}")
+    for module, extra in (("pyarrow", "features"), ("numba", "features"), ("faiss", "cpu")):
+        if find_spec(module) is None:
+            raise SpecError(
+                f"{place('vectors')}: needs what is not installed; pip install 'vireo[{extra}]': no {module}"
+            )
     for name, spec in store.collections.items():
         where = f"vectors.collections.{name}"
         problem = name_problem(name)
@@ -49,6 +55,13 @@ def check_vector_store(store: VectorStoreSpec | None, taken: Mapping[str, str], 
             raise SpecError(f"{place(where)}: {problem}")
         for key, what in problems_of(spec):
             raise SpecError(f"{place(f'{where}.{key}' if key else where)}: {what}")
+
+
+def _is_within(path: str, folder: str) -> bool:
+    inner, outer = posixpath.normpath(path), posixpath.normpath(folder)
+    if outer == ".":
+        return not inner.startswith(("/", ".."))
+    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 
 def check_name(name: str, what: str = "collection") -> None:
