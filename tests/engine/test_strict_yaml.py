@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import SpecError
-from engine.strict_yaml import read_strict
+from engine.strict_yaml import read_plain, read_strict
 
 Scalar = bool | int | float | str
 
@@ -156,6 +156,7 @@ def test_text_that_looks_like_a_number_stays_as_written() -> None:
         ("tags: &a [*a]", "expected text, got a sequence"),
         ("<<: {doors: 3}", "unknown key '<<'"),
         ("[" * 3000, "nested too deep|not valid YAML"),
+        (f"weight_kg: 1{'0' * 400}", "car.yaml:1: weight_kg: int too large to convert to float"),
     ],
 )
 def test_every_mistake_names_the_place(text: str, message: str) -> None:
@@ -179,3 +180,34 @@ def test_a_place_is_the_line_of_the_key_or_of_the_nearest_one_above() -> None:
     assert place("wheels.left.brand") == "car.yaml:3: wheels.left.brand"
     assert place("wheels.right.inches") == "car.yaml:2: wheels.right.inches"
     assert place("spare") == "car.yaml: spare"
+
+
+def test_json_is_read_as_the_file_is_but_takes_no_number_for_text() -> None:
+    car = read_plain(
+        {
+            "name": "12", "doors": 2, "weight_kg": 800, "sold": True, "colour": "blue", "owner": None, "tags": ["old", "1"],
+            "wheels": {"left": {"inches": 15}}, "spare": {"inches": 14}, "extras": {"a": 1, "b": 0.5, "c": [True, "no"]},
+        },
+        Car,
+        "body",
+    )  # fmt: skip
+    assert car == Car(
+        "12", 2, 800.0, True, "blue", None, ("old", "1"), {"left": Wheel(15)}, Wheel(14),
+        {"a": 1, "b": 0.5, "c": (True, "no")},
+    )  # fmt: skip
+    assert read_plain({}, Car, "body") == Car()
+    for said, message in (
+        ({"name": 12}, "body.name: expected text, got '12'"),
+        ({"doors": "2"}, "body.doors: expected a whole number, got '2'"),
+        ({"sold": "true"}, "body.sold: expected true or false, got 'true'"),
+        ({"door": 2}, "body: unknown key 'door'; nearest: 'doors'"),
+        ({"wheels": {"left": {"inch": 2}}}, "body.wheels.left: unknown key 'inch'; nearest: 'inches'"),
+        ({"wheels": {"left": {}}}, "body.wheels.left: missing key 'inches'"),
+        ({"tags": "old"}, "body.tags: expected a list, got a scalar"),
+        ({"spare": 7}, "body.spare: expected one of 'none', got '7'"),
+        ([], "body: expected keys with values, got a sequence"),
+        ({"name": {3}}, "body: expected what JSON can say, got a set"),
+    ):
+        with pytest.raises(SpecError) as caught:
+            read_plain(said, Car, "body")
+        assert caught.value.message == message
