@@ -2,7 +2,7 @@
 
 `make bench` runs all.
 Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 1 when a promise is broken. `soak` takes
-20 minutes, `features` forty; they are not part of `all`.
+20 minutes, `features` and `vectors` forty each; they are not part of `all`.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from benchmarks import (
     bench_overhead,
     bench_soak,
     bench_swap,
+    bench_vectors,
     bench_wire,
 )
 from benchmarks.command import Run, keeps_promises
@@ -29,7 +30,7 @@ BENCHMARKS: dict[str, Run] = {
     "cores": bench_cores.run,
     "graphs": bench_graphs.run,
 }
-APART: dict[str, Run] = {"features": bench_features.run, "soak": bench_soak.run}
+APART: dict[str, Run] = {"features": bench_features.run, "vectors": bench_vectors.run, "soak": bench_soak.run}
 """Run only where they are named."""
 
 

@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = (
-    "confluent-kafka", "grpcio", "h2corn", "hdrhistogram", "httptools", "numba", "numpy", "onnxruntime", "protobuf", "pyarrow",
-    "uvicorn", "uvloop",
+    "confluent-kafka", "faiss-cpu", "grpcio", "h2corn", "hdrhistogram", "httptools", "numba", "numpy", "onnxruntime", "protobuf",
+    "pyarrow", "uvicorn", "uvloop",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 

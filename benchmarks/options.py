@@ -18,8 +18,8 @@ class Options:
 
     For the benchmark `wire` alone: `transports` of Vireo to measure (none: its own choice) and the HOST:PORT of a Triton
     to measure instead of the one that is installed here. For `soak` alone: how many `minutes`; it takes the first
-    transport, native where there is none. `cores` takes all, native where there is none. For `features` and `graphs`: `only`
-    these of its parts, all where there is none; for `fraud`, of its services.
+    transport, native where there is none. `cores` takes all, native where there is none. For `features`, `graphs` and
+    `vectors`: `only` these of its parts, all where there is none; for `fraud`, of its services.
     """
 
     out: Path = OUT
@@ -51,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=names,
         default=(),
         metavar="PART,...",
-        help="features, graphs: these parts; fraud: these services",
+        help="features, graphs, vectors: these parts; fraud: these services",
     )
     parser.add_argument("--minutes", type=minutes, help="soak: how long (default 20, with --quick 1)")
 

@@ -1,0 +1,1 @@
+"""The parts of the benchmark `vectors`: collections beside bare FAISS, other libraries, and databases."""

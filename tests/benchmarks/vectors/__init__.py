@@ -1,0 +1,1 @@
+"""The benchmark of vector collections, without its rivals."""
