@@ -224,6 +224,18 @@ SEGMENT_ROWS_GROWING_MAX: Final = 1 << 20
 COLLECTION_POINTS_CEILING: Final = 1 << 40
 """The most that a quota may allow."""
 
+COLLECTIONS_MAX: Final = 1_000
+"""Collections of one store; each has open files and a thread."""
+
+COLLECTION_ALIASES_MAX: Final = 10_000
+"""Of all collections of one store."""
+
+COLLECTION_SNAPSHOTS_MAX: Final = 100
+"""Kept of one collection."""
+
+RECALL_WAITING_MAX: Final = 16
+"""Searches that wait to be answered again, exactly; more are left out. Each keeps its view in memory."""
+
 COLLECTION_NAME_CHARS_MAX: Final = 128
 COLLECTION_NAMES_MAX: Final = 1_024
 """Dense vectors, sparse vectors and fields of one collection, of each."""

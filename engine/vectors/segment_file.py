@@ -30,7 +30,7 @@ Mapped = mmap.mmap | bytes
 """What a file holds, read-only; its memory goes when nobody refers to it."""
 
 FORMAT_VERSION: Final = 1
-Format = Literal["vireo.segment", "vireo.collection"]
+Format = Literal["vireo.segment", "vireo.collection", "vireo.aliases"]
 _BLOCK_BYTES: Final = 4 << 20
 _HEAD: Final = re.compile(
     rb'\{"format":"(?P<format>[a-z.]{1,40})","version":(?P<version>\d{1,9}),"crc32":"(?P<crc>[0-9a-f]{8})","body":'

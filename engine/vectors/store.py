@@ -1,0 +1,449 @@
+"""The vector collections of one engine, by name. Nothing of Arrow or FAISS is loaded before a spec declares a store.
+
+What names mean is one immutable value, replaced by reference: a search asks it without a lock, and sees a collection that is
+restored or an alias that is moved before or after, never between. Who holds a collection that is dropped still searches it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import (
+    FailedPrecondition,
+    Internal,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+    VireoError,
+    nearest,
+    quoted,
+)
+from engine.limits import COLLECTION_ALIASES_MAX, COLLECTIONS_MAX
+from engine.vectors.declaration import CollectionSpec, VectorStoreSpec
+from engine.vectors.relations import check_collection, check_name
+
+if TYPE_CHECKING:
+    from engine.spec import Spec
+    from engine.vectors.collection import Collection
+    from engine.vectors.collection_info import CollectionInfo
+    from engine.vectors.recall import RecallCount, RecallMeter
+    from engine.vectors.store_folder import SnapshotInfo, StoreFolder
+
+log = logging.getLogger("vireo.vectors")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionDescription:
+    """One collection. `declared`: in the spec, so clients may not change or drop it. `info` is None where it is not served,
+    and `problem` says why; a `problem` beside an `info` is a declaration it could not follow."""
+
+    name: str
+    aliases: tuple[str, ...]
+    declared: bool
+    spec: CollectionSpec | None
+    info: CollectionInfo | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What names mean."""
+
+    open: Mapping[str, Collection] = field(default_factory=dict)
+    failed: Mapping[str, VireoError] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """Of all collections."""
+        return self.open.keys() | self.failed.keys()
+
+
+class VectorStore:
+    """See the module. Methods may be called from any thread, `apply` and `close` by one at a time.
+
+    Where no spec declared a store every call raises FailedPrecondition. Calls about a collection that could not be opened raise
+    what it could not be opened for. Changes are on the disk when they return; two about one name wait for each other.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.RLock())
+        self._busy: set[str] = set()
+        self._shown = _Shown()
+        self._folder: StoreFolder | None = None
+        self._recall: RecallMeter | None = None
+        self._spec = VectorStoreSpec("")
+        self._behind: dict[str, str] = {}
+        """Why declared collections are not as declared."""
+        self._closing = False
+
+    # Questions.
+
+    def collection(self, name: str) -> Collection:
+        """The collection of that name or alias. Raises NotFound; what it could not be opened for."""
+        shown = self._shown
+        found = shown.open.get(name)
+        if found is None:
+            found = shown.open.get(shown.aliases.get(name, ""))
+            if found is None:
+                raise self._absent(name, shown)
+        return found
+
+    def _absent(self, name: str, shown: _Shown) -> VireoError:
+        target = shown.aliases.get(name, name)
+        if target in shown.failed:
+            failed = shown.failed[target]
+            return type(failed)(f"collection {quoted(target)} is not served: {failed.message}")
+        if self._closing:
+            return Unavailable("the engine is shutting down")
+        if self._folder is None:
+            return FailedPrecondition("there are no vector collections: the spec has no 'vectors'")
+        return NotFound(f"no collection {quoted(name)}{nearest(name, shown.names | shown.aliases.keys())}")
+
+    def names(self) -> tuple[str, ...]:
+        """Of all collections, sorted, those that could not be opened too."""
+        return tuple(sorted(self._shown.names))
+
+    def aliases(self) -> Mapping[str, str]:
+        """Alias to collection."""
+        return dict(self._shown.aliases)
+
+    def describe(self, name: str) -> CollectionDescription:
+        """The collection of a name or alias. Raises NotFound."""
+        shown = self._shown
+        target = shown.aliases.get(name, name)
+        aliases = tuple(sorted(each for each, of in shown.aliases.items() if of == target))
+        declared = target in self._spec.collections
+        if (failed := shown.failed.get(target)) is not None:
+            return CollectionDescription(target, aliases, declared, None, None, failed.message)
+        found = self.collection(target)
+        return CollectionDescription(target, aliases, declared, found.spec, found.info(), self._behind.get(target))
+
+    def problems(self) -> dict[str, str]:
+        """Why collections are not served, or not as declared, by "collection NAME"."""
+        failed = {name: error.message for name, error in self._shown.failed.items()}
+        return {f"collection {name}": each for name, each in sorted((self._behind | failed).items())}
+
+    def recall(self) -> dict[str, Mapping[str, RecallCount]]:
+        """What the sampled searches of each collection found, by selectivity bucket; see engine/vectors/recall.py."""
+        return {} if self._recall is None else self._recall.read()
+
+    # Collections come, change and go.
+
+    def create(self, name: str, spec: CollectionSpec) -> Collection:
+        """A new collection, without points. Raises InvalidArgument; FailedPrecondition where the name is taken or the store is
+        fixed; ResourceExhausted past COLLECTIONS_MAX."""
+        check_name(name)
+        check_collection(spec)
+        with self._alone(name) as folder:
+            self._check_changeable(name)
+            return self._create(folder, name, spec)
+
+    def _create(self, folder: StoreFolder, name: str, spec: CollectionSpec) -> Collection:
+        shown = self._shown
+        if name in shown.names:
+            raise FailedPrecondition(f"collection {quoted(name)}: is there already")
+        if name in shown.aliases:
+            raise FailedPrecondition(
+                f"collection {quoted(name)}: an alias has that name; it points at {quoted(shown.aliases[name])}"
+            )
+        if len(shown.names) >= COLLECTIONS_MAX:
+            raise ResourceExhausted(f"there are {len(shown.names)} collections, as many as may be; drop one")
+        folder.make(name, spec)
+        found = self._opened(folder, name, None)
+        if isinstance(found, VireoError):
+            folder.erase(folder.bury(name))
+            raise found
+        self._show(name, found)
+        return found
+
+    def alter(self, name: str, spec: CollectionSpec) -> None:
+        """The collection is read and kept as `spec` says from now on. Raises FailedPrecondition where what it has can't be read
+        so, or where it is declared in the spec; NotFound, InvalidArgument."""
+        name = self._shown.aliases.get(name, name)
+        with self._alone(name):
+            self._check_changeable(name)
+            found = self.collection(name)
+            found.alter(spec)
+            self._watch(found)
+
+    def drop(self, name: str) -> None:
+        """The collection and its aliases are gone; its snapshots stay. Raises NotFound; FailedPrecondition where it is declared
+        in the spec, or `name` is an alias."""
+        with self._alone(name) as folder:
+            shown = self._shown
+            if name in shown.aliases:
+                raise FailedPrecondition(f"{quoted(name)} is an alias of collection {quoted(shown.aliases[name])}")
+            self._check_changeable(name)
+            if name not in shown.names:
+                raise self._absent(name, shown)
+            self._show(name, None)
+            if name in shown.open:
+                shown.open[name].close()
+            try:
+                grave = folder.bury(name)
+            except VireoError:
+                self._show(name, self._opened(folder, name, None))
+                raise
+            self._forget_aliases(folder, name)
+            if self._recall is not None:
+                self._recall.forget(name)
+            folder.erase(grave)
+        log.info("collection %s is dropped", name)
+
+    def _forget_aliases(self, folder: StoreFolder, name: str) -> None:
+        """Where the disk fails the next opening forgets them: they point nowhere."""
+        with self._changed:
+            left = {alias: of for alias, of in self._shown.aliases.items() if of != name}
+            if left == self._shown.aliases:
+                return
+            self._shown = replace(self._shown, aliases=left)
+            try:
+                folder.write_aliases(left)
+            except VireoError as error:
+                log.warning("aliases of collection %s, which is dropped: %s", name, error.message)
+
+    def _check_changeable(self, name: str) -> None:
+        if name in self._spec.collections:
+            raise FailedPrecondition(f"collection {quoted(name)} is declared in the spec, and changes with it alone")
+        self._check_not_fixed()
+
+    def _check_not_fixed(self) -> None:
+        if self._spec.fixed:
+            raise FailedPrecondition("the collections are fixed: the spec says 'vectors.fixed: true'")
+
+    # Aliases.
+
+    def set_alias(self, alias: str, name: str) -> None:
+        """`alias` points at collection `name` from now on, wherever it pointed before. See `change_aliases`."""
+        self.change_aliases({alias: name})
+
+    def drop_alias(self, alias: str) -> None:
+        """It points nowhere any more. See `change_aliases`."""
+        self.change_aliases({alias: None})
+
+    def change_aliases(self, changes: Mapping[str, str | None]) -> None:
+        """Several aliases at once, seen all together; None drops one.
+
+        Raises NotFound where a collection, or an alias to drop, is not there; InvalidArgument for what can be no alias;
+        FailedPrecondition where a collection has that name or the store is fixed; ResourceExhausted.
+        """
+        for alias in changes:
+            check_name(alias, "alias")
+        with self._alone(*changes, *(each for each in changes.values() if each is not None)) as folder, self._changed:
+            self._check_not_fixed()
+            new = dict(self._shown.aliases)
+            for alias, name in changes.items():
+                self._change_alias(new, alias, name)
+            if len(new) > COLLECTION_ALIASES_MAX:
+                raise ResourceExhausted(f"there would be {len(new)} aliases, at most {COLLECTION_ALIASES_MAX} may be")
+            folder.write_aliases(new)
+            self._shown = replace(self._shown, aliases=new)
+
+    def _change_alias(self, aliases: dict[str, str], alias: str, name: str | None) -> None:
+        if alias in self._shown.names:
+            raise FailedPrecondition(f"alias {quoted(alias)}: a collection has that name")
+        if name is None:
+            if aliases.pop(alias, None) is None:
+                raise NotFound(f"no alias {quoted(alias)}{nearest(alias, aliases)}")
+        elif name not in self._shown.names:
+            raise NotFound(f"alias {quoted(alias)}: no collection {quoted(name)}{nearest(name, self._shown.names)}")
+        else:
+            aliases[alias] = name
+
+    # Snapshots.
+
+    def snapshot(self, name: str) -> SnapshotInfo:
+        """A new snapshot of a collection, whole when this returns. Raises NotFound, Unavailable, ResourceExhausted."""
+        name = self._shown.aliases.get(name, name)
+        with self._alone(name) as folder:
+            return folder.take(self.collection(name))
+
+    def snapshots(self, name: str) -> tuple[SnapshotInfo, ...]:
+        """Of a collection that is there or was, oldest first."""
+        return self._opened_folder().snapshots(self._shown.aliases.get(name, name))
+
+    def drop_snapshot(self, name: str, snapshot: str) -> None:
+        """Raises NotFound."""
+        name = self._shown.aliases.get(name, name)
+        with self._alone(name) as folder:
+            folder.drop_snapshot(name, snapshot)
+
+    def restore(self, name: str, snapshot: str, *, source: str | None = None) -> Collection:
+        """Collection `name` becomes what a snapshot has, of itself or of `source`: a new one, or one in the place of the old.
+
+        Searches go on meanwhile, on the old one, and so do writes until the snapshot is read; those are lost with it. It is read
+        as its own spec, or as the spec declares it. Raises NotFound; DataLoss where the snapshot is torn or damaged;
+        FailedPrecondition where it is foreign or can't be read so, where `name` is an alias or may not be made;
+        ResourceExhausted.
+        """
+        check_name(name)
+        with self._alone(name) as folder:
+            self._check_restorable(name)
+            path = folder.snapshot_path(name if source is None else source, snapshot)
+            declared = self._spec.collections.get(name)
+            draft = folder.ready(path, declared)
+            try:
+                found = self._replaced(folder, name, draft)
+            except BaseException:
+                folder.erase(draft)
+                raise
+        log.info("collection %s is restored from %s", name, snapshot)
+        return found
+
+    def _check_restorable(self, name: str) -> None:
+        shown = self._shown
+        if name in shown.aliases:
+            raise FailedPrecondition(f"{quoted(name)} is an alias of collection {quoted(shown.aliases[name])}")
+        if name not in shown.names:
+            self._check_not_fixed()
+            if len(shown.names) >= COLLECTIONS_MAX:
+                raise ResourceExhausted(f"there are {len(shown.names)} collections, as many as may be; drop one")
+
+    def _replaced(self, folder: StoreFolder, name: str, draft: Path) -> Collection:
+        old = self._shown.open.get(name)
+        if old is not None:
+            old.close()  # it refuses writes, and is searched until the other is there
+        try:
+            folder.replace(name, draft)
+        except VireoError as error:
+            if folder.restoring(name):
+                self._show(name, Unavailable(f"was restored, which the next start finishes: {error.message}"))
+            elif old is not None:
+                self._show(name, self._opened(folder, name, None))
+            raise
+        found = self._opened(folder, name, None)
+        self._show(name, found)
+        if isinstance(found, VireoError):
+            raise found
+        return found
+
+    # The wish.
+
+    def apply(self, spec: Spec) -> None:
+        """Opens the store that `spec` declares, with all that is in it, and makes and alters what it declares.
+
+        What can't be opened or altered is in `problems`, and is tried again by the next call. Raises what the store itself
+        can't be opened for; then all stays as it was.
+        """
+        wanted = spec.vectors
+        if wanted is None:
+            self._let_go()
+            return
+        path = spec.path(wanted.path).resolve()
+        if self._folder is None or self._folder.folder != path:
+            self._open(path)
+        assert self._folder is not None
+        self._spec, self._behind = wanted, {}
+        for name in self._folder.names():
+            if name not in self._shown.open:
+                self._show(name, self._opened(self._folder, name, None))
+        for name, declared in wanted.collections.items():
+            self._follow(self._folder, name, declared)
+        for name, problem in self.problems().items():
+            log.error("%s: %s", name, problem)
+
+    def _open(self, path: Path) -> None:
+        from engine.vectors.recall import RecallMeter
+        from engine.vectors.store_folder import StoreFolder
+        from engine.vectors.warming import warm_kernels
+
+        warm_kernels()
+        new = StoreFolder(path)
+        self._let_go()
+        self._recall = RecallMeter()
+        self._recall.start()
+        self._folder, self._shown = new, _Shown(aliases=new.aliases)
+
+    def _opened(self, folder: StoreFolder, name: str, spec: CollectionSpec | None) -> Collection | VireoError:
+        """The collection, or why it can't be opened: the others are served all the same."""
+        from engine.vectors.collection import Collection
+
+        try:
+            found = Collection(name, folder.path(name), spec)
+        except VireoError as error:
+            return error
+        except Exception as error:
+            log.exception("collection %s cannot be opened", name)
+            return Internal(f"collection {quoted(name)}: cannot be opened: {type(error).__name__}: {error}")
+        self._watch(found)
+        return found
+
+    def _watch(self, collection: Collection) -> None:
+        assert self._recall is not None
+        collection.watcher = self._recall.watcher(collection.name, collection.spec.recall_sample)
+
+    def _follow(self, folder: StoreFolder, name: str, declared: CollectionSpec) -> None:
+        """Makes a collection what it is declared to be, or says why it is not."""
+        try:
+            with self._alone(name):
+                found = self._shown.open.get(name)
+                if found is None and name not in self._shown.failed:
+                    self._create(folder, name, declared)
+                elif found is not None and found.spec != declared:
+                    found.alter(declared)
+                    self._watch(found)
+        except VireoError as error:
+            self._behind[name] = error.message
+
+    # What is shared.
+
+    @contextmanager
+    def _alone(self, *names: str) -> Iterator[StoreFolder]:
+        """Nobody else changes any of `names` meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._busy.isdisjoint(names))
+            folder = self._opened_folder()
+            self._busy.update(names)
+        try:
+            yield folder
+        finally:
+            with self._changed:
+                self._busy.difference_update(names)
+                self._changed.notify_all()
+
+    def _opened_folder(self) -> StoreFolder:
+        if self._closing or self._folder is None:
+            raise self._absent("", _Shown())
+        return self._folder
+
+    def _show(self, name: str, found: Collection | VireoError | None) -> None:
+        with self._changed:
+            shown = self._shown
+            opened = {each: of for each, of in shown.open.items() if each != name}
+            failed = {each: of for each, of in shown.failed.items() if each != name}
+            if isinstance(found, VireoError):
+                failed[name] = found
+            elif found is not None:
+                opened[name] = found
+            self._shown = _Shown(opened, failed, shown.aliases)
+
+    # The end.
+
+    def close(self) -> None:
+        """Waits for changes under way, then closes every collection."""
+        self._closing = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy)
+            shown, self._shown = self._shown, _Shown()
+            folder, self._folder = self._folder, None
+            recall, self._recall = self._recall, None
+            self._spec, self._behind = VectorStoreSpec(""), {}
+        if recall is not None:
+            recall.close()
+        for each in shown.open.values():
+            try:
+                each.close()
+            except (VireoError, OSError):
+                log.exception("collection %s could not be closed", each.name)
+        if folder is not None:
+            folder.close()

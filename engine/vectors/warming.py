@@ -1,0 +1,28 @@
+"""The kernels that collections use, compiled before a request waits for them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+log = logging.getLogger("vireo.vectors")
+
+_once = threading.Lock()
+_warm = False
+
+
+def warm_kernels() -> None:
+    """Compiles them, or loads what an earlier process compiled; once a process. Raises nothing but what numba does."""
+    global _warm
+    with _once:
+        if _warm:
+            return
+        from kernels import bitsets, directions, idmap, postings, ranking, scoring, words
+        from kernels.signed import make_ready
+
+        began_s = time.perf_counter()
+        for each in (bitsets, directions, idmap, postings, ranking, scoring, words):
+            make_ready(each)
+        _warm = True
+    log.info("kernels of vector collections are ready after %.1f s", time.perf_counter() - began_s)
