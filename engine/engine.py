@@ -31,6 +31,7 @@ from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
 from engine.spec import Spec
 from engine.telemetry import ModelStatistics
+from engine.vectors.store import VectorStore
 
 log = logging.getLogger("vireo.engine")
 
@@ -48,6 +49,8 @@ class Engine:
         self._ripe: list[NodePort] = []
         self.features = FeatureStore(clock=clock)
         """The logs and feature views of the spec."""
+        self.vectors = VectorStore()
+        """The vector collections, of the spec and of clients."""
         self._graphs = GraphHost(clock, self.features, self._ripen, self.flush, self._idle)
         self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)
         self._registry: Registry[Hosted] = Registry(self._board)
@@ -71,6 +74,7 @@ class Engine:
         """
         repository = Repository(spec.path(spec.repository.path), self._read_config) if spec.repository else None
         self.features.apply(spec)
+        self.vectors.apply(spec)
         before = self._board.declared
         self._board.apply({**spec.graphs, **spec.traffic})
         try:
@@ -100,6 +104,7 @@ class Engine:
         ended = self._reconciler.stop(self._spec.server.drain_s if drain_s is None else drain_s)
         self._graphs.close()
         self.features.close()
+        self.vectors.close()
         return ended
 
     # Requests.
@@ -179,12 +184,12 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are accepted and every wanted model answers."""
+        """Whether requests are accepted, and every wanted model and every collection answers."""
         return self._accepting and not self.problems()
 
     def problems(self) -> dict[str, str]:
-        """Why each wanted model that does not answer does not, by name."""
-        return self.features.problems() | self._reconciler.problems()
+        """Why each wanted model that does not answer does not, by name; and each vector collection, by "collection NAME"."""
+        return self.features.problems() | self.vectors.problems() | self._reconciler.problems()
 
     def is_ready(self, name: str, version: int | None) -> bool:
         """Whether the model version answers. Raises NotFound for an unknown one."""
