@@ -16,6 +16,7 @@ from engine.description import ModelDescription
 from engine.engine import Engine
 from engine.errors import (
     Cancelled,
+    DataLoss,
     DeadlineExceeded,
     FailedPrecondition,
     Internal,
@@ -52,6 +53,16 @@ from engine.tensor import (
     datatype_named,
     element_count,
 )
+from engine.vectors.declaration import (
+    CollectionSpec,
+    FieldSpec,
+    IndexSpec,
+    QuotaSpec,
+    SparseSpec,
+    VectorSpec,
+    VectorStoreSpec,
+)
+from engine.vectors.store import CollectionDescription, VectorStore
 from engine.work import Work, current_work
 
 if TYPE_CHECKING:
@@ -62,31 +73,128 @@ if TYPE_CHECKING:
     from engine.features.state import FeatureState
     from engine.graph.outline import GraphOutline, NodeOutline, outline
     from engine.servables.feature_lookup import FeatureLookup
+    from engine.vectors.collection import Collection
+    from engine.vectors.collection_info import CollectionInfo, PartInfo
+    from engine.vectors.filter import (
+        AnyOf,
+        Condition,
+        Filter,
+        GeoBox,
+        GeoPolygon,
+        GeoRadius,
+        Group,
+        HasId,
+        HasWords,
+        IsEmpty,
+        IsNull,
+        Match,
+        MinShould,
+        NoneOf,
+        Range,
+        ValuesCount,
+    )
+    from engine.vectors.filter_parse import parse_filter
+    from engine.vectors.plain_points import points_of
+    from engine.vectors.plain_spec import as_plain, collection_spec_of
+    from engine.vectors.query import (
+        DenseLeg,
+        Diversity,
+        Found,
+        GroupBy,
+        Hit,
+        Leg,
+        MaxSim,
+        PointId,
+        Query,
+        RankFusion,
+        RecommendLeg,
+        ScoreFusion,
+        SearchParams,
+        SparseLeg,
+        TextLeg,
+    )
+    from engine.vectors.recall import RecallCount
+    from engine.vectors.rows import field_column, indices_column, points_schema, values_column, vector_column
+    from engine.vectors.store_folder import SnapshotInfo
+    from engine.vectors.writer import Written
 
 __all__ = [
-    "BATCH", "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "INTERACTIVE", "NEVER_NS", "Appended", "Array", "AuthSpec",
-    "Cancelled", "Chunk", "Clock", "ConfigReader", "ConfigTensor", "DataType", "DeadLetter", "Deadline",
-    "DeadlineExceeded", "Duration", "Engine", "FailedPrecondition", "FeatureLookup", "FeatureRows", "FeatureSkew",
-    "FeatureState", "FeatureStore", "FeatureView", "GraphOutline", "Histogram", "History", "IndexEntry", "Internal",
-    "InvalidArgument", "Job", "Layout", "Ledger", "ModelConfig", "ModelDescription", "ModelLoadError",
-    "ModelStatistics", "NodeOutline", "NotFound", "Parameter", "Probe", "Request", "ResourceExhausted", "Response",
-    "ServerSpec", "Signature", "Spec", "SpecError", "Stage", "Tensor", "TensorSpec", "TlsSpec", "TooLarge",
-    "TracingSpec", "Unauthenticated", "Unavailable", "Unimplemented", "VersionSpec", "ViewStatistics", "VireoError",
-    "Work", "bfloat16_values", "compile_view", "current_work", "datatype_named", "element_count", "limits", "load_spec",
-    "monotonic", "nearest", "outline", "parse_spec", "probe_skew", "quoted",
+    "BATCH", "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "INTERACTIVE", "NEVER_NS", "AnyOf", "Appended", "Array",
+    "AuthSpec", "Cancelled", "Chunk", "Clock", "Collection", "CollectionDescription", "CollectionInfo",
+    "CollectionSpec", "Condition", "ConfigReader", "ConfigTensor", "DataLoss", "DataType", "DeadLetter", "Deadline",
+    "DeadlineExceeded", "DenseLeg", "Diversity", "Duration", "Engine", "FailedPrecondition", "FeatureLookup",
+    "FeatureRows", "FeatureSkew", "FeatureState", "FeatureStore", "FeatureView", "FieldSpec", "Filter", "Found",
+    "GeoBox", "GeoPolygon", "GeoRadius", "GraphOutline", "Group", "GroupBy", "HasId", "HasWords", "Histogram",
+    "History", "Hit", "IndexEntry", "IndexSpec", "Internal", "InvalidArgument", "IsEmpty", "IsNull", "Job", "Layout",
+    "Ledger", "Leg", "Match", "MaxSim", "MinShould", "ModelConfig", "ModelDescription", "ModelLoadError",
+    "ModelStatistics", "NodeOutline", "NoneOf", "NotFound", "Parameter", "PartInfo", "PointId", "Probe", "Query",
+    "QuotaSpec", "Range", "RankFusion", "RecallCount", "RecommendLeg", "Request", "ResourceExhausted", "Response",
+    "ScoreFusion", "SearchParams", "ServerSpec", "Signature", "SnapshotInfo", "SparseLeg", "SparseSpec", "Spec",
+    "SpecError", "Stage", "Tensor", "TensorSpec", "TextLeg", "TlsSpec", "TooLarge", "TracingSpec", "Unauthenticated",
+    "Unavailable", "Unimplemented", "ValuesCount", "VectorSpec", "VectorStore", "VectorStoreSpec", "VersionSpec",
+    "ViewStatistics", "VireoError", "Work", "Written", "as_plain", "bfloat16_values", "collection_spec_of",
+    "compile_view", "current_work", "datatype_named", "element_count", "field_column", "indices_column", "limits",
+    "load_spec", "monotonic", "nearest", "outline", "parse_filter", "parse_spec", "points_of", "points_schema",
+    "probe_skew", "quoted", "values_column", "vector_column",
 ]  # fmt: skip
 
 _LATER = {
+    "AnyOf": "engine.vectors.filter",
+    "Collection": "engine.vectors.collection",
+    "CollectionInfo": "engine.vectors.collection_info",
+    "Condition": "engine.vectors.filter",
+    "DenseLeg": "engine.vectors.query",
+    "Diversity": "engine.vectors.query",
     "FeatureLookup": "engine.servables.feature_lookup",
     "FeatureSkew": "engine.features.skew",
     "FeatureState": "engine.features.state",
+    "Filter": "engine.vectors.filter",
+    "Found": "engine.vectors.query",
+    "GeoBox": "engine.vectors.filter",
+    "GeoPolygon": "engine.vectors.filter",
+    "GeoRadius": "engine.vectors.filter",
     "GraphOutline": "engine.graph.outline",
+    "Group": "engine.vectors.filter",
+    "GroupBy": "engine.vectors.query",
+    "HasId": "engine.vectors.filter",
+    "HasWords": "engine.vectors.filter",
     "History": "engine.features.history",
+    "Hit": "engine.vectors.query",
+    "IsEmpty": "engine.vectors.filter",
+    "IsNull": "engine.vectors.filter",
+    "Leg": "engine.vectors.query",
+    "Match": "engine.vectors.filter",
+    "MaxSim": "engine.vectors.query",
+    "MinShould": "engine.vectors.filter",
     "NodeOutline": "engine.graph.outline",
+    "NoneOf": "engine.vectors.filter",
+    "PartInfo": "engine.vectors.collection_info",
+    "PointId": "engine.vectors.query",
     "Probe": "engine.features.probe",
+    "Query": "engine.vectors.query",
+    "Range": "engine.vectors.filter",
+    "RankFusion": "engine.vectors.query",
+    "RecallCount": "engine.vectors.recall",
+    "RecommendLeg": "engine.vectors.query",
+    "ScoreFusion": "engine.vectors.query",
+    "SearchParams": "engine.vectors.query",
+    "SnapshotInfo": "engine.vectors.store_folder",
+    "SparseLeg": "engine.vectors.query",
+    "TextLeg": "engine.vectors.query",
+    "ValuesCount": "engine.vectors.filter",
+    "Written": "engine.vectors.writer",
+    "as_plain": "engine.vectors.plain_spec",
+    "collection_spec_of": "engine.vectors.plain_spec",
     "compile_view": "engine.features.compilation",
+    "field_column": "engine.vectors.rows",
+    "indices_column": "engine.vectors.rows",
     "outline": "engine.graph.outline",
+    "parse_filter": "engine.vectors.filter_parse",
+    "points_of": "engine.vectors.plain_points",
+    "points_schema": "engine.vectors.rows",
     "probe_skew": "engine.features.probe",
+    "values_column": "engine.vectors.rows",
+    "vector_column": "engine.vectors.rows",
 }
 """Where names are that need numba or Arrow, or that few ask for: loaded when they are first asked for."""
 
