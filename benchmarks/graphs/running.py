@@ -73,17 +73,19 @@ def write_frames(file: Path, messages: Sequence[bytes]) -> Path:
     return file
 
 
-def run_driver(module: str, order: object, *, core: int | None) -> Any:  # noqa: ANN401 - the driver's JSON
+def run_driver(
+    module: str, order: object, *, core: int | tuple[int, ...] | None, timeout_s: float = DRIVER_S_MAX
+) -> Any:  # noqa: ANN401 - the driver's JSON
     """What a driver prints. Raises DriverError where it ends badly or not at all."""
     command = python_module(module)
     try:
         done = subprocess.run(
             command if core is None else on_cores(core, command),
-            input=json.dumps(order).encode(), capture_output=True, timeout=DRIVER_S_MAX, cwd=ROOT, check=False,
+            input=json.dumps(order).encode(), capture_output=True, timeout=timeout_s, cwd=ROOT, check=False,
             env=one_thread(),
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise DriverError(f"{module} did not end within {DRIVER_S_MAX:g} s") from error
+        raise DriverError(f"{module} did not end within {timeout_s:g} s") from error
     if done.returncode:
         raise DriverError(f"{module} broke down: {done.stderr.decode(errors='replace')[-2000:].strip()}")
     return json.loads(done.stdout.splitlines()[-1])

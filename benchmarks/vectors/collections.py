@@ -103,6 +103,15 @@ def ids_of(found: Found, k: int) -> list[int]:
     return (ids + [-1] * k)[:k]
 
 
+def known_rows(found: Found, alive: Rows, k: int) -> list[int]:
+    """The places in `alive`, ascending ids, of the hits; -1 for those that are missing, and for a deleted point that came."""
+    ids = np.array(ids_of(found, k))
+    at = np.searchsorted(alive, ids)
+    at[at == len(alive)] = 0
+    rows: list[int] = np.where(alive[at] == ids, at, -1).tolist()
+    return rows
+
+
 def parts_of(collection: Collection) -> str:
     """Its parts in words."""
     parts = collection.info().parts

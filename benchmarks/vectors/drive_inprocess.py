@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.vectors.bare_faiss import ivf_refine, pq_refine, refined_search
-from benchmarks.vectors.collections import Floats, filled, ids_of, parts_of, search_of
+from benchmarks.vectors.collections import Floats, filled, known_rows, parts_of, search_of
 from benchmarks.vectors.touched import Touched, touched
 from benchmarks.vectors.turns import Side, by_turns
 from engine.vectors.collection import Collection
@@ -54,15 +54,11 @@ class _Clock:
 
 def _ours(collection: Collection, points: Touched, queries: Floats, k: int, notes: dict[str, float]) -> Side:
     alive = points.alive
-
-    def rows(found: Any) -> list[int]:  # noqa: ANN401
-        ids = np.array(ids_of(found, k))
-        at = np.searchsorted(alive, ids)
-        at[at == len(alive)] = 0
-        known: list[int] = np.where(alive[at] == ids, at, -1).tolist()  # a deleted point that came would be a miss
-        return known
-
-    return Side(lambda candidates: search_of(collection, queries, k, candidates), rows, notes)
+    return Side(
+        lambda candidates: search_of(collection, queries, k, candidates),
+        lambda found: known_rows(found, alive, k),
+        notes,
+    )
 
 
 def _faiss(

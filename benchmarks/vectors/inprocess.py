@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.features.part import Part, Setting, kept, say, undecided
+from benchmarks.features.part import DRIVER_S_MAX, Part, Setting, kept, say, undecided
 from benchmarks.graphs.running import run_driver
 from benchmarks.harness import SERVER_CORE
 from benchmarks.report import Judgement
@@ -57,7 +57,7 @@ def driven(setting: Setting, order: dict[str, Any]) -> Any:  # noqa: ANN401 - th
     setting.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=setting.out) as folder:
         more = {"k": K, "rounds": rounds_of(setting), "seed": setting.seed, "folder": f"{folder}/collection"}
-        return run_driver(DRIVER, {**order, **more}, core=SERVER_CORE)
+        return run_driver(DRIVER, {**order, **more}, core=SERVER_CORE, timeout_s=DRIVER_S_MAX)
 
 
 def rounds_of(setting: Setting) -> int:
