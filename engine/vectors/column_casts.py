@@ -106,7 +106,7 @@ def strings(column: pa.Array) -> pa.StringArray | None:
         return None
     if not pa.types.is_string(kind):
         _check_bytes(_bytes_of(column))
-        column = column.cast(pa.string())
+        column = _sound_views(column).cast(pa.string())
     return compact(column)
 
 
@@ -122,7 +122,7 @@ def _decoded(column: pa.DictionaryArray) -> pa.Array:
     dictionary = column.dictionary
     if pa.types.is_string_view(dictionary.type):
         _check_bytes(_bytes_of(dictionary))
-        column = pa.DictionaryArray.from_arrays(column.indices, dictionary.cast(pa.string()))
+        column = pa.DictionaryArray.from_arrays(column.indices, _sound_views(dictionary).cast(pa.string()))
     return column.dictionary_decode()
 
 
@@ -130,11 +130,27 @@ def string_bytes(column: pa.Array) -> Longs:
     """Bytes of each string, int64 [n], 0 of null."""
     if not pa.types.is_string_view(column.type):
         return np.asarray(pc.binary_length(column).fill_null(0), np.int64)
-    views = np.frombuffer(column.buffers()[1], np.int32).reshape(-1, 4) if len(column) else np.zeros((0, 4), np.int32)
-    found = views[column.offset : column.offset + len(column), 0].astype(np.int64)
+    found = _views_of(column)[:, 0].astype(np.int64)
     if column.null_count:
         found[~column.is_valid().to_numpy(zero_copy_only=False)] = 0
     return found
+
+
+def _views_of(column: pa.StringViewArray) -> npt.NDArray[np.int32]:
+    """Of each string its size, and where it is, [n, 4]."""
+    if not len(column):
+        return np.zeros((0, 4), np.int32)
+    return np.frombuffer(column.buffers()[1], np.int32, 4 * len(column), 16 * column.offset).reshape(-1, 4)
+
+
+def _sound_views(column: pa.Array) -> pa.Array:
+    """`column` without the views of its nulls: Arrow does not validate them, but follows them when it casts (26.0)."""
+    if not column.null_count or not pa.types.is_string_view(column.type):
+        return column
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    views = np.where(valid[:, np.newaxis], _views_of(column), np.int32(0))
+    bits = pa.py_buffer(np.packbits(valid, bitorder="little"))
+    return pa.Array.from_buffers(column.type, len(column), [bits, pa.py_buffer(views), *column.buffers()[2:]])
 
 
 def _bytes_of(column: pa.Array) -> int:
@@ -151,16 +167,23 @@ def damaged_row(column: pa.Array) -> int | None:
     column, not a value, that is damaged. Nothing is read that may not be there."""
     kind = column.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        at = damaged_row(column.values)
-        wide = np.int32 if pa.types.is_list(kind) else np.int64
-        offsets = np.frombuffer(column.buffers()[1], wide, len(column) + 1, column.offset * np.dtype(wide).itemsize)
-        row = None if at is None else int(np.searchsorted(offsets, at, side="right")) - 1
+        row = _list_of(column, damaged_row(column.values))
     elif pa.types.is_fixed_size_list(kind):
         at = damaged_row(column.values)
         row = None if at is None else at // max(kind.list_size, 1) - column.offset
     else:
         row = first_failing(column, lambda part: part.validate(full=True))
     return row if row is not None and 0 <= row < len(column) else None
+
+
+def _list_of(column: pa.ListArray, value: int | None) -> int | None:
+    """The row of a list that has a value, by offsets that nobody has checked."""
+    wide = np.dtype(np.int32 if pa.types.is_list(column.type) else np.int64)
+    offsets = column.buffers()[1]
+    if value is None or offsets is None or offsets.size < (column.offset + len(column) + 1) * wide.itemsize:
+        return None
+    found = np.frombuffer(offsets, wide, len(column) + 1, column.offset * wide.itemsize)
+    return int(np.searchsorted(found, value, side="right")) - 1
 
 
 def first_failing(column: pa.Array, attempt: Callable[[pa.Array], object]) -> int | None:

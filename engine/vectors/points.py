@@ -174,8 +174,8 @@ def _check_sound(name: str, column: pa.Array) -> None:
     try:
         column.validate(full=True)
     except pa.ArrowException as error:
-        row = damaged_row(column)
-        if row is None or "UTF8" not in str(error):
+        row = damaged_row(column) if "UTF8" in str(error) else None
+        if row is None:
             raise InvalidArgument(f"points: column {quoted(name)}: is damaged: {str(error)[:200]}") from error
         raise InvalidArgument(
             f"points[{row}]: column {quoted(name)}: expected text of valid Unicode (UTF-8)"

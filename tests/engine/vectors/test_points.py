@@ -462,6 +462,25 @@ def test_nothing_is_left_under_nulls() -> None:
     assert found.column("field.sizes").to_pylist() == [[1], None, [4]]
 
 
+def test_what_is_under_nulls_is_followed_nowhere() -> None:
+    valid = pa.py_buffer(bytes([0b101]))
+    views = np.array([[1, 97, 0, 0], [-(1 << 31), 1, 7, 9], [1, 98, 0, 0]], np.int32)
+    words = pa.Array.from_buffers(pa.string_view(), 3, [valid, pa.py_buffer(views)])
+    assert [each["field.title"] for each in checked(3, field_title=words)] == ["a", None, "b"]
+    named = pa.DictionaryArray.from_arrays([2, 1, None], words)
+    assert [each["field.title"] for each in checked(3, field_title=named)] == ["b", None, None]
+    large = pa.Array.from_buffers(pa.uint64(), 3, [valid, pa.py_buffer(np.array([1, 1 << 63, 3], np.uint64))])
+    late = pa.Array.from_buffers(pa.timestamp("s"), 3, [valid, pa.py_buffer(np.array([1, (1 << 63) - 1, 3]))])
+    nan = pa.Array.from_buffers(pa.float64(), 3, [valid, pa.py_buffer(np.array([1, np.nan, 3]))])
+    wild = pa.Array.from_buffers(pa.int32(), 3, [valid, pa.py_buffer(np.array([0, 1 << 30, 1], np.int32))])
+    colours = pa.DictionaryArray.from_arrays(wild, pa.array(["a", "b"]), safe=False)
+    found = checked(3, field_size=large, field_price=nan, field_at=late, field_colour=colours)
+    assert [each["field.size"] for each in found] == [1, None, 3]
+    assert [each["field.price"] for each in found] == [1, None, 3]
+    assert [each["field.at"] is None for each in found] == [False, True, False]
+    assert [each["field.colour"] for each in found] == ["a", None, "b"]
+
+
 def damaged(text: bytes, offsets: list[int], kind: pa.DataType | None = None) -> pa.Array:
     """Strings of these bytes, which may be none."""
     buffers = [None, pa.py_buffer(np.array(offsets, np.int32)), pa.py_buffer(text)]
