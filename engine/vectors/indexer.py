@@ -63,7 +63,7 @@ class Indexer:
         self._owed = False
         """Parts were replaced, and no commit has said so yet."""
         self._stopping = False
-        self._last_write_s = clock()
+        self._last_write_ns = clock()
         self._thread: threading.Thread | None = None
 
     def _known_codebooks(self) -> Codebooks:
@@ -80,7 +80,7 @@ class Indexer:
 
     def wrote(self) -> None:
         """Something was written: there may be work."""
-        self._last_write_s = self._clock()
+        self._last_write_ns = self._clock()
         if self._resting or self.fold.full or self._head_wanted():
             self._wake()
 
@@ -147,7 +147,7 @@ class Indexer:
                     self._changed.wait(IDLE_S)
 
     def _is_idle(self) -> bool:
-        return self._urgent > 0 or self._clock() - self._last_write_s >= IDLE_S
+        return self._urgent > 0 or self._clock() - self._last_write_ns >= IDLE_S * 1e9
 
     def _tell(self, error: Exception) -> None:
         told = error.message if isinstance(error, VireoError) else repr(error)
