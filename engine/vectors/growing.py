@@ -32,7 +32,7 @@ from engine.vectors.rows import (
     vector_column,
 )
 from engine.vectors.sparse_index import GrowingSparse
-from engine.vectors.view import Bits, Longs, SparsePart, TextPart
+from engine.vectors.view import Bits, Longs, SparsePart, TextPart, order_of
 
 Singles = npt.NDArray[np.float32]
 Ids: TypeAlias = "npt.NDArray[np.uint64] | pa.StringArray"
@@ -151,6 +151,11 @@ class GrowingPart:
     def ids(self) -> Ids:
         """See Part."""
         return self._column(ID) if self._integers is None else self._integers
+
+    @cached_property
+    def id_order(self) -> Longs:
+        """See Part."""
+        return order_of(self.ids)
 
     def dense(self, name: str) -> DenseRows:
         """See Part."""

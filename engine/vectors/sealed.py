@@ -24,7 +24,7 @@ from engine.vectors.lexical import SealedText
 from engine.vectors.rows import field_column, field_type
 from engine.vectors.segment import SealedSegment
 from engine.vectors.sparse_index import SealedSparse
-from engine.vectors.view import Bits, Longs, SparsePart, TextPart
+from engine.vectors.view import Bits, Longs, SparsePart, TextPart, order_of
 
 CONTENTS: Final = "contents.json"
 """The file of a segment that says what was built beside its rows."""
@@ -110,6 +110,11 @@ class SealedPart:
     @cached_property
     def _columns(self) -> FieldColumns:
         return FieldColumns(self.segment.payload(self._spec), self.ids, self.rows)
+
+    @cached_property
+    def id_order(self) -> Longs:
+        """See Part."""
+        return order_of(self.ids)
 
     def dense(self, name: str) -> DenseRows:
         """See Part."""

@@ -83,6 +83,10 @@ class Part(Protocol):
     def ids(self) -> npt.NDArray[np.uint64] | pa.StringArray:
         """Of all rows."""
 
+    @property
+    def id_order(self) -> Longs:
+        """The rows by ascending id, of text by code points."""
+
     def dense(self, name: str) -> DenseRows:
         """The vectors of one name, [rows, d]; of a multi-vector see `multi`."""
 
@@ -135,6 +139,16 @@ class View:
     def part(self, key: int) -> Living | None:
         """The part of a key, None where it is in no view any more."""
         return next((each for each in self.parts if each.part.key == key), None)
+
+
+def order_of(ids: npt.NDArray[np.uint64] | pa.StringArray) -> Longs:
+    """Rows by ascending id, of text by code points."""
+    import pyarrow.compute as pc
+
+    if isinstance(ids, np.ndarray):
+        return np.argsort(ids, kind="stable")
+    found: Longs = pc.array_sort_indices(ids).to_numpy().astype(np.int64)
+    return found
 
 
 def ids_at(part: Part, rows: Longs) -> Sequence[PointId]:

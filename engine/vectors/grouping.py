@@ -1,0 +1,56 @@
+"""Hits by the values of a field: at most so many of each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from engine.vectors.query import GroupBy
+from engine.vectors.values import PointId
+from engine.vectors.view import LOCATION_SHIFT, Longs, View
+
+_ROW = (1 << LOCATION_SHIFT) - 1
+
+
+class Groups:
+    """Takes places, best first; keeps at most `by.size` of each of the first `wanted` values. A point without one is left out."""
+
+    def __init__(self, view: View, by: GroupBy, wanted: int) -> None:
+        self._view = view
+        self._by = by
+        self._wanted = wanted
+        self._found: dict[PointId, list[int]] = {}
+
+    def add(self, places: Longs) -> None:
+        """All there are: once."""
+        for at, value in enumerate(self._values(places)):
+            if value is None:
+                continue
+            group = self._found.get(value)
+            if group is None:
+                if len(self._found) == self._wanted:
+                    continue
+                group = self._found[value] = []
+            if len(group) < self._by.size:
+                group.append(at)
+
+    def _values(self, places: Longs) -> list[PointId | None]:
+        found: list[PointId | None] = [None] * len(places)
+        parts = places >> LOCATION_SHIFT
+        for part in np.unique(parts).tolist():
+            here = np.flatnonzero(parts == part)
+            column = self._view.parts[part].part.column(self._by.field).take(pa.array(places[here] & _ROW))
+            for at, value in zip(here.tolist(), column.to_pylist(), strict=True):
+                found[at] = value
+        return found
+
+    @property
+    def full(self) -> bool:
+        """Whether more places would change nothing."""
+        return len(self._found) == self._wanted and all(len(each) == self._by.size for each in self._found.values())
+
+    def after(self, offset: int) -> tuple[Longs, list[PointId]]:
+        """Of all groups but the first `offset`: which of the places added, group by group, and the value of each."""
+        kept = list(self._found.items())[offset:]
+        rows = [row for _, group in kept for row in group]
+        return np.array(rows, np.int64), [value for value, group in kept for _ in group]

@@ -1,0 +1,77 @@
+"""Hits of places: ids, and what of the payload and the vectors is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine.vectors.query import Hit
+from engine.vectors.view import LOCATION_SHIFT, Longs, Part, View, ids_at
+
+_ROW = (1 << LOCATION_SHIFT) - 1
+
+
+def hits_of(
+    view: View, scores: Sequence[float], places: Longs, payload: Sequence[str] = (), vectors: Sequence[str] = ()
+) -> list[Hit]:
+    """In the order of the places: a part's position in the view << 32 | the row."""
+    if not len(places):
+        return []
+    parts = places >> LOCATION_SHIFT
+    first = int(parts[0])
+    if (parts == first).all():
+        return _of_part(view.parts[first].part, scores, places & _ROW, payload, vectors)
+    found: list[Hit | None] = [None] * len(places)
+    for at in np.unique(parts).tolist():
+        here = np.flatnonzero(parts == at)
+        some = _of_part(
+            view.parts[at].part, [scores[each] for each in here.tolist()], places[here] & _ROW, payload, vectors
+        )
+        for place, hit in zip(here.tolist(), some, strict=True):
+            found[place] = hit
+    return [each for each in found if each is not None]
+
+
+def _of_part(
+    part: Part, scores: Sequence[float], rows: Longs, payload: Sequence[str], vectors: Sequence[str]
+) -> list[Hit]:
+    hits = [Hit(id_, score) for id_, score in zip(ids_at(part, rows), scores, strict=True)]
+    if payload:
+        columns = [(name, column_values(part.column(name).take(pa.array(rows)))) for name in payload]
+        for at, hit in enumerate(hits):
+            hit.payload = {name: values[at] for name, values in columns if values[at] is not None}
+    if vectors:
+        for hit, of_hit in zip(hits, _vectors(part, rows, vectors), strict=True):
+            hit.vectors = of_hit
+    return hits
+
+
+def column_values(column: pa.Array) -> list[Any]:
+    """As Python has them: datetimes as integer microseconds since the Unix epoch, latitude and longitude as a pair."""
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        return list(column.cast(pa.int64()).to_pylist())
+    if pa.types.is_list(kind) and pa.types.is_timestamp(kind.value_type):
+        return list(column.cast(pa.list_(pa.int64())).to_pylist())
+    return list(column.to_pylist())
+
+
+def _vectors(part: Part, rows: Longs, names: Sequence[str]) -> list[dict[str, Any]]:
+    """float32 [d], of a multi-vector [t, d], of a sparse vector its indices and values."""
+    points = part.points(rows)
+    found: list[dict[str, Any]] = [{} for _ in range(len(rows))]
+    for name in names:
+        if f"vector.{name}" in points.schema.names:
+            for at, value in enumerate(points.column(f"vector.{name}")):
+                if value.is_valid:
+                    found[at][name] = np.array(value.as_py(), np.float32)
+        else:
+            indices, values = points.column(f"sparse.{name}.indices"), points.column(f"sparse.{name}.values")
+            for at in range(len(rows)):
+                if indices[at].is_valid:
+                    pair = (np.array(indices[at].as_py(), np.uint32), np.array(values[at].as_py(), np.float32))
+                    found[at][name] = pair
+    return found
