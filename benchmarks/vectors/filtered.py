@@ -173,7 +173,7 @@ def table_of(found: list[Filtered]) -> Table:
         ])  # fmt: skip
     about = (
         "One query a call on one core. FAISS: one inverted list of PQfs with a bitmap and 160 candidates scored exactly, or the "
-        "rows that pass gathered up to 1%; its filters were evaluated beforehand. Ours and the databases evaluate theirs; those met "
-        "again may be known, except in the first pass."
+        "rows that pass gathered up to 1%; its filters were evaluated beforehand. Ours and the databases evaluate theirs; those "
+        "met again may be known, except in the first pass."
     )
     return Table("Filtered search", about, COLUMNS, rows)

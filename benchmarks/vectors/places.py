@@ -53,7 +53,7 @@ def places(points: Floats, queries: Floats, seed: int) -> tuple[Rows, Rows]:
 def _direction(sample: Floats, rng: np.random.Generator) -> Floats:
     """The first principal component, nearly: by the power method."""
     centred = sample - sample.mean(0)
-    along: Floats = rng.standard_normal(sample.shape[1], np.float32)
+    along: Floats = rng.standard_normal((sample.shape[1],), np.float32)
     for _ in range(_POWER_STEPS):
         along = centred.T @ (centred @ along)
         along /= np.linalg.norm(along) or 1.0

@@ -16,7 +16,7 @@ def vectors() -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float32]], ...]:
     return clustered(6_000, 16, 40)
 
 
-def test_every_case_lets_its_share_of_the_points_through(vectors: tuple[np.ndarray, ...]) -> None:  # type: ignore[type-arg]
+def test_every_case_lets_its_share_of_the_points_through(vectors: tuple[np.ndarray, ...]) -> None:
     points, queries = vectors
     of_points, of_queries = places(points, queries, 1)
     columns = {"place": of_points, "chance": np.random.default_rng(2).permutation(len(points)) % PLACES}
@@ -28,7 +28,7 @@ def test_every_case_lets_its_share_of_the_points_through(vectors: tuple[np.ndarr
             assert passing == pytest.approx(case.share, abs=1e-9)
 
 
-def test_what_is_correlated_is_near_and_what_is_opposed_is_far(vectors: tuple[np.ndarray, ...]) -> None:  # type: ignore[type-arg]
+def test_what_is_correlated_is_near_and_what_is_opposed_is_far(vectors: tuple[np.ndarray, ...]) -> None:
     points, queries = vectors
     of_points, of_queries = places(points, queries, 1)
     columns = {"place": of_points, "chance": np.random.default_rng(2).permutation(len(points)) % PLACES}
@@ -40,7 +40,7 @@ def test_what_is_correlated_is_near_and_what_is_opposed_is_far(vectors: tuple[np
     assert near["correlated"] > near["uncorrelated"] > near["opposed"]
 
 
-def test_truths_are_the_best_that_pass_and_say_where_there_are_fewer(vectors: tuple[np.ndarray, ...]) -> None:  # type: ignore[type-arg]
+def test_truths_are_the_best_that_pass_and_say_where_there_are_fewer(vectors: tuple[np.ndarray, ...]) -> None:
     points, queries = vectors
     of_points, of_queries = places(points[:400], queries, 1)
     columns = {"place": of_points, "chance": np.arange(400)}
