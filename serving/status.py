@@ -12,6 +12,7 @@ from google.rpc.status_pb2 import Status
 
 from engine import (
     Cancelled,
+    DataLoss,
     DeadlineExceeded,
     FailedPrecondition,
     Internal,
@@ -38,6 +39,7 @@ _CODES: Final[dict[type[VireoError], tuple[int, str, int]]] = {
     DeadlineExceeded: (4, "DEADLINE_EXCEEDED", 504),
     Cancelled: (1, "CANCELLED", 499),
     Unavailable: (14, "UNAVAILABLE", 503),
+    DataLoss: (15, "DATA_LOSS", 500),
     Unauthenticated: (16, "UNAUTHENTICATED", 401),
     Unimplemented: (12, "UNIMPLEMENTED", 501),
     Internal: (13, "INTERNAL", 500),
