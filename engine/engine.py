@@ -54,7 +54,7 @@ class Engine:
         self._graphs = GraphHost(clock, self.features, self._ripen, self.flush, self._idle)
         self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)
         self._registry: Registry[Hosted] = Registry(self._board)
-        host = ModelHost(clock, self.features, self.flush)
+        host = ModelHost(clock, self.features, self.vectors, self.flush)
         self._reconciler: Reconciler[Hosted] = Reconciler(host, self._registry, clock)
         self._repository: Repository | None = None
         self._accepting = False

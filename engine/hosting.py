@@ -29,7 +29,7 @@ from engine.graph.runner import GraphRunner
 from engine.graph.shadow import Shadows
 from engine.graph.traffic import TrafficRunner
 from engine.graph.traffic_plan import resolve_traffic
-from engine.limits import BATCH_ROWS_MAX, LOOKUP_BATCH_ROWS_MAX, WARMUP_BYTES_MAX
+from engine.limits import BATCH_ROWS_MAX, LOOKUP_BATCH_ROWS_MAX, SEARCH_BATCH_ROWS_MAX, WARMUP_BYTES_MAX
 from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.queue import QueueBounds
 from engine.scheduling.worker import Worker, WorkerOptions
@@ -41,6 +41,8 @@ from engine.servables.signature import ANY, Signature, TensorSpec
 from engine.spec import FunctionSpec
 from engine.telemetry import ModelStatistics
 from engine.tensor import DATATYPES
+from engine.vectors.declaration import VectorSearchSpec
+from engine.vectors.store import VectorStore
 
 
 @dataclass(slots=True)
@@ -58,21 +60,24 @@ class Hosted:
     servable: Servable | None = None
     config: ModelConfig | None = None
     may_hang: bool = False
+    seed: int | None = None
+    """Of the made-up inputs that warm it; None is zeros."""
     notes: tuple[str, ...] = ()
 
 
 class ModelHost:
     """Makes a running model of an artifact. `after`: see `Worker`."""
 
-    def __init__(self, clock: Clock, features: FeatureStore, after: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, features: FeatureStore, vectors: VectorStore, after: Callable[[], None]) -> None:
         self._clock = clock
         self._features = features
+        self._vectors = vectors
         self._after = after
 
     def load(self, artifact: Artifact) -> Hosted:
         """See `reconciler.Host`."""
         settings = artifact.settings
-        servable = _load_servable(artifact, self._features)
+        servable = _load_servable(artifact, self._features, self._vectors)
         options = _worker_options(artifact, servable.signature)
         statistics = ModelStatistics()
         worker = Worker(artifact.name, artifact.version, servable, options, self._clock, statistics, self._after)
@@ -80,6 +85,7 @@ class ModelHost:
         return Hosted(
             artifact.name, servable.signature, servable.traits, options, statistics, worker, timeout_ns, _told(artifact),
             servable, artifact.config, isinstance(settings, FunctionSpec),
+            0 if isinstance(settings, VectorSearchSpec) else None,  # zeros have no direction
         )  # fmt: skip
 
     def warm(self, hosted: Hosted) -> None:
@@ -97,7 +103,7 @@ class ModelHost:
             return
         assert isinstance(hosted.worker, Worker)
         for rows in warmup_rows(hosted.worker.batchable, hosted.options.batch.rows_max):
-            inputs = sample_inputs(hosted.signature, rows)
+            inputs = sample_inputs(hosted.signature, rows, hosted.seed)
             if sum(each.bytes_size for each in inputs.values()) > WARMUP_BYTES_MAX:
                 return
             try:
@@ -133,12 +139,16 @@ def _guessed(signature: Signature) -> bool:
     return any(ANY in each.shape[start:] for each in signature.inputs)
 
 
-def _load_servable(artifact: Artifact, features: FeatureStore) -> Servable:
+def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorStore) -> Servable:
     settings = artifact.settings
     if isinstance(settings, FeatureViewSpec):
         from engine.servables.feature_lookup import load_feature_lookup
 
         return load_feature_lookup(features, artifact.name, settings)
+    if isinstance(settings, VectorSearchSpec):
+        from engine.servables.vector_search import load_vector_search
+
+        return load_vector_search(vectors, artifact.name, settings)
     if isinstance(settings, FunctionSpec):
         return load_function(artifact.name, settings.call, _declared(settings))
     source, config = artifact.source, artifact.config
@@ -169,6 +179,8 @@ def _told(artifact: Artifact) -> str:
         return str(artifact.source.path)
     if isinstance(settings, FeatureViewSpec):
         return f"feature view of log {settings.source}"
+    if isinstance(settings, VectorSearchSpec):
+        return f"search of collection {settings.collection}"
     return f"function {settings.call}" if isinstance(settings, FunctionSpec) else "model"
 
 
@@ -176,6 +188,8 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
     settings, config = artifact.settings, artifact.config
     if isinstance(settings, FeatureViewSpec):
         return WorkerOptions(BatchBounds(LOOKUP_BATCH_ROWS_MAX), instances=usable_cores())
+    if isinstance(settings, VectorSearchSpec):
+        return WorkerOptions(BatchBounds(SEARCH_BATCH_ROWS_MAX), instances=usable_cores())
     rows_max = min(settings.batching.rows_max, signature.rows_max or settings.batching.rows_max)
     return WorkerOptions(
         BatchBounds(rows_max, settings.batching.bytes_max),

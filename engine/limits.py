@@ -247,6 +247,12 @@ SEARCH_K_MAX: Final = 10_000
 SEARCH_CANDIDATES_MAX: Final = 100_000
 """Points that one index finds for one search, to be scored exactly."""
 
+SEARCH_ROWS_MAX: Final = 1_024
+"""Queries of one request to a search that is served as a model."""
+
+SEARCH_BATCH_ROWS_MAX: Final = 8
+"""Queries of different requests that one thread answers one after the other: together they are no quicker."""
+
 SEARCH_LEGS_MAX: Final = 16
 SEARCH_EXAMPLES_MAX: Final = 1_000
 """Points that one search is to be like or unlike."""

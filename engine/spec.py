@@ -28,8 +28,9 @@ from engine.limits import (
 from engine.log.declaration import LogSpec
 from engine.strict_yaml import Place, read_strict
 from engine.tensor import DATATYPES
-from engine.vectors.declaration import VectorStoreSpec
+from engine.vectors.declaration import VectorSearchSpec, VectorStoreSpec
 from engine.vectors.relations import check_vector_store
+from engine.vectors.search_tensors import check_searches
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,7 @@ class Spec:
     graphs: Mapping[str, GraphSpec] = field(default_factory=dict)
     traffic: Mapping[str, TrafficSpec] = field(default_factory=dict)
     vectors: VectorStoreSpec | None = None
+    searches: Mapping[str, VectorSearchSpec] = field(default_factory=dict)
     folder: Path = field(default_factory=Path)
 
     def path(self, relative: str) -> Path:
@@ -228,6 +230,8 @@ def _check(spec: Spec, place: Place) -> None:
         name: Known("function", each.inputs, each.outputs, each.batchable) for name, each in spec.functions.items()
     }
     known |= {name: Known("feature view", *tensors, rows=True) for name, tensors in looked_up.items()}
+    found = check_searches(spec.searches, spec.vectors, known, place)
+    known |= {name: Known("search", *tensors, rows=True) for name, tensors in found.items()}
     models = None if repository is None else spec.models
     check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
     taken = {f"logs.{name}.local.path": log.local.path for name, log in spec.logs.items() if log.local}

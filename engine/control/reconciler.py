@@ -25,7 +25,13 @@ log = logging.getLogger("vireo.control")
 _END_S, _END_LOADING_S = 5.0, 0.5
 """How long `stop` waits for the thread to end; less where it is loading a model, which nothing can cut short."""
 
-_WORDS = {"functions": "function", "feature_views": "feature view", "graphs": "graph", "traffic": "traffic split"}
+_WORDS = {
+    "functions": "function",
+    "searches": "search",
+    "feature_views": "feature view",
+    "graphs": "graph",
+    "traffic": "traffic split",
+}
 
 Hosted = TypeVar("Hosted")
 

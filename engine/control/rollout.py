@@ -7,7 +7,7 @@ stays.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,19 +16,23 @@ from engine.control.model_config import ModelConfig
 from engine.control.repository import FoundModel, FoundVersion
 from engine.features.declaration import FeatureViewSpec
 from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
+from engine.vectors.declaration import VectorSearchSpec
+
+_DECLARED = ("functions", "searches", "feature_views", "graphs", "traffic")
+"""Sections of the spec that say themselves what is served."""
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """One wanted version. Two artifacts with the same `key` are the same thing, already loaded or not.
 
-    `source` is the model file, or None for a function or a feature view.
+    `source` is the model file, or None for what the spec itself declares.
     """
 
     name: str
     version: int
     fingerprint: str
-    settings: ModelSpec | FunctionSpec | FeatureViewSpec
+    settings: ModelSpec | FunctionSpec | FeatureViewSpec | VectorSearchSpec
     source: FoundVersion | None = None
     config: ModelConfig | None = None
 
@@ -68,8 +72,8 @@ def choose_versions(policy: VersionSpec | str | None, available: Collection[int]
 
 
 def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Collection[str]) -> list[Artifact]:
-    """Every version that should serve: functions, of the `selected` models the versions their policy chooses, and feature
-    views, last, because they may take long to catch up with their logs."""
+    """Every version that should serve: functions, of the `selected` models the versions their policy chooses, searches,
+    and feature views, last, because they may take long to catch up with their logs."""
     functions = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.functions.items()]
     declared = declared_names(spec)
     names = sorted(name for name in selected if name in found and name not in declared)
@@ -78,17 +82,25 @@ def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Coll
         Artifact(name, 1, f"{each!r}|{spec.logs.get(each.source)!r}|{spec.folder}", each)
         for name, each in spec.feature_views.items()
     ]
-    return functions + models + views
+    return functions + models + list(_searches(spec)) + views
+
+
+def _searches(spec: Spec) -> Iterator[Artifact]:
+    for name, each in spec.searches.items():
+        store = spec.vectors
+        assert store is not None, "checked with the spec"
+        where = f"{store.path}|{store.collections.get(each.collection)!r}|{spec.folder}"
+        yield Artifact(name, 1, f"{each!r}|{where}", each)
 
 
 def declared_names(spec: Spec) -> set[str]:
     """What the spec itself declares to be served, without a repository."""
-    return spec.functions.keys() | spec.feature_views.keys() | spec.graphs.keys() | spec.traffic.keys()
+    return {name for kind in _DECLARED for name in getattr(spec, kind)}
 
 
 def declared_kind(spec: Spec, name: str) -> str:
     """The section of the spec that declares `name`."""
-    return next(kind for kind in ("functions", "feature_views", "graphs", "traffic") if name in getattr(spec, kind))
+    return next(kind for kind in _DECLARED if name in getattr(spec, kind))
 
 
 def _of_model(spec: Spec, model: FoundModel) -> list[Artifact]:

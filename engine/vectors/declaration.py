@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from engine.declaration import Value
 from engine.limits import COLLECTION_POINTS_MAX, SEGMENT_ROWS_GROWING
 
 Metric = Literal["cosine", "dot", "l2"]
@@ -103,3 +104,21 @@ class VectorStoreSpec:
     path: str
     collections: Mapping[str, CollectionSpec] = field(default_factory=dict)
     fixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSearchSpec:
+    """A search served as a model, version 1: query vectors in, hits out; see engine/servables/vector_search.py.
+
+    `collection`: its name, or an alias, which may be pointed elsewhere while it serves. `vector` may be left out where only
+    one can be searched. `k`: hits of each query; `candidates`: see IndexSpec. `payload`: the fields that come with hits, and
+    what stands where a point leaves one out or there are fewer hits; null is "", 0, false or NaN. `timeout_ms` is the deadline
+    of a request that brings none.
+    """
+
+    collection: str
+    k: int = 10
+    vector: str | None = None
+    candidates: int | None = None
+    payload: Mapping[str, Value | None] = field(default_factory=dict)
+    timeout_ms: float | None = None
