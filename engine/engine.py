@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from engine.clock import NEVER_NS, Clock, monotonic
 from engine.control.model_config import ConfigReader, ModelConfig
@@ -56,6 +56,7 @@ class Engine:
         self._registry: Registry[Hosted] = Registry(self._board)
         host = ModelHost(clock, self.features, self.vectors, self.flush)
         self._reconciler: Reconciler[Hosted] = Reconciler(host, self._registry, clock)
+        self.vectors.arrived = self._retry_searches
         self._repository: Repository | None = None
         self._accepting = False
 
@@ -88,6 +89,10 @@ class Engine:
                 log.error("%s is not served: %s", name, reason)
             elif (reason := self._board.behind.get(name)) is not None:
                 log.error("%s answers as it was declared before: %s", name, reason)
+
+    def _retry_searches(self, collections: Collection[str]) -> None:
+        """Those that could not be loaded because the collection was not there."""
+        self._reconciler.retry([name for name, each in self._spec.searches.items() if each.collection in collections])
 
     def stop_accepting(self) -> None:
         """Refuses new requests as unavailable from now on; what was admitted is still computed."""

@@ -139,6 +139,17 @@ class Reconciler(Generic[Hosted]):
         if failures:
             raise ModelLoadError(f"model {quoted(name)} version {failures[0].artifact.version}: {failures[0].reason}")
 
+    def retry(self, names: Collection[str]) -> None:
+        """Tries again what could not be loaded of `names`, on its own thread; returns at once."""
+        with self._changed:
+            failed = [
+                each for each in self._records.values() if each.state is State.FAILED and each.artifact.name in names
+            ]
+            for record in failed:
+                self._forget(record)
+            if failed:
+                self._wake()
+
     def unload(self, name: str) -> None:
         """Wants a model no more. Returns when no request can reach it; those in flight finish."""
         with self._changed:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection as Several
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,6 +83,8 @@ class VectorStore:
         self._behind: dict[str, str] = {}
         """Why declared collections are not as declared."""
         self._closing = False
+        self.arrived: Callable[[Several[str]], None] = lambda _: None
+        """Is told of names, of collections or aliases, that have come to mean something, by the thread that made them so."""
 
     # Questions.
 
@@ -143,7 +146,9 @@ class VectorStore:
         check_collection(spec)
         with self._alone(name) as folder:
             self._check_changeable(name)
-            return self._create(folder, name, spec)
+            made = self._create(folder, name, spec)
+        self.arrived((name,))
+        return made
 
     def _create(self, folder: StoreFolder, name: str, spec: CollectionSpec) -> Collection:
         shown = self._shown
@@ -245,6 +250,7 @@ class VectorStore:
                 raise ResourceExhausted(f"there would be {len(new)} aliases, at most {COLLECTION_ALIASES_MAX} may be")
             folder.write_aliases(new)
             self._shown = replace(self._shown, aliases=new)
+        self.arrived([alias for alias, name in changes.items() if name is not None])
 
     def _change_alias(self, aliases: dict[str, str], alias: str, name: str | None) -> None:
         if alias in self._shown.names:
@@ -295,6 +301,7 @@ class VectorStore:
                 folder.erase(draft)
                 raise
         log.info("collection %s is restored from %s", name, snapshot)
+        self.arrived((name, *(alias for alias, of in self._shown.aliases.items() if of == name)))
         return found
 
     def _check_restorable(self, name: str) -> None:
