@@ -32,7 +32,7 @@ from engine.vectors.locations import ABSENT, ROW_MASK, SHIFT
 from engine.vectors.matching import count
 from engine.vectors.payload_change import clearing, setting
 from engine.vectors.plain_points import payload_patch
-from engine.vectors.query import Found, Hit, Query
+from engine.vectors.query import DenseLeg, Found, Hit, Query
 from engine.vectors.recommend import resolved
 from engine.vectors.relations import check_alter, remembered
 from engine.vectors.rows import log_schema
@@ -177,6 +177,9 @@ class Collection:
         return found
 
     def _resolved(self, query: Query) -> Query:
+        if type(query.legs[0]) is DenseLeg and len(query.legs) == 1:
+            return query
+
         def vectors_of(name: str, ids: Sequence[PointId]) -> list[Singles | None]:
             found = self.get(ids, vectors=(name,), tenant=query.tenant)
             known = {each.id: each.vectors[name] for each in found}

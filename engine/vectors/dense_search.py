@@ -23,6 +23,7 @@ from kernels.scoring import DOT, HAMMING, L2, best_of_rows, best_of_set
 
 _NO_BITS: Final = np.empty(0, np.uint8)
 _NO_SCALE: Final = np.empty(0, np.float32)
+_PLANS_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +65,10 @@ class DenseSearch:
 
     def __init__(self, view: View, name: str) -> None:
         self._spec = view.spec.vectors[name]
+        self.is_distance = self._spec.metric == "l2"
+        """Whether scores are negative squares of distances."""
         self._total = max(1, view.count)
+        self._plans: dict[tuple[int, int | None, bool], tuple[Plan, ...]] = {}
         self._slots = tuple(
             (at, _slot(each, name, self._spec.metric)) for at, each in enumerate(view.parts) if each.count
         )
@@ -84,35 +88,51 @@ class DenseSearch:
         """The k nearest: scores as of `kernels.scoring`, and places: a part's position in the view << 32 | the row; best first,
         fewer where there are no more. `candidates`: None is the plan's. `told`: gets a line a part."""
         best_scores, best_places = np.empty(k, np.float32), np.empty(k, np.int64)
+        scores, rows = _room.pair(k, 0)
+        plans = self._plans_of(k, candidates, exact) if filter_ is None else None
         size = 0
-        for at, slot in self._slots:
-            scores, rows, found = self._part(slot, query, k, candidates, filter_, exact, told)
+        for nth, (at, slot) in enumerate(self._slots):
+            if plans is not None:
+                bits, survivors, decided = slot.every, slot.count, plans[nth]
+            else:
+                bits, survivors = _chosen(slot, filter_)
+                decided = self._plan(slot, survivors, k, candidates, exact)
+            if told is not None:
+                told.append(decided.told(slot.living.part.name, slot.rows, survivors))
+            found = _in_part(slot, query, decided, bits, survivors, scores, rows)
             size = offer_part(scores[:found], rows[:found], at, _NO_BITS, best_scores, best_places, size)
         settle(best_scores, best_places, size)
         return best_scores[:size], best_places[:size]
 
-    def _part(
-        self, slot: _Slot, query: Singles, k: int, candidates: int | None, filter_: Filter | None, exact: bool,
-        told: list[str] | None,
-    ) -> tuple[Singles, Longs, int]:  # fmt: skip
-        bits, survivors = _chosen(slot, filter_)
-        decided = plan(
+    def _plans_of(self, k: int, candidates: int | None, exact: bool) -> tuple[Plan, ...]:
+        """Without a filter they are always the same."""
+        key = (k, candidates, exact)
+        if (found := self._plans.get(key)) is None:
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            found = tuple(self._plan(slot, slot.count, k, candidates, exact) for _, slot in self._slots)
+            self._plans[key] = found
+        return found
+
+    def _plan(self, slot: _Slot, survivors: int, k: int, candidates: int | None, exact: bool) -> Plan:
+        return plan(
             rows=slot.indexed, survivors=survivors, alive=slot.count, total=self._total, k=k,
             candidates=candidates or self._spec.index.candidates, size=self._spec.size,
             filtered=survivors < slot.count, indexed=slot.index is not None and not exact,
         )  # fmt: skip
-        scores, rows = _room.pair(k, 0)
-        if not survivors:
-            found = 0
-        elif decided.scan:
-            found = best_of_set(slot.data, query, slot.scales, slot.metric, slot.rows, bits, scores, rows)
-        else:
-            found = _by_index(slot, query, decided, bits, survivors < slot.count, scores, rows)
-            if found < k and found < survivors:
-                found = best_of_set(slot.data, query, slot.scales, slot.metric, slot.rows, bits, scores, rows)
-        if told is not None:
-            told.append(decided.told(slot.living.part.name, slot.rows, survivors))
-        return scores, rows, found
+
+
+def _in_part(
+    slot: _Slot, query: Singles, decided: Plan, bits: Bits, survivors: int, scores: Singles, rows: Longs
+) -> int:
+    """How many were found; there are min(k, survivors)."""
+    if not survivors:
+        return 0
+    if not decided.scan:
+        found = _by_index(slot, query, decided, bits, survivors < slot.count, scores, rows)
+        if found == len(scores) or found >= survivors:
+            return found
+    return int(best_of_set(slot.data, query, slot.scales, slot.metric, slot.rows, bits, scores, rows))
 
 
 def _by_index(

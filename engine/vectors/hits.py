@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from engine.vectors.query import Hit
 from engine.vectors.view import LOCATION_SHIFT, Longs, Part, View, ids_at
 
 _ROW = (1 << LOCATION_SHIFT) - 1
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def hits_of(
@@ -22,7 +24,7 @@ def hits_of(
         return []
     parts = places >> LOCATION_SHIFT
     first = int(parts[0])
-    if (parts == first).all():
+    if len(view.parts) == 1 or (parts == first).all():
         return _of_part(view.parts[first].part, scores, places & _ROW, payload, vectors)
     found: list[Hit | None] = [None] * len(places)
     for at in np.unique(parts).tolist():
@@ -38,7 +40,7 @@ def hits_of(
 def _of_part(
     part: Part, scores: Sequence[float], rows: Longs, payload: Sequence[str], vectors: Sequence[str]
 ) -> list[Hit]:
-    hits = [Hit(id_, score) for id_, score in zip(ids_at(part, rows), scores, strict=True)]
+    hits = [Hit(id_, score, _NOTHING, _NOTHING) for id_, score in zip(ids_at(part, rows), scores, strict=True)]
     if payload:
         columns = [(name, column_values(part.column(name).take(pa.array(rows)))) for name in payload]
         for at, hit in enumerate(hits):

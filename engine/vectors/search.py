@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from engine.vectors.dense_search import DenseSearch
 from engine.vectors.filter import Filter, for_tenant
 from engine.vectors.fusion import fused
 from engine.vectors.grouping import Groups
@@ -29,6 +30,13 @@ POOL_MIN: Final = 100
 
 def search(view: View, query: Query, *, explain: bool = False) -> Found:
     """`query` is checked, and names no point: see `recommend.resolved`. With `explain` the plans are told."""
+    if _is_plain(query) and not explain:
+        leg = query.legs[0]
+        assert isinstance(leg, DenseLeg)
+        search_of = DenseSearch.of(view, leg.vector)
+        best, places = search_of.best(leg.query, query.k, candidates=query.params.candidates, exact=query.params.exact)
+        told_scores: list[float] = (np.sqrt(np.maximum(-best, 0)) if search_of.is_distance else best).tolist()
+        return Found(hits_of(view, told_scores, places, query.payload, query.vectors))
     told: list[str] | None = [] if explain else None
     if query.group_by is None:
         scores, places = _ranked(view, query, query.k + query.offset, told)
@@ -37,6 +45,21 @@ def search(view: View, query: Query, *, explain: bool = False) -> Found:
     else:
         hits = _grouped(view, query, told)
     return Found(hits, tuple(told or ()))
+
+
+def _is_plain(query: Query) -> bool:
+    """The nearest to one vector and nothing else, which is quicker asked at once."""
+    return (
+        len(query.legs) == 1
+        and type(query.legs[0]) is DenseLeg
+        and query.filter is None
+        and query.tenant is None
+        and not query.offset
+        and query.group_by is None
+        and query.score_threshold is None
+        and query.diversity is None
+        and query.rerank is None
+    )
 
 
 def search_many(view: View, queries: Sequence[Query]) -> list[Found]:
