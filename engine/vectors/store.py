@@ -284,8 +284,8 @@ class VectorStore:
     def restore(self, name: str, snapshot: str, *, source: str | None = None) -> Collection:
         """Collection `name` becomes what a snapshot has, of itself or of `source`: a new one, or one in the place of the old.
 
-        Searches go on meanwhile, on the old one, and so do writes until the snapshot is read; those are lost with it. It is read
-        as its own spec, or as the spec declares it. Raises NotFound; DataLoss where the snapshot is torn or damaged;
+        Searches go on meanwhile, on the old one, and so do writes until the snapshot is read; those are lost with it. It has
+        its own spec, or the one declared. Raises NotFound; DataLoss where the snapshot is torn or damaged;
         FailedPrecondition where it is foreign or can't be read so, where `name` is an alias or may not be made;
         ResourceExhausted.
         """
@@ -326,6 +326,8 @@ class VectorStore:
                 self._show(name, self._opened(folder, name, None))
             raise
         found = self._opened(folder, name, None)
+        if not isinstance(found, VireoError):
+            self._alter_to_declared(found)
         self._show(name, found)
         if isinstance(found, VireoError):
             raise found
@@ -393,11 +395,21 @@ class VectorStore:
                 found = self._shown.open.get(name)
                 if found is None and name not in self._shown.failed:
                     self._create(folder, name, declared)
-                elif found is not None and found.spec != declared:
-                    found.alter(declared)
-                    self._watch(found)
+                elif found is not None:
+                    self._alter_to_declared(found)
         except VireoError as error:
             self._behind[name] = error.message
+
+    def _alter_to_declared(self, found: Collection) -> None:
+        declared = self._spec.collections.get(found.name, found.spec)
+        self._behind.pop(found.name, None)
+        if found.spec == declared:
+            return
+        try:
+            found.alter(declared)
+            self._watch(found)
+        except VireoError as error:
+            self._behind[found.name] = error.message
 
     # What is shared.
 

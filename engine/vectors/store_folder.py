@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.clock import wall_us
-from engine.errors import NotFound, ResourceExhausted, Unavailable, VireoError, nearest, quoted
+from engine.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable, VireoError, nearest, quoted
 from engine.limits import COLLECTION_SNAPSHOTS_MAX
 from engine.log.disk import DRAFT_SUFFIX, Disk
 from engine.log.folder import lock_folder, make_folder
@@ -34,7 +34,7 @@ from engine.vectors.collection import Collection
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.directory import Directory
 from engine.vectors.manifest import MANIFEST, read_manifest
-from engine.vectors.relations import check_name, name_problem
+from engine.vectors.relations import check_alter, check_name, name_problem
 from engine.vectors.segment_file import framed, read_framed, translated
 from engine.vectors.snapshot import restore
 
@@ -230,12 +230,16 @@ class StoreFolder:
         self.erase(grave)
 
     def ready(self, source: Path, spec: CollectionSpec | None) -> Path:
-        """A whole collection made of a snapshot, read as `spec` (None: as its own), to be given to `replace` or erased.
-
-        Raises as engine/vectors/snapshot.py's `restore`.
-        """
+        """A whole collection made of a snapshot, to be given to `replace` or erased. `spec`: what it must be possible to alter it
+        to. Raises as engine/vectors/snapshot.py's `restore`."""
         draft = self._numbered(_DRAFTS)
-        restore(source, draft, spec=spec, disk=self._disk)
+        found = restore(source, draft, disk=self._disk)
+        try:
+            if spec is not None:
+                check_alter(found.spec, spec, found.ever, empty=not found.segments)
+        except FailedPrecondition as error:
+            self.erase(draft)
+            raise FailedPrecondition(f"snapshot {quoted(source.name)}: {error.message}") from error
         return draft
 
     def replace(self, name: str, draft: Path) -> None:
