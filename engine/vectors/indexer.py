@@ -26,7 +26,7 @@ from engine.vectors.faiss_index import build_index
 from engine.vectors.fold import Fold
 from engine.vectors.growing import GrowingSegment
 from engine.vectors.index import IndexChoice
-from engine.vectors.merge_policy import Drop, Facts, Merge, SegmentFacts, next_action
+from engine.vectors.merge_policy import LONG_SETTLED_SHARE, Drop, Facts, Merge, SegmentFacts, next_action
 from engine.vectors.sealed import SealedPart, vector_names
 from engine.vectors.view import Bits, Living, Longs
 
@@ -34,6 +34,8 @@ log = logging.getLogger("vireo.vectors")
 
 IDLE_S: Final = 1.0
 """Without writes for so long a collection settles: what grows is sealed, small segments are merged."""
+LONG_IDLE_S: Final = 10.0
+"""Without writes for so long even a hundredth of the rows is merged into the others."""
 HEAD_ROWS: Final = 1_024
 """Growing rows are indexed in memory by so many more: scanning 1,024 x 384 takes 27 µs, an index search of 8,192 rows 16."""
 REPLAY_ROWS_MAX: Final = 65_536
@@ -100,7 +102,7 @@ class Indexer:
     def settle(self, timeout_s: float) -> bool:
         """Works as if nothing was written any more, until nothing is left to do; False after `timeout_s`."""
         if self._thread is None:
-            while self.step(idle=True):
+            while self.step(idle=True, long=True):
                 pass
             return self.problem is None
         with self._changed:
@@ -127,7 +129,7 @@ class Indexer:
         while not self._stopping:
             self._dirty = False
             try:
-                worked = self.step(idle=self._is_idle())
+                worked = self.step(idle=self._idle_for(IDLE_S), long=self._idle_for(LONG_IDLE_S))
                 failures, self.problem = 0, None
             except Exception as error:  # the thread must live on
                 worked = False
@@ -139,15 +141,15 @@ class Indexer:
                     self._changed.wait(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1])
                 elif worked or self._dirty or self._stopping:
                     continue
-                elif self._is_idle():
+                elif self._idle_for(LONG_IDLE_S):
                     self._resting = True
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: not self._resting or self._stopping)
                 else:
                     self._changed.wait(IDLE_S)
 
-    def _is_idle(self) -> bool:
-        return self._urgent > 0 or self._clock() - self._last_write_ns >= IDLE_S * 1e9
+    def _idle_for(self, seconds: float) -> bool:
+        return self._urgent > 0 or self._clock() - self._last_write_ns >= seconds * 1e9
 
     def _tell(self, error: Exception) -> None:
         told = error.message if isinstance(error, VireoError) else repr(error)
@@ -163,8 +165,9 @@ class Indexer:
 
     # Steps.
 
-    def step(self, *, idle: bool = False) -> bool:
-        """Does the most urgent thing; False where nothing is to be done. Raises ResourceExhausted, Unavailable."""
+    def step(self, *, idle: bool = False, long: bool = False) -> bool:
+        """Does the most urgent thing; False where nothing is to be done. `idle`: nothing was written lately; `long`: for long.
+        Raises ResourceExhausted, Unavailable."""
         with self.lock:
             fold = self.fold
             if self._owed:
@@ -176,21 +179,26 @@ class Indexer:
             if self._head_wanted():
                 self._index_head(fold.growing)
                 return True
-            if (idle and fold.growing.rows >= HEAD_ROWS) or self._replay_is_long():
+            if (idle and fold.growing.rows >= self._sealed_from(long=long)) or self._replay_is_long():
                 fold.turn()
                 if not fold.full:
                     self.commit()
                 return True
-            return self._reshape(idle=idle)
+            return self._reshape(idle=idle, long=long)
+
+    def _sealed_from(self, *, long: bool) -> int:
+        """Growing rows worth a segment in idle times."""
+        sealed = sum(each.count for each in self.fold.sealed)
+        return max(1, min(HEAD_ROWS, int(LONG_SETTLED_SHARE * sealed))) if long and sealed else HEAD_ROWS
 
     def _replay_is_long(self) -> bool:
         return self.fold.view.offset - self._directory.manifest.replay_from > REPLAY_ROWS_MAX
 
-    def _reshape(self, *, idle: bool) -> bool:
+    def _reshape(self, *, idle: bool, long: bool) -> bool:
         sealed = self.fold.sealed
         files = {name: each.file for name, each in self._codebooks.files.items()}
         facts = [SegmentFacts(each.part.key, each.part.rows, each.count, _part(each).stale(files)) for each in sealed]
-        action = next_action(Facts(facts, 0, self.fold.spec.growing_rows, idle))
+        action = next_action(Facts(facts, 0, self.fold.spec.growing_rows, idle, long=long))
         if isinstance(action, Drop):
             for key in action.numbers:
                 self.fold.merge({key: np.empty(0, np.int64)}, None)

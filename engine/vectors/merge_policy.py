@@ -14,6 +14,8 @@ from typing import Final
 
 FAN_OUT: Final = 4
 SETTLED_SHARE: Final = 0.25
+LONG_SETTLED_SHARE: Final = 0.01
+"""After a long time without writes: a segment costs a search 10 µs or more, however small it is."""
 DEAD_SHARE: Final = 0.3
 MERGE_ROWS_MAX: Final = 4_000_000
 """Living rows of a merge's result: what is built at once, in memory and time."""
@@ -31,13 +33,14 @@ class SegmentFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`growing`: rows not sealed yet; `seal_rows`: how many are to be. `idle`: nothing was written or asked for lately."""
+    """`growing`: rows not sealed yet; `seal_rows`: how many are to be. `idle`: nothing was written lately; `long`: for long."""
 
     segments: Sequence[SegmentFacts]
     growing: int
     seal_rows: int
     idle: bool = False
     merge_rows_max: int = MERGE_ROWS_MAX
+    long: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ def _settled(smallest_first: Sequence[SegmentFacts], facts: Facts) -> Sequence[S
     for at, each in enumerate(smallest_first):
         if smaller + each.alive > facts.merge_rows_max:
             break
-        if at and smaller >= SETTLED_SHARE * each.alive:
+        if at and smaller >= (LONG_SETTLED_SHARE if facts.long else SETTLED_SHARE) * each.alive:
             best = at + 1
         smaller += each.alive
     return smallest_first[:best] if best else None
