@@ -35,6 +35,8 @@ class CrashDisk(Disk):
         """Of each file's inode, as last synced."""
         self._names: dict[int, dict[str, int]] = {}
         """Of each folder's inode, the inodes by name, as last synced."""
+        self._places: dict[int, Path] = {}
+        """Where each inode is when the power goes: one whose old name is left may have been moved, not deleted."""
 
     def _now(self) -> bool:
         """Whether this is the call."""
@@ -45,6 +47,7 @@ class CrashDisk(Disk):
 
     def _crash(self) -> OSError:
         if self._power:
+            self._places = {each.stat().st_ino: each for each in self._root.rglob("*")}
             self._write_folder(os.stat(self._root).st_ino, self._root, self._left)
         else:
             shutil.copytree(self._root, self._left)
@@ -100,7 +103,7 @@ class CrashDisk(Disk):
             current = path.stat().st_ino if path is not None else None
             kept = self._chance.choice([safe.get(name), current])
             if kept is not None:
-                self._write(kept, path if kept == current else None, copy / name)
+                self._write(kept, path if kept == current else self._places.get(kept), copy / name)
 
     def _write(self, inode: int, now: Path | None, copy: Path) -> None:
         is_folder = inode in self._names if now is None else stat.S_ISDIR(now.stat().st_mode)
