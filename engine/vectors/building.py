@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -43,9 +43,10 @@ class Decoded:
         return self._rows.float32(chosen)
 
 
-def readable(rows: DenseRows) -> Any:  # noqa: ANN401
-    """What `build_index` reads: the array itself where it is float32."""
-    return rows.data if rows.stored == "float32" else Decoded(rows)
+def readable(rows: DenseRows, count: int | None = None) -> Any:  # noqa: ANN401
+    """What `build_index` reads of the first `count` rows, None is all: the array itself where it is float32."""
+    some = rows if count is None else replace(rows, data=rows.data[:count])
+    return some.data if some.stored == "float32" else Decoded(some)
 
 
 @dataclass(slots=True)

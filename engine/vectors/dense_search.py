@@ -28,7 +28,8 @@ _PLANS_MAX: Final = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Slot:
-    """A part as the loop wants it. `alive` is empty where all rows are, `every` then says so of each."""
+    """A part as the loop wants it. `alive` is empty where all rows are, `every` then says so of each. `unit`: queries are
+    multiplied by it, since signs have length sqrt(d) and a cosine is of vectors of length 1."""
 
     living: Living
     index: VectorIndex | None
@@ -40,6 +41,7 @@ class _Slot:
     every: Bits
     rows: int
     count: int
+    unit: float
 
 
 class _Room(threading.local):
@@ -99,7 +101,8 @@ class DenseSearch:
                 decided = self._plan(slot, survivors, k, candidates, exact)
             if told is not None:
                 told.append(decided.told(slot.living.part.name, slot.rows, survivors))
-            found = _in_part(slot, query, decided, bits, survivors, scores, rows)
+            asked = query if slot.unit == 1 else query * np.float32(slot.unit)
+            found = _in_part(slot, asked, decided, bits, survivors, scores, rows)
             size = offer_part(scores[:found], rows[:found], at, _NO_BITS, best_scores, best_places, size)
         settle(best_scores, best_places, size)
         return best_scores[:size], best_places[:size]
@@ -186,4 +189,5 @@ def _slot(living: Living, name: str, metric: str) -> _Slot:
     return _Slot(
         living, index, indexed, dense.plain, _NO_SCALE if dense.scale is None else dense.scale, kind,
         _NO_BITS if living.alive is None else living.alive, every, part.rows, living.count,
+        dense.size**-0.5 if dense.stored == "binary" and metric == "cosine" else 1.0,
     )  # fmt: skip

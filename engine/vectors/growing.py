@@ -1,6 +1,7 @@
 """A segment in memory: one thread appends, and any number search what a view froze of it.
 
-Dense vectors lie in arrays that double by being copied into new ones; what is beyond the frozen rows is never looked at. All
+Dense vectors lie in arrays that double by being copied into new ones; what is beyond the frozen rows is never looked at. They are
+float32, or signs where signs are stored: scores of what grows and of what is sealed could not be compared otherwise. All
 other columns lie in chunks that are merged like the digits of a binary counter: a row is copied O(log n) times, there are
 O(log n) chunks, and each keeps the bitsets of the filters it was asked for.
 """
@@ -8,15 +9,15 @@ O(log n) chunks, and each keeps the bitsets of the filters it was asked for.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.vectors.declaration import CollectionSpec
-from engine.vectors.dense_rows import DenseRows
+from engine.vectors.declaration import CollectionSpec, Stored, VectorSpec
+from engine.vectors.dense_rows import DenseRows, encode
 from engine.vectors.doubling import Doubling
 from engine.vectors.evaluation import FieldColumns
 from engine.vectors.filter import Filter
@@ -34,7 +35,6 @@ from engine.vectors.rows import (
 from engine.vectors.sparse_index import GrowingSparse
 from engine.vectors.view import Bits, Longs, SparsePart, TextPart, order_of
 
-Singles = npt.NDArray[np.float32]
 Ids: TypeAlias = "npt.NDArray[np.uint64] | pa.StringArray"
 
 _ROWS_FIRST: Final = 256
@@ -61,6 +61,11 @@ class _Chunk:
         return FieldColumns(payload, self._ids, self.batch.num_rows)
 
 
+def _stored(spec: VectorSpec) -> Stored:
+    """Other precisions than signs are made when a segment is sealed: int8 has its scale by then."""
+    return "binary" if spec.stored == "binary" else "float32"
+
+
 _EMPTY: Final = pa.RecordBatch.from_arrays([], schema=pa.schema([]))
 
 
@@ -74,7 +79,7 @@ class GrowingSegment:
         self._spec = spec
         self._schema = points_schema(spec)
         self._dense = {
-            name: Doubling(np.empty((_ROWS_FIRST, each.size), np.float32))
+            name: Doubling(encode(np.empty((_ROWS_FIRST, each.size), np.float32), _stored(each)))
             for name, each in spec.vectors.items() if not each.multi
         }  # fmt: skip
         self._integers = Doubling(np.empty(_ROWS_FIRST, np.uint64)) if spec.id == "integer" else None
@@ -89,8 +94,8 @@ class GrowingSegment:
     def append(self, batch: pa.RecordBatch) -> None:
         """Rows of `points_schema`, checked."""
         for name, dense in self._dense.items():
-            flat = batch.column(vector_column(name)).flatten().to_numpy()
-            dense.append(flat.reshape(-1, self._spec.vectors[name].size))
+            flat, spec = batch.column(vector_column(name)).flatten().to_numpy(), self._spec.vectors[name]
+            dense.append(encode(flat.reshape(-1, spec.size), _stored(spec)))
         if self._integers is not None:
             self._integers.append(batch.column(ID).to_numpy())
         self._append_rest(batch)
@@ -132,7 +137,7 @@ class GrowingPart:
     """Part. What a growing segment had when it was frozen."""
 
     def __init__(
-        self, segment: GrowingSegment, spec: CollectionSpec, rows: int, dense: dict[str, Singles],
+        self, segment: GrowingSegment, spec: CollectionSpec, rows: int, dense: dict[str, npt.NDArray[Any]],
         integers: npt.NDArray[np.uint64] | None, chunks: tuple[_Chunk, ...], texts: dict[str, TextPart],
         sparse: dict[str, SparsePart],
     ) -> None:  # fmt: skip
@@ -159,7 +164,8 @@ class GrowingPart:
 
     def dense(self, name: str) -> DenseRows:
         """See Part."""
-        return DenseRows(self._vectors[name], self._spec.vectors[name].size, "float32")
+        spec = self._spec.vectors[name]
+        return DenseRows(self._vectors[name], spec.size, _stored(spec))
 
     def multi(self, name: str) -> tuple[DenseRows, Longs]:
         """See Part."""
@@ -210,7 +216,7 @@ class GrowingPart:
     def _points(self, column: pa.Field, rows: Longs, wanted: pa.Array) -> pa.Array:
         if column.name == ID and self._integers is not None:
             return pa.array(self._integers[rows])
-        if column.name.startswith("vector.") and (vectors := self._vectors.get(column.name[7:])) is not None:
-            flat = vectors[rows].reshape(-1)
-            return pa.FixedSizeListArray.from_arrays(pa.array(flat), vectors.shape[1])
+        if column.name.startswith("vector.") and (name := column.name[7:]) in self._vectors:
+            flat = self.dense(name).float32(rows).reshape(-1)
+            return pa.FixedSizeListArray.from_arrays(pa.array(flat), self._spec.vectors[name].size)
         return self._column(column.name).take(wanted)

@@ -18,7 +18,7 @@ import numpy as np
 from engine.clock import Clock, monotonic
 from engine.errors import VireoError
 from engine.log.log import Log
-from engine.vectors.building import Codebooks, build_beside
+from engine.vectors.building import Codebooks, build_beside, readable
 from engine.vectors.codebook import Codebook
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.directory import Directory
@@ -297,12 +297,14 @@ class Indexer:
         if held is None:
             return
         part = held.part
+        rows = part.rows // HEAD_ROWS * HEAD_ROWS
+        if not rows:
+            return  # a write is under way that the view does not show yet
         for name in vector_names(self.fold.spec):
             if name in self._codebooks.known and self._head_allowed(name):
-                rows = part.rows // HEAD_ROWS * HEAD_ROWS
                 metric = self.fold.spec.vectors[name].metric
                 index = build_index(
-                    part.dense(name).data[:rows], IndexChoice("pq"), metric, self._codebooks.known[name]
+                    readable(part.dense(name), rows), IndexChoice("pq"), metric, self._codebooks.known[name]
                 )
                 growing.heads[name] = (index, rows)
         self.fold.show_heads()

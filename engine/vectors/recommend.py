@@ -44,7 +44,8 @@ def _leg(spec: CollectionSpec, leg: RecommendLeg, vectors_of: VectorsOf) -> Dens
     for id_, vector in zip(named, vectors_of(leg.vector, named), strict=True):
         if vector is None:
             raise NotFound(f"example {echo(id_)} of vector {quoted(leg.vector)}: no such point")
-        found[id_] = vector
+        # signs, and what a precision left of a direction, are not of the length that vectors given have
+        found[id_] = direction(spec.vectors[leg.vector], vector)
 
     def mean(examples: Sequence[PointId | Singles]) -> Singles:
         total: Singles = np.mean([found[each] if isinstance(each, int | str) else each for each in examples], axis=0)
