@@ -10,7 +10,8 @@
 | `restored/NAME/` | whole, and counts instead of the collection of that name |
 | `dropped/NUMBER/` | being deleted |
 
-A collection comes, goes and is replaced by one rename; the next opening finishes what a crash left undone.
+A collection comes, goes and is replaced by one rename, which a file system with a journal makes whole or not at all; the next
+opening finishes what a crash left undone.
 """
 
 from __future__ import annotations
