@@ -1,7 +1,7 @@
-"""Driver `restart`: fills a collection and is killed as if the power went, or opens it again and asks.
+"""Driver `restart`: fills a collection and is killed, or opens it again and asks.
 
-The order: `what`: "build" or "return"; `vectors`, `queries` (.npy), `share` touched before, `k`, `seed`, `folder`. Times are of the
-monotonic clock.
+The order: `what`: "build" or "return"; `vectors`, `queries` (.npy), `share` touched before, `k`, `seed`, `folder`. Times are of
+the monotonic clock.
 """
 
 import json

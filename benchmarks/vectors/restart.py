@@ -82,7 +82,7 @@ def table_of(found: Restarts) -> Table:
     """One row."""
     row = [found.points, median(found.answered_s), min(found.answered_s), max(found.answered_s), median(found.open_s)]
     about = (
-        "kill -9 after 5,000 points that are in the log alone, then a new process: from its start (Python, imports, compiled kernels "
-        "from their cache) to its first answer. Files are in the page cache."
+        "kill -9 after 5,000 points that are in the log alone, then a new process: from its start (Python, imports, kernels "
+        "compiled before) to its first answer. Files are in the page cache."
     )
     return Table("Restart", about, COLUMNS, [list(row)])
