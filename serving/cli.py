@@ -209,10 +209,16 @@ def _check(arguments: argparse.Namespace) -> int:
         for each in failed:
             version = "" if each.version is None else f" version {each.version}"
             print(f"{each.name}{version}: {each.reason}", file=sys.stderr)
-        served = len(engine.statistics())
+        broken = engine.vectors.problems()
+        for name, problem in broken.items():
+            print(f"{name}: {problem}", file=sys.stderr)
+        served, collections = len(engine.statistics()), len(engine.vectors.names())
     counts = f"{served} model version(s) load, {len(failed)} do not"
-    print(f"{arguments.app}: {'ok' if not failed else 'not ok'}, {counts}; transport {transport.name}")
-    return 1 if failed else 0
+    if collections:
+        counts += f"; {collections} vector collection(s), {len(broken)} with a problem"
+    well = not failed and not broken
+    print(f"{arguments.app}: {'ok' if well else 'not ok'}, {counts}; transport {transport.name}")
+    return 0 if well else 1
 
 
 def _explain(arguments: argparse.Namespace) -> int:
