@@ -11,22 +11,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Several
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import (
     FailedPrecondition,
     Internal,
-    NotFound,
-    ResourceExhausted,
     Unavailable,
     VireoError,
-    nearest,
     quoted,
 )
-from engine.limits import COLLECTION_ALIASES_MAX, COLLECTIONS_MAX
 from engine.vectors.declaration import CollectionSpec, VectorStoreSpec
+from engine.vectors.names import Names
 from engine.vectors.relations import check_collection, check_name
 
 if TYPE_CHECKING:
@@ -37,6 +34,9 @@ if TYPE_CHECKING:
     from engine.vectors.store_folder import SnapshotInfo, StoreFolder
 
 log = logging.getLogger("vireo.vectors")
+
+_NONE = Names()
+"""Of a store that is not open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +52,6 @@ class CollectionDescription:
     problem: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """What names mean."""
-
-    open: Mapping[str, Collection] = field(default_factory=dict)
-    failed: Mapping[str, VireoError] = field(default_factory=dict)
-    aliases: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def names(self) -> set[str]:
-        """Of all collections."""
-        return self.open.keys() | self.failed.keys()
-
-
 class VectorStore:
     """See the module. Methods may be called from any thread, `apply` and `close` by one at a time.
 
@@ -76,7 +62,7 @@ class VectorStore:
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.RLock())
         self._busy: set[str] = set()
-        self._shown = _Shown()
+        self._shown = _NONE
         self._folder: StoreFolder | None = None
         self._recall: RecallMeter | None = None
         self._spec = VectorStoreSpec("")
@@ -91,27 +77,21 @@ class VectorStore:
     def collection(self, name: str) -> Collection:
         """The collection of that name or alias. Raises NotFound; what it could not be opened for."""
         shown = self._shown
-        found = shown.open.get(name)
+        found = shown.find(name)
         if found is None:
-            found = shown.open.get(shown.aliases.get(name, ""))
-            if found is None:
-                raise self._absent(name, shown)
+            if shown is _NONE:
+                raise self._unopened()
+            raise shown.absent(name)
         return found
 
-    def _absent(self, name: str, shown: _Shown) -> VireoError:
-        target = shown.aliases.get(name, name)
-        if target in shown.failed:
-            failed = shown.failed[target]
-            return type(failed)(f"collection {quoted(target)} is not served: {failed.message}")
+    def _unopened(self) -> VireoError:
         if self._closing:
             return Unavailable("the engine is shutting down")
-        if self._folder is None:
-            return FailedPrecondition("there are no vector collections: the spec has no 'vectors'")
-        return NotFound(f"no collection {quoted(name)}{nearest(name, shown.names | shown.aliases.keys())}")
+        return FailedPrecondition("there are no vector collections: the spec has no 'vectors'")
 
     def names(self) -> tuple[str, ...]:
         """Of all collections, sorted, those that could not be opened too."""
-        return tuple(sorted(self._shown.names))
+        return tuple(sorted(self._shown.all))
 
     def aliases(self) -> Mapping[str, str]:
         """Alias to collection."""
@@ -120,8 +100,8 @@ class VectorStore:
     def describe(self, name: str) -> CollectionDescription:
         """The collection of a name or alias. Raises NotFound."""
         shown = self._shown
-        target = shown.aliases.get(name, name)
-        aliases = tuple(sorted(each for each, of in shown.aliases.items() if of == target))
+        target = shown.target(name)
+        aliases = shown.aliases_of(target)
         declared = target in self._spec.collections
         if (failed := shown.failed.get(target)) is not None:
             return CollectionDescription(target, aliases, declared, None, None, failed.message)
@@ -151,15 +131,7 @@ class VectorStore:
         return made
 
     def _create(self, folder: StoreFolder, name: str, spec: CollectionSpec) -> Collection:
-        shown = self._shown
-        if name in shown.names:
-            raise FailedPrecondition(f"collection {quoted(name)}: is there already")
-        if name in shown.aliases:
-            raise FailedPrecondition(
-                f"collection {quoted(name)}: an alias has that name; it points at {quoted(shown.aliases[name])}"
-            )
-        if len(shown.names) >= COLLECTIONS_MAX:
-            raise ResourceExhausted(f"there are {len(shown.names)} collections, as many as may be; drop one")
+        self._shown.check_new(name)
         folder.make(name, spec)
         found = self._opened(folder, name, None)
         if isinstance(found, VireoError):
@@ -171,7 +143,7 @@ class VectorStore:
     def alter(self, name: str, spec: CollectionSpec) -> None:
         """The collection is read and kept as `spec` says from now on. Raises FailedPrecondition where what it has can't be read
         so, or where it is declared in the spec; NotFound, InvalidArgument."""
-        name = self._shown.aliases.get(name, name)
+        name = self._shown.target(name)
         with self._alone(name):
             self._check_changeable(name)
             found = self.collection(name)
@@ -183,11 +155,10 @@ class VectorStore:
         in the spec, or `name` is an alias."""
         with self._alone(name) as folder:
             shown = self._shown
-            if name in shown.aliases:
-                raise FailedPrecondition(f"{quoted(name)} is an alias of collection {quoted(shown.aliases[name])}")
+            shown.check_no_alias(name)
             self._check_changeable(name)
-            if name not in shown.names:
-                raise self._absent(name, shown)
+            if name not in shown.all:
+                raise shown.absent(name)
             self._show(name, None)
             if name in shown.open:
                 shown.open[name].close()
@@ -205,12 +176,11 @@ class VectorStore:
     def _forget_aliases(self, folder: StoreFolder, name: str) -> None:
         """Where the disk fails the next opening forgets them: they point nowhere."""
         with self._changed:
-            left = {alias: of for alias, of in self._shown.aliases.items() if of != name}
-            if left == self._shown.aliases:
+            before, self._shown = self._shown, self._shown.without_aliases_of(name)
+            if self._shown.aliases == before.aliases:
                 return
-            self._shown = replace(self._shown, aliases=left)
             try:
-                folder.write_aliases(left)
+                folder.write_aliases(self._shown.aliases)
             except VireoError as error:
                 log.warning("aliases of collection %s, which is dropped: %s", name, error.message)
 
@@ -243,41 +213,26 @@ class VectorStore:
             check_name(alias, "alias")
         with self._alone(*changes, *(each for each in changes.values() if each is not None)) as folder, self._changed:
             self._check_not_fixed()
-            new = dict(self._shown.aliases)
-            for alias, name in changes.items():
-                self._change_alias(new, alias, name)
-            if len(new) > COLLECTION_ALIASES_MAX:
-                raise ResourceExhausted(f"there would be {len(new)} aliases, at most {COLLECTION_ALIASES_MAX} may be")
-            folder.write_aliases(new)
-            self._shown = replace(self._shown, aliases=new)
+            new = self._shown.renamed(changes)
+            folder.write_aliases(new.aliases)
+            self._shown = new
         self.arrived([alias for alias, name in changes.items() if name is not None])
-
-    def _change_alias(self, aliases: dict[str, str], alias: str, name: str | None) -> None:
-        if alias in self._shown.names:
-            raise FailedPrecondition(f"alias {quoted(alias)}: a collection has that name")
-        if name is None:
-            if aliases.pop(alias, None) is None:
-                raise NotFound(f"no alias {quoted(alias)}{nearest(alias, aliases)}")
-        elif name not in self._shown.names:
-            raise NotFound(f"alias {quoted(alias)}: no collection {quoted(name)}{nearest(name, self._shown.names)}")
-        else:
-            aliases[alias] = name
 
     # Snapshots.
 
     def snapshot(self, name: str) -> SnapshotInfo:
         """A new snapshot of a collection, whole when this returns. Raises NotFound, Unavailable, ResourceExhausted."""
-        name = self._shown.aliases.get(name, name)
+        name = self._shown.target(name)
         with self._alone(name) as folder:
             return folder.take(self.collection(name))
 
     def snapshots(self, name: str) -> tuple[SnapshotInfo, ...]:
         """Of a collection that is there or was, oldest first."""
-        return self._opened_folder().snapshots(self._shown.aliases.get(name, name))
+        return self._opened_folder().snapshots(self._shown.target(name))
 
     def drop_snapshot(self, name: str, snapshot: str) -> None:
         """Raises NotFound."""
-        name = self._shown.aliases.get(name, name)
+        name = self._shown.target(name)
         with self._alone(name) as folder:
             folder.drop_snapshot(name, snapshot)
 
@@ -301,17 +256,15 @@ class VectorStore:
                 folder.erase(draft)
                 raise
         log.info("collection %s is restored from %s", name, snapshot)
-        self.arrived((name, *(alias for alias, of in self._shown.aliases.items() if of == name)))
+        self.arrived((name, *self._shown.aliases_of(name)))
         return found
 
     def _check_restorable(self, name: str) -> None:
         shown = self._shown
-        if name in shown.aliases:
-            raise FailedPrecondition(f"{quoted(name)} is an alias of collection {quoted(shown.aliases[name])}")
-        if name not in shown.names:
+        shown.check_no_alias(name)
+        if name not in shown.all:
             self._check_not_fixed()
-            if len(shown.names) >= COLLECTIONS_MAX:
-                raise ResourceExhausted(f"there are {len(shown.names)} collections, as many as may be; drop one")
+            shown.check_room()
 
     def _replaced(self, folder: StoreFolder, name: str, draft: Path) -> Collection:
         old = self._shown.open.get(name)
@@ -368,7 +321,7 @@ class VectorStore:
         self._let_go()
         self._recall = RecallMeter()
         self._recall.start()
-        self._folder, self._shown = new, _Shown(aliases=new.aliases)
+        self._folder, self._shown = new, Names(aliases=new.aliases)
 
     def _opened(self, folder: StoreFolder, name: str, spec: CollectionSpec | None) -> Collection | VireoError:
         """The collection, or why it can't be opened: the others are served all the same."""
@@ -429,19 +382,12 @@ class VectorStore:
 
     def _opened_folder(self) -> StoreFolder:
         if self._closing or self._folder is None:
-            raise self._absent("", _Shown())
+            raise self._unopened()
         return self._folder
 
     def _show(self, name: str, found: Collection | VireoError | None) -> None:
         with self._changed:
-            shown = self._shown
-            opened = {each: of for each, of in shown.open.items() if each != name}
-            failed = {each: of for each, of in shown.failed.items() if each != name}
-            if isinstance(found, VireoError):
-                failed[name] = found
-            elif found is not None:
-                opened[name] = found
-            self._shown = _Shown(opened, failed, shown.aliases)
+            self._shown = self._shown.having(name, found)
 
     # The end.
 
@@ -453,7 +399,7 @@ class VectorStore:
     def _let_go(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not self._busy)
-            shown, self._shown = self._shown, _Shown()
+            shown, self._shown = self._shown, _NONE
             folder, self._folder = self._folder, None
             recall, self._recall = self._recall, None
             self._spec, self._behind = VectorStoreSpec(""), {}

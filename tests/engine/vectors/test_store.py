@@ -30,8 +30,7 @@ from engine import (
     VireoError,
     points_of,
 )
-from engine.vectors import store as store_module
-from engine.vectors import store_folder
+from engine.vectors import names, store_folder
 
 SPEC = CollectionSpec({"v": VectorSpec(4)}, fields={"n": FieldSpec("integer")}, durability="os")
 WIDER = dataclasses.replace(SPEC, fields={**SPEC.fields, "shop": FieldSpec("keyword")})
@@ -126,7 +125,7 @@ def test_a_name_is_taken_once(store: VectorStore) -> None:
     store.set_alias("b", "a")
     with pytest.raises(FailedPrecondition, match="collection 'a': is there already"):
         store.create("a", SPEC)
-    with pytest.raises(FailedPrecondition, match="collection 'b': an alias has that name; it points at 'a'"):
+    with pytest.raises(FailedPrecondition, match="'b' is an alias of collection 'a'"):
         store.create("b", SPEC)
 
 
@@ -165,8 +164,8 @@ def test_an_unknown_name_is_told_with_the_nearest(store: VectorStore) -> None:
 
 
 def test_there_are_at_most_so_many(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "COLLECTIONS_MAX", 2)
-    monkeypatch.setattr(store_module, "COLLECTION_ALIASES_MAX", 1)
+    monkeypatch.setattr(names, "COLLECTIONS_MAX", 2)
+    monkeypatch.setattr(names, "COLLECTION_ALIASES_MAX", 1)
     store.create("a", SPEC)
     name = store.snapshot("a").name
     store.create("b", SPEC)
