@@ -131,6 +131,7 @@ class Fold:
         held.count += growing.rows - before
         if held.alive is not None:
             held.alive = _extended(held.alive, before, growing.rows)
+            held.alive.flags.writeable = False
 
     def _publish(self, offset: int) -> None:
         parts = tuple(Living(each.part, each.alive, each.count) for each in self._held.values())
