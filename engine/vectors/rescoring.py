@@ -46,8 +46,12 @@ def diversified(
 
 
 def _relevance(scores: npt.NDArray[np.floating]) -> Singles:
-    """Scaled to [0, 1], as cosines of vectors that are alike are: distances and words have scales of their own."""
-    low, high = float(scores.min()), float(scores.max())
-    if not high > low:
+    """Scaled to [0, 1], as cosines of vectors that are alike are: distances and words have scales of their own. Of minus infinity
+    it is 0."""
+    finite = np.isfinite(scores)
+    if not finite.any():
         return np.ones(len(scores), np.float32)
-    return np.ascontiguousarray((scores - low) / (high - low), np.float32)
+    low, high = float(scores[finite].min()), float(scores[finite].max())
+    if not high > low:
+        return finite.astype(np.float32)
+    return np.where(finite, (np.where(finite, scores, low) - low) / (high - low), 0).astype(np.float32)
