@@ -56,6 +56,10 @@ def column_values(column: pa.Array) -> list[Any]:
     kind = column.type
     if pa.types.is_timestamp(kind):
         return list(column.cast(pa.int64()).to_pylist())
+    if pa.types.is_fixed_size_list(kind):
+        return [None if each is None else tuple(each) for each in column.to_pylist()]
+    if pa.types.is_list(kind) and pa.types.is_fixed_size_list(kind.value_type):
+        return [None if each is None else [tuple(one) for one in each] for each in column.to_pylist()]
     if pa.types.is_list(kind) and pa.types.is_timestamp(kind.value_type):
         return list(column.cast(pa.list_(pa.int64())).to_pylist())
     return list(column.to_pylist())
