@@ -54,4 +54,5 @@ def _relevance(scores: npt.NDArray[np.floating]) -> Singles:
     low, high = float(scores[finite].min()), float(scores[finite].max())
     if not high > low:
         return finite.astype(np.float32)
-    return np.where(finite, (np.where(finite, scores, low) - low) / (high - low), 0).astype(np.float32)
+    scaled: Singles = ((np.where(finite, scores, low) - low) / (high - low)).astype(np.float32)
+    return scaled
