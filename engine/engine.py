@@ -194,7 +194,13 @@ class Engine:
 
     def problems(self) -> dict[str, str]:
         """Why each wanted model that does not answer does not, by name; and each vector collection, by "collection NAME"."""
-        return self.features.problems() | self.vectors.problems() | self._reconciler.problems()
+        searches = {name: problem for name in self._spec.searches if (problem := self._search_problem(name))}
+        return self.features.problems() | self.vectors.problems() | searches | self._reconciler.problems()
+
+    def _search_problem(self, name: str) -> str | None:
+        """Why a search of the spec does not answer, though it is loaded: an alias may have gone since."""
+        search = self._spec.searches.get(name)
+        return None if search is None else self.vectors.problem(search.collection)
 
     def is_ready(self, name: str, version: int | None) -> bool:
         """Whether the model version answers. Raises NotFound for an unknown one."""
@@ -202,7 +208,7 @@ class Engine:
             self._registry.find(name, version)
         except Unavailable:
             return False
-        return self._accepting and self.features.problem(name) is None
+        return self._accepting and self.features.problem(name) is None and self._search_problem(name) is None
 
     def streams(self, name: str, version: int | None) -> bool:
         """Whether the model version may answer one request with many responses. Raises NotFound, Unavailable."""

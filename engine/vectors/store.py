@@ -108,6 +108,11 @@ class VectorStore:
         found = self.collection(target)
         return CollectionDescription(target, aliases, declared, found.spec, found.info(), self._behind.get(target))
 
+    def problem(self, name: str) -> str | None:
+        """Why there is no open collection of that name or alias; None where there is."""
+        shown = self._shown
+        return None if shown.find(name) is not None else shown.absent(name).message
+
     def problems(self) -> dict[str, str]:
         """Why collections are not served, or not as declared, by "collection NAME"."""
         failed = {name: error.message for name, error in self._shown.failed.items()}

@@ -342,4 +342,10 @@ def test_a_search_waits_for_its_collection_or_alias(tmp_path: Path) -> None:
         time.sleep(0.01)
     assert engine.ready
     assert engine.describe("find", None).signature.inputs[0].shape == (-1, 4)
+    assert engine.is_ready("find", None)
+    engine.vectors.drop_alias("later")
+    assert engine.problems() == {"find": "no collection 'later'; known: 'now'"}
+    assert not engine.is_ready("find", None)
+    engine.vectors.set_alias("later", "now")
+    assert engine.ready
     engine.close()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -565,3 +568,65 @@ def test_after_the_end_nothing_is_taken(store: VectorStore) -> None:
         store.create("b", SPEC)
     with pytest.raises(Unavailable):
         fill(held, 1)
+
+
+# All at once.
+
+
+def _changes(store: VectorStore, seed: int) -> None:
+    """Random changes of three names and two aliases; what is refused is refused."""
+    random = Random(seed)
+    for _ in range(40):
+        name, alias = random.choice(("a", "b", "c")), random.choice(("x", "y"))
+        changes: list[Callable[[], object]] = [
+            partial(store.create, name, SPEC),
+            partial(store.drop, name),
+            partial(store.set_alias, alias, name),
+            partial(store.drop_alias, alias),
+            partial(store.snapshot, name),
+            partial(_restore_newest, store, name),
+            partial(_fill_named, store, name, random.randrange(100)),
+            partial(_search_named, store, alias),
+            partial(store.alter, name, random.choice([SPEC, WIDER])),
+        ]
+        with suppress(NotFound, FailedPrecondition, Unavailable, InvalidArgument):  # altered between two steps of ours
+            random.choice(changes)()
+
+
+def _restore_newest(store: VectorStore, name: str) -> None:
+    found = store.snapshots(name)
+    if found:
+        store.restore(name, found[-1].name)
+
+
+def _fill_named(store: VectorStore, name: str, number: int) -> None:
+    fill(store.collection(name), number)
+
+
+def _search_named(store: VectorStore, name: str) -> None:
+    ids_in(store.collection(name))
+
+
+def test_changes_by_many_threads_leave_what_the_disk_has(store: VectorStore, tmp_path: Path) -> None:
+    failures: list[BaseException] = []
+
+    def run(seed: int) -> None:
+        try:
+            _changes(store, seed)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert failures == []
+    assert store.problems() == {}
+    expected = {name: (store.collection(name).spec, ids_in(store.collection(name))) for name in store.names()}
+    aliases = store.aliases()
+    store.close()
+    again = opened(tmp_path)
+    assert {name: (again.collection(name).spec, ids_in(again.collection(name))) for name in again.names()} == expected
+    assert again.aliases() == aliases
+    again.close()
