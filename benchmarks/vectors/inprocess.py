@@ -22,7 +22,8 @@ CANDIDATES = (20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128, 160, 240)
 EFFORTS = (16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 400)
 FAISS = ("FAISS PQfs, refine f32", "FAISS PQfs, refine SQ8")
 LIBRARIES = ("hnswlib", "usearch", "zvec")
-RECALLS = {0.95: 7_000, 0.99: 5_500}
+RECALLS = (0.95, 0.99)
+"""Where bare FAISS was first measured, its 0.8 were 7,000 and 5,500 queries/s."""
 FAISS_RATIO = 0.8
 COLUMNS = ["who", "setting", "recall@10", "queries/CPU s", "wall µs", "p50 µs", "p99 µs", "x FAISS"]
 
@@ -43,7 +44,7 @@ def run(setting: Setting) -> Part:
         ),
     )  # fmt: skip
     notes = [f"Vireo's parts: {told['parts']}", "No rival had anything deleted: each was built of the points left."]
-    judged = [*faiss_judgements(setting, curves), *library_judgements(setting, curves[0], others)]
+    judged = [*faiss_judgements(setting, "glosses", curves), *library_judgements(setting, curves[0], others)]
     about = (
         f"{len(truth):,} queries, k 10, cosine, {SHARE:.0%} of the points touched before. Queries a second of CPU on one core: "
         "medians of rounds; setting: candidates scored exactly, or ef. x FAISS: the best FAISS of at least this recall."
@@ -75,11 +76,11 @@ def best_faiss(curves: list[Curve]) -> list[Curve]:
     return [each for each in curves if each.who.startswith("FAISS")]
 
 
-def faiss_judgements(setting: Setting, curves: list[Curve]) -> list[Judgement]:
+def faiss_judgements(setting: Setting, what: str, curves: list[Curve]) -> list[Judgement]:
     """Against the quickest of FAISS at each recall."""
     judged = []
-    for recall, least_qps in RECALLS.items():
-        promise = f"recall@10 of {recall}: at least {FAISS_RATIO:g} x bare FAISS (stands for {least_qps:,} queries/s)"
+    for recall in RECALLS:
+        promise = f"{what}, recall@10 of {recall}: at least {FAISS_RATIO:g} x bare FAISS"
         ratios = [ratio_at(curves[0], each, recall) for each in best_faiss(curves)]
         known = [each for each in ratios if each is not None]
         ours = curves[0].best(recall)

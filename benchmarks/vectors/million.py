@@ -20,5 +20,5 @@ def run(setting: Setting) -> Part:
     curves = curves_from(told)
     about = "k 10, cosine; queries a second of CPU on one core, medians of rounds; setting: candidates scored exactly."
     table = table_of("A million points in process, one thread", about, curves, curves[1:])
-    judged = faiss_judgements(setting, curves)
+    judged = faiss_judgements(setting, "a million", curves)
     return Part(judged, [table], notes=[f"Vireo's parts: {told['parts']}"], data=curves)
