@@ -9,6 +9,7 @@ FP64 [-1, k, 2]. Past the last hit ids are 0 or empty, scores NaN, and fields wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,34 @@ from engine.vectors.search_tensors import (
 from engine.vectors.store import VectorStore
 
 
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """An output. `fill` is one element of it."""
+
+    name: str
+    datatype: DataType
+    fill: Any
+
+    def of(self, hits: Sequence[Hit]) -> list[Any]:
+        """One element a hit."""
+        name, fill = self.name, self.fill
+        if name == SCORES:
+            return [each.score for each in hits]
+        found = [each.id for each in hits] if name == IDS else [each.payload.get(name, fill) for each in hits]
+        if self.datatype is BYTES:
+            return [each.encode() if isinstance(each, str) else each for each in found]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How the hits of a collection become tensors."""
+
+    spec: CollectionSpec
+    signature: Signature
+    columns: Mapping[str, _Column]
+
+
 class VectorSearch:
     """Searches the collection of a name or alias, as it is now. Any number of threads.
 
@@ -46,34 +75,37 @@ class VectorSearch:
     def __init__(self, name: str, store: VectorStore, spec: VectorSearchSpec) -> None:
         """Raises NotFound, FailedPrecondition where the collection can't be searched so."""
         self._name, self._store, self._search = name, store, spec
-        self._fitting = self._checked(store.collection(spec.collection).spec)
-        self.signature = _signature(spec, self._fitting)
+        self._reading = self._read_as(store.collection(spec.collection).spec)
+        self.signature = self._reading.signature
         self.traits = Traits(
             "vireo_vector_search", "every query is searched alone", (f"collection: {spec.collection}, k: {spec.k}",)
         )
 
-    def _checked(self, collection: CollectionSpec) -> CollectionSpec:
+    def _read_as(self, collection: CollectionSpec) -> _Reading:
         for key, problem in problems_of(self._search, collection):
             raise FailedPrecondition(f"search {quoted(self._name)}: {key}: {problem}")
-        return collection
+        return _Reading(collection, _signature(self._search, collection), _columns(self._search, collection))
 
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """See `Servable.execute`. Raises InvalidArgument that names the row."""
         collection = self._store.collection(self._search.collection)
-        spec = self._fits(collection.spec)
-        found = [each.hits for each in collection.search_many(self._queries(spec, inputs))]
-        return self._tensors(spec, found, outputs)
+        reading = self._fitting(collection.spec)
+        found = [each.hits for each in collection.search_many(self._queries(reading.spec, inputs))]
+        columns = reading.columns
+        return {name: _tensor(columns[name], self._search.k, found) for name in outputs or columns}
 
-    def _fits(self, spec: CollectionSpec) -> CollectionSpec:
+    def _fitting(self, spec: CollectionSpec) -> _Reading:
         """An alias may be pointed elsewhere, and a collection altered."""
-        if spec is not self._fitting:
-            if _signature(self._search, self._checked(spec)) != self.signature:
+        reading = self._reading
+        if spec is not reading.spec:
+            reading = self._read_as(spec)
+            if reading.signature != self.signature:
                 raise FailedPrecondition(
                     f"search {quoted(self._name)}: collection {quoted(self._search.collection)} has other tensors than when "
                     f"it was loaded"
                 )
-            self._fitting = spec
-        return spec
+            self._reading = reading
+        return reading
 
     def _queries(self, spec: CollectionSpec, inputs: Tensors) -> list[Query]:
         vector, params = vector_of(self._search, spec), SearchParams(self._search.candidates)
@@ -84,28 +116,6 @@ class VectorSearch:
             Query((DenseLeg(vector, row),), self._search.k, tenant=tenant, params=params, payload=payload)
             for row, tenant in zip(rows, tenants, strict=True)
         ]
-
-    def _tensors(self, spec: CollectionSpec, found: Sequence[Sequence[Hit]], outputs: Sequence[str]) -> Tensors:
-        declared = outputs_of(self._search, spec)
-        return {name: self._tensor(spec, name, declared[name], found) for name in outputs or declared}
-
-    def _tensor(
-        self, spec: CollectionSpec, name: str, declared: TensorDeclaration, found: Sequence[Sequence[Hit]]
-    ) -> Tensor:
-        datatype = DATATYPES[declared.datatype]
-        if name == COUNT:
-            return Tensor(datatype, np.array([len(each) for each in found], np.int32))
-        filled = _filled(datatype, (len(found), *declared.shape[1:]), self._fill(spec, name))
-        for row, hits in enumerate(found):
-            for at, hit in enumerate(hits):
-                if (value := _value(name, hit)) is not None:
-                    filled[row, at] = value.encode() if isinstance(value, str) else value
-        return Tensor(datatype, filled)
-
-    def _fill(self, spec: CollectionSpec, name: str) -> Any:  # noqa: ANN401  a scalar
-        if name == IDS:
-            return 0 if spec.id == "integer" else ""
-        return float("nan") if name == SCORES else fill_of(self._search, spec, name)
 
     def close(self) -> None:
         """The collection is the store's."""
@@ -142,13 +152,31 @@ def _tenants(array: Array) -> list[str]:
     return found
 
 
-def _filled(datatype: DataType, shape: tuple[int, ...], fill: Any) -> Array:  # noqa: ANN401  a scalar
-    array = np.empty(shape, datatype.dtype)
-    array.fill(fill.encode() if datatype is BYTES else fill)
-    return array
+def _columns(search: VectorSearchSpec, collection: CollectionSpec) -> dict[str, _Column]:
+    found = {}
+    for name, each in outputs_of(search, collection).items():
+        if name == IDS:
+            fill: Any = 0 if collection.id == "integer" else ""
+        elif name in search.payload:
+            fill = fill_of(search, collection, name)
+        else:
+            fill = float("nan")
+        datatype = DATATYPES[each.datatype]
+        filled = fill.encode() if datatype is BYTES else (fill, fill) if len(each.shape) > 2 else fill
+        found[name] = _Column(name, datatype, filled)
+    return found
 
 
-def _value(name: str, hit: Hit) -> Any:  # noqa: ANN401  a Python value
-    if name == IDS:
-        return hit.id
-    return hit.score if name == SCORES else hit.payload.get(name)
+def _tensor(column: _Column, k: int, found: Sequence[Sequence[Hit]]) -> Tensor:
+    if column.name == COUNT:
+        return Tensor(column.datatype, np.array([len(each) for each in found], np.int32))
+    flat: list[Any] = []
+    for hits in found:
+        flat += column.of(hits)
+        flat += [column.fill] * (k - len(hits))
+    if column.datatype is BYTES:
+        array = np.empty(len(flat), object)
+        array[:] = flat
+    else:
+        array = np.array(flat, column.datatype.dtype)
+    return Tensor(column.datatype, array.reshape(len(found), k, *array.shape[1:]))
