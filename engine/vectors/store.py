@@ -250,7 +250,7 @@ class VectorStore:
         ResourceExhausted.
         """
         check_name(name)
-        with self._alone(name) as folder:
+        with self._alone(name, name if source is None else source) as folder:
             self._check_restorable(name)
             path = folder.snapshot_path(name if source is None else source, snapshot)
             declared = self._spec.collections.get(name)
@@ -307,7 +307,7 @@ class VectorStore:
         if self._folder is None or self._folder.folder != path:
             self._open(path)
         assert self._folder is not None
-        self._spec, self._behind = wanted, {}
+        self._spec, self._behind, before = wanted, {}, self._shown.open
         for name in self._folder.names():
             if name not in self._shown.open:
                 self._show(name, self._opened(self._folder, name, None))
@@ -315,6 +315,8 @@ class VectorStore:
             self._follow(self._folder, name, declared)
         for name, problem in self.problems().items():
             log.error("%s: %s", name, problem)
+        new = self._shown.open.keys() - before.keys()
+        self.arrived(new | {alias for alias, name in self._shown.aliases.items() if name in new})
 
     def _open(self, path: Path) -> None:
         from engine.vectors.recall import RecallMeter

@@ -330,6 +330,37 @@ def test_a_search_needs_a_store(tmp_path: Path) -> None:
         parse_spec("searches: {find: {collection: docs}}", folder=tmp_path)
 
 
+def test_a_search_of_a_broken_collection_serves_when_that_is_restored(tmp_path: Path) -> None:
+    spec = parse_spec(DECLARED, folder=tmp_path)
+    engine = Engine(spec)
+    engine.start()
+    taken = engine.vectors.snapshot("docs")
+    engine.close()
+    manifest = tmp_path / "store" / "collections" / "docs" / "manifest.json"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole[:50])
+    again = Engine(spec)
+    again.start()
+    assert sorted(again.problems()) == ["collection docs", "find"]
+    manifest.write_bytes(whole)
+    again.apply(spec)
+    _await_ready(again)
+    again.close()
+    manifest.write_bytes(whole[:50])
+    last = Engine(spec)
+    last.start()
+    last.vectors.restore("docs", taken.name)
+    _await_ready(last)
+    last.close()
+
+
+def _await_ready(engine: Engine) -> None:
+    until_s = time.monotonic() + 30
+    while not engine.ready and time.monotonic() < until_s:
+        time.sleep(0.01)
+    assert engine.ready, engine.problems()
+
+
 def test_a_search_waits_for_its_collection_or_alias(tmp_path: Path) -> None:
     spec = "vectors: {path: store}\nsearches: {find: {collection: later}}"
     engine = Engine(parse_spec(spec, folder=tmp_path))
@@ -337,10 +368,7 @@ def test_a_search_waits_for_its_collection_or_alias(tmp_path: Path) -> None:
     assert engine.problems() == {"find": "no collection 'later'"}
     engine.vectors.create("now", SPEC)
     engine.vectors.set_alias("later", "now")
-    until_s = time.monotonic() + 30
-    while not engine.ready and time.monotonic() < until_s:
-        time.sleep(0.01)
-    assert engine.ready
+    _await_ready(engine)
     assert engine.describe("find", None).signature.inputs[0].shape == (-1, 4)
     assert engine.is_ready("find", None)
     engine.vectors.drop_alias("later")
