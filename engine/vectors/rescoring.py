@@ -53,6 +53,6 @@ def _relevance(scores: npt.NDArray[np.floating]) -> Singles:
         return np.ones(len(scores), np.float32)
     low, high = float(scores[finite].min()), float(scores[finite].max())
     if not high > low:
-        low, high = low - 1, low  # all 1
+        return np.array(finite, np.float32)
     scaled: Singles = ((np.where(finite, scores, low) - low) / (high - low)).astype(np.float32)
     return scaled
