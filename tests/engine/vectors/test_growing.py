@@ -14,7 +14,7 @@ import pytest
 from engine.vectors.building import Codebooks, build_beside
 from engine.vectors.declaration import CollectionSpec, Stored, VectorSpec
 from engine.vectors.directory import Directory
-from engine.vectors.filter import Filter
+from engine.vectors.filter import Filter, HasId
 from engine.vectors.growing import GrowingPart, GrowingSegment
 from engine.vectors.lexical import query_terms, text_statistics
 from engine.vectors.points import checked_points, points_of
@@ -100,12 +100,9 @@ def test_a_growing_part_says_what_the_sealed_part_of_its_rows_does(seed: int, tm
             assert one.column(name).equals(batch.column(name)), name
             assert other.column(name).equals(batch.column(name)), name
     for name, vector in spec.vectors.items():
-        read = (
-            (lambda part, name=name: part.multi(name)[0])
-            if vector.multi
-            else (lambda part, name=name: part.dense(name))
+        here, there = (
+            (each.multi(name)[0] if vector.multi else each.dense(name)).float32(slice(None)) for each in (growing, part)
         )
-        here, there = read(growing).float32(slice(None)), read(part).float32(slice(None))
         near = {"float32": 0.0, "float16": 3e-3, "int8": 0.51 / 127, "binary": 0.0}[vector.stored]
         assert np.abs(here - there).max(initial=0.0) <= near * np.abs(here).max(initial=1.0), name
 
@@ -150,7 +147,7 @@ def test_ids_alone_are_points_too() -> None:
     assert part.points(np.array([1, 0])).to_pylist() == [
         {"id": 6, "vector.v": [0.0, 1.0]}, {"id": 5, "vector.v": [1.0, 0.0]}
     ]  # fmt: skip
-    assert part.passing(Filter.of(plain_filter.HasId((6,)), spec)).tolist() == [0b10]
+    assert part.passing(Filter.of(HasId((6,)), spec)).tolist() == [0b10]
 
 
 def test_an_index_is_of_parts_that_have_its_rows() -> None:
