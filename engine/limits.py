@@ -275,3 +275,12 @@ VECTORS_OF_POINT_MAX: Final = 4_096
 
 SPARSE_VALUES_MAX: Final = 65_536
 """Indices of one sparse vector: twice the words of a language model."""
+
+VECTOR_WRITE_THREADS_MAX: Final = 64
+"""Writes to vector collections that become durable together; each waits on a thread of its own."""
+VECTOR_CALLS_MAX: Final = 1_024
+"""Long searches and writes that may wait for a thread; more are refused."""
+SEARCH_BATCH_MAX: Final = 1_000
+SEARCH_INLINE_HITS_MAX: Final = 100
+SEARCH_INLINE_POINTS_MAX: Final = 300_000
+"""A search for more hits, or among more points, leaves the transport's thread, which it would hold for a millisecond."""

@@ -32,6 +32,7 @@ from serving.transport import transport_of
 if TYPE_CHECKING:
     from serving.features_fronts import FeaturesFronts
     from serving.tracing import Tracing
+    from serving.vectors_fronts import VectorsFronts
 
 log = logging.getLogger("vireo.serving")
 
@@ -75,6 +76,7 @@ class EmbeddedHost:
         self._gauges = Gauges()
         self._fronts: list[Front] = []
         self._features: FeaturesFronts | None = None
+        self._vectors: VectorsFronts | None = None
         self.tracing = _tracing(spec, self.engine.clock)
         self._accounts = Accounts(self.engine.clock, self.tracing)
         self.flight_port: int | None = None
@@ -90,6 +92,10 @@ class EmbeddedHost:
             from serving.features_fronts import FeaturesFronts  # which loads Arrow
 
             self._features = FeaturesFronts(self._dispatch)
+        if self._spec.vectors is not None:
+            from serving.vectors_fronts import VectorsFronts  # which loads Arrow
+
+            self._vectors = VectorsFronts(self._dispatch)
         try:
             await self._open()
             await asyncio.to_thread(self.engine.start)
@@ -164,26 +170,28 @@ class EmbeddedHost:
             self._fronts.append(front)
 
     def _methods(self, service: InferenceService) -> list[Method]:
-        features = self._features
-        names = (INFERENCE,) if features is None else (INFERENCE, features.name)
+        more = self._more()
+        names = (INFERENCE, *(each.name for each in more))
         return [
             *service.methods(),
-            *([] if features is None else features.methods()),
+            *(method for each in more for method in each.methods()),
             *HealthService(self.engine, names).methods(),
             *ReflectionService([*names, HEALTH]).methods(),
         ]
 
+    def _more(self) -> list[FeaturesFronts | VectorsFronts]:
+        return [each for each in (self._features, self._vectors) if each is not None]
+
     def _app(self, service: InferenceService) -> HttpApp:
-        features = self._features
         described = InferenceEndpoints(self._dispatch, service, self._accounts).endpoints()
         collectors: list[Collector] = [
             EngineCollector(self.engine, self._counter),
             GraphsCollector(self.engine),
             self._gauges,
         ]
-        if features is not None:
-            described += features.endpoints()
-            collectors.append(features.collector())
+        for each in self._more():
+            described += each.endpoints()
+            collectors.append(each.collector())
         operations = OperationsEndpoints(self.engine, Exposition(*collectors), described).endpoints()
         bytes_max = self._spec.server.message_bytes_max
         return HttpApp([*described, *operations], self._authenticator, self._counter, self.engine.clock, bytes_max)
@@ -195,6 +203,8 @@ class EmbeddedHost:
         """
         if self._features is None and (spec.logs or spec.feature_views):
             raise SpecError("logs and feature_views: the server was started without any; they need a restart")
+        if self._vectors is None and spec.vectors is not None:
+            raise SpecError("vectors: the server was started without any; they need a restart")
         await asyncio.to_thread(self.engine.apply, replace(spec, server=self._spec.server))
 
     async def stop(self) -> bool:
@@ -213,5 +223,5 @@ class EmbeddedHost:
     async def _close_fronts(self) -> None:
         for front in self._fronts:
             await front.stop()
-        if self._features is not None:
-            self._features.close()
+        for each in self._more():
+            each.close()

@@ -99,6 +99,51 @@ _SCHEMAS: Final = {
             }
         },
     },
+    "Points": {
+        "type": "object",
+        "required": ["points"],
+        "properties": {
+            "points": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["id"],
+                    "properties": {
+                        "id": {"type": ["integer", "string"]},
+                        "vector": {
+                            "type": ["array", "object"],
+                            "description": "Of the only dense vector, or {name: vector}; a sparse one is {indices, values}.",
+                        },
+                        "payload": {"type": "object"},
+                    },
+                },
+            }
+        },
+    },
+    "VectorSearch": {
+        "type": "object",
+        "properties": {
+            "vector": {"type": ["array", "object"], "description": "This, or legs that are fused."},
+            "using": {"type": "string", "description": "The vector's name, where there are several."},
+            "legs": {
+                "type": "array",
+                "items": {"type": "object", "description": "One of {dense}, {sparse}, {text}, {recommend}."},
+            },
+            "k": {"type": "integer", "minimum": 1, "default": 10},
+            "offset": {"type": "integer", "minimum": 0},
+            "filter": {"type": "object", "description": "{must, should, must_not, min_should}, as Qdrant has them."},
+            "fusion": {"type": "object", "description": "{ranks: {k, weights, depth}} or {scores: {weights, depth}}."},
+            "score_threshold": {"type": "number"},
+            "group_by": {"type": "object", "description": "{field, size}."},
+            "diversity": {"type": "object", "description": "{using, weight, candidates}."},
+            "rerank": {"type": "object", "description": "{using, vectors, candidates}: late interaction."},
+            "candidates": {"type": "integer"},
+            "exact": {"type": "boolean"},
+            "payload": {"type": ["boolean", "array"], "description": "Fields of the payload; true is all."},
+            "vectors": {"type": ["boolean", "array"]},
+            "explain": {"type": "boolean"},
+        },
+    },
     "FeaturesRequest": {
         "type": "object",
         "required": ["entities"],
@@ -137,7 +182,7 @@ _VARIABLES: Final = {
 }
 
 
-_ALSO_ARROW: Final = ("PushRequest", "FeaturesRequest")
+_ALSO_ARROW: Final = ("PushRequest", "FeaturesRequest", "Points")
 
 
 def document(

@@ -35,7 +35,7 @@ from engine import (
     as_plain,
 )
 from protos.vireo.v1 import vectors_pb2 as pb
-from serving.vectors_values import Singles, numbers, point_id, rows_of
+from serving.vectors_values import Singles, filter_of, numbers, point_id, rows_of
 
 K_DEFAULT: Final = 10
 ALL: Final = "*"

@@ -1,0 +1,340 @@
+"""`vireo.v1.Vectors` as a table of methods on message bytes. It knows no transport.
+
+A plain search takes some 0.1 ms and is answered on the event loop, without a task where the transport can; all else runs on
+threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from engine import (
+    Collection,
+    Deadline,
+    InvalidArgument,
+    VireoError,
+    Written,
+    collection_spec_of,
+    limits,
+    points_of,
+)
+from protos.vireo.v1 import vectors_pb2 as pb
+from serving.codec import check_name, parse
+from serving.dispatch import Dispatch
+from serving.methods import Call, Exchange, Method
+from serving.status import grpc_code, told
+from serving.vectors_codec import (
+    K_DEFAULT,
+    collection_message,
+    encode_found,
+    found_message,
+    id_message,
+    names,
+    point_message,
+    query_of,
+    snapshot_message,
+)
+from serving.vectors_values import filter_of, plain_payload, plain_point, point_id, point_ids, struct_values
+from serving.vectors_work import VectorsWork, is_short
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+SERVICE: Final = "vireo.v1.Vectors"
+Answer = Callable[[Any, Deadline], Any]
+
+
+class VectorsService:
+    """The service's methods over one engine."""
+
+    def __init__(self, dispatch: Dispatch, work: VectorsWork) -> None:
+        self._dispatch = dispatch
+        self._store = dispatch.engine.vectors
+        self._work = work
+
+    def methods(self) -> list[Method]:
+        """Every method of the service."""
+        reads: dict[str, tuple[Any, Answer]] = {
+            "SearchBatch": (pb.SearchBatchRequest, self._search_batch),
+            "Get": (pb.GetPointsRequest, self._get),
+            "Scroll": (pb.ScrollRequest, self._scroll),
+            "Count": (pb.CountRequest, self._count),
+            "ListCollections": (pb.ListCollectionsRequest, self._list_collections),
+            "DescribeCollection": (pb.DescribeCollectionRequest, self._describe),
+            "ListAliases": (pb.ListAliasesRequest, self._list_aliases),
+            "ListSnapshots": (pb.ListSnapshotsRequest, self._list_snapshots),
+        }
+        writes: dict[str, tuple[Any, Answer]] = {
+            "Upsert": (pb.UpsertRequest, self._upsert),
+            "Delete": (pb.DeleteRequest, self._delete),
+            "SetPayload": (pb.SetPayloadRequest, self._set_payload),
+            "ClearPayload": (pb.ClearPayloadRequest, self._clear_payload),
+            "CreateCollection": (pb.CreateCollectionRequest, self._create),
+            "AlterCollection": (pb.AlterCollectionRequest, self._alter),
+            "DropCollection": (pb.DropCollectionRequest, self._drop),
+            "ChangeAliases": (pb.ChangeAliasesRequest, self._change_aliases),
+            "CreateSnapshot": (pb.CreateSnapshotRequest, self._create_snapshot),
+            "DropSnapshot": (pb.DropSnapshotRequest, self._drop_snapshot),
+            "Restore": (pb.RestoreRequest, self._restore),
+        }
+        return [
+            Method(_path("Search"), unary=self._search, direct=self._search_direct),
+            Method(_path("UpsertStream"), stream=self._upsert_stream),
+            *(Method(_path(name), unary=_answering(self._work.read, *each)) for name, each in reads.items()),
+            *(Method(_path(name), unary=_answering(self._work.write, *each)) for name, each in writes.items()),
+        ]
+
+    def _collection(self, name: str) -> Collection:
+        return self._store.collection(check_name("collection", name))
+
+    # Searches.
+
+    def _search_direct(self, call: Exchange, message: Buffer) -> None:
+        now = self._searched_now(bytes(message))
+        if isinstance(now, bytes):
+            call.answer(now, "", ())
+            return
+        task = asyncio.create_task(self._work.read(call.deadline, now))
+        call.on_gone(lambda: _cancel(task))
+        task.add_done_callback(lambda ended: _answer(call, ended))
+
+    async def _search(self, call: Call, message: bytes) -> bytes:
+        now = self._searched_now(message)
+        return now if isinstance(now, bytes) else await self._work.read(call.deadline, now)
+
+    def _searched_now(self, message: bytes) -> bytes | Callable[[], bytes]:
+        """The answer, or what gives it where that takes long."""
+        if len(message) > limits.LOOKUP_INLINE_BYTES_MAX:
+            return lambda: self._searched(*self._asked(message))
+        collection, request = self._asked(message)
+        query = query_of(request, collection.spec)
+        if is_short(collection, query) and not request.explain:
+            return encode_found(collection.search(query), query, collection.spec)
+        return lambda: self._searched(collection, request)
+
+    def _asked(self, message: bytes) -> tuple[Collection, Any]:
+        request = parse(pb.SearchRequest, message)
+        return self._collection(request.collection), request
+
+    def _searched(self, collection: Collection, request: Any) -> bytes:  # noqa: ANN401  a message
+        query = query_of(request, collection.spec)
+        return encode_found(collection.search(query, explain=request.explain), query, collection.spec)
+
+    def _search_batch(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        if len(request.searches) > limits.SEARCH_BATCH_MAX:
+            raise InvalidArgument(
+                f"searches: {len(request.searches)} of them, at most {limits.SEARCH_BATCH_MAX} are allowed"
+            )
+        queries, by_collection = [], dict[str, list[int]]()
+        for at, each in enumerate(request.searches):
+            with _named(f"searches[{at}]"):
+                queries.append(query_of(each, self._collection(each.collection).spec))
+            by_collection.setdefault(each.collection, []).append(at)
+        results: list[Any] = [None] * len(queries)
+        for name, places in by_collection.items():
+            collection = self._collection(name)
+            found = collection.search_many([queries[at] for at in places])
+            for at, each in zip(places, found, strict=True):
+                results[at] = found_message(each, queries[at], collection.spec)
+        return pb.SearchBatchResponse(results=results)
+
+    # Points.
+
+    def _upsert(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        collection = self._collection(request.collection)
+        remaining_s = deadline.remaining_s(self._dispatch.engine.clock())
+        points = _points_in(request, collection)
+        tenant = request.tenant or None
+        patience_s = None if remaining_s == float("inf") else remaining_s
+        return _written(collection.upsert(points, tenant=tenant, deadline_s=patience_s))
+
+    async def _upsert_stream(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        async for message in messages:
+            try:
+                work = partial(self._upsert_message, message, call.deadline)
+                answer = pb.UpsertStreamResponse(written=await self._work.write(call.deadline, work))
+            except VireoError as error:
+                failed = pb.WriteError(code=grpc_code(error), message=told(error), retryable=error.retryable)
+                answer = pb.UpsertStreamResponse(error=failed)
+            yield answer.SerializeToString()
+
+    def _upsert_message(self, message: bytes, deadline: Deadline) -> Any:  # noqa: ANN401
+        return self._upsert(parse(pb.UpsertRequest, message), deadline)
+
+    def _delete(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        collection = self._collection(request.collection)
+        ids, filter_ = _chosen(request, collection)
+        tenant = request.tenant or None
+        if ids is not None:
+            return _written(collection.delete(ids, tenant=tenant))
+        return _written(collection.delete_matching(filter_, tenant=tenant))
+
+    def _set_payload(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        collection = self._collection(request.collection)
+        ids, filter_ = _chosen(request, collection)
+        values = plain_payload(request.payload, "request")
+        return _written(
+            collection.set_payload(
+                values, ids=ids, filter_=filter_, tenant=request.tenant or None, replace=request.replace
+            )
+        )
+
+    def _clear_payload(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        collection = self._collection(request.collection)
+        ids, filter_ = _chosen(request, collection)
+        fields = list(request.fields) or None
+        return _written(collection.clear_payload(fields, ids=ids, filter_=filter_, tenant=request.tenant or None))
+
+    def _get(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        collection = self._collection(request.collection)
+        spec = collection.spec
+        found = collection.get(
+            point_ids(request.ids), payload=names(request.payload, spec.fields),
+            vectors=names(request.vectors, spec.vectors), tenant=request.tenant or None,
+        )  # fmt: skip
+        return pb.Points(points=[point_message(each, spec) for each in found])
+
+    def _scroll(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        collection = self._collection(request.collection)
+        spec = collection.spec
+        found, after = collection.scroll(
+            filter_=filter_of(request.filter, spec) if request.HasField("filter") else None,
+            limit=request.limit or K_DEFAULT, after=point_id(request.after, "after") if request.HasField("after") else None,
+            payload=names(request.payload, spec.fields), vectors=names(request.vectors, spec.vectors),
+            tenant=request.tenant or None,
+        )  # fmt: skip
+        message = pb.Points(points=[point_message(each, spec) for each in found])
+        if after is not None:
+            message.next.CopyFrom(id_message(after))
+        return message
+
+    def _count(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        collection = self._collection(request.collection)
+        filter_ = filter_of(request.filter, collection.spec) if request.HasField("filter") else None
+        return pb.CountResponse(count=collection.count(filter_, tenant=request.tenant or None))
+
+    # Collections.
+
+    def _create(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        self._store.create(request.collection, collection_spec_of(struct_values(request.spec)))
+        return collection_message(self._store.describe(request.collection))
+
+    def _alter(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        self._store.alter(request.collection, collection_spec_of(struct_values(request.spec)))
+        return collection_message(self._store.describe(request.collection))
+
+    def _drop(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        self._store.drop(request.collection)
+        return pb.DropCollectionResponse()
+
+    def _list_collections(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        return pb.ListCollectionsResponse(collections=self._store.names())
+
+    def _describe(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        return collection_message(self._store.describe(check_name("collection", request.collection)))
+
+    def _change_aliases(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        self._store.change_aliases({alias: name or None for alias, name in request.aliases.items()})
+        return pb.ChangeAliasesResponse()
+
+    def _list_aliases(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        return pb.ListAliasesResponse(aliases=self._store.aliases())
+
+    # Snapshots.
+
+    def _create_snapshot(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        return snapshot_message(self._store.snapshot(request.collection))
+
+    def _list_snapshots(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        found = self._store.snapshots(request.collection)
+        return pb.ListSnapshotsResponse(snapshots=[snapshot_message(each) for each in found])
+
+    def _drop_snapshot(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        self._store.drop_snapshot(request.collection, request.snapshot)
+        return pb.DropSnapshotResponse()
+
+    def _restore(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        self._store.restore(request.collection, request.snapshot, source=request.source or None)
+        return collection_message(self._store.describe(request.collection))
+
+
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Puts a place before the message of what is raised."""
+    try:
+        yield
+    except VireoError as error:
+        error.message = f"{place}: {error.message}"
+        raise
+
+
+def _points_in(request: Any, collection: Collection) -> pa.RecordBatch:  # noqa: ANN401
+    if not request.arrow:
+        return points_of(
+            collection.spec, [plain_point(each, f"points[{at}]") for at, each in enumerate(request.points)]
+        )
+    if request.points:
+        raise InvalidArgument("upsert: has both 'points' and 'arrow'")
+    return arrow_points(request.arrow)
+
+
+def arrow_points(given: bytes) -> pa.RecordBatch:
+    """The rows of an Arrow IPC stream, not checked yet. Raises InvalidArgument where it is damaged or has none."""
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(given)) as stream:
+            batches = [each for each in stream if each.num_rows]
+        for each in batches:
+            each.validate(full=True)
+        if batches:
+            return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InvalidArgument(f"not a valid Arrow IPC stream: {error}") from error
+    raise InvalidArgument("the Arrow IPC stream has no rows")
+
+
+def _chosen(request: Any, collection: Collection) -> tuple[Any, Any]:  # noqa: ANN401
+    """Ids or a filter, the other one is None. Raises InvalidArgument."""
+    if request.HasField("filter"):
+        if request.ids:
+            raise InvalidArgument("request: has both 'ids' and 'filter'")
+        return None, filter_of(request.filter, collection.spec)
+    if not request.ids:
+        raise InvalidArgument("request: has neither 'ids' nor 'filter'")
+    return point_ids(request.ids), None
+
+
+def _written(found: Written) -> Any:  # noqa: ANN401
+    return pb.Written(offset=found.offset, count=found.count)
+
+
+def _answer(call: Exchange, ended: asyncio.Task[bytes]) -> None:
+    if ended.cancelled():
+        return
+    error = ended.exception()
+    if error is None:
+        call.answer(ended.result(), "", ())
+    elif isinstance(error, Exception):
+        call.fail(error)
+
+
+def _cancel(task: asyncio.Task[bytes]) -> None:
+    task.cancel()
+
+
+def _path(name: str) -> str:
+    return f"/{SERVICE}/{name}"
+
+
+def _answering(run: Any, kind: Any, answer: Answer) -> Callable[[Call, bytes], Any]:  # noqa: ANN401
+    async def handler(call: Call, message: bytes) -> bytes:
+        deadline = call.deadline
+        encoded: bytes = await run(deadline, lambda: answer(parse(kind, message), deadline).SerializeToString())
+        return encoded
+
+    return handler
