@@ -50,13 +50,15 @@ def clustered_vectors(setting: Setting) -> tuple[Floats, Floats]:
 def prepared(setting: Setting, name: str, make: Callable[[Setting], tuple[Floats, Floats]], *, share: float) -> Inputs:
     """The files of one set of which `share` of the points is to be touched."""
     folder = setting.cache / f"{name}{'-quick' if setting.quick else ''}-{share:g}-{setting.seed}"
-    inputs = Inputs(*(folder / f"{each}.npy" for each in ("vectors", "queries", "final", "truth")))
+    names = ("vectors", "queries", "final" if share else "vectors", "truth")
+    inputs = Inputs(*(folder / f"{each}.npy" for each in names))
     if not inputs.truth.exists():
         folder.mkdir(parents=True, exist_ok=True)
         vectors, queries = make(setting)
         final = touched(vectors, share, setting.seed).final
         np.save(inputs.vectors, vectors)
         np.save(inputs.queries, queries)
-        np.save(inputs.final, final)
+        if share:
+            np.save(inputs.final, final)
         np.save(inputs.truth, exact(final, queries, K))
     return inputs
