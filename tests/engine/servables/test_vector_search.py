@@ -170,6 +170,20 @@ def test_an_empty_collection_answers_with_nothing(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_row_sees_its_tenants_points_alone(tmp_path: Path) -> None:
+    store = a_store(tmp_path, docs=TEXT_IDS)
+    for tenant in ("one", "two"):
+        rows = [{"id": each, "vector": {"v": [1, 0, 0, at], "w": [1, 1]}} for at, each in enumerate(("x", tenant))]
+        store.collection("docs").upsert(points_of(TEXT_IDS, rows), tenant=tenant)
+    servable = load_vector_search(store, "m", VectorSearchSpec("docs", 3, vector="v"))
+    tenants = np.array([b"two", b"nobody", b"one"], object)
+    found = ask(servable, query=vectors(*[[1.0, 0, 0, 0]] * 3), tenant=tenants)
+    assert found["ids"] == [[b"x", b"two", b""], [b"", b"", b""], [b"x", b"one", b""]]
+    assert found["scores"][0][:2] == [0.0, 1.0]
+    assert found["count"] == [2, 0, 2]
+    store.close()
+
+
 def test_an_alias_moves_a_search_at_once(store: VectorStore) -> None:
     other = store.create("other", SPEC)
     other.upsert(points_of(SPEC, [{"id": 5, "vector": {"v": [1, 0, 0, 0]}}]))
@@ -295,6 +309,23 @@ def test_a_search_is_a_node_of_a_graph(tmp_path: Path) -> None:
     told = engine.describe("find", None)
     assert (told.traits.platform, told.source, told.notes) == ("vireo_vector_search", "search of collection docs", ())
     assert sorted(told.expected_us) == [1, 2, 4, 8]
+    engine.close()
+
+
+def test_a_graph_may_search_what_clients_make_later(tmp_path: Path) -> None:
+    engine = Engine(parse_spec(GRAPH.replace("collection: docs", "collection: later"), folder=tmp_path))
+    engine.start()
+    assert set(engine.problems()) == {"ask", "find"}
+    assert [each.state for each in engine.index() if each.name == "ask"] == ["UNAVAILABLE"]
+    engine.vectors.set_alias("later", "docs")
+    _await_ready(engine)
+    collection = engine.vectors.collection("later")
+    collection.upsert(points_of(collection.spec, [{"id": 4, "vector": {"v": [1, 1, 0, 0]}, "payload": {"year": 7}}]))
+    response = engine.infer(Request("ask", inputs={"x": Tensor(FP32, np.array([1], np.float32))}))
+    assert response.outputs["year"].array.tolist() == [7]
+    engine.apply(parse_spec("functions: {}", folder=tmp_path))
+    with pytest.raises(FailedPrecondition, match="the spec has no 'vectors'"):
+        engine.vectors.collection("docs")
     engine.close()
 
 
