@@ -7,6 +7,7 @@ other; what reads before it writes (a deletion by filter, a change of payloads) 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Collection as Several
 from contextlib import contextmanager
@@ -71,7 +72,8 @@ class Writer:
         self._name = name
         self._folding = threading.Lock()
         self._reserving = threading.Lock()
-        self._reserved = 0
+        self._reserved: Counter[str | None] = Counter()
+        """Points on their way, by tenant."""
         self._closed = False
         self.take_over(fold, log)
 
@@ -202,23 +204,25 @@ class Writer:
         """Keeps the quota while the points are on their way."""
         quota, more = self._spec.quota, points.num_rows
         with self._reserving:
-            if self._fold.view.count + self._reserved + more > quota.points_max:
-                self._check_quota("points_max", quota.points_max, self._fold.view.count, points, tenant)
+            there = self._fold.view.count + self._reserved.total()
+            if there + more > quota.points_max:
+                self._check_quota("points_max", quota.points_max, there, points, tenant)
             if quota.tenant_points_max is not None and tenant is not None:
-                self._check_quota(
-                    "tenant_points_max", quota.tenant_points_max, self._tenant_count(tenant), points, tenant
-                )
-            self._reserved += more
+                there = self._tenant_count(tenant) + self._reserved[tenant]
+                self._check_quota("tenant_points_max", quota.tenant_points_max, there, points, tenant)
+            self._reserved[tenant] += more
         try:
             yield
         finally:
             with self._reserving:
-                self._reserved -= more
+                self._reserved[tenant] -= more
+                if not self._reserved[tenant]:
+                    del self._reserved[tenant]
 
     def _check_quota(self, what: str, most: int, there: int, points: pa.RecordBatch, tenant: str | None) -> None:
         _, found = self._fold.locate(points.column(ID).to_pylist(), tenant)
         new = int((found == ABSENT).sum())
-        if new and there + self._reserved + new > most:
+        if new and there + new > most:
             raise ResourceExhausted(
                 f"collection {quoted(self._name)}: quota.{what} is {most}, there are {there} points and {new} more would be"
             )
