@@ -56,11 +56,14 @@ def bucket_of(passing: int, total: int) -> str:
     return next((name for least, name in _BUCKETS if share > least), BUCKETS[-1])
 
 
-def hits_found(found: Sequence[Hit], true: Sequence[Hit]) -> int:
-    """How many of the `true` hits, best first, were found. One that scores as the last of them, or better, is as true as that."""
+def hits_found(found: Sequence[Hit], true: Sequence[Hit], *, fused: bool = False) -> int:
+    """How many of the `true` hits, best first, were found. One that scores as the last of them, or better, is as true as that;
+    not where several legs are fused, whose scores come of ranks among what was found."""
     if not true:
         return 0
     ids = {each.id for each in true}
+    if fused:
+        return sum(each.id in ids for each in found)
     last, sign = true[-1].score, 1 if true[0].score >= true[-1].score else -1
     there = sum(each.id in ids or sign * (each.score - last) >= 0 for each in found)
     return min(there, len(true))
@@ -187,7 +190,7 @@ class RecallMeter:
                 passing = for_tenant(query.filter, view.spec.tenant, query.tenant)
                 total = for_tenant(None, view.spec.tenant, query.tenant)
             bucket = bucket_of(count(view, passing), count(view, total))
-        sampled.watcher.count(bucket, hits_found(sampled.hits, true), len(true))
+        sampled.watcher.count(bucket, hits_found(sampled.hits, true, fused=len(query.legs) > 1), len(true))
 
     def _answer(self, view: View, query: Query) -> Found:
         if self._exact is None:

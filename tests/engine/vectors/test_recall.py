@@ -78,6 +78,11 @@ def test_a_hit_as_good_as_the_last_true_one_is_found(found: list[Hit], true: lis
     assert hits_found(found, true) == expected
 
 
+def test_fused_scores_say_nothing_of_truth() -> None:
+    assert hits_found(hits(0.9, 0.8, first=7), hits(0.9, 0.8), fused=True) == 0
+    assert hits_found([*hits(0.9), *hits(0.8, first=7)], hits(0.9, 0.8), fused=True) == 1
+
+
 @pytest.mark.parametrize(
     ("query", "measured"),
     [
