@@ -62,7 +62,11 @@ class Codebooks:
         of them."""
         known = self.known.get(name)
         sample = _sample(vectors)
-        if known is None or (len(sample) >= known.rows and should_retrain(known, sample)):
+        if (
+            known is None
+            or known.size != sample.shape[1]
+            or (len(sample) >= known.rows and should_retrain(known, sample))
+        ):
             known = train_codebook(sample)
             self.files[name] = self.store(known.encoded())
             self.known[name] = known
