@@ -200,6 +200,7 @@ class Indexer:
         facts = [SegmentFacts(each.part.key, each.part.rows, each.count, _part(each).stale(files)) for each in sealed]
         action = next_action(Facts(facts, 0, self.fold.spec.growing_rows, idle, long=long))
         if isinstance(action, Drop):
+            self._owed = True
             for key in action.numbers:
                 self.fold.merge({key: np.empty(0, np.int64)}, None)
             self.commit()
@@ -207,11 +208,12 @@ class Indexer:
             self._merge([each for each in sealed if each.part.key in action.numbers])
         return action is not None
 
-    def _seal(self, segment: GrowingSegment) -> None:
-        """All its rows, dead ones too: its points stay where they are."""
+    def _seal(self, segment: GrowingSegment, *, though_dead: bool = False) -> None:
+        """All its rows, dead ones too: its points stay where they are. If none lives it is dropped, unless `though_dead`."""
         held = self.fold.view.part(segment.key)
         assert held is not None
-        if not held.count:
+        if not held.count and not though_dead:
+            self._owed = True
             self.fold.merge({segment.key: np.empty(0, np.int64)}, None)
             self.commit()
             return
@@ -278,7 +280,8 @@ class Indexer:
             while full := self.fold.full:
                 if full[0].first >= offset:
                     break
-                self._seal(full[0])
+                lived = alive[full[0].key]
+                self._seal(full[0], though_dead=lived is None or bool(lived.any()))  # a later write is not in it
             self.commit(_only(alive, self.fold), replay_from=offset)
 
     # The index of what grows.
@@ -290,7 +293,9 @@ class Indexer:
 
     def _head_allowed(self, name: str) -> bool:
         spec = self.fold.spec.vectors.get(name)
-        return spec is not None and spec.index.kind in ("auto", "pq", "ivf_pq")
+        if spec is None or spec.index.kind not in ("auto", "pq", "ivf_pq"):
+            return False
+        return self._codebooks.known[name].size == spec.size  # not of what an emptied collection had before
 
     def _index_head(self, growing: GrowingSegment) -> None:
         held = self.fold.view.part(growing.key)
