@@ -20,9 +20,9 @@ from random import Random
 from typing import Final
 
 from engine.limits import RECALL_WAITING_MAX
-from engine.vectors.filter import for_tenant
 from engine.vectors.matching import count
 from engine.vectors.query import DenseLeg, Found, Hit, Query, RecommendLeg
+from engine.vectors.search import exact, filter_of
 from engine.vectors.view import View
 
 log = logging.getLogger("vireo.vectors")
@@ -31,7 +31,7 @@ Exact = Callable[[View, Query], Found]
 
 _BUCKETS: Final = ((0.5, ">50%"), (0.1, "10-50%"), (0.01, "1-10%"), (0.001, "0.1-1%"))
 BUCKETS: Final = ("none", *(name for _, name in _BUCKETS), "<0.1%")
-"""Selectivity: the share of points that the filter is about; "none" is no filter. A tenant's points are all that are counted."""
+"""Selectivity: the share of points that the filter is about; "none" is no filter. A tenant is a filter, as it is for an index."""
 
 _NICE: Final = 15
 
@@ -127,9 +127,9 @@ class RecallWatcher:
 
 
 class RecallMeter:
-    """Answers exactly what the watchers of all collections took. `exact` None: engine/vectors/search.py's."""
+    """Answers exactly what the watchers of all collections took."""
 
-    def __init__(self, exact: Exact | None = None, *, waiting_max: int = RECALL_WAITING_MAX) -> None:
+    def __init__(self, exact: Exact = exact, *, waiting_max: int = RECALL_WAITING_MAX) -> None:
         self._exact = exact
         self._waiting: deque[_Sampled] = deque()
         self._waiting_max = waiting_max
@@ -182,22 +182,10 @@ class RecallMeter:
 
     def _measure(self, sampled: _Sampled) -> None:
         query, view = sampled.query, sampled.view
-        true = self._answer(view, query).hits
-        bucket = "none"
-        if query.filter is not None:
-            passing, total = query.filter, None
-            if query.tenant is not None and view.spec.tenant is not None:
-                passing = for_tenant(query.filter, view.spec.tenant, query.tenant)
-                total = for_tenant(None, view.spec.tenant, query.tenant)
-            bucket = bucket_of(count(view, passing), count(view, total))
+        true = self._exact(view, query).hits
+        filter_ = filter_of(view, query)
+        bucket = "none" if filter_ is None else bucket_of(count(view, filter_), view.count)
         sampled.watcher.count(bucket, hits_found(sampled.hits, true, fused=len(query.legs) > 1), len(true))
-
-    def _answer(self, view: View, query: Query) -> Found:
-        if self._exact is None:
-            from engine.vectors.search import exact
-
-            self._exact = exact
-        return self._exact(view, query)
 
     # The thread.
 
