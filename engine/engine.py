@@ -26,7 +26,7 @@ from engine.graph.runner import GraphRunner
 from engine.graph.shadow import ShadowStatistics
 from engine.graph.statistics import NodeStatistics
 from engine.graph.traffic import TrafficRunner, VariantStatistics
-from engine.hosting import GraphHost, Hosted, ModelHost, warmup_rows
+from engine.hosting import GraphHost, Hosted, ModelHost, is_stale, warmup_rows
 from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
 from engine.spec import Spec
@@ -56,7 +56,7 @@ class Engine:
         self._registry: Registry[Hosted] = Registry(self._board)
         host = ModelHost(clock, self.features, self.vectors, self.flush)
         self._reconciler: Reconciler[Hosted] = Reconciler(host, self._registry, clock)
-        self.vectors.arrived = self._retry_searches
+        self.vectors.on_change = self._renew_searches
         self._repository: Repository | None = None
         self._accepting = False
 
@@ -90,9 +90,11 @@ class Engine:
             elif (reason := self._board.behind.get(name)) is not None:
                 log.error("%s answers as it was declared before: %s", name, reason)
 
-    def _retry_searches(self, collections: Collection[str]) -> None:
-        """Those that could not be loaded because the collection was not there."""
-        self._reconciler.retry([name for name, each in self._spec.searches.items() if each.collection in collections])
+    def _renew_searches(self, collections: Collection[str]) -> None:
+        """Those whose collection was not there when they were loaded, or is another now."""
+        names = [name for name, each in self._spec.searches.items() if each.collection in collections]
+        if names:
+            self._reconciler.renew(names, is_stale)
 
     def stop_accepting(self) -> None:
         """Refuses new requests as unavailable from now on; what was admitted is still computed."""

@@ -122,6 +122,13 @@ class ModelHost:
             hosted.servable.close()
 
 
+def is_stale(hosted: Hosted) -> bool:
+    """Whether it is a search whose collection has other tensors now than when it was loaded."""
+    from engine.servables.vector_search import VectorSearch
+
+    return isinstance(hosted.servable, VectorSearch) and not hosted.servable.fits()
+
+
 def usable_cores() -> int:
     """Cores this process may run on: so many batches of a model in this process run at once unless told otherwise."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -139,16 +139,15 @@ class Reconciler(Generic[Hosted]):
         if failures:
             raise ModelLoadError(f"model {quoted(name)} version {failures[0].artifact.version}: {failures[0].reason}")
 
-    def retry(self, names: Collection[str]) -> None:
-        """Tries again what could not be loaded of `names`, on its own thread; returns at once."""
+    def renew(self, names: Collection[str], stale: Callable[[Hosted], bool]) -> None:
+        """Tries again what could not be loaded of `names`, and loads anew what is `stale`, on its own thread; returns at once."""
         with self._changed:
-            failed = [
-                each for each in self._records.values() if each.state is State.FAILED and each.artifact.name in names
-            ]
-            for record in failed:
-                self._forget(record)
-            if failed:
-                self._wake()
+            for record in [each for each in self._records.values() if each.artifact.name in names]:
+                if record.state is State.FAILED:
+                    self._forget(record)
+                elif record.state is State.READY and record.handle is not None and stale(record.handle.hosted):
+                    self._retire(record)
+            self._wake()
 
     def unload(self, name: str) -> None:
         """Wants a model no more. Returns when no request can reach it; those in flight finish."""

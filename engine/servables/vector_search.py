@@ -94,6 +94,18 @@ class VectorSearch:
         columns = reading.columns
         return {name: _tensor(columns[name], self._search.k, found) for name in outputs or columns}
 
+    def fits(self) -> bool:
+        """Whether the collection, if it is there, can still be searched with these tensors."""
+        try:
+            collection = self._store.collection(self._search.collection)
+        except VireoError:
+            return True
+        try:
+            self._fitting(collection.spec)
+        except FailedPrecondition:
+            return False
+        return True
+
     def _fitting(self, spec: CollectionSpec) -> _Reading:
         """An alias may be pointed elsewhere, and a collection altered."""
         reading = self._reading

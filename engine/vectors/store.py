@@ -69,8 +69,8 @@ class VectorStore:
         self._behind: dict[str, str] = {}
         """Why declared collections are not as declared."""
         self._closing = False
-        self.arrived: Callable[[Several[str]], None] = lambda _: None
-        """Is told of names, of collections or aliases, that have come to mean something, by the thread that made them so."""
+        self.on_change: Callable[[Several[str]], None] = lambda _: None
+        """Is told of names, of collections or aliases, that have come to mean something else, by the thread that made them so."""
 
     # Questions.
 
@@ -132,7 +132,7 @@ class VectorStore:
         with self._alone(name) as folder:
             self._check_changeable(name)
             made = self._create(folder, name, spec)
-        self.arrived((name,))
+        self.on_change((name,))
         return made
 
     def _create(self, folder: StoreFolder, name: str, spec: CollectionSpec) -> Collection:
@@ -154,6 +154,7 @@ class VectorStore:
             found = self.collection(name)
             found.alter(spec)
             self._watch(found)
+        self.on_change((name, *self._shown.aliases_of(name)))
 
     def drop(self, name: str) -> None:
         """The collection and its aliases are gone; its snapshots stay. Raises NotFound; FailedPrecondition where it is declared
@@ -221,7 +222,7 @@ class VectorStore:
             new = self._shown.renamed(changes)
             folder.write_aliases(new.aliases)
             self._shown = new
-        self.arrived([alias for alias, name in changes.items() if name is not None])
+        self.on_change([alias for alias, name in changes.items() if name is not None])
 
     # Snapshots.
 
@@ -261,7 +262,7 @@ class VectorStore:
                 folder.erase(draft)
                 raise
         log.info("collection %s is restored from %s", name, snapshot)
-        self.arrived((name, *self._shown.aliases_of(name)))
+        self.on_change((name, *self._shown.aliases_of(name)))
         return found
 
     def _check_restorable(self, name: str) -> None:
@@ -316,7 +317,7 @@ class VectorStore:
         for name, problem in self.problems().items():
             log.error("%s: %s", name, problem)
         new = self._shown.open.keys() - before.keys()
-        self.arrived(new | {alias for alias, name in self._shown.aliases.items() if name in new})
+        self.on_change(new | {alias for alias, name in self._shown.aliases.items() if name in new})
 
     def _open(self, path: Path) -> None:
         from engine.vectors.recall import RecallMeter

@@ -385,6 +385,27 @@ def test_a_search_of_a_broken_collection_serves_when_that_is_restored(tmp_path: 
     last.close()
 
 
+def test_a_search_is_loaded_anew_where_its_name_means_a_collection_of_other_tensors(tmp_path: Path) -> None:
+    engine = Engine(parse_spec(DECLARED.replace("collection: docs", "collection: current"), folder=tmp_path))
+    engine.start()
+    engine.vectors.set_alias("current", "docs")
+    _await_ready(engine)
+    wide = dataclasses.replace(SPEC, vectors={"v": VectorSpec(6)}, id="text")
+    engine.vectors.create("wide", wide)
+    engine.vectors.set_alias("current", "wide")
+    until_s = time.monotonic() + 30
+    while not engine.is_ready("find", None) or engine.describe("find", None).signature.inputs[0].shape != (-1, 6):
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+    response = engine.infer(Request("find", inputs={"query": Tensor(FP32, np.ones((1, 6), np.float32))}))
+    assert response.outputs["ids"].array.tolist() == [[b"", b"", b""]]
+    engine.vectors.alter("wide", dataclasses.replace(wide, fields={"title": FieldSpec("keyword")}))
+    while "no field 'year'" not in engine.problems().get("find", ""):
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+    engine.close()
+
+
 def _await_ready(engine: Engine) -> None:
     until_s = time.monotonic() + 30
     while not engine.ready and time.monotonic() < until_s:
