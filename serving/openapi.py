@@ -175,6 +175,8 @@ _ASKED: Final = [
     )
 ]
 _VARIABLES: Final = {
+    "collection": {"type": "string"},
+    "snapshot": {"type": "string"},
     "model": {"type": "string", "minLength": 1, "maxLength": limits.NAME_CHARS_MAX},
     "version": {"type": "string", "pattern": "^[0-9]{1,18}$"},
     "log": {"type": "string", "minLength": 1, "maxLength": limits.NAME_CHARS_MAX},
