@@ -9,10 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.vectors.touched import Touched
-from engine.vectors.collection import Collection
-from engine.vectors.declaration import CollectionSpec, FieldSpec, VectorSpec
-from engine.vectors.filter import Filter
-from engine.vectors.query import DenseLeg, Found, Query, SearchParams
+from engine import Collection, CollectionSpec, DenseLeg, FieldSpec, Filter, Found, Query, SearchParams, VectorSpec
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]

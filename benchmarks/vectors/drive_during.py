@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.vectors.collections import Floats, batch_of, filled, search_of
 from benchmarks.vectors.touched import touched
-from engine.vectors.collection import Collection
+from engine import Collection
 
 NICE = 10
 

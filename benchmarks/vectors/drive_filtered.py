@@ -29,8 +29,7 @@ from benchmarks.vectors.collections import (
 from benchmarks.vectors.places import PLACES
 from benchmarks.vectors.touched import touched
 from benchmarks.vectors.turns import Side, by_turns
-from engine.vectors.collection import Collection
-from engine.vectors.filter import Filter, Range
+from engine import Collection, Filter, Range
 
 OURS = "Vireo"
 EXACT_PLACES_MAX = PLACES // 100

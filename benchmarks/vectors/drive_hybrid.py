@@ -18,9 +18,19 @@ import pyarrow as pa
 from benchmarks.peers.vector_indexes import timed
 from benchmarks.vectors.collections import LOADED_AT_ONCE, settle
 from benchmarks.workloads.retrieval.vectors import Glosses, glosses
-from engine.vectors.collection import Collection
-from engine.vectors.declaration import CollectionSpec, FieldSpec, VectorSpec
-from engine.vectors.query import DenseLeg, Found, Leg, Query, RankFusion, ScoreFusion, TextLeg
+from engine import (
+    Collection,
+    CollectionSpec,
+    DenseLeg,
+    FieldSpec,
+    Found,
+    Leg,
+    Query,
+    RankFusion,
+    ScoreFusion,
+    TextLeg,
+    VectorSpec,
+)
 
 Rows = npt.NDArray[np.int64]
 K = 10

@@ -18,7 +18,7 @@ from benchmarks.vectors.bare_faiss import ivf_refine, pq_refine, refined_search
 from benchmarks.vectors.collections import Floats, filled, known_rows, parts_of, search_of
 from benchmarks.vectors.touched import Touched, touched
 from benchmarks.vectors.turns import Side, by_turns
-from engine.vectors.collection import Collection
+from engine import Collection
 
 OURS = "Vireo"
 IVF = "FAISS IVF,PQfs,RFlat"

@@ -13,8 +13,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.vectors.collections import VECTOR, batch_of, load, parts_of, settle, spec_of
-from engine.vectors.collection import Collection
-from engine.vectors.query import DenseLeg, Query
+from engine import Collection, DenseLeg, Query
 
 
 def drive(order: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.vectors.collections import batch_of, filled, search_of
 from benchmarks.vectors.touched import touched
-from engine.vectors.collection import Collection
+from engine import Collection
 
 TAIL = 5_000
 """Points that are written again at last and so are in the log alone."""

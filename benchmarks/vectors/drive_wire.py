@@ -12,8 +12,7 @@ import numpy as np
 import yaml
 
 from benchmarks.vectors.collections import load, parts_of, settle
-from engine import Engine
-from engine.spec import parse_spec
+from engine import Engine, parse_spec
 
 
 def drive(order: dict[str, Any]) -> dict[str, Any]:
