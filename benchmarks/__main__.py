@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|wire|cores|graphs|all|features|soak] [--quick]`.
+"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|wire|cores|graphs|all|features|vectors|soak] [--quick]`.
 
 `make bench` runs all.
 Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 1 when a promise is broken. `soak` takes
