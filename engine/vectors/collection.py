@@ -117,7 +117,7 @@ class Collection:
         """The newest state."""
         return self._fold.view
 
-    # Writes: see engine/vectors/writer.py.
+    # Writes: see engine/vectors/writer.py. What one does to points is by the spec of then: it may be altered while it waits.
 
     def upsert(self, points: pa.RecordBatch, *, tenant: str | None = None, deadline_s: float | None = None) -> Written:
         """See Writer.upsert."""
@@ -137,7 +137,11 @@ class Collection:
     ) -> Written:  # fmt: skip
         """Fields of the points `ids` that are there, or of those a filter is about, become `values`; with `replace` others are
         left out. Raises InvalidArgument, Unavailable, ResourceExhausted."""
-        change = setting(self.spec, payload_patch(self.spec, values), replace=replace)
+
+        def change(points: pa.RecordBatch) -> pa.RecordBatch:
+            return setting(self.spec, payload_patch(self.spec, values), replace=replace)(points)
+
+        payload_patch(self.spec, values)
         return self.writer.rewrite(change, ids=ids, filter_=filter_, tenant=tenant)
 
     def clear_payload(
@@ -145,16 +149,21 @@ class Collection:
         filter_: Filter | None = None, tenant: str | None = None,
     ) -> Written:  # fmt: skip
         """Fields (None: all) are left out. As `set_payload`."""
+
+        def change(points: pa.RecordBatch) -> pa.RecordBatch:
+            check_names(self.spec, payload=fields or ())
+            return clearing(self.spec, fields)(points)
+
         check_names(self.spec, payload=fields or ())
-        return self.writer.rewrite(clearing(self.spec, fields), ids=ids, filter_=filter_, tenant=tenant)
+        return self.writer.rewrite(change, ids=ids, filter_=filter_, tenant=tenant)
 
     # Questions.
 
     def search(self, query: Query, *, explain: bool = False) -> Found:
         """The answer from one view; with `explain` how it was found too. Raises InvalidArgument, TooLarge; NotFound where an
         example of a recommendation is not there."""
-        query = checked_query(self.spec, query)
         view = self._fold.view
+        query = checked_query(view.spec, query)
         query = self._resolved(query)
         found = search(view, query, explain=explain)
         if self.watcher is not None:
