@@ -86,6 +86,17 @@ class SealedPart:
         self._indexes: dict[str, tuple[VectorIndex | None, int]] = {
             name: self._loaded(name) for name, each in spec.vectors.items() if not each.multi
         }
+        self._open_postings()
+
+    def _open_postings(self) -> None:
+        """Now, not when they are asked for: a view may have this part still when its files are deleted."""
+        for name, each in self._spec.fields.items():
+            built = self.contents.texts.get(name)
+            if each.type == "text" and built is not None and built.stemmer == each.stemmer:
+                self.text(name)
+        for name in self._spec.sparse:
+            if name in self.contents.sparse:
+                self.sparse(name)
 
     def _loaded(self, name: str) -> tuple[VectorIndex | None, int]:
         built = self.contents.vectors.get(name)
