@@ -11,13 +11,15 @@ import random
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic_ns
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from engine.log.declaration import LocalLogSpec
@@ -25,9 +27,12 @@ from engine.log.disk import Disk
 from engine.vectors import collection as collection_module
 from engine.vectors import indexer as indexer_module
 from engine.vectors.collection import Collection
+from engine.vectors.filter import Filter, Match
+from engine.vectors.query import DenseLeg, Query, SparseLeg, TextLeg
+from engine.vectors.search import search
 from engine.vectors.warming import warm_kernels
 from tests.engine.vectors.crash.operations import THREADS, Operation, chosen, do
-from tests.engine.vectors.crash.points import SPEC, batch
+from tests.engine.vectors.crash.points import SPEC, batch, directions
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,8 @@ def _die() -> None:
 
 def tell(kind: str, what: bytes) -> None:
     """One line, whole."""
-    os.write(1, kind.encode() + b" " + what + b"\n")
+    with suppress(BrokenPipeError):  # nobody listens any more
+        os.write(1, kind.encode() + b" " + what[:4000] + b"\n")
 
 
 def _make_writes_short(source: random.Random) -> None:
@@ -116,10 +122,11 @@ def write_for_ever(orders: Orders) -> None:
     folder = Path(orders.folder)
     first = not (folder / "c" / "manifest.json").exists()
     collection = Collection(
-        "crash", folder / "c", SPEC if first else None, disk=FatalDisk(orders), clock=lambda: monotonic_ns() * orders.haste
+        "crash", folder / "c", SPEC if first else None, disk=FatalDisk(orders), clock=lambda: time.monotonic_ns() * orders.haste
     )  # fmt: skip
     tell("open", str(collection.view.count).encode())
     threads = [threading.Thread(target=_work, args=(collection, orders, each)) for each in range(THREADS)]
+    threads.append(threading.Thread(target=_search, args=(collection, orders)))
     for each in threads:
         each.start()
     for each in threads:
@@ -140,13 +147,34 @@ def _work(collection: Collection, orders: Orders, thread: int) -> None:
                 tell("wrong", repr(collection.indexer.problem).encode())
             number += 1
     except BaseException:
-        tell("wrong", repr(traceback.format_exc()).encode()[:4000])
+        tell("wrong", repr(traceback.format_exc()).encode())
 
 
 def _check_shown(collection: Collection, it: Operation) -> None:
     """What was written is seen at once."""
     found = {each.id: each.payload["n"] for each in collection.get(it.ids, payload=("n",))}
     assert found == dict.fromkeys(it.ids, it.number), f"{it}, found {found}"
+
+
+def _search(collection: Collection, orders: Orders) -> None:
+    """Whatever goes on, searches are answered."""
+    source = random.Random(orders.seed)
+    words = [f"w{at}" for at in range(13)] + [f"v{at}" for at in range(7)]
+    try:
+        while True:
+            leg = source.choice([
+                DenseLeg("v", directions([1], [source.randrange(99)])[0]),
+                SparseLeg("s", np.array([source.randrange(80)], np.uint32), np.ones(1, np.float32)),
+                TextLeg("body", source.choice(words)),
+            ])  # fmt: skip
+            filter_ = Filter.of(Match("tag", f"g{source.randrange(5)}"), SPEC) if source.random() < 0.3 else None
+            query = Query((leg,), 10, filter=filter_)
+            view = collection.view
+            time.sleep(source.choice([0.001, 0.01, 0.03]))
+            found = (search(view, query) if source.random() < 0.7 else collection.search(query)).hits
+            assert len({each.id for each in found}) == len(found), found
+    except BaseException:
+        tell("wrong", repr(traceback.format_exc()).encode())
 
 
 def main() -> None:
@@ -163,7 +191,7 @@ def main() -> None:
             try:
                 write_for_ever(orders)
             except BaseException:
-                tell("wrong", repr(traceback.format_exc()).encode()[:4000])
+                tell("wrong", repr(traceback.format_exc()).encode())
             os._exit(1)
         signal.sigtimedwait({signal.SIGCHLD}, orders.kill_after_s)
         os.kill(child, signal.SIGKILL)  # ours until it is waited for
