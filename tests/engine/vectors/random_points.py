@@ -86,10 +86,4 @@ def random_payload(spec: CollectionSpec, source: random.Random) -> dict[str, Any
 
 def as_kept(spec: CollectionSpec, payload: Mapping[str, Any]) -> dict[str, Any]:
     """The payload as hits carry it."""
-    found = {}
-    for name, value in payload.items():
-        if spec.fields[name].type == "geo":
-            found[name] = [list(each) for each in value] if spec.fields[name].array else list(value)
-        else:
-            found[name] = list(value) if isinstance(value, list | tuple) else value
-    return found
+    return {name: list(value) if spec.fields[name].array else value for name, value in payload.items()}
