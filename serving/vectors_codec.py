@@ -51,34 +51,33 @@ def query_of(given: pb.SearchRequest, spec: CollectionSpec) -> Query:
         if not given.HasField("vector"):
             raise InvalidArgument("search: has neither 'vector' nor 'legs'")
         legs = (_vector_leg(given.vector, given.using, spec, ""),)
-    if not _asks_more(given):
-        return Query(legs, given.k or K_DEFAULT, given.offset, tenant=given.tenant or None)
+    has = given.HasField
+    params = SearchParams(given.candidates or None, given.exact) if given.candidates or given.exact else _PARAMS
     return Query(
         legs,
         given.k or K_DEFAULT,
         given.offset,
-        filter=filter_of(given.filter, spec) if given.HasField("filter") else None,
-        tenant=given.tenant or None,
-        fusion=_fusion(given.fusion),
-        score_threshold=given.score_threshold if given.HasField("score_threshold") else None,
-        group_by=GroupBy(given.group_by.field, given.group_by.size or 1) if given.HasField("group_by") else None,
-        diversity=_diversity(given.diversity, spec) if given.HasField("diversity") else None,
-        rerank=_rerank(given.rerank) if given.HasField("rerank") else None,
-        params=SearchParams(given.candidates or None, given.exact),
-        payload=names(given.payload, spec.fields),
-        vectors=names(given.vectors, spec.vectors),
+        filter_of(given.filter, spec) if has("filter") else None,
+        given.tenant or None,
+        _fusion(given.fusion) if has("fusion") else _FUSION,
+        given.score_threshold if has("score_threshold") else None,
+        GroupBy(given.group_by.field, given.group_by.size or 1) if has("group_by") else None,
+        _diversity(given.diversity, spec) if has("diversity") else None,
+        _rerank(given.rerank) if has("rerank") else None,
+        params,
+        names(given.payload, spec.fields),
+        names(given.vectors, spec.vectors),
     )
 
 
-_PLAIN: Final = {"collection", "vector", "using", "legs", "k", "offset", "tenant"}
-
-
-def _asks_more(given: pb.SearchRequest) -> bool:
-    return any(field.name not in _PLAIN for field, _ in given.ListFields())
+_PARAMS: Final = SearchParams()
+_FUSION: Final = RankFusion()
 
 
 def names(given: Sequence[str], known: Mapping[str, object]) -> tuple[str, ...]:
     """As asked, where "*" is all."""
+    if not given:
+        return ()
     return tuple(known) if list(given) == [ALL] else tuple(given)
 
 
