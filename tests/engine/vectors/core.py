@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,19 @@ OWNED = CollectionSpec(
     vectors={"v": VectorSpec(4)}, fields={"owner": FieldSpec("keyword"), "n": FieldSpec("integer")}, tenant="owner",
     growing_rows=16,
 )  # fmt: skip
+
+
+class MeddlingDisk(QuickDisk):
+    """Calls somebody once while a segment is being written: others write meanwhile."""
+
+    def __init__(self) -> None:
+        self.meddle: Callable[[], None] | None = None
+
+    def sync_folder(self, folder: Path) -> None:
+        """Disk."""
+        if self.meddle is not None and folder.name.endswith(".draft"):
+            meddle, self.meddle = self.meddle, None
+            meddle()
 
 
 @dataclass(slots=True)

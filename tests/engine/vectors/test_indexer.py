@@ -21,7 +21,7 @@ from engine.vectors.query import DenseLeg, Query
 from engine.vectors.search import search
 from engine.vectors.snapshot import restore
 from tests.engine.log.disks import FailingDisk, QuickDisk
-from tests.engine.vectors.core import Core, opened, points, shown
+from tests.engine.vectors.core import Core, MeddlingDisk, opened, points, shown
 from tests.fakes import ManualClock
 
 
@@ -299,19 +299,6 @@ def test_dropped_segments_whose_commit_failed_are_dropped_later(tmp_path: Path) 
 
 
 # Flushing.
-
-
-class MeddlingDisk(QuickDisk):
-    """Calls once somebody when a segment's folder is written to."""
-
-    def __init__(self) -> None:
-        self.meddle: Callable[[], None] | None = None
-
-    def sync_folder(self, folder: Path) -> None:
-        """Disk."""
-        if self.meddle is not None and folder.name.endswith(".draft"):
-            meddle, self.meddle = self.meddle, None
-            meddle()
 
 
 def flushed(core: Core, tmp_path: Path) -> dict[int | str, int]:

@@ -21,8 +21,8 @@ from engine.vectors.query import DenseLeg, Query, RecommendLeg
 from engine.vectors.snapshot import restore
 from engine.vectors.values import PointId
 from engine.vectors.view import View
-from tests.engine.log.disks import QuickDisk
 from tests.engine.vectors import plain_filter
+from tests.engine.vectors.core import MeddlingDisk
 from tests.engine.vectors.plain_collection import PlainCollection, living_rows
 from tests.engine.vectors.random_points import TENANTS, as_kept, random_collection, random_payload, random_point
 from tests.engine.vectors.random_search import Recall, Searcher
@@ -48,6 +48,7 @@ class Walk:
         self._indexed = indexed
         self._folder = folder
         self._made = 0
+        self._disk = MeddlingDisk()
         growing = self.source.choice([300, 400]) if indexed else self.source.choice([4, 16, 50, 1000])
         spec = random_collection(self.source, growing_rows=growing, indexed=indexed)
         self.plain = PlainCollection(spec)
@@ -63,7 +64,7 @@ class Walk:
         return self._folder / f"{self._made}"
 
     def _opened(self, folder: Path, spec: CollectionSpec | None) -> Collection:
-        return Collection("walk", folder, spec, disk=QuickDisk(), background=False)
+        return Collection("walk", folder, spec, disk=self._disk, background=False)
 
     @property
     def spec(self) -> CollectionSpec:
@@ -269,10 +270,13 @@ class Walk:
     # Upkeep.
 
     def index(self) -> None:
-        """A few steps of what goes on in the background."""
+        """A few steps of what goes on in the background; now and then with a write while a segment is made."""
+        if self.source.random() < 0.5:
+            self._disk.meddle = self.source.choice([self.upsert, self.delete, self.set_payload])
         for _ in range(self.source.choice([1, 1, 2, 20])):
             if not self.collection.indexer.step(idle=self.source.random() < 0.5):
                 break
+        self._disk.meddle = None
 
     def flush(self) -> None:
         """All is sealed."""
@@ -290,7 +294,7 @@ class Walk:
         target = self._folder / f"snapshot-{self._made}-{self.collection.view.offset}-{self.source.randrange(10**9)}"
         self.collection.snapshot(target)
         folder = self._new_folder()
-        restore(target, folder, disk=QuickDisk())
+        restore(target, folder, disk=self._disk)
         self.collection.close()
         self.collection = self._opened(folder, None)
         self.whole()
