@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import Engine, FailedPrecondition, Spec, SpecError, VireoError, load_spec, quoted
+from engine import Engine, FailedPrecondition, InvalidArgument, Spec, SpecError, VireoError, load_spec, quoted
 
 if TYPE_CHECKING:
     from engine import GraphOutline
@@ -55,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     _app_command(commands, "check", _check, "load everything a spec names, serve nothing, report what is wrong")
     explain = _app_command(commands, "explain", _explain, "say what was inferred and chosen, and why")
     explain.add_argument("--svg", type=Path, metavar="DIR", help="also draw each graph there, one SVG file a graph")
+    explain.add_argument("--collection", metavar="NAME", help="a vector collection that --query asks")
+    explain.add_argument(
+        "--query", type=Path, metavar="FILE", help="a search as JSON: how it is answered, and how well"
+    )
+    explain.add_argument("--tenant", help="whose points --query is about")
     skew = _app_command(
         commands, "skew", _skew, "compare what a feature view served with what its log, or a table, says"
     )
@@ -229,10 +234,28 @@ def _explain(arguments: argparse.Namespace) -> int:
         models = [engine.describe(name, version) for name, version, _ in engine.statistics()]
         plans = [engine.plan(each.name) for each in models if each.name in engine.spec.graphs]
         graphs = [outline(each) for each in plans if each is not None]
-        print(explain(engine.spec, transport, models, engine.index(), graphs), end="")
+        collections = [engine.vectors.describe(name) for name in engine.vectors.names()]
+        print(explain(engine.spec, transport, models, engine.index(), graphs, collections), end="")
+        if arguments.query is not None:
+            _explain_query(engine, arguments)
     if arguments.svg is not None:
         _draw(graphs, arguments.svg)
     return 0
+
+
+def _explain_query(engine: Engine, arguments: argparse.Namespace) -> None:
+    from serving.vectors_explanation import query_lines
+    from serving.vectors_json import SearchBody, parsed, query_in
+
+    if arguments.collection is None:
+        raise InvalidArgument("--query: --collection must say of which collection")
+    collection = engine.vectors.collection(arguments.collection)
+    try:
+        body = arguments.query.read_bytes()
+    except OSError as error:
+        raise InvalidArgument(f"--query: {arguments.query} cannot be read: {error.strerror}") from error
+    query = query_in(parsed(body, SearchBody), collection.spec, arguments.tenant)
+    print("\n" + "\n".join(query_lines(collection, query)))
 
 
 def _draw(graphs: Sequence[GraphOutline], folder: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from engine import GraphOutline, IndexEntry, ModelDescription, Spec, TensorSpec
+from engine import CollectionDescription, GraphOutline, IndexEntry, ModelDescription, Spec, TensorSpec
 from serving.graph_explanation import graph_lines, split_lines
 from serving.transport import Transport
+from serving.vectors_explanation import collection_lines
 
 
 def explain(
@@ -15,8 +16,9 @@ def explain(
     models: Sequence[ModelDescription],
     index: Sequence[IndexEntry],
     graphs: Sequence[GraphOutline] = (),
+    collections: Sequence[CollectionDescription] = (),
 ) -> str:
-    """The whole report for one application; `graphs` are those that are served."""
+    """The whole report for one application; `graphs` and `collections` are those that are served."""
     lines = [*_server(spec, transport), ""]
     described = {(each.name, each.version) for each in models}
     for model in models:
@@ -26,6 +28,8 @@ def explain(
         lines += [*split_lines(name, spec), ""]
     for graph in graphs:
         lines += [*graph_lines(graph), ""]
+    for collection in collections:
+        lines += [*collection_lines(collection), ""]
     lines += [_unserved(each) for each in index if (each.name, each.version) not in described]
     return "\n".join(lines).rstrip() + "\n"
 
