@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Collection as Several
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,15 +128,15 @@ class Writer:
         self, change: Change, *, ids: Sequence[PointId] | None = None, filter_: Filter | None = None,
         tenant: str | None = None,
     ) -> Written:  # fmt: skip
-        """Writes points anew as `change` makes them: those of `ids` that are there, or those a filter is about."""
+        """Writes points anew as `change` makes them: those of `ids` that are there, or those a filter is about. All or
+        none, up to REWRITE_ROWS; of more some may be done when it raises."""
         with self.gate.alone():
             self._check_open()
             check_tenant(self._spec, tenant)
             found = self._matching(filter_, tenant) if ids is None else self._points_of(self._checked_ids(ids), tenant)
             written = Written(self._fold.view.offset, 0)
-            for each in found:
-                changed = change(each)
-                written = Written(self._append(UPSERT, changed).offset, written.count + changed.num_rows)
+            for each in _together(change(some) for some in found):
+                written = Written(self._append(UPSERT, each).offset, written.count + each.num_rows)
             return written
 
     def _matching(self, filter_: Filter | None, tenant: str | None) -> Iterator[pa.RecordBatch]:
@@ -239,3 +239,15 @@ class Writer:
     def _check_open(self) -> None:
         if self._closed:
             raise Unavailable(f"collection {quoted(self._name)}: is closed")
+
+
+def _together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Neighbours as one, up to REWRITE_ROWS: what is one entry of the log is durable whole or not at all, after one sync."""
+    waiting: list[pa.RecordBatch] = []
+    for each in batches:
+        if sum(some.num_rows for some in waiting) + each.num_rows > REWRITE_ROWS and waiting:
+            yield pa.concat_batches(waiting)
+            waiting = []
+        waiting.append(each)
+    if waiting:
+        yield pa.concat_batches(waiting)
