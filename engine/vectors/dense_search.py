@@ -7,6 +7,7 @@ at once: scoring 40 more rows takes 3 µs, pooling them first would take as long
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from kernels.scoring import DOT, HAMMING, L2, best_of_rows, best_of_set
 _NO_BITS: Final = np.empty(0, np.uint8)
 _NO_SCALE: Final = np.empty(0, np.float32)
 _PLANS_MAX: Final = 64
+Best = tuple[Singles, Longs]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,26 +88,55 @@ class DenseSearch:
     def best(
         self, query: Singles, k: int, *, candidates: int | None = None, filter_: Filter | None = None,
         exact: bool = False, told: list[str] | None = None,
-    ) -> tuple[Singles, Longs]:  # fmt: skip
+    ) -> Best:  # fmt: skip
         """The k nearest: scores as of `kernels.scoring`, and places: a part's position in the view << 32 | the row; best first,
         fewer where there are no more. `candidates`: None is the plan's. `told`: gets a line a part."""
         best_scores, best_places = np.empty(k, np.float32), np.empty(k, np.int64)
         scores, rows = _room.pair(k, 0)
-        plans = self._plans_of(k, candidates, exact) if filter_ is None else None
         size = 0
-        for nth, (at, slot) in enumerate(self._slots):
-            if plans is not None:
-                bits, survivors, decided = slot.every, slot.count, plans[nth]
-            else:
-                bits, survivors = _chosen(slot, filter_)
-                decided = self._plan(slot, survivors, k, candidates, exact)
+        for at, slot, bits, survivors, decided in self._planned(k, candidates, filter_, exact):
+            asked = query if slot.unit == 1 else query * np.float32(slot.unit)
+            near = None if decided.scan else _near(slot, asked.reshape(1, -1), decided, bits)[0]
             if told is not None:
                 told.append(decided.told(slot.living.part.name, slot.rows, survivors))
-            asked = query if slot.unit == 1 else query * np.float32(slot.unit)
-            found = _in_part(slot, asked, decided, bits, survivors, scores, rows)
+            found = _in_part(slot, asked, near, bits, survivors, scores, rows, told)
             size = offer_part(scores[:found], rows[:found], at, _NO_BITS, best_scores, best_places, size)
         settle(best_scores, best_places, size)
         return best_scores[:size], best_places[:size]
+
+    def best_of_each(
+        self, queries: Singles, k: int, *, candidates: int | None = None, filter_: Filter | None = None,
+        exact: bool = False,
+    ) -> list[Best]:  # fmt: skip
+        """As `best` of each of `queries` [q, d], which an index is asked for at once: of 32 each took 90 µs instead of 112, with
+        half of the rows selected 98 instead of 150 (105,893 x 384 of `pq`)."""
+        many = len(queries)
+        best_scores, best_places = np.empty((many, k), np.float32), np.empty((many, k), np.int64)
+        scores, rows = _room.pair(k, 0)
+        sizes = [0] * many
+        for at, slot, bits, survivors, decided in self._planned(k, candidates, filter_, exact):
+            asked = queries if slot.unit == 1 else queries * np.float32(slot.unit)
+            near = None if decided.scan else _near(slot, asked, decided, bits)
+            for nth in range(many):
+                found = _in_part(slot, asked[nth], None if near is None else near[nth], bits, survivors, scores, rows)
+                sizes[nth] = offer_part(
+                    scores[:found], rows[:found], at, _NO_BITS, best_scores[nth], best_places[nth], sizes[nth]
+                )
+        for nth, size in enumerate(sizes):
+            settle(best_scores[nth], best_places[nth], size)
+        return [(best_scores[nth, :size], best_places[nth, :size]) for nth, size in enumerate(sizes)]
+
+    def _planned(
+        self, k: int, candidates: int | None, filter_: Filter | None, exact: bool
+    ) -> Iterator[tuple[int, _Slot, Bits, int, Plan]]:
+        """Of each part: its position, itself, the rows that may be found, how many, and the plan."""
+        if filter_ is None:
+            for (at, slot), decided in zip(self._slots, self._plans_of(k, candidates, exact), strict=True):
+                yield at, slot, slot.every, slot.count, decided
+            return
+        for at, slot in self._slots:
+            bits, survivors = _chosen(slot, filter_)
+            yield at, slot, bits, survivors, self._plan(slot, survivors, k, candidates, exact)
 
     def _plans_of(self, k: int, candidates: int | None, exact: bool) -> tuple[Plan, ...]:
         """Without a filter they are always the same."""
@@ -119,34 +150,44 @@ class DenseSearch:
 
     def _plan(self, slot: _Slot, survivors: int, k: int, candidates: int | None, exact: bool) -> Plan:
         return plan(
-            rows=slot.indexed, survivors=survivors, alive=slot.count, total=self._total, k=k,
+            rows=slot.indexed, tail=slot.rows - slot.indexed, survivors=survivors, alive=slot.count, total=self._total, k=k,
             candidates=candidates or self._spec.index.candidates, size=self._spec.size,
             filtered=survivors < slot.count, indexed=slot.index is not None and not exact,
         )  # fmt: skip
 
 
+def _near(slot: _Slot, queries: Singles, decided: Plan, bits: Bits) -> Longs:
+    """Candidates for each query, [q, candidates], -1 where there are fewer."""
+    assert slot.index is not None
+    selected = bits[: bitset_bytes(slot.indexed)] if decided.selects else None
+    return slot.index.search(queries, decided.candidates, selected)[1]
+
+
 def _in_part(
-    slot: _Slot, query: Singles, decided: Plan, bits: Bits, survivors: int, scores: Singles, rows: Longs
-) -> int:
-    """How many were found; there are min(k, survivors)."""
+    slot: _Slot, query: Singles, near: Longs | None, bits: Bits, survivors: int, scores: Singles, rows: Longs,
+    told: list[str] | None = None,
+) -> int:  # fmt: skip
+    """Of the candidates `near`, or of all where it is None; how many were found: there are min(k, survivors)."""
     if not survivors:
         return 0
-    if not decided.scan:
-        found = _by_index(slot, query, decided, bits, survivors < slot.count, scores, rows)
+    if near is not None:
+        found = _of_candidates(slot, query, near, bits, survivors < slot.count, scores, rows)
         if found == len(scores) or found >= survivors:
             return found
+        if told is not None:
+            told.append(f"{slot.living.part.name}: the index found too few, all {survivors} rows are scored")
     return int(best_of_set(slot.data, query, slot.scales, slot.metric, slot.rows, bits, scores, rows))
 
 
-def _by_index(
-    slot: _Slot, query: Singles, decided: Plan, bits: Bits, filtered: bool, scores: Singles, rows: Longs
+def _of_candidates(
+    slot: _Slot, query: Singles, near: Longs, bits: Bits, filtered: bool, scores: Singles, rows: Longs
 ) -> int:
-    assert slot.index is not None
-    selected = bits[: bitset_bytes(slot.indexed)] if decided.selects else None
-    _, near = slot.index.search(query.reshape(1, -1), decided.candidates, selected)
     alive = slot.alive if not filtered else bits
-    found: int = best_of_rows(slot.data, query, slot.scales, slot.metric, near[0], alive, scores, rows)
-    return found if slot.indexed == slot.rows else _with_tail(slot, query, bits, scores, rows, found)
+    found: int = best_of_rows(slot.data, query, slot.scales, slot.metric, near, alive, scores, rows)
+    # what an index left out is not made up for by rows past it
+    if slot.indexed == slot.rows or (found < len(scores) and found < count(bits[: bitset_bytes(slot.indexed)])):
+        return found
+    return _with_tail(slot, query, bits, scores, rows, found)
 
 
 def _with_tail(slot: _Slot, query: Singles, bits: Bits, scores: Singles, rows: Longs, found: int) -> int:

@@ -18,23 +18,38 @@ FILTERED_MORE: Final = 2
 """Under a filter so many times the candidates: what it leaves may lie far from what the codebook tells apart."""
 SELECT_SHARE: Final = 0.5
 """Below this share of rows that may be found the index is told which, above more are fetched and the others dropped."""
+_STREAMED_SHARE: Final = 0.3
+"""From this share of rows on a scan reads memory in one go."""
+_SPARE: Final = 4
+"""More are fetched for rows that are dropped: they are not spread evenly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`scan`: every row that may be found is scored. Else an index gives `candidates`, of those that may be found if it
-    `selects`."""
+    `selects`. `why` in words; `scan_us` and `index_us`: what either was estimated to take, None where it was not."""
 
     scan: bool
     candidates: int = 0
     selects: bool = False
+    why: str = ""
+    scan_us: float | None = None
+    index_us: float | None = None
 
     def told(self, name: str, rows: int, survivors: int) -> str:
         """One line."""
         if self.scan:
-            return f"{name}: all {survivors} of {rows} rows that may be found are scored"
+            return f"{name}: all {survivors} of {rows} rows that may be found are scored; {self._reason()}"
         how = "of those that may be found" if self.selects else "of all, others are dropped"
-        return f"{name}: {self.candidates} candidates from the index {how} ({survivors} of {rows} rows), then scored"
+        return (
+            f"{name}: {self.candidates} candidates from the index {how} ({survivors} of {rows} rows), then scored; "
+            f"{self._reason()}"
+        )
+
+    def _reason(self) -> str:
+        if self.scan_us is None or self.index_us is None:
+            return self.why
+        return f"{self.why}: a scan takes some {self.scan_us:.0f} µs, the index {self.index_us:.0f}"
 
 
 def default_candidates(k: int) -> int:
@@ -43,31 +58,38 @@ def default_candidates(k: int) -> int:
 
 
 def plan(
-    *, rows: int, survivors: int, alive: int, total: int, k: int, candidates: int | None, size: int, filtered: bool,
-    indexed: bool,
+    *, rows: int, tail: int, survivors: int, alive: int, total: int, k: int, candidates: int | None, size: int,
+    filtered: bool, indexed: bool,
 ) -> Plan:  # fmt: skip
-    """`rows` that the index has; `survivors` that may be found, of `alive` ones; `total` living points of the view."""
-    if not indexed or survivors <= k:
-        return _SCAN
+    """`rows` that the index has and `tail` past them, which are scanned in any case; `survivors` of both that may be found, of
+    `alive` ones; `total` living points of the view."""
+    if not indexed:
+        return _NO_INDEX
+    if survivors <= k:
+        return _FEW
+    wanted = _wanted(k, candidates, alive / total, filtered=filtered)
+    passing = survivors / (rows + tail)
+    wide = size / 384
+    scan_us = survivors * wide * (STREAMED_US if passing > _STREAMED_SHARE else SCATTERED_US)
+    row_us = SELECTED_ROW_US if filtered else INDEX_ROW_US
+    index_us = INDEX_US + wide * (rows * row_us + wanted * SCATTERED_US + tail * passing * STREAMED_US)
+    if wanted >= passing * rows:
+        return Plan(True, why="as many would be candidates", scan_us=scan_us, index_us=index_us)
+    if scan_us <= index_us:
+        return Plan(True, why="that is quicker", scan_us=scan_us, index_us=index_us)
+    selects = filtered or passing < SELECT_SHARE
+    fetched = wanted if selects or passing == 1 else int(wanted / passing + 0.999) + _SPARE
+    return Plan(False, min(rows, fetched), selects, "that is quicker", scan_us, index_us)
+
+
+def _wanted(k: int, candidates: int | None, share: float, *, filtered: bool) -> int:
+    """How many living candidates a part of this share of all points is to give: one that is smaller has fewer rows that only
+    look near."""
     wanted = candidates or default_candidates(k)
     if candidates is None and filtered:
         wanted *= FILTERED_MORE
-    # a smaller part has fewer rows that only look near
-    share = alive / total
-    wanted = max(2 * k, k + int((wanted - k) * share**0.5 + 0.999)) if share < 1 else max(wanted, k)
-    wide = size / 384
-    streamed = survivors > 0.3 * rows
-    scan_us = survivors * wide * (STREAMED_US if streamed else SCATTERED_US)
-    passing = survivors / max(1, rows)
-    if filtered:
-        index_us = INDEX_US + wide * rows * SELECTED_ROW_US + wanted * wide * SCATTERED_US
-        return _SCAN if scan_us <= index_us or wanted >= survivors else Plan(False, min(wanted, rows), True)
-    index_us = INDEX_US + wide * (rows * INDEX_ROW_US + wanted * SCATTERED_US)
-    if scan_us <= index_us or wanted >= survivors:
-        return _SCAN
-    if passing < SELECT_SHARE:
-        return Plan(False, min(wanted, rows), True)
-    return Plan(False, min(rows, int(wanted / passing + 0.999) + (passing < 1) * 4))
+    return max(2 * k, k + int((wanted - k) * share**0.5 + 0.999)) if share < 1 else max(wanted, k)
 
 
-_SCAN: Final = Plan(True)
+_NO_INDEX: Final = Plan(True, why="no index is there or wanted")
+_FEW: Final = Plan(True, why="no more are asked for")
