@@ -5,38 +5,43 @@ Each stage takes and gives scores and places, best first; a place is a part's po
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.vectors.dense_search import DenseSearch
+from engine.errors import quoted
+from engine.vectors.dense_search import Best, DenseSearch
 from engine.vectors.filter import Filter, for_tenant
 from engine.vectors.fusion import fused
 from engine.vectors.grouping import Groups
 from engine.vectors.hits import hits_of
 from engine.vectors.legs import best_of_leg
 from engine.vectors.matching import count
-from engine.vectors.query import DenseLeg, Found, Hit, Query
+from engine.vectors.query import DenseLeg, Found, Hit, Query, RankFusion, ScoreFusion
 from engine.vectors.rescoring import diversified, rescored
 from engine.vectors.view import Longs, View
 
 Scores = npt.NDArray[np.floating]
 POOL_MIN: Final = 100
 """Hits of a leg that are fused, and candidates of a rerank, where the query does not say and k is small."""
+_AT_ONCE: Final = 32
+"""Queries that an index is asked for together; of 64 each takes as long."""
 
 
 def search(view: View, query: Query, *, explain: bool = False) -> Found:
     """`query` is checked, and names no point: see `recommend.resolved`. With `explain` the plans are told."""
-    if _is_plain(query) and not explain:
+    if _is_nearest(query) and not explain:
         leg = query.legs[0]
         assert isinstance(leg, DenseLeg)
         search_of = DenseSearch.of(view, leg.vector)
-        best, places = search_of.best(leg.query, query.k, candidates=query.params.candidates, exact=query.params.exact)
-        told_scores: list[float] = (np.sqrt(np.maximum(-best, 0)) if search_of.is_distance else best).tolist()
-        return Found(hits_of(view, told_scores, places, query.payload, query.vectors))
+        best = search_of.best(
+            leg.query, query.k, candidates=query.params.candidates, filter_=filter_of(view, query),
+            exact=query.params.exact,
+        )  # fmt: skip
+        return _found_nearest(view, query, best, distances=search_of.is_distance)
     told: list[str] | None = [] if explain else None
     if query.group_by is None:
         scores, places = _ranked(view, query, query.k + query.offset, told)
@@ -47,13 +52,11 @@ def search(view: View, query: Query, *, explain: bool = False) -> Found:
     return Found(hits, tuple(told or ()))
 
 
-def _is_plain(query: Query) -> bool:
+def _is_nearest(query: Query) -> bool:
     """The nearest to one vector and nothing else, which is quicker asked at once."""
     return (
         len(query.legs) == 1
         and type(query.legs[0]) is DenseLeg
-        and query.filter is None
-        and query.tenant is None
         and not query.offset
         and query.group_by is None
         and query.score_threshold is None
@@ -62,9 +65,47 @@ def _is_plain(query: Query) -> bool:
     )
 
 
+def _found_nearest(view: View, query: Query, best: Best, *, distances: bool) -> Found:
+    scores, places = best
+    told_scores: list[float] = (np.sqrt(np.maximum(-scores, 0)) if distances else scores).tolist()
+    return Found(hits_of(view, told_scores, places, query.payload, query.vectors))
+
+
 def search_many(view: View, queries: Sequence[Query]) -> list[Found]:
-    """Each of them, from the same view."""
-    return [search(view, each) for each in queries]
+    """Each as `search`, from the same view. An index is asked at once for those that ask it alike."""
+    found: dict[int, Found] = {}
+    alike: dict[Hashable, list[int]] = {}
+    for at, each in enumerate(queries):
+        if _is_nearest(each):
+            leg = each.legs[0]
+            assert isinstance(leg, DenseLeg)
+            alike.setdefault((leg.vector, each.k, each.params, each.tenant, each.filter), []).append(at)
+        else:
+            found[at] = search(view, each)
+    for same in alike.values():
+        for begin in range(0, len(same), _AT_ONCE):
+            some = same[begin : begin + _AT_ONCE]
+            found |= zip(some, _nearest_of_each(view, [queries[at] for at in some]), strict=True)
+    return [found[at] for at in range(len(queries))]
+
+
+def _nearest_of_each(view: View, queries: Sequence[Query]) -> list[Found]:
+    """Of queries that differ in their vectors alone, and in what hits carry."""
+    first = queries[0]
+    if len(queries) == 1:
+        return [search(view, first)]
+    legs = [each.legs[0] for each in queries]
+    vectors = [each.query for each in legs if isinstance(each, DenseLeg)]
+    assert isinstance(legs[0], DenseLeg)
+    search_of = DenseSearch.of(view, legs[0].vector)
+    best = search_of.best_of_each(
+        np.stack(vectors), first.k, candidates=first.params.candidates, filter_=filter_of(view, first),
+        exact=first.params.exact,
+    )  # fmt: skip
+    return [
+        _found_nearest(view, query, each, distances=search_of.is_distance)
+        for query, each in zip(queries, best, strict=True)
+    ]
 
 
 def exact(view: View, query: Query) -> Found:
@@ -88,10 +129,12 @@ def _ranked(view: View, query: Query, wanted: int, told: list[str] | None) -> tu
         pool = max(pool, query.diversity.candidates or _pool_of(wanted))
     scores, places = _of_legs(view, query, pool, filter_, told)
     if query.rerank is not None:
+        _tell(told, f"the best {len(places)} are scored again by multi-vector {quoted(query.rerank.vector)}")
         scores, places = rescored(view, query.rerank, places)
     if query.score_threshold is not None:
         scores, places = _above(view, query, scores, places)
     if query.diversity is not None:
+        _tell(told, f"of {len(places)} those are chosen that differ by vector {quoted(query.diversity.vector)}")
         scores, places = diversified(view, query.diversity, scores, places, wanted)
     return scores[:wanted], places[:wanted]
 
@@ -106,9 +149,19 @@ def _of_legs(
     if len(query.legs) == 1:
         return best_of_leg(view, query.legs[0], pool, filter_, query.params, told)
     depth = max(pool, query.fusion.depth or _pool_of(pool))
-    return fused(
-        [best_of_leg(view, each, depth, filter_, query.params, told) for each in query.legs], query.fusion, pool
-    )
+    legs = [best_of_leg(view, each, depth, filter_, query.params, told) for each in query.legs]
+    _tell(told, f"the best {depth} of each of {len(legs)} legs are fused {_way_of(query.fusion)}")
+    return fused(legs, query.fusion, pool)
+
+
+def _way_of(fusion: RankFusion | ScoreFusion) -> str:
+    weights = f", weights {', '.join(f'{each:g}' for each in fusion.weights)}" if fusion.weights else ""
+    return f"by rank, k {fusion.k:g}{weights}" if isinstance(fusion, RankFusion) else f"by scaled score{weights}"
+
+
+def _tell(told: list[str] | None, line: str) -> None:
+    if told is not None:
+        told.append(line)
 
 
 def _is_distance(view: View, query: Query) -> bool:
