@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.clock import Clock, monotonic
-from engine.errors import DataLoss, InvalidArgument, NotFound, quoted
+from engine.errors import DataLoss, InvalidArgument, NotFound, VireoError, quoted
 from engine.limits import SEARCH_K_MAX
 from engine.log.declaration import LocalLogSpec
 from engine.log.disk import Disk
@@ -29,6 +29,7 @@ from engine.vectors.fold import Fold
 from engine.vectors.hits import hits_of
 from engine.vectors.indexer import Indexer
 from engine.vectors.locations import ABSENT, ROW_MASK, SHIFT
+from engine.vectors.manifest import read_manifest
 from engine.vectors.matching import count
 from engine.vectors.payload_change import clearing, setting
 from engine.vectors.plain_points import payload_patch
@@ -263,6 +264,7 @@ class Collection:
                 )  # fmt: skip
             except BaseException:
                 log.close()
+                self._stay(folder)
                 raise
             old, self._log = self._log, log
             self._fold = self.indexer.fold = self._folded(spec, 0)
@@ -270,6 +272,20 @@ class Collection:
             self.writer.take_over(self._fold, log)
             old.close()
             shutil.rmtree(self._directory.folder / manifest.log, ignore_errors=True)
+
+    def _stay(self, folder: str) -> None:
+        """The manifest that could not be committed may be on the disk all the same; with its log, `folder`, a restart would miss
+        what is written to the old one from now on. So the old manifest is written once more, or nothing more is."""
+        kept = self._directory.manifest
+        try:
+            if read_manifest(self._directory.folder).log != kept.log:
+                alive = {each.number: self._directory.alive(each.number) for each in kept.segments}
+                self._directory.commit(alive, replay_from=kept.replay_from)
+            shutil.rmtree(self._directory.folder / folder, ignore_errors=True)
+        except VireoError as error:
+            self.writer.broken = (
+                f"an alteration failed, and what is on the disk is in doubt until a restart: {error.message}"
+            )
 
     def info(self) -> CollectionInfo:
         """What there is."""

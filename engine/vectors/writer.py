@@ -80,6 +80,8 @@ class Writer:
     def take_over(self, fold: Fold, log: Log) -> None:
         """Another fold and log from now on; nobody writes meanwhile."""
         self._fold, self._log = fold, log
+        self.broken: str | None = None
+        """Why nothing may be written to it any more."""
         self._reader = log.reader(_FromManifest(fold.view.offset))
         self._catch_up(log.latest()[0])
 
@@ -239,6 +241,8 @@ class Writer:
     def _check_open(self) -> None:
         if self._closed:
             raise Unavailable(f"collection {quoted(self._name)}: is closed")
+        if self.broken is not None:
+            raise Unavailable(f"collection {quoted(self._name)}: {self.broken}")
 
 
 def _together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
