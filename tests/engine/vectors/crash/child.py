@@ -28,7 +28,7 @@ from engine.vectors import collection as collection_module
 from engine.vectors import indexer as indexer_module
 from engine.vectors.collection import Collection
 from engine.vectors.filter import Filter, Match
-from engine.vectors.query import DenseLeg, Query, SparseLeg, TextLeg
+from engine.vectors.query import DenseLeg, Leg, Query, SparseLeg, TextLeg
 from engine.vectors.search import search
 from engine.vectors.warming import warm_kernels
 from tests.engine.vectors.crash.operations import THREADS, Operation, chosen, do
@@ -162,13 +162,13 @@ def _search(collection: Collection, orders: Orders) -> None:
     words = [f"w{at}" for at in range(13)] + [f"v{at}" for at in range(7)]
     try:
         while True:
-            leg = source.choice([
+            legs: list[Leg] = [
                 DenseLeg("v", directions([1], [source.randrange(99)])[0]),
                 SparseLeg("s", np.array([source.randrange(80)], np.uint32), np.ones(1, np.float32)),
                 TextLeg("body", source.choice(words)),
-            ])  # fmt: skip
+            ]
             filter_ = Filter.of(Match("tag", f"g{source.randrange(5)}"), SPEC) if source.random() < 0.3 else None
-            query = Query((leg,), 10, filter=filter_)
+            query = Query((source.choice(legs),), 10, filter=filter_)
             view = collection.view
             time.sleep(source.choice([0.001, 0.01, 0.03]))
             found = (search(view, query) if source.random() < 0.7 else collection.search(query)).hits

@@ -21,10 +21,8 @@ IDS: Final = 250
 
 Kind = Literal["upsert", "delete", "delete_matching", "set", "set_matching", "clear", "snapshot", "alter"]
 _WEIGHTS: Final[Mapping[Kind, int]] = {
-    "upsert": 60, "delete": 12, "delete_matching": 5, "set": 8, "set_matching": 3, "clear": 3, "snapshot": 2, "alter": 6,
+    "upsert": 60, "delete": 12, "delete_matching": 5, "set": 8, "set_matching": 3, "clear": 3, "snapshot": 5, "alter": 6,
 }  # fmt: skip
-WHOLE: Final = ("upsert", "delete", "delete_matching")
-"""These are done to all their points or to none, whatever happens."""
 
 
 @dataclass(frozen=True, slots=True)
