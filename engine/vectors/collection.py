@@ -257,6 +257,7 @@ class Collection:
             folder = f"{_LOG}{int(manifest.log.removeprefix(_LOG)) + 1:010d}"
             log = self._open_log(folder, spec)
             try:
+                fold = self._folded(spec, 0)  # before the commit: what is written after it must go to the new log
                 self._directory.commit(
                     {each.number: self._directory.alive(each.number) for each in self._directory.manifest.segments},
                     replay_from=0, spec=spec, log_folder=folder,
@@ -267,7 +268,7 @@ class Collection:
                 self._stay(folder)
                 raise
             old, self._log = self._log, log
-            self._fold = self.indexer.fold = self._folded(spec, 0)
+            self._fold = self.indexer.fold = fold
             self.indexer.log = log
             self.writer.take_over(self._fold, log)
             old.close()
