@@ -65,9 +65,10 @@ class Codebooks:
         if (
             known is None
             or known.size != sample.shape[1]
-            or (len(sample) >= known.rows and should_retrain(known, sample))
+            or (len(vectors) >= known.rows and should_retrain(known, sample))
         ):
-            known = train_codebook(sample)
+            # by the rows of the segment, not of its sample: two large segments would train for each other without end
+            known = replace(train_codebook(sample), rows=len(vectors))
             self.files[name] = self.store(known.encoded())
             self.known[name] = known
         return known

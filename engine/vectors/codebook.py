@@ -27,7 +27,8 @@ _MAGIC: Final = b"VIREOPQ1"
 class Codebook:
     """`centres` float32 [parts, 16, width]: each vector of `size` dimensions, zeros appended, is cut into `parts` of `width`.
 
-    `error`: the share of the sample's energy about its mean that quantisation loses, 0 to 1. `rows`: of the sample.
+    `error`: the share of the sample's energy about its mean that quantisation loses, 0 to 1. `rows`: of the segment it
+    was trained for.
     """
 
     centres: Floats
