@@ -212,6 +212,25 @@ def test_a_head_of_no_rows_is_not_indexed(tmp_path: Path) -> None:
     core.close()
 
 
+def test_segments_of_different_vectors_do_not_train_the_codebook_for_each_other_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.vectors.codebook.SAMPLE_ROWS", 300)
+    spec = CollectionSpec(vectors={"v": VectorSpec(8, "l2", index=IndexSpec(kind="pq"))}, growing_rows=10_000)
+    core = opened(tmp_path, spec)
+    core.writer.upsert(random_points(1_600, 8))
+    core.indexer.flush()
+    numbers = np.random.default_rng(1).standard_normal((350, 8)) * np.arange(1, 9) + 50
+    core.writer.upsert(points_of(spec, [{"id": 5_000 + at, "vector": each} for at, each in enumerate(numbers)]))
+    core.indexer.flush()
+    steps = 0
+    while core.indexer.step(idle=True):
+        steps += 1
+        assert steps < 5
+    assert [each.count for each in core.view.parts] == [1_600, 350]
+    core.close()
+
+
 # What fails.
 
 
