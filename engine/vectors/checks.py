@@ -42,6 +42,7 @@ from engine.vectors.query import (
     Vector,
 )
 from engine.vectors.values import TEXT_ID_BYTES_MAX, checked_id, echo, float_of, text
+from kernels.directions import squared_length
 
 _UNIT: Final = 2e-6
 """How far a squared length may be from 1 to be taken for it: a score is off by half as much, within what float32 sums are."""
@@ -127,11 +128,10 @@ def direction(spec: VectorSpec, given: object) -> Vector:
         found = np.require(flat_numbers(given), np.float32, ["C", "A"])
     if len(found) != spec.size:
         raise InvalidArgument(f"expected {spec.size} dimensions, got {len(found)}")
-    with np.errstate(all="ignore"):  # of squares past float32, and of what is not finite, numpy would warn
-        square = float(found.dot(found))
+    square = squared_length(found)
     if spec.metric == "cosine":
         return found if abs(square - 1) <= _UNIT else _of_length_one(found)
-    if not math.isfinite(square):  # of finite numbers above 1e19 too
+    if not square < math.inf:
         _check_finite(found)
     return found
 
