@@ -248,7 +248,7 @@ def test_a_reader_sees_a_write_whole_or_not_at_all_while_parts_are_sealed_and_me
     for each in readers:
         each.start()
     source = random.Random(3)
-    for step in range(1, 250):
+    for step in range(1, 90):
         core.writer.upsert(points(range(12), step))
         if step % 5 == 0:
             core.writer.delete([source.randrange(100, 130) for _ in range(5)])
