@@ -187,8 +187,13 @@ class Filter:
 
 def for_tenant(filter_: Filter | None, field: str, tenant: str) -> Filter:
     """`filter_` for one tenant's points alone; `field` is the collection's."""
+    return of_value(filter_, field, tenant)
+
+
+def of_value(filter_: Filter | None, field: str, value: Plain) -> Filter:
+    """`filter_` for those points alone whose field is `value`, as it is kept."""
     root = Group() if filter_ is None else filter_.root
-    return Filter(replace(root, must=_ordered((Match(field, tenant), *root.must))))
+    return Filter(replace(root, must=_ordered((Match(field, value), *root.must))))
 
 
 _COMPARED: Final[tuple[FieldType, ...]] = ("keyword", "integer", "float", "bool", "datetime")

@@ -49,6 +49,13 @@ class Groups:
         """Whether more places would change nothing."""
         return len(self._found) == self._wanted and all(len(each) == self._by.size for each in self._found.values())
 
+    @property
+    def lacking(self) -> list[PointId] | None:
+        """The values that have fewer hits than there may be; None where there are too few values yet."""
+        if len(self._found) < self._wanted:
+            return None
+        return [value for value, group in self._found.items() if len(group) < self._by.size]
+
     def after(self, offset: int) -> tuple[Longs, list[PointId]]:
         """Of all groups but the first `offset`: which of the places added, group by group, and the value of each."""
         kept = list(self._found.items())[offset:]

@@ -25,28 +25,27 @@ def hits_of(
     parts = places >> LOCATION_SHIFT
     first = int(parts[0])
     if len(view.parts) == 1 or (parts == first).all():
-        return _of_part(view.parts[first].part, scores, places & _ROW, payload, vectors)
+        return _of_part(view, first, scores, places & _ROW, payload, vectors)
     found: list[Hit | None] = [None] * len(places)
     for at in np.unique(parts).tolist():
         here = np.flatnonzero(parts == at)
-        some = _of_part(
-            view.parts[at].part, [scores[each] for each in here.tolist()], places[here] & _ROW, payload, vectors
-        )
+        some = _of_part(view, at, [scores[each] for each in here.tolist()], places[here] & _ROW, payload, vectors)
         for place, hit in zip(here.tolist(), some, strict=True):
             found[place] = hit
     return [each for each in found if each is not None]
 
 
 def _of_part(
-    part: Part, scores: Sequence[float], rows: Longs, payload: Sequence[str], vectors: Sequence[str]
+    view: View, at_part: int, scores: Sequence[float], rows: Longs, payload: Sequence[str], vectors: Sequence[str]
 ) -> list[Hit]:
+    part = view.parts[at_part].part
     hits = [Hit(id_, score, _NOTHING, _NOTHING) for id_, score in zip(ids_at(part, rows), scores, strict=True)]
     if payload:
         columns = [(name, column_values(part.column(name).take(pa.array(rows)))) for name in payload]
         for at, hit in enumerate(hits):
             hit.payload = {name: values[at] for name, values in columns if values[at] is not None}
     if vectors:
-        for hit, of_hit in zip(hits, _vectors(part, rows, vectors), strict=True):
+        for hit, of_hit in zip(hits, _vectors(view, part, rows, vectors), strict=True):
             hit.vectors = of_hit
     return hits
 
@@ -65,10 +64,19 @@ def column_values(column: pa.Array) -> list[Any]:
     return list(column.to_pylist())
 
 
-def _vectors(part: Part, rows: Longs, names: Sequence[str]) -> list[dict[str, Any]]:
+def _vectors(view: View, part: Part, rows: Longs, names: Sequence[str]) -> list[dict[str, Any]]:
     """float32 [d], of a multi-vector [t, d], of a sparse vector its indices and values."""
-    points = part.points(rows)
     found: list[dict[str, Any]] = [{} for _ in range(len(rows))]
+    plain = [name for name in names if name in view.spec.vectors and not view.spec.vectors[name].multi]
+    for name in plain:
+        for each, vector in zip(found, part.dense(name).float32(rows), strict=True):
+            each[name] = vector
+    if len(plain) < len(names):
+        _add_others(part.points(rows), [name for name in names if name not in plain], found)
+    return found
+
+
+def _add_others(points: pa.RecordBatch, names: Sequence[str], found: list[dict[str, Any]]) -> None:
     for name in names:
         if f"vector.{name}" in points.schema.names:
             for at, value in enumerate(points.column(f"vector.{name}")):
@@ -76,8 +84,7 @@ def _vectors(part: Part, rows: Longs, names: Sequence[str]) -> list[dict[str, An
                     found[at][name] = np.array(value.as_py(), np.float32)
         else:
             indices, values = points.column(f"sparse.{name}.indices"), points.column(f"sparse.{name}.values")
-            for at in range(len(rows)):
+            for at in range(len(found)):
                 if indices[at].is_valid:
                     pair = (np.array(indices[at].as_py(), np.uint32), np.array(values[at].as_py(), np.float32))
                     found[at][name] = pair
-    return found

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from engine.errors import quoted
 from engine.vectors.dense_search import Best, DenseSearch
-from engine.vectors.filter import Filter, for_tenant
+from engine.vectors.filter import Filter, for_tenant, of_value
 from engine.vectors.fusion import fused
 from engine.vectors.grouping import Groups
 from engine.vectors.hits import hits_of
@@ -22,6 +22,7 @@ from engine.vectors.legs import best_of_leg
 from engine.vectors.matching import count
 from engine.vectors.query import DenseLeg, Found, Hit, Query, RankFusion, ScoreFusion
 from engine.vectors.rescoring import diversified, rescored
+from engine.vectors.values import PointId
 from engine.vectors.view import Longs, View
 
 Scores = npt.NDArray[np.floating]
@@ -29,6 +30,8 @@ POOL_MIN: Final = 100
 """Hits of a leg that are fused, and candidates of a rerank, where the query does not say and k is small."""
 _AT_ONCE: Final = 32
 """Queries that an index is asked for together; of 64 each takes as long."""
+_FILLED_MAX: Final = 64
+"""Groups that are searched for by their values: 0.1 ms each, where ranking 100,000 points takes 37."""
 
 
 def search(view: View, query: Query, *, explain: bool = False) -> Found:
@@ -185,7 +188,8 @@ def _above(view: View, query: Query, scores: Scores, places: Longs) -> tuple[Sco
 
 
 def _grouped(view: View, query: Query, told: list[str] | None) -> list[Hit]:
-    """More and more hits are looked at, until the groups are full or there are no more."""
+    """More and more hits are looked at, until the groups are full or there are no more. Where only few groups lack some, and
+    scores do not depend on what else is found, these are searched for instead: rare values would take all hits there are."""
     assert query.group_by is not None
     wanted = query.k + query.offset
     total = count(view, filter_of(view, query))
@@ -194,7 +198,14 @@ def _grouped(view: View, query: Query, told: list[str] | None) -> list[Hit]:
         scores, places = _ranked(view, query, pool, told)
         groups = Groups(view, query.group_by, wanted)
         groups.add(places)
-        if groups.full or pool >= total:
+        if groups.full or len(places) < pool or pool >= total:
+            break
+        lacking = groups.lacking
+        if lacking is not None and len(lacking) <= _FILLED_MAX and _is_alone(query):
+            _tell(told, f"{len(lacking)} of {wanted} groups lack hits and are searched")
+            scores, places = _filled(view, query, groups, lacking, scores, places)
+            groups = Groups(view, query.group_by, wanted)
+            groups.add(places)
             break
         pool = min(total, 4 * pool)
         told = None
@@ -203,3 +214,24 @@ def _grouped(view: View, query: Query, told: list[str] | None) -> list[Hit]:
     for hit, value in zip(hits, values, strict=True):
         hit.group = value
     return hits
+
+
+def _is_alone(query: Query) -> bool:
+    """Whether the score of a hit is its own, whatever other hits there are."""
+    return len(query.legs) == 1 and query.rerank is None and query.diversity is None
+
+
+def _filled(
+    view: View, query: Query, groups: Groups, lacking: Sequence[PointId], scores: Scores, places: Longs
+) -> tuple[Scores, Longs]:
+    """What the groups have and the best of each value that lacks some, each once, best first."""
+    assert query.group_by is not None
+    rows, _ = groups.after(0)
+    found = [(scores[rows], places[rows])]
+    for value in lacking:
+        one = replace(query, filter=of_value(query.filter, query.group_by.field, value))
+        found.append(_ranked(view, one, query.group_by.size, None))
+    all_scores, all_places = (np.concatenate(each) for each in zip(*found, strict=True))
+    all_places, first = np.unique(all_places, return_index=True)
+    order = np.argsort(-all_scores[first], kind="stable")  # of equals the lower place first, as everywhere
+    return all_scores[first][order], all_places[order]
