@@ -63,6 +63,8 @@ class LocalLog:
         self._disk = disk or Disk()
         self._broken: str | None = None
         self._truncating = threading.Lock()
+        self._writing = threading.Lock()
+        """Held by who is at the last segment's file."""
         self._lock_file, opened = self._open()
         self._writer = opened.writer
         self._kept = Kept(self._name, schema, opened.segments, opened.latest)
@@ -124,6 +126,16 @@ class LocalLog:
             except OSError as error:
                 raise disk_fault(error, self._folder, "delete what is truncated") from error
 
+    def sync(self) -> None:
+        """Returns when the disk has all that was acknowledged so far, whatever `durability` says. Raises Unavailable,
+        ResourceExhausted."""
+        if not self._sync:
+            with self._writing:
+                try:
+                    self._writer.sync()
+                except OSError as error:
+                    raise disk_fault(error, self._writer.segment.path, "sync") from error
+
     def close(self) -> None:
         """Log. Readers that wait, and those that read again, get Unavailable."""
         if not self._group.close():
@@ -140,9 +152,10 @@ class LocalLog:
         if self._broken is not None:
             raise Unavailable(f"{self._name}: must be opened anew: {self._broken}")
         try:
-            writer = self._writable()
-            buffers, frames = self._framed(group, writer)
-            writer.append(buffers, sync=self._sync)
+            with self._writing:
+                writer = self._writable()
+                buffers, frames = self._framed(group, writer)
+                writer.append(buffers, sync=self._sync)
             self._kept.publish(frames)
         except OSError as error:
             raise disk_fault(error, self._writer.segment.path, "append") from error

@@ -110,7 +110,7 @@ class SegmentWriter:
             self._cut()
             raise
         if sync:
-            self._sync()
+            self.sync()
         self.position += sum(len(each) for each in buffers)
         self._marked = False
 
@@ -127,7 +127,8 @@ class SegmentWriter:
             os.close(self._file)
             self._file = -1
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """All of it is safe on the disk when it returns. Raises OSError."""
         try:
             self._disk.sync(self._file)
         except BaseException:

@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.clock import Clock, monotonic
 from engine.errors import VireoError
-from engine.log.log import Log
+from engine.log.local import LocalLog
 from engine.vectors.building import Codebooks, build_beside, readable
 from engine.vectors.codebook import Codebook
 from engine.vectors.declaration import CollectionSpec
@@ -48,7 +48,7 @@ _NICE: Final = 10
 class Indexer:
     """See the module. `fold`, `log_` and `spec` may be replaced while `lock` is held, which every step does."""
 
-    def __init__(self, name: str, directory: Directory, fold: Fold, log_: Log, clock: Clock = monotonic) -> None:
+    def __init__(self, name: str, directory: Directory, fold: Fold, log_: LocalLog, clock: Clock = monotonic) -> None:
         self.lock = threading.RLock()
         self.fold = fold
         self.log = log_
@@ -265,6 +265,7 @@ class Indexer:
         with self.fold.lock:
             sealed = self.fold.sealed
             place = self.fold.replay_from if replay_from is None else replay_from
+        self.log.sync()  # else, where appends are not synced, a power cut could leave who is alive from later than the log
         bits = {_part(each).number: each.alive if alive is None else alive[each.part.key] for each in sealed}
         self._directory.commit(
             bits, replay_from=place, codebooks=self._codebooks.files, spec=spec or self.fold.spec, log_folder=log_folder
