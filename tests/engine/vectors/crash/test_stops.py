@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from engine.vectors.snapshot import restore
 from tests.engine.log.disks import QuickDisk
 from tests.engine.vectors.crash.every_call import EveryCallDisk
 from tests.engine.vectors.crash.life import LIFE, SPEC, Living
-from tests.engine.vectors.crash.points import Points, batch, rows_of
+from tests.engine.vectors.crash.points import Points, batch, point, rows_of
 from tests.engine.vectors.crash.rounds import check_answers, check_folder, read
 
 STRIDE = 1 if int(os.environ.get("VIREO_CRASH_ROUNDS", "0")) >= 200 else 29
@@ -73,3 +74,33 @@ def test_stopped_at_any_call_a_collection_opens_as_before_or_after(seed: int | N
     assert seen["before"] > 10
     assert seen["after"]
     assert disk.calls > 300
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_where_writes_are_not_synced_a_power_cut_leaves_a_state_that_was(seed: int, tmp_path: Path) -> None:
+    root, left = tmp_path / "r", tmp_path / "left"
+    root.mkdir()
+    states: list[Points] = [{}]
+    found: list[int] = []
+
+    def look(call: int) -> None:
+        with opened(left / "c") as collection:
+            rows, _ = read(collection)
+        found.append(next(at for at, each in enumerate(states) if rows == rows_of(each)))
+        assert found[-1] >= synced, (
+            f"stopped at call {call}: state {found[-1]} of {len(states)}, {synced} was committed"
+        )
+
+    disk = EveryCallDisk(root, left, look, stride=min(11, STRIDE), first=seed, seed=seed)
+    synced = 0
+    with Collection("c", root / "c", replace(SPEC, durability="os"), disk=disk, background=False) as collection:
+        for version in range(1, 9):
+            ids, gone = range(version * 150, version * 150 + 310), [version * 150 + 3, 90]
+            states.append(states[-1] | {each: point(each, version) for each in ids})
+            collection.upsert(batch(ids, version))
+            states.append({each: one for each, one in states[-1].items() if each not in gone})
+            collection.delete(gone)
+            while collection.indexer.step(idle=version % 2 == 0):
+                synced = len(states) - 1
+    disk.close()
+    assert len(set(found)) > 4
