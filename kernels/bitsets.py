@@ -45,7 +45,7 @@ def word_at(bits: Bytes, word: int) -> int:
     return found
 
 
-@signed(types.void(_BITS, _BITS, _OUT))
+@signed(types.void(_BITS, _BITS, _OUT), quick=True)
 def intersect(one: Bytes, other: Bytes, out: Bytes) -> None:
     """Rows in both; `out` may be one of them."""
     for at in range(out.shape[0]):
@@ -84,7 +84,7 @@ def _cut(bits: Bytes, rows: int) -> None:
             bits[at] = 0
 
 
-@signed(_I64(_BITS))
+@signed(_I64(_BITS), quick=True)
 def count(bits: Bytes) -> int:
     """How many rows are in the set."""
     total, whole = np.uint64(0), bits.shape[0] >> 3
@@ -96,7 +96,7 @@ def count(bits: Bytes) -> int:
     return np.int64(total)
 
 
-@signed(_I64(_BITS, _BITS))
+@signed(_I64(_BITS, _BITS), quick=True)
 def count_both(one: Bytes, other: Bytes) -> int:
     """How many rows are in both of two sets, as far as the shorter goes."""
     size = min(one.shape[0], other.shape[0])
@@ -109,7 +109,7 @@ def count_both(one: Bytes, other: Bytes) -> int:
     return np.int64(total)
 
 
-@signed(_I64(_OUT, _ROWS))
+@signed(_I64(_OUT, _ROWS), quick=True)
 def set_rows(bits: Bytes, rows: Longs) -> int:
     """Puts rows into the set, in any order; returns how many were not in it."""
     changed = 0
@@ -120,7 +120,7 @@ def set_rows(bits: Bytes, rows: Longs) -> int:
     return changed
 
 
-@signed(_I64(_OUT, _ROWS))
+@signed(_I64(_OUT, _ROWS), quick=True)
 def clear_rows(bits: Bytes, rows: Longs) -> int:
     """Takes rows out of the set, in any order; returns how many were in it."""
     changed = 0
@@ -131,7 +131,7 @@ def clear_rows(bits: Bytes, rows: Longs) -> int:
     return changed
 
 
-@signed(types.void(_OUT, _I64, _I64))
+@signed(types.void(_OUT, _I64, _I64), quick=True)
 def fill_range(bits: Bytes, begin: int, end: int) -> None:
     """Puts rows begin to end - 1 into the set."""
     for row in range(begin, min(end, (begin + 7) & ~7)):
@@ -143,7 +143,7 @@ def fill_range(bits: Bytes, begin: int, end: int) -> None:
         bits[row >> 3] |= np.uint8(1 << (row & 7))
 
 
-@signed(types.void(_OUT, _I64, _I64))
+@signed(types.void(_OUT, _I64, _I64), quick=True)
 def clear_range(bits: Bytes, begin: int, end: int) -> None:
     """Takes rows begin to end - 1 out of the set."""
     for row in range(begin, min(end, (begin + 7) & ~7)):

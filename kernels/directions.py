@@ -18,7 +18,7 @@ _SAME = 1.2e-7
 _LEAST = float(np.finfo(np.float32).tiny) ** 2
 
 
-@signed(_F64(reads(_F32)), fastmath=_SUMS)
+@signed(_F64(reads(_F32)), fastmath=_SUMS, quick=True)
 def squared_length(vector: Singles) -> float:
     """Of one vector, as `squared_lengths`: a third of what numpy takes, which would warn of what is not finite."""
     total = 0.0

@@ -51,7 +51,7 @@ def new_sums(rows: int) -> tuple[Singles, Longs]:
     return np.full(rows, UNTOUCHED, np.float32), np.empty(rows + 1, np.int64)
 
 
-@signed(types.void(reads(_U64), reads(_U64), fills(_I64)))
+@signed(types.void(reads(_U64), reads(_U64), fills(_I64)), quick=True)
 def find_terms(terms: Words, wanted: Words, ordinals: Longs) -> None:
     """Fills `ordinals` [q] with the place in `terms` of each of `wanted` [q], ABSENT where it is not there."""
     for index in range(wanted.shape[0]):

@@ -83,13 +83,13 @@ def sort_heap(scores: Singles, places: Longs, size: int) -> None:
         _sink(scores, places, last, score, place)
 
 
-@signed(types.void(fills(_F32), fills(_I64), _I64))
+@signed(types.void(fills(_F32), fills(_I64), _I64), quick=True)
 def settle(scores: Singles, places: Longs, size: int) -> None:
     """Sorts a heap of `size`, the best first; then it is a heap no more."""
     sort_heap(scores, places, size)
 
 
-@signed(_I64(reads(_F32), reads(_I64), fills(_F32), fills(_I64)))
+@signed(_I64(reads(_F32), reads(_I64), fills(_F32), fills(_I64)), quick=True)
 def top_k(scores: Singles, places: Longs, best_scores: Singles, best_places: Longs) -> int:
     """Fills `best_*` [k] with the k best, the best first; returns how many there are. A place below 0 is no item."""
     best_scores, best_places, size = borrowed(best_scores), borrowed(best_places), 0
@@ -100,7 +100,7 @@ def top_k(scores: Singles, places: Longs, best_scores: Singles, best_places: Lon
     return size
 
 
-@signed(_I64(reads(_F32), reads(_I64), _I64, reads(_U8), fills(_F32), fills(_I64), _I64))
+@signed(_I64(reads(_F32), reads(_I64), _I64, reads(_U8), fills(_F32), fills(_I64), _I64), quick=True)
 def offer_part(
     scores: Singles, rows: Longs, part: int, alive: Bytes, best_scores: Singles, best_locations: Longs, size: int
 ) -> int:
@@ -154,7 +154,7 @@ def _fused(keys: Longs, starts: Longs, gains: Floats, best_scores: Floats, best_
     return size
 
 
-@signed(_I64(reads(_I64), reads(_I64), reads(_F64), _F64, fills(_F64), fills(_I64)))
+@signed(_I64(reads(_I64), reads(_I64), reads(_F64), _F64, fills(_F64), fills(_I64)), quick=True)
 def fuse_ranks(
     keys: Longs, starts: Longs, weights: Floats, constant: float, best_scores: Floats, best_keys: Longs
 ) -> int:
@@ -170,7 +170,7 @@ def fuse_ranks(
     return _fused(keys, starts, gains, best_scores, best_keys)
 
 
-@signed(_I64(reads(_I64), reads(_F32), reads(_I64), reads(_F64), fills(_F64), fills(_I64)))
+@signed(_I64(reads(_I64), reads(_F32), reads(_I64), reads(_F64), fills(_F64), fills(_I64)), quick=True)
 def fuse_scores(
     keys: Longs, scores: Singles, starts: Longs, weights: Floats, best_scores: Floats, best_keys: Longs
 ) -> int:

@@ -161,7 +161,7 @@ def _for_kinds(returns: types.Type, *more: types.Type) -> list[Any]:
     return [returns(reads(kind, 2), reads(_F32), reads(_F32), _I64, *more) for kind in _KINDS]
 
 
-@signed(*_for_kinds(types.void, reads(_I64), fills(_F32)), fastmath=_SUMS)
+@signed(*_for_kinds(types.void, reads(_I64), fills(_F32)), fastmath=_SUMS, quick=True)
 def score_rows(data: Stored, query: Singles, scales: Singles, metric: int, rows: Longs, out: Singles) -> None:
     """Fills `out` [m] with the scores of `rows` [m], in any order; minus infinity for rows below 0."""
     own_numbers, own_signs = _made_ready(data, query, scales, metric)
@@ -185,7 +185,7 @@ def score_range(data: Stored, query: Singles, scales: Singles, metric: int, begi
     _let_go(own_numbers, own_signs)
 
 
-@signed(*_for_kinds(_I64, reads(_I64), reads(_U8), fills(_F32), fills(_I64)), fastmath=_SUMS)
+@signed(*_for_kinds(_I64, reads(_I64), reads(_U8), fills(_F32), fills(_I64)), fastmath=_SUMS, quick=True)
 def best_of_rows(
     data: Stored, query: Singles, scales: Singles, metric: int, rows: Longs, alive: Bytes, best_scores: Singles,
     best_rows: Longs,

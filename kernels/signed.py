@@ -28,11 +28,19 @@ def fills(dtype: types.Type, dimensions: int = 1) -> types.Array:
     return types.Array(dtype, dimensions, "C")
 
 
-def signed(*signatures: Any, **options: object) -> Callable[[Function], Function]:  # noqa: ANN401  numba's signatures
-    """A decorator: a kernel without the GIL, kept on disk, for these signatures alone."""
+def signed(
+    *signatures: Any,  # noqa: ANN401  numba's signatures
+    quick: bool = False,
+    **options: object,
+) -> Callable[[Function], Function]:
+    """A decorator: a kernel without the GIL, kept on disk, for these signatures alone.
+
+    `quick`: it keeps the GIL, for kernels of some microseconds. Whoever lets go of it waits until another thread has done with
+    it: a search beside 500 upserts a second did so after each of its kernels.
+    """
 
     def declared(function: Function) -> Any:  # noqa: ANN401  numba's dispatcher
-        dispatcher = kernel(nogil=True, cache=True, **options)(function)
+        dispatcher = kernel(nogil=not quick, cache=True, **options)(function)
 
         def compile_all() -> None:
             with _COMPILING:
