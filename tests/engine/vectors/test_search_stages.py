@@ -261,6 +261,7 @@ def test_scrolling_shows_each_living_point_once_by_ascending_id(kind: str, limit
             if last is None:
                 break
             assert last == found[-1]
+            assert len(found) <= len(expected), "a page came again"
             after = last
         assert found == expected
     core.close()
