@@ -12,7 +12,7 @@ LISTS = 2_048
 
 def run(setting: Setting) -> Part:
     """Measure and conclude."""
-    inputs = prepared(setting, "clustered", clustered_vectors, share=0.0)
+    inputs = prepared(setting, "clustered-165", clustered_vectors, share=0.0)
     say("million: Vireo and FAISS by turns")
     order = {"share": 0.0, "rivals": [RIVAL], "candidates": CANDIDATES, "probed": PROBED,
              "lists": LISTS // 4 if setting.quick else LISTS}  # fmt: skip
