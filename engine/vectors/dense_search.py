@@ -52,12 +52,11 @@ class _Room(threading.local):
     def __init__(self) -> None:
         self.pairs: dict[int, tuple[Singles, Longs]] = {}
 
-    def pair(self, size: int, which: int) -> tuple[Singles, Longs]:
-        key = 2 * size + which
-        if (found := self.pairs.get(key)) is None:
+    def pair(self, size: int) -> tuple[Singles, Longs]:
+        if (found := self.pairs.get(size)) is None:
             if len(self.pairs) > 32:
                 self.pairs.clear()
-            found = self.pairs[key] = (np.empty(size, np.float32), np.empty(size, np.int64))
+            found = self.pairs[size] = (np.empty(size, np.float32), np.empty(size, np.int64))
         return found
 
 
@@ -92,15 +91,13 @@ class DenseSearch:
         """The k nearest: scores as of `kernels.scoring`, and places: a part's position in the view << 32 | the row; best first,
         fewer where there are no more. `candidates`: None is the plan's. `told`: gets a line a part."""
         best_scores, best_places = np.empty(k, np.float32), np.empty(k, np.int64)
-        scores, rows = _room.pair(k, 0)
         size = 0
         for at, slot, bits, survivors, decided in self._planned(k, candidates, filter_, exact):
             asked = query if slot.unit == 1 else query * np.float32(slot.unit)
             near = None if decided.scan else _near(slot, asked.reshape(1, -1), decided, bits)[0]
             if told is not None:
                 told.append(decided.told(slot.living.part.name, slot.rows, survivors))
-            found = _in_part(slot, asked, near, bits, survivors, scores, rows, told)
-            size = offer_part(scores[:found], rows[:found], at, _NO_BITS, best_scores, best_places, size)
+            size = _offered(at, slot, asked, near, bits, survivors, best_scores, best_places, size, told)
         settle(best_scores, best_places, size)
         return best_scores[:size], best_places[:size]
 
@@ -112,16 +109,15 @@ class DenseSearch:
         half of the rows selected 98 instead of 150 (105,893 x 384 of `pq`)."""
         many = len(queries)
         best_scores, best_places = np.empty((many, k), np.float32), np.empty((many, k), np.int64)
-        scores, rows = _room.pair(k, 0)
         sizes = [0] * many
         for at, slot, bits, survivors, decided in self._planned(k, candidates, filter_, exact):
             asked = queries if slot.unit == 1 else queries * np.float32(slot.unit)
             near = None if decided.scan else _near(slot, asked, decided, bits)
             for nth in range(many):
-                found = _in_part(slot, asked[nth], None if near is None else near[nth], bits, survivors, scores, rows)
-                sizes[nth] = offer_part(
-                    scores[:found], rows[:found], at, _NO_BITS, best_scores[nth], best_places[nth], sizes[nth]
-                )
+                sizes[nth] = _offered(
+                    at, slot, asked[nth], None if near is None else near[nth], bits, survivors,
+                    best_scores[nth], best_places[nth], sizes[nth],
+                )  # fmt: skip
         for nth, size in enumerate(sizes):
             settle(best_scores[nth], best_places[nth], size)
         return [(best_scores[nth, :size], best_places[nth, :size]) for nth, size in enumerate(sizes)]
@@ -163,45 +159,49 @@ def _near(slot: _Slot, queries: Singles, decided: Plan, bits: Bits) -> Longs:
     return slot.index.search(queries, decided.candidates, selected)[1]
 
 
-def _in_part(
-    slot: _Slot, query: Singles, near: Longs | None, bits: Bits, survivors: int, scores: Singles, rows: Longs,
-    told: list[str] | None = None,
+def _offered(
+    at: int, slot: _Slot, query: Singles, near: Longs | None, bits: Bits, survivors: int, best_scores: Singles,
+    best_places: Longs, size: int, told: list[str] | None = None,
 ) -> int:  # fmt: skip
-    """Of the candidates `near`, or of all where it is None; how many were found: there are min(k, survivors)."""
+    """Puts the best of a part on a heap: of the candidates `near` and of rows past the index, or of all where it is None.
+    Returns the heap's new size."""
     if not survivors:
-        return 0
+        return size
+    scores, rows = _room.pair(len(best_scores))
     if near is not None:
-        found = _of_candidates(slot, query, near, bits, survivors < slot.count, scores, rows)
-        if found == len(scores) or found >= survivors:
-            return found
+        alive = slot.alive if survivors == slot.count else bits
+        found = best_of_rows(slot.data, query, slot.scales, slot.metric, near, alive, scores, rows)
+        if found == len(scores) or found >= _indexed_survivors(slot, bits, survivors):
+            size = _put(at, scores, rows, found, best_scores, best_places, size)
+            if slot.indexed == slot.rows:
+                return size
+            found = _tail(slot, query, bits, scores, rows)
+            return _put(at, scores, rows, found, best_scores, best_places, size)
         if told is not None:
             told.append(f"{slot.living.part.name}: the index found too few, all {survivors} rows are scored")
-    return int(best_of_set(slot.data, query, slot.scales, slot.metric, slot.rows, bits, scores, rows))
+    found = best_of_set(slot.data, query, slot.scales, slot.metric, slot.rows, bits, scores, rows)
+    return _put(at, scores, rows, found, best_scores, best_places, size)
 
 
-def _of_candidates(
-    slot: _Slot, query: Singles, near: Longs, bits: Bits, filtered: bool, scores: Singles, rows: Longs
-) -> int:
-    alive = slot.alive if not filtered else bits
-    found: int = best_of_rows(slot.data, query, slot.scales, slot.metric, near, alive, scores, rows)
-    # what an index left out is not made up for by rows past it
-    if slot.indexed == slot.rows or (found < len(scores) and found < count(bits[: bitset_bytes(slot.indexed)])):
-        return found
-    return _with_tail(slot, query, bits, scores, rows, found)
+def _put(at: int, scores: Singles, rows: Longs, found: int, best_scores: Singles, best_places: Longs, size: int) -> int:
+    if found < len(scores):
+        scores, rows = scores[:found], rows[:found]
+    return int(offer_part(scores, rows, at, _NO_BITS, best_scores, best_places, size))
 
 
-def _with_tail(slot: _Slot, query: Singles, bits: Bits, scores: Singles, rows: Longs, found: int) -> int:
-    """Rows past the index are scanned; the index's rows are whole bytes of the bitset."""
+def _indexed_survivors(slot: _Slot, bits: Bits, survivors: int) -> int:
+    """How many an index might have found: rows past it do not make up for what it left out."""
+    return survivors if slot.indexed == slot.rows else int(count(bits[: bitset_bytes(slot.indexed)]))
+
+
+def _tail(slot: _Slot, query: Singles, bits: Bits, scores: Singles, rows: Longs) -> int:
+    """Scans the rows past the index, whose rows are whole bytes of the bitset."""
     begin = slot.indexed
-    tail_scores, tail_rows = _room.pair(len(scores), 1)
-    more = best_of_set(
-        slot.data[begin:], query, slot.scales, slot.metric, slot.rows - begin, bits[begin >> 3 :], tail_scores, tail_rows
+    found = best_of_set(
+        slot.data[begin:], query, slot.scales, slot.metric, slot.rows - begin, bits[begin >> 3 :], scores, rows
     )  # fmt: skip
-    both_scores = np.concatenate([scores[:found], tail_scores[:more]])
-    both_rows = np.concatenate([rows[:found], tail_rows[:more] + begin])
-    size = offer_part(both_scores, both_rows, 0, _NO_BITS, scores, rows, 0)
-    settle(scores, rows, size)
-    return int(size)
+    rows[:found] += begin
+    return int(found)
 
 
 def _chosen(slot: _Slot, filter_: Filter | None) -> tuple[Bits, int]:

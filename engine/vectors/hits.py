@@ -13,6 +13,8 @@ from engine.vectors.query import Hit
 from engine.vectors.view import LOCATION_SHIFT, Longs, Part, View, ids_at
 
 _ROW = (1 << LOCATION_SHIFT) - 1
+_FEW: Final = 32
+"""So many hits are quicker made one by one than part by part: 10 of three parts in 6 µs instead of 13."""
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -22,6 +24,8 @@ def hits_of(
     """In the order of the places: a part's position in the view << 32 | the row."""
     if not len(places):
         return []
+    if len(places) <= _FEW and not payload and not vectors:
+        return _bare(view, scores, places)
     parts = places >> LOCATION_SHIFT
     first = int(parts[0])
     if len(view.parts) == 1 or (parts == first).all():
@@ -33,6 +37,16 @@ def hits_of(
         for place, hit in zip(here.tolist(), some, strict=True):
             found[place] = hit
     return [each for each in found if each is not None]
+
+
+def _bare(view: View, scores: Sequence[float], places: Longs) -> list[Hit]:
+    """Ids and scores, one by one."""
+    found = []
+    for score, place in zip(scores, places.tolist(), strict=True):
+        ids, row = view.parts[place >> LOCATION_SHIFT].part.ids, place & _ROW
+        id_ = ids.item(row) if isinstance(ids, np.ndarray) else ids[row].as_py()
+        found.append(Hit(id_, score, _NOTHING, _NOTHING))
+    return found
 
 
 def _of_part(
