@@ -121,6 +121,39 @@ def test_on_a_bad_disk_a_step_is_refused_and_done_once_the_disk_is_good(
         assert read(collection)[0] == rows_of(living.before)
 
 
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_an_opening_that_fails_at_any_call_spoils_nothing(error: int, tmp_path: Path) -> None:
+    living = Living(tmp_path / "r", QuickDisk())
+    living.folder.mkdir()
+    with living.open() as collection:
+        for step in LIFE[:12]:
+            living.do(collection, step)
+        shutil.copytree(living.folder, tmp_path / "killed")
+    _spoil(next((tmp_path / "killed" / "c").glob("log-*/*.segment")))
+    disk = ScarceDisk(error, syncs=True)
+    left = Living(tmp_path / "killed", disk, living.before)
+    for calls in range(50):
+        disk.until = calls
+        try:
+            collection = left.open()
+            break
+        except (ResourceExhausted, Unavailable):
+            pass
+        finally:
+            disk.until = None
+        if calls % 2:
+            restarted(left, refused=True)
+    assert calls > 1
+    with collection:
+        assert left.check(collection, refused=True) is living.before
+
+
+def _spoil(log: Path) -> None:
+    """As a torn write does."""
+    with log.open("ab") as file:
+        file.write(b"torn" * 20)
+
+
 def test_background_work_waits_for_room_and_tells_so(tmp_path: Path) -> None:
     class FullOfSegments(QuickDisk):
         """Has room for the log alone."""
