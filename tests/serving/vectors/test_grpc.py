@@ -111,7 +111,8 @@ def test_legs_fusion_groups_diversity_and_reranking(search: Any) -> None:  # noq
     ]
     found = search(legs=legs, fusion=pb.Fusion(ranks=pb.RankFusion(k=5, weights=[1, 2, 1])), explain=True)
     assert found.ids[0] == 2
-    assert len(found.plans) == 3
+    assert len(found.plans) == 4
+    assert found.plans[-1] == "the best 100 of each of 3 legs are fused by rank, k 5, weights 1, 2, 1"
     found = search(legs=legs, fusion=pb.Fusion(scores=pb.ScoreFusion(weights=[1, 0, 0])))
     assert found.ids[0] == 1
     found = search(vector=vector(1, 1, 0, 0), using="v", group_by=pb.GroupBy(field="author"))
