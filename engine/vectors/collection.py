@@ -173,13 +173,13 @@ class Collection:
 
     def search_many(self, queries: Sequence[Query]) -> list[Found]:
         """Each as `search`, from one view. Raises InvalidArgument that names the query by its position."""
+        view = self._fold.view
         checked = []
         for at, each in enumerate(queries):
             try:
-                checked.append(self._resolved(checked_query(self.spec, each)))
+                checked.append(self._resolved(checked_query(view.spec, each)))
             except (InvalidArgument, NotFound) as error:
                 raise type(error)(f"queries[{at}]: {error.message}") from error
-        view = self._fold.view
         found = search_many(view, checked)
         if self.watcher is not None:
             for query, hits in zip(checked, found, strict=True):
