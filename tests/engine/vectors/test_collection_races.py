@@ -1,0 +1,104 @@
+"""What comes between two steps of one call: an alteration, a merge; and what goes into the log as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from engine.errors import InvalidArgument
+from engine.log.log import Appended
+from engine.vectors.collection import Collection
+from engine.vectors.declaration import CollectionSpec
+from engine.vectors.filter import Filter, Match
+from engine.vectors.query import Query, TextLeg
+from engine.vectors.search import search
+from tests.engine.log.disks import QuickDisk
+from tests.engine.vectors.crash.points import OTHER, SPEC, batch
+
+
+def opened(folder: Path, spec: CollectionSpec = SPEC) -> Collection:
+    """Nothing goes on in the background."""
+    return Collection("c", folder, spec, disk=QuickDisk(), background=False)
+
+
+def altered_first(collection: Collection, spec: CollectionSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next change of payloads has to wait for an alteration."""
+    rewrite = collection.writer.rewrite
+
+    def waits(*given: Any, **named: Any) -> Any:  # noqa: ANN401
+        monkeypatch.undo()
+        collection.alter(spec)
+        return rewrite(*given, **named)
+
+    monkeypatch.setattr(collection.writer, "rewrite", waits)
+
+
+def payloads(collection: Collection) -> dict[Any, Mapping[str, Any]]:
+    """By id."""
+    hits, _ = collection.scroll(payload=tuple(collection.spec.fields))
+    return {each.id: each.payload for each in hits}
+
+
+def test_a_change_of_payloads_that_waited_for_an_alteration_knows_the_new_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as collection:
+        collection.upsert(batch([1, 2], 1))
+        altered_first(collection, OTHER, monkeypatch)
+        assert collection.set_payload({"n": 5}, ids=[1], replace=True).count == 1
+        assert payloads(collection)[1] == {"n": 5}
+        altered_first(collection, SPEC, monkeypatch)
+        assert collection.clear_payload(ids=[2]).count == 1
+        assert payloads(collection) == {1: {"n": 5}, 2: {}}
+
+
+def test_a_change_of_a_field_that_an_alteration_took_away_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path, OTHER) as collection:
+        collection.upsert(batch([1], 1))
+        before = payloads(collection)
+        altered_first(collection, SPEC, monkeypatch)
+        with pytest.raises(InvalidArgument, match="more"):
+            collection.set_payload({"more": "x"}, ids=[1])
+        collection.alter(OTHER)
+        altered_first(collection, SPEC, monkeypatch)
+        with pytest.raises(InvalidArgument, match="more"):
+            collection.clear_payload(["more"], ids=[1])
+        assert payloads(collection) == before
+
+
+def test_a_view_answers_about_words_though_its_segments_were_merged_and_deleted(tmp_path: Path) -> None:
+    with opened(tmp_path) as collection:
+        for number in range(4):
+            collection.upsert(batch(range(number * 70, number * 70 + 70), 3))
+            while collection.indexer.step():
+                pass
+            if number == 2:
+                view = collection.view
+        assert [each.part.name for each in collection.view.parts] == ["segment 5"]
+        assert len(view.parts) == 3
+        assert len(search(view, Query((TextLeg("body", "v3"),), 500)).hits) == 210
+
+
+def test_points_of_several_segments_are_changed_by_one_entry_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as collection:
+        for number in range(3):
+            collection.upsert(batch(range(number * 70, number * 70 + 70), 3))
+            collection.indexer.step()
+        assert len(collection.view.parts) == 3
+        appended, append = list[int](), collection._log.append
+
+        def counted(points: pa.RecordBatch) -> Appended:
+            appended.append(points.num_rows)
+            return append(points)
+
+        monkeypatch.setattr(collection._log, "append", counted)
+        assert collection.set_payload({"n": 9}, filter_=Filter.of(Match("tag", "g3"), SPEC)).count == 210
+        assert appended == [210]
