@@ -139,6 +139,7 @@ _SCHEMAS: Final = {
             "rerank": {"type": "object", "description": "{using, vectors, candidates}: late interaction."},
             "candidates": {"type": "integer"},
             "exact": {"type": "boolean"},
+            "effort": {"type": "number", "description": "Times the usual lists or nodes that an index looks at."},
             "payload": {"type": ["boolean", "array"], "description": "Fields of the payload; true is all."},
             "vectors": {"type": ["boolean", "array"]},
             "explain": {"type": "boolean"},

@@ -52,7 +52,9 @@ def query_of(given: pb.SearchRequest, spec: CollectionSpec) -> Query:
             raise InvalidArgument("search: has neither 'vector' nor 'legs'")
         legs = (_vector_leg(given.vector, given.using, spec, ""),)
     has = given.HasField
-    params = SearchParams(given.candidates or None, given.exact) if given.candidates or given.exact else _PARAMS
+    params = _PARAMS
+    if given.candidates or given.exact or given.effort:
+        params = SearchParams(given.candidates or None, given.exact, given.effort or 1.0)
     return Query(
         legs,
         given.k or K_DEFAULT,

@@ -197,6 +197,7 @@ class SearchBody(_Strict):
     rerank: Rerank | None = None
     candidates: int | None = None
     exact: bool = False
+    effort: float = 1.0
     payload: Chosen = False
     vectors: Chosen = False
     explain: bool = False
@@ -247,7 +248,7 @@ def query_in(given: SearchBody, spec: CollectionSpec, tenant: str | None) -> Que
         group_by=None if given.group_by is None else GroupBy(given.group_by.field, given.group_by.size),
         diversity=None if given.diversity is None else _diversity(given.diversity, spec),
         rerank=None if given.rerank is None else _rerank(given.rerank),
-        params=SearchParams(given.candidates, given.exact),
+        params=SearchParams(given.candidates, given.exact, given.effort),
         payload=chosen_names(given.payload, spec.fields),
         vectors=chosen_names(given.vectors, spec.vectors),
     )

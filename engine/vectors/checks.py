@@ -62,6 +62,8 @@ def checked_query(spec: CollectionSpec, query: Query) -> Query:
     _check_fusion(query)
     if query.params.candidates is not None:
         _check_most("params.candidates", query.params.candidates, SEARCH_CANDIDATES_MAX)
+    if query.params.effort != 1.0:
+        _check_effort(query.params.effort)
     if query.payload or query.vectors:
         check_names(spec, payload=query.payload, vectors=query.vectors)
     if query.group_by is not None:
@@ -296,6 +298,11 @@ def _check_weights(weights: Sequence[float], legs: int) -> None:
 def _check_most(path: str, value: int, most: int) -> None:
     if type(value) is not int or not 1 <= value <= most:
         raise InvalidArgument(f"{path}: expected from 1 to {most}, got {echo(value)}")
+
+
+def _check_effort(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 100:  # NaN is nowhere
+        raise InvalidArgument(f"params.effort: expected from 0.01 to 100, got {echo(value)}")
 
 
 def _check_group(spec: CollectionSpec, group: GroupBy, query: Query) -> None:

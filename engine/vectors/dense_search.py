@@ -86,7 +86,7 @@ class DenseSearch:
 
     def best(
         self, query: Singles, k: int, *, candidates: int | None = None, filter_: Filter | None = None,
-        exact: bool = False, told: list[str] | None = None,
+        exact: bool = False, effort: float = 1.0, told: list[str] | None = None,
     ) -> Best:  # fmt: skip
         """The k nearest: scores as of `kernels.scoring`, and places: a part's position in the view << 32 | the row; best first,
         fewer where there are no more. `candidates`: None is the plan's. `told`: gets a line a part."""
@@ -94,7 +94,7 @@ class DenseSearch:
         size = 0
         for at, slot, bits, survivors, decided in self._planned(k, candidates, filter_, exact):
             asked = query if slot.unit == 1 else query * np.float32(slot.unit)
-            near = None if decided.scan else _near(slot, asked.reshape(1, -1), decided, bits)[0]
+            near = None if decided.scan else _near(slot, asked.reshape(1, -1), decided, bits, effort)[0]
             if told is not None:
                 told.append(decided.told(slot.living.part.name, slot.rows, survivors))
             size = _offered(at, slot, asked, near, bits, survivors, best_scores, best_places, size, told)
@@ -103,7 +103,7 @@ class DenseSearch:
 
     def best_of_each(
         self, queries: Singles, k: int, *, candidates: int | None = None, filter_: Filter | None = None,
-        exact: bool = False,
+        exact: bool = False, effort: float = 1.0,
     ) -> list[Best]:  # fmt: skip
         """As `best` of each of `queries` [q, d], which an index is asked for at once: of 32 each took 90 µs instead of 112, with
         half of the rows selected 98 instead of 150 (105,893 x 384 of `pq`)."""
@@ -112,7 +112,7 @@ class DenseSearch:
         sizes = [0] * many
         for at, slot, bits, survivors, decided in self._planned(k, candidates, filter_, exact):
             asked = queries if slot.unit == 1 else queries * np.float32(slot.unit)
-            near = None if decided.scan else _near(slot, asked, decided, bits)
+            near = None if decided.scan else _near(slot, asked, decided, bits, effort)
             for nth in range(many):
                 sizes[nth] = _offered(
                     at, slot, asked[nth], None if near is None else near[nth], bits, survivors,
@@ -152,11 +152,11 @@ class DenseSearch:
         )  # fmt: skip
 
 
-def _near(slot: _Slot, queries: Singles, decided: Plan, bits: Bits) -> Longs:
+def _near(slot: _Slot, queries: Singles, decided: Plan, bits: Bits, effort: float) -> Longs:
     """Candidates for each query, [q, candidates], -1 where there are fewer."""
     assert slot.index is not None
     selected = bits[: bitset_bytes(slot.indexed)] if decided.selects else None
-    return slot.index.search(queries, decided.candidates, selected)[1]
+    return slot.index.search(queries, decided.candidates, selected, effort=effort)[1]
 
 
 def _offered(

@@ -29,7 +29,13 @@ def best_of_leg(
     """At most k scores and places, best first. `leg` is checked, and no recommendation. `told`: gets how it was searched."""
     if isinstance(leg, DenseLeg):
         return DenseSearch.of(view, leg.vector).best(
-            leg.query, k, candidates=params.candidates, filter_=filter_, exact=params.exact, told=told
+            leg.query,
+            k,
+            candidates=params.candidates,
+            filter_=filter_,
+            exact=params.exact,
+            effort=params.effort,
+            told=told,
         )
     if isinstance(leg, TextLeg):
         return _by_words(view, leg, k, filter_, told)

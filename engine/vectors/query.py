@@ -106,10 +106,12 @@ class MaxSim:
 
 @dataclass(frozen=True, slots=True)
 class SearchParams:
-    """`candidates`: how many an index finds to be scored exactly, None is the collection's; `exact`: every point is scored."""
+    """`candidates`: how many an index finds to be scored exactly, None is the collection's; `exact`: every point is scored.
+    `effort`: how many times the usual number of inverted lists or graph nodes an index looks at, .01 to 100."""
 
     candidates: int | None = None
     exact: bool = False
+    effort: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

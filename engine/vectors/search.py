@@ -42,7 +42,7 @@ def search(view: View, query: Query, *, explain: bool = False) -> Found:
         search_of = DenseSearch.of(view, leg.vector)
         best = search_of.best(
             leg.query, query.k, candidates=query.params.candidates, filter_=filter_of(view, query),
-            exact=query.params.exact,
+            exact=query.params.exact, effort=query.params.effort,
         )  # fmt: skip
         return _found_nearest(view, query, best, distances=search_of.is_distance)
     told: list[str] | None = [] if explain else None
@@ -103,7 +103,7 @@ def _nearest_of_each(view: View, queries: Sequence[Query]) -> list[Found]:
     search_of = DenseSearch.of(view, legs[0].vector)
     best = search_of.best_of_each(
         np.stack(vectors), first.k, candidates=first.params.candidates, filter_=filter_of(view, first),
-        exact=first.params.exact,
+        exact=first.params.exact, effort=first.params.effort,
     )  # fmt: skip
     return [
         _found_nearest(view, query, each, distances=search_of.is_distance)

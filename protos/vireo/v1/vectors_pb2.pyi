@@ -455,7 +455,7 @@ class GeoRing(_message.Message):
     def __init__(self, points: _Optional[_Iterable[_Union[GeoPoint, _Mapping]]] = ...) -> None: ...
 
 class SearchRequest(_message.Message):
-    __slots__ = ("collection", "vector", "using", "legs", "k", "offset", "filter", "tenant", "fusion", "score_threshold", "group_by", "diversity", "rerank", "candidates", "exact", "payload", "vectors", "explain")
+    __slots__ = ("collection", "vector", "using", "legs", "k", "offset", "filter", "tenant", "fusion", "score_threshold", "group_by", "diversity", "rerank", "candidates", "exact", "payload", "vectors", "explain", "effort")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     USING_FIELD_NUMBER: _ClassVar[int]
@@ -474,6 +474,7 @@ class SearchRequest(_message.Message):
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    EFFORT_FIELD_NUMBER: _ClassVar[int]
     collection: str
     vector: Vector
     using: str
@@ -492,7 +493,8 @@ class SearchRequest(_message.Message):
     payload: _containers.RepeatedScalarFieldContainer[str]
     vectors: _containers.RepeatedScalarFieldContainer[str]
     explain: bool
-    def __init__(self, collection: _Optional[str] = ..., vector: _Optional[_Union[Vector, _Mapping]] = ..., using: _Optional[str] = ..., legs: _Optional[_Iterable[_Union[Leg, _Mapping]]] = ..., k: _Optional[int] = ..., offset: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., tenant: _Optional[str] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., score_threshold: _Optional[float] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., rerank: _Optional[_Union[MaxSim, _Mapping]] = ..., candidates: _Optional[int] = ..., exact: _Optional[bool] = ..., payload: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Iterable[str]] = ..., explain: _Optional[bool] = ...) -> None: ...
+    effort: float
+    def __init__(self, collection: _Optional[str] = ..., vector: _Optional[_Union[Vector, _Mapping]] = ..., using: _Optional[str] = ..., legs: _Optional[_Iterable[_Union[Leg, _Mapping]]] = ..., k: _Optional[int] = ..., offset: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., tenant: _Optional[str] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., score_threshold: _Optional[float] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., rerank: _Optional[_Union[MaxSim, _Mapping]] = ..., candidates: _Optional[int] = ..., exact: _Optional[bool] = ..., payload: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Iterable[str]] = ..., explain: _Optional[bool] = ..., effort: _Optional[float] = ...) -> None: ...
 
 class Leg(_message.Message):
     __slots__ = ("dense", "sparse", "text", "recommend")

@@ -158,6 +158,8 @@ def test_examples_are_ids_or_vectors() -> None:
         ("legs[0]: expected a leg, got 7", replace(QUERY, legs=(7,))),  # type: ignore[arg-type]
         ("filter: expected a filter, got a Group", replace(QUERY, filter=Group())),  # type: ignore[arg-type]
         ("score_threshold: expected a finite number, got nan", replace(QUERY, score_threshold=float("nan"))),
+        ("params.effort: expected from 0.01 to 100, got 0", replace(QUERY, params=SearchParams(effort=0))),
+        ("params.effort: expected from 0.01 to 100, got nan", replace(QUERY, params=SearchParams(effort=float("nan")))),
         ("params.candidates: expected from 1 to 100000, got 0", replace(QUERY, params=SearchParams(0))),
         ("params.candidates: expected from 1 to 100000, got 100001", replace(QUERY, params=SearchParams(100_001))),
         ("fusion.weights: expected one for each of 1 legs, got 2", replace(QUERY, fusion=RankFusion(weights=(1, 1)))),
