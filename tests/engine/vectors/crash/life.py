@@ -15,7 +15,7 @@ from tests.engine.vectors.crash.points import Points, rows_of
 from tests.engine.vectors.crash.rounds import difference, read
 
 SPEC: Final = replace(points.SPEC, growing_rows=300)
-OTHER: Final = replace(points.OTHER, growing_rows=8)
+OTHER: Final = replace(points.OTHER, growing_rows=8, durability="fsync")
 
 
 def _upsert(number: int, *ids: int) -> Operation:

@@ -34,8 +34,9 @@ OTHER: Final = replace(
     },
     fields={**SPEC.fields, "more": FieldSpec("keyword")},
     growing_rows=100,
+    durability="os",
 )
-"""What it is altered to, and back."""
+"""What it is altered to, and back. A killed process loses nothing by it."""
 
 
 @dataclass(frozen=True, slots=True)
