@@ -275,6 +275,27 @@ def test_durability_decides_who_waits_for_the_disk(folder: Path) -> None:
     assert counts == {"fsync": 5, "os": 0}
 
 
+def test_whoever_needs_it_has_the_disk_have_what_was_not_synced(folder: Path, disk: FailingDisk) -> None:
+    log = opened(folder, durability="os", disk=disk)
+    log.append(rows(0, 3))
+    before = disk.synced
+    log.sync()
+    assert disk.synced == before + 1
+    disk.syncs = errno.EIO
+    with pytest.raises(Unavailable, match="cannot sync"):
+        log.sync()
+    disk.syncs = None
+    log.append(rows(3, 2))
+    log.close()
+    assert [int(each.stem) for each in segments(folder)] == [0, 3], "a file whose sync failed takes no more"
+    log = opened(folder)
+    assert everything(log) == list(range(5))
+    before = disk.synced
+    log.sync()
+    assert disk.synced == before, "every append was synced"
+    log.close()
+
+
 def test_appends_of_many_threads_share_syncs(folder: Path) -> None:
     class SlowDisk(FailingDisk):
         """Whose first sync after the start waits until everybody has come."""
