@@ -242,6 +242,7 @@ class Collection:
     def snapshot(self, target: Path) -> None:
         """A copy of all points as they are now, in a new folder. Raises FailedPrecondition where there is something."""
         with self.indexer.lock:
+            self.writer.check_open()
             self.indexer.flush()
             self._directory.snapshot(target)
 
@@ -251,6 +252,7 @@ class Collection:
         Raises FailedPrecondition where what is stored can't be read so.
         """
         with self.writer.gate.alone(), self.indexer.lock:
+            self.writer.check_open()  # its folder may be another's by now
             manifest = self._directory.manifest
             check_alter(self.spec, spec, manifest.ever, empty=not self.view.parts)
             self.indexer.flush()
@@ -302,8 +304,9 @@ class Collection:
             self._closed = True
             self.writer.close()
             self.indexer.stop()
-            self._log.close()
-            self._directory.close()
+            with self.indexer.lock:  # a snapshot may be under way
+                self._log.close()
+                self._directory.close()
 
     def __enter__(self) -> Self:
         return self

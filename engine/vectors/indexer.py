@@ -170,6 +170,8 @@ class Indexer:
         Raises ResourceExhausted, Unavailable."""
         with self.lock:
             fold = self.fold
+            if self._stopping:
+                return False
             if self._owed:
                 self.commit()
                 return True

@@ -102,7 +102,7 @@ class Writer:
         indexing is behind for `deadline_s` seconds; Unavailable.
         """
         with self.gate.beside():
-            self._check_open()
+            self.check_open()
             checked = checked_points(self._spec, points, tenant=tenant)
             self._wait_for_room(deadline_s)
             with self._room_for(checked, tenant):
@@ -111,7 +111,7 @@ class Writer:
     def delete(self, ids: Sequence[PointId], *, tenant: str | None = None) -> Written:
         """Those of the points that are there. Raises InvalidArgument, Unavailable, ResourceExhausted."""
         with self.gate.beside():
-            self._check_open()
+            self.check_open()
             check_tenant(self._spec, tenant)
             wanted = list(dict.fromkeys(self._checked_ids(ids)))
             _, found = self._fold.locate(wanted, tenant)
@@ -122,7 +122,7 @@ class Writer:
     def delete_matching(self, filter_: Filter, *, tenant: str | None = None) -> Written:
         """The points a canonical filter is about when all earlier writes are done. Raises InvalidArgument, Unavailable."""
         with self.gate.alone():
-            self._check_open()
+            self.check_open()
             ids = [each for part in self._matching(filter_, tenant) for each in part.column(ID).to_pylist()]
             return self._append_deletes(ids, tenant, len(ids))
 
@@ -133,7 +133,7 @@ class Writer:
         """Writes points anew as `change` makes them: those of `ids` that are there, or those a filter is about. All or
         none, up to REWRITE_ROWS; of more some may be done when it raises."""
         with self.gate.alone():
-            self._check_open()
+            self.check_open()
             check_tenant(self._spec, tenant)
             found = self._matching(filter_, tenant) if ids is None else self._points_of(self._checked_ids(ids), tenant)
             written = Written(self._fold.view.offset, 0)
@@ -238,7 +238,8 @@ class Writer:
                 raise InvalidArgument(f"ids[{at}]: {error.message}") from error
         return found
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raises Unavailable where nothing may be written any more."""
         if self._closed:
             raise Unavailable(f"collection {quoted(self._name)}: is closed")
         if self.broken is not None:
