@@ -29,12 +29,17 @@ from engine.vectors.locations import ABSENT, by_part, id_column
 from engine.vectors.matching import count, matching
 from engine.vectors.points import checked_points
 from engine.vectors.rows import DELETE, ID, OP, UPSERT, field_column
-from engine.vectors.values import PointId, checked_id
+from engine.vectors.values import TEXT_ID_BYTES_MAX, PointId, checked_id
+from engine.vectors.view import Longs, Part, ids_at
 
 FULL_MAX: Final = 4
 """Full segments that wait to be sealed; past that a write waits too."""
 READ_ROWS: Final = 1 << 30
 REWRITE_ROWS: Final = 4_096
+WRITE_BYTES: Final = 32 << 20
+"""Of one entry of the log, about, where a call changes or deletes many points."""
+_FIRST_ROWS: Final = 256
+"""Points of a mebibyte each are changed by so many before it is known how large they are."""
 _WAIT_S: Final = 30.0
 
 Change = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -109,7 +114,8 @@ class Writer:
                 return self._append(UPSERT, checked)
 
     def delete(self, ids: Sequence[PointId], *, tenant: str | None = None) -> Written:
-        """Those of the points that are there. Raises InvalidArgument, Unavailable, ResourceExhausted."""
+        """Those of the points that are there: all or none, up to as many as fit into an entry of the log (see `_delete_rows`); of
+        more some may be gone when it raises. Raises InvalidArgument, Unavailable, ResourceExhausted."""
         with self.gate.beside():
             self.check_open()
             check_tenant(self._spec, tenant)
@@ -120,10 +126,11 @@ class Writer:
             return self._append_deletes(wanted, tenant, len(there))
 
     def delete_matching(self, filter_: Filter, *, tenant: str | None = None) -> Written:
-        """The points a canonical filter is about when all earlier writes are done. Raises InvalidArgument, Unavailable."""
+        """The points a canonical filter is about when all earlier writes are done; as `delete`. Raises InvalidArgument,
+        Unavailable."""
         with self.gate.alone():
             self.check_open()
-            ids = [each for part in self._matching(filter_, tenant) for each in part.column(ID).to_pylist()]
+            ids = [each for part, rows in self._matching(filter_, tenant) for each in ids_at(part, rows)]
             return self._append_deletes(ids, tenant, len(ids))
 
     def rewrite(
@@ -131,23 +138,23 @@ class Writer:
         tenant: str | None = None,
     ) -> Written:  # fmt: skip
         """Writes points anew as `change` makes them: those of `ids` that are there, or those a filter is about. All or
-        none, up to REWRITE_ROWS; of more some may be done when it raises."""
+        none, up to REWRITE_ROWS and WRITE_BYTES; of more some may be done when it raises."""
         with self.gate.alone():
             self.check_open()
             check_tenant(self._spec, tenant)
             found = self._matching(filter_, tenant) if ids is None else self._points_of(self._checked_ids(ids), tenant)
             written = Written(self._fold.view.offset, 0)
-            for each in _together(change(some) for some in found):
+            for each in _together(_changed(found, change)):
+                if written.count:
+                    self._wait_for_room(None)  # many points would grow in memory faster than they are sealed
                 written = Written(self._append(UPSERT, each).offset, written.count + each.num_rows)
             return written
 
-    def _matching(self, filter_: Filter | None, tenant: str | None) -> Iterator[pa.RecordBatch]:
-        """Living points, slice by slice."""
+    def _matching(self, filter_: Filter | None, tenant: str | None) -> Iterator[tuple[Part, Longs]]:
+        """Living points."""
         check_tenant(self._spec, tenant)
-        view = self._fold.view
-        for living, rows in matching(view, self._of_tenant(filter_, tenant)):
-            for begin in range(0, len(rows), REWRITE_ROWS):
-                yield living.part.points(rows[begin : begin + REWRITE_ROWS])
+        for living, rows in matching(self._fold.view, self._of_tenant(filter_, tenant)):
+            yield living.part, rows
 
     def _of_tenant(self, filter_: Filter | None, tenant: str | None) -> Filter | None:
         field = self._spec.tenant
@@ -156,13 +163,12 @@ class Writer:
     def _tenant_count(self, tenant: str) -> int:
         return count(self._fold.view, self._of_tenant(None, tenant))
 
-    def _points_of(self, ids: Sequence[PointId], tenant: str | None) -> Iterator[pa.RecordBatch]:
+    def _points_of(self, ids: Sequence[PointId], tenant: str | None) -> Iterator[tuple[Part, Longs]]:
         view, found = self._fold.locate(list(dict.fromkeys(ids)), tenant)
         for key, rows in by_part(found):
             living = view.part(key)
             assert living is not None
-            for begin in range(0, len(rows), REWRITE_ROWS):
-                yield living.part.points(rows[begin : begin + REWRITE_ROWS])
+            yield living.part, rows
 
     def _append(self, op: int, points: pa.RecordBatch) -> Written:
         if not points.num_rows:
@@ -176,10 +182,13 @@ class Writer:
         return Written(appended.next, points.num_rows)
 
     def _append_deletes(self, ids: Sequence[PointId], tenant: str | None, count: int) -> Written:
-        columns = {ID: pa.array(id_column(ids, integer=self._spec.id == "integer"))}
-        if self._spec.tenant is not None:
-            columns[field_column(self._spec.tenant)] = pa.array([tenant] * len(ids), pa.string())
-        offset = self._append(DELETE, pa.RecordBatch.from_pydict(columns)).offset
+        offset, step = self._fold.view.offset, _delete_rows(self._spec)
+        for begin in range(0, len(ids), step):
+            some = ids[begin : begin + step]
+            columns = {ID: pa.array(id_column(some, integer=self._spec.id == "integer"))}
+            if self._spec.tenant is not None:
+                columns[field_column(self._spec.tenant)] = pa.array([tenant] * len(some), pa.string())
+            offset = self._append(DELETE, pa.RecordBatch.from_pydict(columns)).offset
         return Written(offset, count)
 
     def _catch_up(self, until: int) -> None:
@@ -246,13 +255,45 @@ class Writer:
             raise Unavailable(f"collection {quoted(self._name)}: {self.broken}")
 
 
+def _delete_rows(spec: CollectionSpec) -> int:
+    """Of one entry of the log, in which a vector that is null takes as much as one that is not: 20,000 of 384 dimensions."""
+    row_bytes = 2 * TEXT_ID_BYTES_MAX + sum(4 * each.size for each in spec.vectors.values() if not each.multi)
+    return max(1, WRITE_BYTES // row_bytes)
+
+
+def _changed(found: Iterable[tuple[Part, Longs]], change: Change) -> Iterator[pa.RecordBatch]:
+    """Points as they are to be: as many at once as take some WRITE_BYTES, going by those before."""
+    step = _FIRST_ROWS
+    for part, rows in found:
+        at = 0
+        while at < len(rows):
+            points = change(part.points(rows[at : at + step]))
+            at += points.num_rows
+            yield from _split(points)
+            fitting = WRITE_BYTES * points.num_rows // max(1, points.nbytes)
+            step = max(1, min(REWRITE_ROWS, 2 * step, fitting))
+
+
+def _split(points: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Halves of halves, until each fits into an entry of the log."""
+    if points.nbytes <= WRITE_BYTES or points.num_rows == 1:
+        yield points
+        return
+    half = points.num_rows // 2
+    yield from _split(points.slice(0, half))
+    yield from _split(points.slice(half))
+
+
 def _together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Neighbours as one, up to REWRITE_ROWS: what is one entry of the log is durable whole or not at all, after one sync."""
+    """Neighbours as one, up to REWRITE_ROWS and WRITE_BYTES: what is one entry of the log is durable whole or not at all, after
+    one sync."""
     waiting: list[pa.RecordBatch] = []
+    rows, size = 0, 0
     for each in batches:
-        if sum(some.num_rows for some in waiting) + each.num_rows > REWRITE_ROWS and waiting:
+        if waiting and (rows + each.num_rows > REWRITE_ROWS or size + each.nbytes > WRITE_BYTES):
             yield pa.concat_batches(waiting)
-            waiting = []
+            waiting, rows, size = [], 0, 0
         waiting.append(each)
+        rows, size = rows + each.num_rows, size + each.nbytes
     if waiting:
         yield pa.concat_batches(waiting)

@@ -12,6 +12,7 @@ import pytest
 from engine.errors import Unavailable
 from engine.vectors.collection import Collection
 from engine.vectors.declaration import CollectionSpec, FieldSpec, VectorSpec
+from engine.vectors.filter import Filter, Match
 from tests.engine.log.disks import QuickDisk
 
 PLAIN = CollectionSpec(
@@ -51,3 +52,20 @@ def test_a_collection_that_is_closed_leaves_its_folder_to_whoever_opens_it_next(
     with opened(tmp_path / "c", None) as collection:
         assert collection.count() == 100
         assert collection.spec == PLAIN
+
+
+def test_more_points_than_fit_into_one_entry_of_the_log_are_changed_and_deleted(tmp_path: Path) -> None:
+    spec = CollectionSpec(
+        vectors={"v": VectorSpec(4096, metric="dot")}, fields={"n": FieldSpec("integer")}, growing_rows=1 << 14
+    )
+    with opened(tmp_path, spec) as collection:
+        vectors = np.ones(2_100 * 4096, np.float32)
+        for begin in (0, 2_100):
+            ids = np.arange(begin, begin + 2_100, dtype=np.uint64)
+            columns = {"id": ids, "vector.v": pa.FixedSizeListArray.from_arrays(pa.array(vectors), 4096)}
+            collection.upsert(pa.RecordBatch.from_pydict(columns))
+        assert collection.set_payload({"n": 2}, ids=range(4_200)).count == 4_200
+        assert collection.set_payload({"n": 3}, filter_=Filter.of(Match("n", 2), spec)).count == 4_200
+        assert collection.delete_matching(Filter.of(Match("n", 3), spec)).count == 4_200
+        assert collection.count() == 0
+        assert collection.delete(range(5_000)).count == 0
