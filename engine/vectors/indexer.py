@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ import numpy as np
 
 from engine.clock import Clock, monotonic
 from engine.errors import VireoError
+from engine.limits import INTERPRETER_SWITCH_S_MAX
 from engine.log.local import LocalLog
 from engine.vectors.building import Codebooks, build_beside, readable
 from engine.vectors.codebook import Codebook
@@ -76,7 +78,9 @@ class Indexer:
     # The thread.
 
     def start(self) -> None:
-        """Works by itself from now on."""
+        """Works by itself from now on. No thread of the process keeps the interpreter for long then: a search waits for it."""
+        if sys.getswitchinterval() > INTERPRETER_SWITCH_S_MAX:
+            sys.setswitchinterval(INTERPRETER_SWITCH_S_MAX)
         self._thread = threading.Thread(target=self._run, name=f"vireo-index-{self._name}", daemon=True)
         self._thread.start()
 
