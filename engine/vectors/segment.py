@@ -200,7 +200,7 @@ class SealedSegment:
 
     def _vectors(self, name: str, spec: VectorSpec, rows: Rows) -> pa.Array:
         if not spec.multi:
-            return _fixed(self.dense(name).float32(rows), spec.size)
+            return _fixed(_direction(self.dense(name), spec, rows), spec.size)
         if name not in self._dense:
             return pa.nulls(len(rows), pa.list_(pa.list_(pa.float32(), spec.size)))
         dense, offsets = self.multi(name)
@@ -229,6 +229,14 @@ def _columns(description: Description, mapped: Callable[[FileSum], Mapped]) -> d
         name: pa.ipc.open_stream(whole.slice(each.start, each.size_bytes)).read_next_batch().column(0)
         for name, each in description.parts.items()
     }
+
+
+def _direction(dense: DenseRows, spec: VectorSpec, rows: Rows) -> npt.NDArray[np.float32]:
+    """Of length 1 where cosine wants it and signs, of length sqrt(d), are to be kept as numbers from now on."""
+    found = dense.float32(rows)
+    if dense.stored == "binary" and spec.stored != "binary" and spec.metric == "cosine":
+        found *= np.float32(spec.size**-0.5)
+    return found
 
 
 def _fixed(vectors: npt.NDArray[np.float32], size: int) -> pa.Array:

@@ -11,8 +11,9 @@ import pytest
 
 from engine.errors import Unavailable
 from engine.vectors.collection import Collection
-from engine.vectors.declaration import CollectionSpec, FieldSpec, VectorSpec
+from engine.vectors.declaration import CollectionSpec, FieldSpec, Stored, VectorSpec
 from engine.vectors.filter import Filter, Match
+from engine.vectors.query import DenseLeg, Query
 from tests.engine.log.disks import QuickDisk
 
 PLAIN = CollectionSpec(
@@ -69,3 +70,20 @@ def test_more_points_than_fit_into_one_entry_of_the_log_are_changed_and_deleted(
         assert collection.delete_matching(Filter.of(Match("n", 3), spec)).count == 4_200
         assert collection.count() == 0
         assert collection.delete(range(5_000)).count == 0
+
+
+@pytest.mark.parametrize("stored", ["float32", "float16", "int8"])
+def test_signs_that_become_numbers_are_directions_of_length_one(tmp_path: Path, stored: Stored) -> None:
+    def spec(stored: Stored) -> CollectionSpec:
+        return CollectionSpec({"v": VectorSpec(16, stored=stored)}, fields={"n": FieldSpec("integer")}, growing_rows=64)
+
+    query = Query((DenseLeg("v", np.full(16, 0.25, np.float32)),), 100)
+    with opened(tmp_path, spec("binary")) as collection:
+        collection.upsert(batch(range(100), 16))
+        before = {each.id: each.score for each in collection.search(query).hits}
+        collection.alter(spec(stored))
+        assert collection.wait_indexed(5)
+        after = {each.id: each.score for each in collection.search(query).hits}
+        assert after == pytest.approx(before, abs=2e-3)
+        (vector,) = (each.vectors["v"] for each in collection.get([7], vectors=["v"]))
+        assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-2)
