@@ -25,6 +25,8 @@ from engine.vectors.values import PointId
 from engine.vectors.view import Bits, Living, Longs, Part, View
 from kernels.bitsets import bitset_bytes, clear_rows, count, fill_range
 
+GROWING_BYTES_MAX: Final = 256 << 20
+"""What grows is sealed at some so many, however few the rows: Arrow's text ends at 2 GiB, of which an append may bring 64 MiB."""
 _SLICE_ROWS: Final = 8_192
 
 
@@ -100,7 +102,7 @@ class Fold:
             for key, rows in by_part(np.concatenate(dead)):
                 _kill(self._held[key], rows)
             self._publish(first + batch.num_rows)
-            if self._growing.rows >= self.spec.growing_rows:
+            if self._growing.rows >= self.spec.growing_rows or self._growing.bytes_size >= GROWING_BYTES_MAX:
                 self._growing = self._new_growing(self.view.offset)
 
     def _keys_of(self, points: pa.RecordBatch) -> tuple[npt.NDArray[np.uint64] | pa.StringArray, pa.StringArray | None]:

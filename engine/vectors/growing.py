@@ -76,6 +76,8 @@ class GrowingSegment:
         self.key = key
         self.first = first
         self.rows = 0
+        self.bytes_size = 0
+        """Of the rows as they came."""
         self._spec = spec
         self._schema = points_schema(spec)
         self._dense = {
@@ -104,6 +106,7 @@ class GrowingSegment:
         for name, sparse in self._sparse.items():
             sparse.append(batch.column(indices_column(name)), batch.column(values_column(name)))
         self.rows += batch.num_rows
+        self.bytes_size += batch.nbytes
 
     def _append_rest(self, batch: pa.RecordBatch) -> None:
         columns = [batch.column(each.name) for each in self._rest]

@@ -203,7 +203,10 @@ class Indexer:
     def _reshape(self, *, idle: bool, long: bool) -> bool:
         sealed = self.fold.sealed
         files = {name: each.file for name, each in self._codebooks.files.items()}
-        facts = [SegmentFacts(each.part.key, each.part.rows, each.count, _part(each).stale(files)) for each in sealed]
+        facts = [
+            SegmentFacts(each.part.key, each.part.rows, each.count, part.stale(files), part.column_bytes)
+            for each, part in zip(sealed, map(_part, sealed), strict=True)
+        ]
         action = next_action(Facts(facts, 0, self.fold.spec.growing_rows, idle, long=long))
         if isinstance(action, Drop):
             self._owed = True

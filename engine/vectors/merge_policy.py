@@ -19,16 +19,20 @@ LONG_SETTLED_SHARE: Final = 0.01
 DEAD_SHARE: Final = 0.3
 MERGE_ROWS_MAX: Final = 4_000_000
 """Living rows of a merge's result: what is built at once, in memory and time."""
+MERGE_COLUMN_BYTES_MAX: Final = 7 << 28
+"""Of the largest column of what is merged: Arrow's text ends at 2 GiB, which 4 million passages of a book are past."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFacts:
-    """A sealed segment. `stale`: its index is not of the kind, or its vectors not of the precision, that is wanted by now."""
+    """A sealed segment. `stale`: its index is not of the kind, or its vectors not of the precision, that is wanted by now;
+    `column_bytes`: of the largest column of its payload, dead rows too."""
 
     number: int
     rows: int
     alive: int
     stale: bool = False
+    column_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Facts:
     seal_rows: int
     idle: bool = False
     merge_rows_max: int = MERGE_ROWS_MAX
+    merge_column_bytes_max: int = MERGE_COLUMN_BYTES_MAX
     long: bool = False
 
 
@@ -86,7 +91,7 @@ def _tier(smallest_first: Sequence[SegmentFacts], facts: Facts) -> Sequence[Segm
     for at in range(FAN_OUT - 1, len(tiers)):
         last_of_tier = at + 1 == len(tiers) or tiers[at + 1] > tiers[at]
         if last_of_tier and tiers[at - FAN_OUT + 1] == tiers[at]:
-            fitting = _fitting(smallest_first[: at + 1], facts.merge_rows_max)
+            fitting = _fitting(smallest_first[: at + 1], facts)
             return fitting if len(fitting) > 1 else None
     return None
 
@@ -99,11 +104,12 @@ def _tier_of(alive: int, seal_rows: int) -> int:
     return tier
 
 
-def _fitting(smallest_first: Sequence[SegmentFacts], rows_max: int) -> Sequence[SegmentFacts]:
-    total = 0
+def _fitting(smallest_first: Sequence[SegmentFacts], facts: Facts) -> Sequence[SegmentFacts]:
+    """As many of them as may be merged into one."""
+    rows, size = 0, 0
     for at, each in enumerate(smallest_first):
-        total += each.alive
-        if total > rows_max:
+        rows, size = rows + each.alive, size + each.column_bytes
+        if rows > facts.merge_rows_max or size > facts.merge_column_bytes_max:
             return smallest_first[:at]
     return smallest_first
 
@@ -111,9 +117,7 @@ def _fitting(smallest_first: Sequence[SegmentFacts], rows_max: int) -> Sequence[
 def _settled(smallest_first: Sequence[SegmentFacts], facts: Facts) -> Sequence[SegmentFacts] | None:
     """The longest run of smallest segments whose last is not much larger than the others together."""
     best, smaller = 0, 0
-    for at, each in enumerate(smallest_first):
-        if smaller + each.alive > facts.merge_rows_max:
-            break
+    for at, each in enumerate(_fitting(smallest_first, facts)):
         if at and smaller >= (LONG_SETTLED_SHARE if facts.long else SETTLED_SHARE) * each.alive:
             best = at + 1
         smaller += each.alive

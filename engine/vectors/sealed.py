@@ -191,6 +191,11 @@ class SealedPart:
         """Of its files."""
         return sum(each.size_bytes for each in self.segment.description.all_files)
 
+    @property
+    def column_bytes(self) -> int:
+        """Of its largest column that is no dense vector."""
+        return max((each.size_bytes for each in self.segment.description.parts.values()), default=0)
+
     def stale(self, codebooks: Mapping[str, str]) -> bool:
         """Whether it would be built otherwise now. `codebooks`: the collection's files by vector."""
         return any(

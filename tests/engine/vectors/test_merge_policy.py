@@ -7,7 +7,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from engine.vectors.merge_policy import DEAD_SHARE, FAN_OUT, Drop, Facts, Merge, Seal, SegmentFacts, next_action
+from engine.vectors.merge_policy import (
+    DEAD_SHARE,
+    FAN_OUT,
+    MERGE_COLUMN_BYTES_MAX,
+    Drop,
+    Facts,
+    Merge,
+    Seal,
+    SegmentFacts,
+    next_action,
+)
 
 SEAL_ROWS = 8_192
 
@@ -37,6 +47,14 @@ def test_a_full_tier_is_merged_with_all_that_is_smaller() -> None:
 def test_a_merge_is_never_larger_than_its_bound() -> None:
     assert next_action(facts(*[SEAL_ROWS] * 4, merge_rows_max=3 * SEAL_ROWS)) == Merge((1, 2, 3))
     assert next_action(facts(*[SEAL_ROWS] * 9, merge_rows_max=2 * SEAL_ROWS - 1, idle=True)) is None
+
+
+def test_a_merge_has_no_column_larger_than_its_bound() -> None:
+    half = MERGE_COLUMN_BYTES_MAX // 2
+    texts = [SegmentFacts(at, SEAL_ROWS, SEAL_ROWS, column_bytes=half) for at in range(1, 6)]
+    assert next_action(Facts(texts, growing=0, seal_rows=SEAL_ROWS)) == Merge((1, 2))
+    merged = [replace(each, column_bytes=2 * half) for each in texts]
+    assert next_action(Facts(merged, growing=0, seal_rows=SEAL_ROWS, idle=True, long=True)) is None
 
 
 def test_a_third_dead_is_compacted_even_past_the_bound() -> None:

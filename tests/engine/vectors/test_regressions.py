@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from engine.errors import Unavailable
+from engine.limits import PAYLOAD_BYTES_MAX
 from engine.vectors.collection import Collection
 from engine.vectors.declaration import CollectionSpec, FieldSpec, Stored, VectorSpec
 from engine.vectors.filter import Filter, Match
@@ -87,3 +88,12 @@ def test_signs_that_become_numbers_are_directions_of_length_one(tmp_path: Path, 
         assert after == pytest.approx(before, abs=2e-3)
         (vector,) = (each.vectors["v"] for each in collection.get([7], vectors=["v"]))
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-2)
+
+
+def test_large_payloads_are_sealed_before_they_are_past_what_a_column_can_hold(tmp_path: Path) -> None:
+    spec = CollectionSpec({"v": VectorSpec(4)}, fields={"n": FieldSpec("integer"), "k": FieldSpec("keyword")})
+    with opened(tmp_path, spec) as collection:
+        large = pa.array(["x" * (PAYLOAD_BYTES_MAX - 8)] * 48)
+        for begin in range(0, 7 * 48, 48):
+            collection.upsert(batch(range(begin, begin + 48)).append_column("field.k", large))
+        assert [each.part.rows for each in collection.view.parts] == [288, 48]
