@@ -40,6 +40,7 @@ from serving.vectors_codec import (
     query_of,
     snapshot_message,
 )
+from serving.vectors_turn import SearchTurn
 from serving.vectors_values import filter_of, plain_payload, plain_point, point_id, point_ids, struct_values
 from serving.vectors_work import VectorsWork, is_short
 
@@ -57,6 +58,7 @@ class VectorsService:
         self._dispatch = dispatch
         self._store = dispatch.engine.vectors
         self._work = work
+        self._turn = SearchTurn()
 
     def methods(self) -> list[Method]:
         """Every method of the service."""
@@ -96,7 +98,9 @@ class VectorsService:
     # Searches.
 
     def _search_direct(self, call: Exchange, message: Buffer) -> None:
-        now = self._searched_now(bytes(message))
+        now = self._searched_now(bytes(message), None if call.alone else call)
+        if now is None:
+            return
         if isinstance(now, bytes):
             call.answer(now, "", ())
             return
@@ -106,15 +110,19 @@ class VectorsService:
 
     async def _search(self, call: Call, message: bytes) -> bytes:
         now = self._searched_now(message)
+        assert now is not None
         return now if isinstance(now, bytes) else await self._work.read(call.deadline, now)
 
-    def _searched_now(self, message: bytes) -> bytes | Callable[[], bytes]:
-        """The answer, or what gives it where that takes long."""
+    def _searched_now(self, message: bytes, beside: Exchange | None = None) -> bytes | Callable[[], bytes] | None:
+        """The answer, or what gives it where that takes long. None where `beside` is answered with others of its turn."""
         if len(message) > limits.LOOKUP_INLINE_BYTES_MAX:
             return lambda: self._searched(*self._asked(message))
         collection, request = self._asked(message)
         query = query_of(request, collection.spec)
         if is_short(collection, query) and not request.explain:
+            if beside is not None:
+                self._turn.add(beside, collection, query)
+                return None
             return encode_found(collection.search(query), query, collection.spec)
         return lambda: self._searched(collection, request)
 

@@ -225,3 +225,17 @@ def test_what_comes_too_late_is_not_begun(stub: Stub, name: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         stub.Upsert(pb.UpsertRequest(collection=name, points=[point(77, 1, 2, 3, 4)]), timeout=1e-6)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_searches_of_one_turn_are_each_answered_with_their_own(stub: Stub, name: str) -> None:
+    asked = [
+        pb.SearchRequest(collection=name, vector=vector(*values), using="v", k=1)
+        for values in ((1, 0, 0, 0), (0, 1, 0, 0), (1, 1, 0, 0), (1, 2))
+    ] * 16  # fmt: skip
+    calls = [stub.Search.future(each) for each in asked]
+    for at, call in enumerate(calls):
+        if at % 4 == 3:
+            assert call.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert "expected 4 dimensions" in call.details()
+        else:
+            assert list(call.result().ids) == [at % 4 + 1]
