@@ -285,10 +285,8 @@ class Collection:
                 alive = {each.number: self._directory.alive(each.number) for each in kept.segments}
                 self._directory.commit(alive, replay_from=kept.replay_from)
             shutil.rmtree(self._directory.folder / folder, ignore_errors=True)
-        except VireoError as error:
-            self.writer.broken = (
-                f"an alteration failed, and what is on the disk is in doubt until a restart: {error.message}"
-            )
+        except (VireoError, OSError) as error:
+            self.writer.broken = f"an alteration failed, and what is on the disk is in doubt until a restart: {error}"
 
     def info(self) -> CollectionInfo:
         """What there is."""

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from engine.errors import Unavailable
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.growing import GrowingSegment
 from engine.vectors.locations import SHIFT, Locations, by_part, id_column
@@ -41,7 +42,8 @@ class _Held:
 
 
 class Fold:
-    """See the module. Any thread may call; each call is one step from a whole state to the next.
+    """See the module. Any thread may call; each call is one step from a whole state to the next, or raises
+    Unavailable once an entry could not be applied.
 
     `sealed`: parts with their alive bitsets. `offset`: the log's entry that is next.
     """
@@ -52,6 +54,9 @@ class Fold:
         self.spec = spec
         self.lock = threading.RLock()
         """Held while the state changes, and by who looks up ids and parts together."""
+        self.broken: str | None = None
+        """Why the state is not what the log says any more."""
+        self._unsettled: SealedPart | None = None
         self._next_key = next_key
         self._locations = Locations(integer=spec.id == "integer", tenants=spec.tenant is not None)
         self._held: dict[int, _Held] = {}
@@ -87,23 +92,32 @@ class Fold:
     # The log.
 
     def apply(self, batch: pa.RecordBatch, first: int) -> None:
-        """Entries from offset `first` on, rows of `log_schema`; afterwards the view shows them, all at once."""
+        """Entries from offset `first` on, rows of `log_schema`; afterwards the view shows them, all at once. Where it fails, the
+        view stays as it was, and so it does from then on."""
         with self.lock:
-            assert first == self.view.offset, f"offset {first}, expected {self.view.offset}"
-            ops = batch.column(OP).to_numpy()
-            turns = np.flatnonzero(np.diff(ops)) + 1
-            points = batch.select(batch.schema.names[1:])
-            dead: list[Longs] = []
-            for begin, end in zip([0, *turns.tolist()], [*turns.tolist(), len(ops)], strict=True):
-                some = points.slice(begin, end - begin)
-                dead.append(self._upserted(some) if ops[begin] == UPSERT else self._deleted(some))
-                assert ops[begin] in (UPSERT, DELETE)
-            self._refreeze()
-            for key, rows in by_part(np.concatenate(dead)):
-                _kill(self._held[key], rows)
-            self._publish(first + batch.num_rows)
-            if self._growing.rows >= self.spec.growing_rows or self._growing.bytes_size >= GROWING_BYTES_MAX:
-                self._growing = self._new_growing(self.view.offset)
+            self.check_whole()
+            try:
+                self._apply(batch, first)
+            except BaseException as error:  # memory, an interrupt: half of it may be done
+                self.broken = repr(error)
+                raise
+
+    def _apply(self, batch: pa.RecordBatch, first: int) -> None:
+        assert first == self.view.offset, f"offset {first}, expected {self.view.offset}"
+        ops = batch.column(OP).to_numpy()
+        turns = np.flatnonzero(np.diff(ops)) + 1
+        points = batch.select(batch.schema.names[1:])
+        dead: list[Longs] = []
+        for begin, end in zip([0, *turns.tolist()], [*turns.tolist(), len(ops)], strict=True):
+            some = points.slice(begin, end - begin)
+            dead.append(self._upserted(some) if ops[begin] == UPSERT else self._deleted(some))
+            assert ops[begin] in (UPSERT, DELETE)
+        self._refreeze()
+        for key, rows in by_part(np.concatenate(dead)):
+            _kill(self._held[key], rows)
+        self._publish(first + batch.num_rows)
+        if self._growing.rows >= self.spec.growing_rows or self._growing.bytes_size >= GROWING_BYTES_MAX:
+            self._growing = self._new_growing(self.view.offset)
 
     def _keys_of(self, points: pa.RecordBatch) -> tuple[npt.NDArray[np.uint64] | pa.StringArray, pa.StringArray | None]:
         ids = points.column(ID)
@@ -141,6 +155,11 @@ class Fold:
 
     # Questions.
 
+    def check_whole(self) -> None:
+        """Raises Unavailable where an entry could not be applied: views are right, but old, and nothing else is."""
+        if self.broken is not None:
+            raise Unavailable(f"what was written could not be shown, it must be opened anew: {self.broken}")
+
     @property
     def replay_from(self) -> int:
         """Below this offset every entry is in sealed parts."""
@@ -168,6 +187,7 @@ class Fold:
         column = id_column(ids, integer=self.spec.id == "integer")
         tenants = None if self.spec.tenant is None else pa.array([tenant] * len(ids), pa.string())
         with self.lock:
+            self.check_whole()
             return self.view, self._locations.get(column, tenants)
 
     # Other parts for the same points.
@@ -176,6 +196,7 @@ class Fold:
         """The growing segment grows no more, if it has rows; else it begins at the newest offset. Gives who is alive now, by
         part, and that offset."""
         with self.lock:
+            self.check_whole()
             self._growing = self._new_growing(self.view.offset)
             return {key: each.alive for key, each in self._held.items()}, self.view.offset
 
@@ -188,11 +209,13 @@ class Fold:
     def show_heads(self) -> None:
         """Views from now on know of the indexes that growing segments got."""
         with self.lock:
+            self.check_whole()
             self._publish(self.view.offset)
 
     def seal(self, part: SealedPart) -> None:
         """A full segment is this part now, of the same key and rows."""
         with self.lock:
+            self.check_whole()
             held = self._held[part.key]
             assert held.segment is not None
             assert held.part.rows == part.rows
@@ -202,7 +225,10 @@ class Fold:
     def merge(self, old: Mapping[int, Longs], part: SealedPart | None) -> None:
         """Parts `old` are one now, None where nobody lives in them: rows old[key][i] of each, those that lived when the merge
         began, in order. Who died since is dead in it too. `settle` is to be called afterwards."""
+        if self._unsettled is not None:  # it failed half-way
+            self.settle(self._unsettled)
         with self.lock:
+            self.check_whole()
             gone = [self._died_since(key, rows, part) for key, rows in old.items()]
             first = next(iter(old))
             placed: dict[int, _Held] = {}
@@ -219,6 +245,7 @@ class Fold:
                     base += len(rows)
                 _kill(placed[part.key], np.concatenate(dead))
                 self._note_moves(old, part)
+                self._unsettled = part
             self._publish(self.view.offset)
 
     def _died_since(self, key: int, rows: Longs, part: SealedPart | None) -> Longs:
@@ -247,6 +274,7 @@ class Fold:
                 self._locations.settle(ids, tenants)
         with self.lock:
             self._locations.settled()
+            self._unsettled = None
 
 
 def _count(rows: int, alive: Bits | None) -> int:

@@ -36,9 +36,12 @@ class Gate:
         """Once all who are inside have left."""
         with self._condition:
             self._waiting += 1
-            while self._alone or self._inside:
-                self._condition.wait()
-            self._waiting -= 1
+            try:
+                while self._alone or self._inside:
+                    self._condition.wait()
+            finally:  # an interrupt is to keep nobody out
+                self._waiting -= 1
+                self._condition.notify_all()
             self._alone = True
         try:
             yield

@@ -176,6 +176,7 @@ class Indexer:
             fold = self.fold
             if self._stopping:
                 return False
+            fold.check_whole()
             if self._owed:
                 self.commit()
                 return True
@@ -272,6 +273,7 @@ class Indexer:
     ) -> None:  # fmt: skip
         """Makes the sealed parts the state, as they are now or with these alive rows by their keys, and truncates the log."""
         with self.fold.lock:
+            self.fold.check_whole()
             sealed = self.fold.sealed
             place = self.fold.replay_from if replay_from is None else replay_from
         self.log.sync()  # else, where appends are not synced, a power cut could leave who is alive from later than the log
@@ -298,7 +300,7 @@ class Indexer:
 
     def _head_wanted(self) -> bool:
         growing = self.fold.growing
-        names = [each for each in self._codebooks.known if self._head_allowed(each)]
+        names = [each for each in tuple(self._codebooks.known) if self._head_allowed(each)]  # others may be trained now
         return any(growing.rows - growing.heads.get(each, (None, 0))[1] >= HEAD_ROWS for each in names)
 
     def _head_allowed(self, name: str) -> bool:

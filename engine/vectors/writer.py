@@ -253,6 +253,7 @@ class Writer:
             raise Unavailable(f"collection {quoted(self._name)}: is closed")
         if self.broken is not None:
             raise Unavailable(f"collection {quoted(self._name)}: {self.broken}")
+        self._fold.check_whole()
 
 
 def _delete_rows(spec: CollectionSpec) -> int:

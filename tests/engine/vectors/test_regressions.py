@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from engine.limits import PAYLOAD_BYTES_MAX
 from engine.vectors.collection import Collection
 from engine.vectors.declaration import CollectionSpec, FieldSpec, Stored, VectorSpec
 from engine.vectors.filter import Filter, Match
+from engine.vectors.gate import Gate
+from engine.vectors.growing import GrowingSegment
+from engine.vectors.locations import Ids, Locations
 from engine.vectors.query import DenseLeg, Query
 from tests.engine.log.disks import QuickDisk
 
@@ -97,3 +101,70 @@ def test_large_payloads_are_sealed_before_they_are_past_what_a_column_can_hold(t
         for begin in range(0, 7 * 48, 48):
             collection.upsert(batch(range(begin, begin + 48)).append_column("field.k", large))
         assert [each.part.rows for each in collection.view.parts] == [288, 48]
+
+
+def test_what_could_not_be_shown_is_there_when_it_is_opened_anew_and_nothing_is_half_there_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(segment: GrowingSegment) -> None:
+        raise MemoryError
+
+    with opened(tmp_path) as collection:
+        collection.upsert(batch(range(70)))
+        while collection.indexer.step():
+            pass
+        monkeypatch.setattr(GrowingSegment, "frozen", fails)
+        with pytest.raises(MemoryError):
+            collection.upsert(batch(range(5, 75), n=1))
+        monkeypatch.undo()
+        offset = collection._log.latest()
+        for call in (
+            lambda: collection.upsert(batch([1])),
+            lambda: collection.delete([1]),
+            lambda: collection.get([1]),
+            lambda: collection.indexer.step(idle=True, long=True),
+            lambda: collection.snapshot(tmp_path / "copy"),
+        ):
+            with pytest.raises(Unavailable, match="opened anew: MemoryError"):
+                call()
+        assert collection._log.latest() == offset
+        assert (collection.count(), collection.count(Filter.of(Match("n", 1), PLAIN))) == (70, 0)
+    with opened(tmp_path) as collection:
+        assert (collection.count(), collection.count(Filter.of(Match("n", 1), PLAIN))) == (75, 70)
+
+
+def test_a_merge_ends_what_the_one_before_left_half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled: list[int] = []
+    settle = Locations.settle
+
+    def fails_once(self: Locations, ids: Ids, tenants: pa.StringArray | None) -> None:
+        settled.append(len(ids))
+        if len(settled) == 1:
+            raise MemoryError
+        settle(self, ids, tenants)
+
+    monkeypatch.setattr(Locations, "settle", fails_once)
+    with opened(tmp_path) as collection:
+        for number in range(12):
+            collection.upsert(batch(range(number * 64, number * 64 + 64)))
+            collection.delete([number * 64])
+            with suppress(MemoryError):
+                collection.wait_indexed(5)
+        assert len(settled) > 2
+        assert len(collection.view.parts) < 4
+        assert [each.id for each in collection.get(range(800))] == [each for each in range(768) if each % 64]
+        assert collection.delete(range(800)).count == 756
+        assert collection.count() == 0
+
+
+def test_an_interrupt_of_who_waits_to_be_alone_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    gate = Gate()
+    with gate.beside():
+        monkeypatch.setattr(gate._condition, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gate.alone().__enter__()
+    with gate.beside(), gate.beside():
+        pass
