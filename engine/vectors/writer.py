@@ -76,7 +76,7 @@ class Writer:
         self.indexer = indexer
         self._name = name
         self._folding = threading.Lock()
-        self._reserving = threading.Lock()
+        self._reserving = threading.Condition()
         self._reserved: Counter[str | None] = Counter()
         """Points on their way, by tenant."""
         self._closed = False
@@ -213,30 +213,37 @@ class Writer:
     @contextmanager
     def _room_for(self, points: pa.RecordBatch, tenant: str | None) -> Iterator[None]:
         """Keeps the quota while the points are on their way."""
-        quota, more = self._spec.quota, points.num_rows
         with self._reserving:
-            there = self._fold.view.count + self._reserved.total()
-            if there + more > quota.points_max:
-                self._check_quota("points_max", quota.points_max, there, points, tenant)
-            if quota.tenant_points_max is not None and tenant is not None:
-                there = self._tenant_count(tenant) + self._reserved[tenant]
-                self._check_quota("tenant_points_max", quota.tenant_points_max, there, points, tenant)
-            self._reserved[tenant] += more
+            self._reserving.wait_for(lambda: not self._reserved or self._over_quota(points, tenant) is None, _WAIT_S)
+            if (problem := self._over_quota(points, tenant)) is not None:
+                raise ResourceExhausted(f"collection {quoted(self._name)}: {problem}")
+            self._reserved[tenant] += points.num_rows
         try:
             yield
         finally:
             with self._reserving:
-                self._reserved[tenant] -= more
+                self._reserved[tenant] -= points.num_rows
                 if not self._reserved[tenant]:
                     del self._reserved[tenant]
+                self._reserving.notify_all()
 
-    def _check_quota(self, what: str, most: int, there: int, points: pa.RecordBatch, tenant: str | None) -> None:
+    def _over_quota(self, points: pa.RecordBatch, tenant: str | None) -> str | None:
+        """What they would be too many for, in words. Points on their way count as new: they may be, so who comes short waits."""
+        quota, more = self._spec.quota, points.num_rows
+        there = self._fold.view.count + self._reserved.total()
+        if there + more > quota.points_max and (new := self._new(points, tenant)) and there + new > quota.points_max:
+            return _too_many("points_max", quota.points_max, there, new)
+        most = quota.tenant_points_max
+        if most is None or tenant is None:
+            return None
+        there = self._tenant_count(tenant) + self._reserved[tenant]
+        if there + more > most and (new := self._new(points, tenant)) and there + new > most:
+            return _too_many("tenant_points_max", most, there, new)
+        return None
+
+    def _new(self, points: pa.RecordBatch, tenant: str | None) -> int:
         _, found = self._fold.locate(points.column(ID).to_pylist(), tenant)
-        new = int((found == ABSENT).sum())
-        if new and there + new > most:
-            raise ResourceExhausted(
-                f"collection {quoted(self._name)}: quota.{what} is {most}, there are {there} points and {new} more would be"
-            )
+        return int((found == ABSENT).sum())
 
     def _checked_ids(self, ids: Sequence[PointId]) -> list[PointId]:
         found = []
@@ -254,6 +261,10 @@ class Writer:
         if self.broken is not None:
             raise Unavailable(f"collection {quoted(self._name)}: {self.broken}")
         self._fold.check_whole()
+
+
+def _too_many(what: str, most: int, there: int, new: int) -> str:
+    return f"quota.{what} is {most}, there are {there} points and {new} more would be"
 
 
 def _delete_rows(spec: CollectionSpec) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.errors import Unavailable
+from engine.errors import ResourceExhausted, Unavailable
 from engine.limits import PAYLOAD_BYTES_MAX
 from engine.vectors.collection import Collection
-from engine.vectors.declaration import CollectionSpec, FieldSpec, Stored, VectorSpec
+from engine.vectors.declaration import CollectionSpec, FieldSpec, QuotaSpec, Stored, VectorSpec
 from engine.vectors.filter import Filter, Match
 from engine.vectors.gate import Gate
 from engine.vectors.growing import GrowingSegment
@@ -168,3 +170,15 @@ def test_an_interrupt_of_who_waits_to_be_alone_keeps_nobody_out(monkeypatch: pyt
             gate.alone().__enter__()
     with gate.beside(), gate.beside():
         pass
+
+
+def test_points_that_are_replaced_meanwhile_take_nobody_s_quota(tmp_path: Path) -> None:
+    with opened(tmp_path, replace(PLAIN, quota=QuotaSpec(points_max=60))) as collection:
+        collection.upsert(batch(range(50)))
+        with collection.writer._room_for(batch(range(50)), None):
+            waiting = Thread(target=collection.upsert, args=[batch(range(50, 60))])
+            waiting.start()
+        waiting.join()
+        assert collection.count() == 60
+        with pytest.raises(ResourceExhausted, match="points_max is 60, there are 60 points and 1 more would be"):
+            collection.upsert(batch([60]))
