@@ -19,6 +19,11 @@ from engine.vectors.rows import field_type
 Longs = npt.NDArray[np.int64]
 
 
+def is_plain(spec: FieldSpec) -> bool:
+    """Whether every value that is there and of the right type may be kept."""
+    return not spec.array and spec.type in _PLAIN
+
+
 def payload_column(column: pa.Array, spec: FieldSpec) -> pa.Array:
     """A field's values as `rows.field_type` has them. Raises BadValue; InvalidArgument for a column of something else."""
     if pa.types.is_null(column.type):
@@ -163,6 +168,7 @@ def _degrees(flat: pa.Array, row_of: Callable[[int], int]) -> npt.NDArray[np.flo
 
 
 _WIDTHS: Final[Mapping[FieldType, int]] = {"integer": 8, "float": 8, "bool": 1, "datetime": 8, "geo": 16}
+_PLAIN: Final = frozenset({"keyword", "text", "integer", "bool", "datetime"})
 _BY_KIND: Final[Mapping[FieldType, Callable[[pa.Array], pa.Array | None]]] = {
     "keyword": strings,
     "text": strings,

@@ -3,7 +3,7 @@ cosine. It knows neither ids nor payloads."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ from kernels.directions import normalise, squared_lengths
 Singles = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
+_FEW: Final = 16
+"""Numbers that Python looks at sooner than numpy."""
+_TINY: Final = float(np.finfo(np.float32).tiny) ** 2
+
 
 def dense(column: pa.Array, spec: VectorSpec) -> pa.FixedSizeListArray:
     """One vector a row. Raises BadValue; InvalidArgument for a column of something else."""
@@ -26,6 +30,19 @@ def dense(column: pa.Array, spec: VectorSpec) -> pa.FixedSizeListArray:
         raise BadValue(missing, "expected a vector, got null")
     found = _listed(column, f"a list of {spec.size} numbers")
     return _of_size(_rows(found, spec), spec)
+
+
+def plain_dense(column: pa.FixedSizeListArray, spec: VectorSpec) -> pa.FixedSizeListArray:
+    """`dense` of a column that is of the right type already. Raises BadValue."""
+    flat = column.values
+    if column.null_count or flat.null_count:
+        return dense(column, spec)
+    begin = column.offset * spec.size
+    rows = flat.to_numpy()[begin : begin + len(column) * spec.size].reshape(-1, spec.size)
+    if not rows.flags.aligned:
+        return dense(column, spec)
+    checked = checked_rows(rows, spec)
+    return column if checked is rows else _column(checked, spec)
 
 
 def multi(column: pa.Array, spec: VectorSpec) -> pa.ListArray:
@@ -133,7 +150,11 @@ def _numbers(found: Lists, what: str) -> Singles:
 
 
 def _of_size(rows: Singles, spec: VectorSpec) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(checked_rows(rows, spec).reshape(-1)), spec.size)
+    return _column(checked_rows(rows, spec), spec)
+
+
+def _column(rows: Singles, spec: VectorSpec) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), spec.size)
 
 
 def checked_rows(rows: Singles, spec: VectorSpec) -> Singles:
@@ -145,12 +166,16 @@ def checked_rows(rows: Singles, spec: VectorSpec) -> Singles:
         return rows
     out = np.empty_like(rows)
     normalise(rows, out, squares)
-    _check(rows, squares, float(np.finfo(np.float32).tiny) ** 2)
+    _check(rows, squares, _TINY)
     return out
 
 
 def _check(rows: Singles, squares: Doubles, least: float) -> None:
-    if len(squares) and not (squares.min() >= least and squares.max() < np.inf):  # false of NaN
+    if len(squares) <= _FEW:
+        sound = all(least <= each < np.inf for each in squares.tolist())
+    else:
+        sound = bool(squares.min() >= least and squares.max() < np.inf)  # false of NaN
+    if not sound:
         at = int(np.argmin((squares >= least) & (squares < np.inf)))
         _refuse(at, rows[at])
 

@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 
 from engine.errors import InvalidArgument, TooLarge, VireoError, nearest, quoted
 from engine.limits import PAYLOAD_BYTES_MAX
+from engine.vectors.by_spec import by_spec
 from engine.vectors.checks import check_tenant
 from engine.vectors.column_casts import BadValue, damaged_row, exact, first_null, sound_if_empty, string_bytes, strings
 from engine.vectors.declaration import CollectionSpec, FieldSpec, VectorSpec
 from engine.vectors.plain_points import payload_patch, points_of
-from engine.vectors.point_fields import payload_bytes, payload_column
-from engine.vectors.point_vectors import dense, multi, sparse
+from engine.vectors.point_fields import is_plain, payload_bytes, payload_column
+from engine.vectors.point_vectors import dense, multi, plain_dense, sparse
 from engine.vectors.rows import ID, field_column, indices_column, points_schema, values_column, vector_column
 from engine.vectors.values import TEXT_ID_BYTES_MAX, echo
 
@@ -40,6 +41,62 @@ def checked_points(spec: CollectionSpec, batch: pa.RecordBatch, *, tenant: str |
     Raises InvalidArgument, TooLarge; nothing of the batch is to be used then.
     """
     check_tenant(spec, tenant)
+    quick = _plan_of(spec).checked(batch)
+    return _checked_closely(spec, batch, tenant) if quick is None else quick
+
+
+class _Plan:
+    """Of a collection whose points are one id, dense vectors and fields: how a batch goes that needs no cast and has nothing
+    wrong with it. Of any other it knows nothing, and `_checked_closely` says what there is to say."""
+
+    def __init__(self, spec: CollectionSpec) -> None:
+        self._spec = spec
+        self._schema = points_schema(spec)
+        self._other: pa.Schema | None = None
+        """What a client sent last whose names and types are those, though it says otherwise what may be null."""
+        self._able = not spec.sparse and spec.tenant is None and not any(each.multi for each in spec.vectors.values())
+        at = self._schema.get_field_index
+        self._vectors = [(at(vector_column(name)), each) for name, each in spec.vectors.items()]
+        self._fields = [(at(field_column(name)), each) for name, each in spec.fields.items()]
+
+    def checked(self, batch: pa.RecordBatch) -> pa.RecordBatch | None:
+        """`checked_points`, None where it has to look closely. Raises InvalidArgument."""
+        if not self._able or not batch.num_rows or not self._fits(batch.schema):
+            return None
+        try:
+            batch.validate(full=True)
+            arrays = batch.columns
+            arrays[0] = _ids(self._spec, arrays[0])
+            for at, vector in self._vectors:
+                arrays[at] = plain_dense(arrays[at], vector)
+            for at, field in self._fields:
+                if arrays[at].null_count or not is_plain(field):
+                    arrays[at] = payload_column(arrays[at], field)
+        except (pa.ArrowException, BadValue):
+            return None
+        if batch.get_total_buffer_size() > PAYLOAD_BYTES_MAX and self._payload_bytes(arrays) > PAYLOAD_BYTES_MAX:
+            return None
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+    def _payload_bytes(self, arrays: list[pa.Array]) -> int:
+        return sum(arrays[at].nbytes for at, _ in self._fields)
+
+    def _fits(self, schema: pa.Schema) -> bool:
+        if schema.equals(self._schema) or (self._other is not None and schema.equals(self._other)):
+            return True
+        try:
+            fits = bool(schema.names == self._schema.names and schema.types == self._schema.types)
+        except UnicodeDecodeError:
+            return False
+        if fits:
+            self._other = schema.remove_metadata()
+        return fits
+
+
+_plan_of = by_spec(_Plan)
+
+
+def _checked_closely(spec: CollectionSpec, batch: pa.RecordBatch, tenant: str | None) -> pa.RecordBatch:
     schema = points_schema(spec)
     columns = _columns(spec, batch, schema)
     ids = _ids(spec, columns.pop(ID))
@@ -216,9 +273,11 @@ def _text_ids(given: pa.Array) -> pa.Array | None:
 
 
 def _check_different(ids: pa.Array) -> None:
+    if len(ids) < 2:
+        return
     if pa.types.is_uint64(ids.type):
         ordered = np.sort(ids.to_numpy())
-        different = len(ordered) < 2 or bool((ordered[1:] != ordered[:-1]).all())
+        different = bool((ordered[1:] != ordered[:-1]).all())
     else:
         different = len(ids.unique()) == len(ids)
     if different:

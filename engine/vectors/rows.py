@@ -17,6 +17,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from engine.vectors.by_spec import by_spec
 from engine.vectors.declaration import CollectionSpec, FieldSpec, VectorSpec
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def _types() -> dict[str, pa.DataType]:
     }
 
 
+@by_spec
 def payload_schema(spec: CollectionSpec) -> pa.Schema:
     """The fields alone, by `field_column`, in declared order."""
     import pyarrow as pa
@@ -87,6 +89,7 @@ def payload_schema(spec: CollectionSpec) -> pa.Schema:
     return pa.schema([pa.field(field_column(name), field_type(each)) for name, each in spec.fields.items()])
 
 
+@by_spec
 def points_schema(spec: CollectionSpec) -> pa.Schema:
     """Of a batch of points."""
     import pyarrow as pa
@@ -99,6 +102,7 @@ def points_schema(spec: CollectionSpec) -> pa.Schema:
     return pa.schema([*found, *payload_schema(spec)])
 
 
+@by_spec
 def log_schema(spec: CollectionSpec) -> pa.Schema:
     """Of the collection's log."""
     import pyarrow as pa
