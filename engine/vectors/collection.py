@@ -29,7 +29,7 @@ from engine.vectors.fold import Fold
 from engine.vectors.hits import hits_of
 from engine.vectors.indexer import Indexer
 from engine.vectors.locations import ABSENT, ROW_MASK, SHIFT
-from engine.vectors.manifest import read_manifest
+from engine.vectors.manifest import MANIFEST, read_manifest
 from engine.vectors.matching import count
 from engine.vectors.payload_change import clearing, setting
 from engine.vectors.plain_points import payload_patch
@@ -57,7 +57,7 @@ class Watcher(Protocol):
 class Collection:
     """One collection, open. Any thread; writes block until they are durable and visible, searches never wait for them.
 
-    `folder` is made where it is not there, which needs a `spec`; else `spec` is how it is read (None: as it was). Raises
+    `folder` is made where it is not there, which needs a `spec`; else it is altered to `spec` (None: stays as it was). Raises
     Unavailable where it is in use or can't be read, DataLoss where what counts is gone or damaged, FailedPrecondition where it
     can't be read as `spec`, ResourceExhausted where the disk is full. `background` false: nothing is sealed but by `indexer`.
     """
@@ -70,9 +70,10 @@ class Collection:
         self.watcher: Watcher | None = None
         self._disk = disk or Disk()
         self._closed = False
-        self._directory = Directory(folder, spec, disk=disk)
+        self._directory = Directory(folder, None if (folder / MANIFEST).exists() else spec, disk=disk)
         try:
             self._open(clock)
+            self._follow(spec)
         except BaseException:
             self._directory.close()
             raise
@@ -94,6 +95,14 @@ class Collection:
         except BaseException:
             self._log.close()
             raise
+
+    def _follow(self, spec: CollectionSpec | None) -> None:
+        if spec is not None and spec != self.spec:
+            try:
+                self.alter(spec)
+            except BaseException:
+                self._log.close()
+                raise
 
     def _open_log(self, folder: str, spec: CollectionSpec) -> LocalLog:
         for each in self._directory.folder.glob(f"{_LOG}*"):

@@ -305,9 +305,9 @@ class Indexer:
 
     def _head_allowed(self, name: str) -> bool:
         spec = self.fold.spec.vectors.get(name)
-        if spec is None or spec.index.kind not in ("auto", "pq", "ivf_pq"):
-            return False
-        return self._codebooks.known[name].size == spec.size  # not of what an emptied collection had before
+        if spec is None or spec.multi or spec.stored == "binary" or spec.index.kind not in ("auto", "pq", "ivf_pq"):
+            return False  # the codebook is of what it was before an alteration
+        return self._codebooks.known[name].size == spec.size
 
     def _index_head(self, growing: GrowingSegment) -> None:
         held = self.fold.view.part(growing.key)

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.errors import ResourceExhausted, Unavailable
+from engine.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from engine.limits import PAYLOAD_BYTES_MAX
 from engine.vectors.collection import Collection
-from engine.vectors.declaration import CollectionSpec, FieldSpec, QuotaSpec, Stored, VectorSpec
+from engine.vectors.declaration import CollectionSpec, FieldSpec, IndexSpec, QuotaSpec, Stored, VectorSpec
 from engine.vectors.filter import Filter, Match
 from engine.vectors.gate import Gate
 from engine.vectors.growing import GrowingSegment
@@ -182,3 +182,36 @@ def test_points_that_are_replaced_meanwhile_take_nobody_s_quota(tmp_path: Path) 
         assert collection.count() == 60
         with pytest.raises(ResourceExhausted, match="points_max is 60, there are 60 points and 1 more would be"):
             collection.upsert(batch([60]))
+
+
+def test_a_codebook_of_numbers_indexes_neither_signs_nor_multi_vectors_that_grow(tmp_path: Path) -> None:
+    spec = CollectionSpec({"v": VectorSpec(16, index=IndexSpec("pq"))}, fields={"n": FieldSpec("integer")})
+    with opened(tmp_path, spec) as collection:
+        collection.upsert(batch(range(1_100), 16))
+        assert collection.wait_indexed(5)
+        collection.alter(replace(spec, vectors={"v": VectorSpec(16, stored="binary")}))
+        collection.upsert(batch(range(1_100), 16))
+        while collection.indexer.step():
+            pass
+        assert collection.view.parts[-1].part.indexed("v") == (None, 0)
+        collection.delete(range(1_100))
+        assert collection.wait_indexed(5)
+        collection.alter(replace(spec, vectors={"v": VectorSpec(16, multi=True), "w": VectorSpec(16)}))
+        ones = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(16 * 1_100, np.float32)), 16)
+        columns = {"id": np.arange(1_100), "vector.w": ones, "vector.v": pa.array([[[1.0] * 16]] * 1_100)}
+        collection.upsert(pa.RecordBatch.from_pydict(columns))
+        assert not collection.indexer.step(), "it would never come to rest"
+
+
+def test_a_collection_that_is_opened_as_another_spec_says_is_altered_to_it(tmp_path: Path) -> None:
+    more = replace(PLAIN, fields={**PLAIN.fields, "more": FieldSpec("keyword")})
+    with opened(tmp_path) as collection:
+        collection.upsert(batch(range(5)))
+    with opened(tmp_path, more) as collection:
+        assert collection.count() == 5
+    with opened(tmp_path, None) as collection:
+        assert (collection.count(), collection.spec) == (5, more)
+    with pytest.raises(FailedPrecondition, match="stored points have other owners"):
+        opened(tmp_path, replace(more, tenant="more"))
+    with opened(tmp_path, PLAIN) as collection:
+        assert (collection.count(), collection.spec) == (5, PLAIN)
