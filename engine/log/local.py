@@ -31,7 +31,7 @@ from engine.log.group import GroupCommit, Pending
 from engine.log.kept import Kept, log_name
 from engine.log.local_reader import PARTITION, LocalReader
 from engine.log.log import Appended, LogReader, Offsets, Owner
-from engine.log.schema import conform
+from engine.log.schema import Layout
 from engine.log.segment import SegmentWriter, create_segment
 
 WallClock = Callable[[], int]
@@ -56,6 +56,7 @@ class LocalLog:
     ) -> None:
         self._name = log_name(str(folder))
         self._schema = schema
+        self._layout = Layout(schema)
         self._folder = folder
         self._sync = spec.durability == "fsync"
         self._segment_bytes = spec.segment_bytes
@@ -89,7 +90,7 @@ class LocalLog:
 
     def append(self, batch: pa.RecordBatch) -> Appended:
         """Log. Raises TooLarge past LOG_BATCH_BYTES_MAX. The batch is copied: its buffers are the caller's again on return."""
-        fitted = conform(batch, self._schema)
+        fitted = self._layout.of(batch)
         if not fitted.num_rows:
             return Appended(PARTITION, self._kept.latest, self._kept.latest)
         payload = _encoded(fitted, self._name)
@@ -194,7 +195,9 @@ class LocalLog:
 
 
 def _encoded(batch: pa.RecordBatch, name: str) -> pa.Buffer:
-    size = batch.nbytes
+    size = batch.get_total_buffer_size() * batch.num_columns  # a buffer counts once, though several columns may share it
+    if size > LOG_BATCH_BYTES_MAX:
+        size = batch.nbytes  # exact, and takes 50 times as long
     payload = batch.serialize() if size <= LOG_BATCH_BYTES_MAX else None
     if payload is None or len(payload) > LOG_BATCH_BYTES_MAX:
         size = size if payload is None else len(payload)

@@ -103,19 +103,33 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema, *, sound: bool = False) ->
     well formed (they come from a checksummed frame); otherwise they are checked first, UTF-8 included, about 7 ns a text, since
     a stored bad batch would break every reader. Raises InvalidArgument that names the column, the expected and the actual type.
     """
-    if not sound:
-        _check_buffers(batch)
-    if batch.schema.equals(schema):
-        fitted = batch
-    else:
-        _check_names(batch, schema)
-        fitted = pa.RecordBatch.from_arrays([_column(batch, field) for field in schema], schema=schema)
-    for field, column in zip(schema, fitted.columns, strict=True):
-        if not field.nullable and column.null_count:
-            raise InvalidArgument(
-                f"column {quoted(field.name)}: is not nullable, {column.null_count} of {len(column)} rows are null"
-            )
-    return fitted
+    return Layout(schema).of(batch, sound=sound)
+
+
+class Layout:
+    """`conform` for many batches of one schema: what is asked of it is asked once, for which pyarrow makes an object a field."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        self._never_null = [(at, field.name) for at, field in enumerate(schema) if not field.nullable]
+
+    def of(self, batch: pa.RecordBatch, *, sound: bool = False) -> pa.RecordBatch:
+        """See `conform`."""
+        if not sound:
+            _check_buffers(batch)
+        schema = self.schema
+        if batch.schema.equals(schema):
+            fitted = batch
+        else:
+            _check_names(batch, schema)
+            fitted = pa.RecordBatch.from_arrays([_column(batch, field) for field in schema], schema=schema)
+        for at, name in self._never_null:
+            column = fitted.column(at)
+            if column.null_count:
+                raise InvalidArgument(
+                    f"column {quoted(name)}: is not nullable, {column.null_count} of {len(column)} rows are null"
+                )
+        return fitted
 
 
 def _check_buffers(batch: pa.RecordBatch) -> None:
