@@ -67,6 +67,7 @@ def test_graph_answers_as_before_until_what_it_calls_now_is_there(monkeypatch: p
             imported.open()
             applying.join()
             assert numbers(ask(engine, "g", 4.0)) == [4.0]
+            settled(lambda: 4.0 in seen)
         assert not errors, errors[0]
         assert seen == {8.0, 4.0}
 
