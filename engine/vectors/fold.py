@@ -8,7 +8,7 @@ from one whole state to the next.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -104,16 +104,12 @@ class Fold:
 
     def _apply(self, batch: pa.RecordBatch, first: int) -> None:
         assert first == self.view.offset, f"offset {first}, expected {self.view.offset}"
-        ops = batch.column(OP).to_numpy()
-        turns = np.flatnonzero(np.diff(ops)) + 1
-        points = batch.select(batch.schema.names[1:])
-        dead: list[Longs] = []
-        for begin, end in zip([0, *turns.tolist()], [*turns.tolist(), len(ops)], strict=True):
-            some = points.slice(begin, end - begin)
-            dead.append(self._upserted(some) if ops[begin] == UPSERT else self._deleted(some))
-            assert ops[begin] in (UPSERT, DELETE)
+        dead = [
+            self._upserted(points, bytes_size) if op == UPSERT else self._deleted(points)
+            for op, points, bytes_size in _runs(batch)
+        ]
         self._refreeze()
-        for key, rows in by_part(np.concatenate(dead)):
+        for key, rows in by_part(dead[0] if len(dead) == 1 else np.concatenate(dead)):
             _kill(self._held[key], rows)
         self._publish(first + batch.num_rows)
         if self._growing.rows >= self.spec.growing_rows or self._growing.bytes_size >= GROWING_BYTES_MAX:
@@ -124,10 +120,10 @@ class Fold:
         tenants = None if self.spec.tenant is None else points.column(field_column(self.spec.tenant))
         return (np.ascontiguousarray(ids.to_numpy()) if self.spec.id == "integer" else ids), tenants
 
-    def _upserted(self, points: pa.RecordBatch) -> Longs:
+    def _upserted(self, points: pa.RecordBatch, bytes_size: int | None) -> Longs:
         growing = self._growing
         begin = growing.rows
-        growing.append(points)
+        growing.append(points, bytes_size)
         new = (growing.key << SHIFT) | np.arange(begin, growing.rows, dtype=np.int64)
         return self._locations.put(*self._keys_of(points), new)
 
@@ -275,6 +271,19 @@ class Fold:
         with self.lock:
             self._locations.settled()
             self._unsettled = None
+
+
+def _runs(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch, int | None]]:
+    """Consecutive rows of one op, with their bytes where those are known at once."""
+    ops = batch.column(OP).to_numpy()
+    turns = (np.flatnonzero(ops[1:] != ops[:-1]) + 1).tolist() if len(ops) > 1 else []
+    for begin, end in zip([0, *turns], [*turns, len(ops)], strict=True):
+        op = int(ops[begin])
+        assert op in (UPSERT, DELETE), op
+        if turns:
+            yield op, batch.slice(begin, end - begin), None
+        else:
+            yield op, batch, batch.get_total_buffer_size()
 
 
 def _count(rows: int, alive: Bits | None) -> int:

@@ -87,17 +87,19 @@ class GrowingSegment:
         self._integers = Doubling(np.empty(_ROWS_FIRST, np.uint64)) if spec.id == "integer" else None
         kept = {*map(vector_column, self._dense), *([ID] if self._integers else [])}
         self._rest = pa.schema([each for each in self._schema if each.name not in kept])
+        if not self._rest.names:
+            self._rest = pa.schema([pa.field("", pa.null())])  # so that a batch of no columns has rows
         self._chunks: tuple[_Chunk, ...] = ()
         self._texts = {name: GrowingText(each) for name, each in spec.fields.items() if each.type == "text"}
         self._sparse = {name: GrowingSparse() for name in spec.sparse}
         self.heads: dict[str, tuple[VectorIndex, int]] = {}
         """An index of the first so many rows, by vector; set by whoever built it."""
 
-    def append(self, batch: pa.RecordBatch) -> None:
-        """Rows of `points_schema`, checked."""
+    def append(self, batch: pa.RecordBatch, bytes_size: int | None = None) -> None:
+        """Rows of `points_schema`, checked; other columns are left alone. `bytes_size` of them, where it is known."""
         for name, dense in self._dense.items():
-            flat, spec = batch.column(vector_column(name)).flatten().to_numpy(), self._spec.vectors[name]
-            dense.append(encode(flat.reshape(-1, spec.size), _stored(spec)))
+            spec = self._spec.vectors[name]
+            dense.append(encode(_vectors(batch.column(vector_column(name)), spec.size), _stored(spec)))
         if self._integers is not None:
             self._integers.append(batch.column(ID).to_numpy())
         self._append_rest(batch)
@@ -106,20 +108,19 @@ class GrowingSegment:
         for name, sparse in self._sparse.items():
             sparse.append(batch.column(indices_column(name)), batch.column(values_column(name)))
         self.rows += batch.num_rows
-        self.bytes_size += batch.nbytes
+        self.bytes_size += batch.nbytes if bytes_size is None else bytes_size
 
     def _append_rest(self, batch: pa.RecordBatch) -> None:
-        columns = [batch.column(each.name) for each in self._rest]
-        if not columns:
-            columns, schema = [pa.nulls(batch.num_rows)], pa.schema([pa.field("", pa.null())])
-        else:
-            schema = self._rest
-        start, new = self.rows, pa.RecordBatch.from_arrays(columns, schema=schema)
-        chunks = list(self._chunks)
-        while chunks and chunks[-1].batch.num_rows <= 2 * new.num_rows:
-            before = chunks.pop()
-            start, new = before.start, pa.concat_batches([before.batch, new])
-        self._chunks = (*chunks, _Chunk(self._spec, start, new, self._ids_of(start, new)))
+        rows, start, known = batch.num_rows, self.rows, len(self._chunks)
+        columns = [batch.column(name) if name else pa.nulls(rows) for name in self._rest.names]
+        new = pa.RecordBatch.from_arrays(columns, schema=self._rest)
+        while known and self._chunks[known - 1].batch.num_rows <= 2 * rows:
+            known -= 1
+            start = self._chunks[known].start
+            rows = self.rows + batch.num_rows - start
+        if known < len(self._chunks):
+            new = pa.concat_batches([*(each.batch for each in self._chunks[known:]), new])
+        self._chunks = (*self._chunks[:known], _Chunk(self._spec, start, new, self._ids_of(start, new)))
 
     def _ids_of(self, start: int, batch: pa.RecordBatch) -> Ids:
         if self._integers is None:
@@ -134,6 +135,15 @@ class GrowingSegment:
             {name: each.frozen(self.rows) for name, each in self._texts.items()},
             {name: each.frozen(self.rows) for name, each in self._sparse.items()},
         )  # fmt: skip
+
+
+def _vectors(column: pa.FixedSizeListArray, size: int) -> npt.NDArray[np.float32]:
+    """Of all rows, none null, float32 [n, size]; nothing is copied."""
+    flat, begin = column.values, column.offset * size
+    if flat.null_count:  # under a null beside these rows
+        flat, begin = column.flatten(), 0
+    numbers: npt.NDArray[np.float32] = flat.to_numpy()
+    return numbers[begin : begin + len(column) * size].reshape(-1, size)
 
 
 class GrowingPart:

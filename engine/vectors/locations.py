@@ -148,6 +148,11 @@ class Locations:
 
 def by_part(locations: Longs) -> Iterator[tuple[int, Longs]]:
     """The rows of each part among some locations, by its key; ABSENT is left out."""
+    if len(locations) == 1:
+        (location,) = locations.tolist()
+        if location != ABSENT:
+            yield location >> SHIFT, locations & ROW_MASK
+        return
     locations = locations[locations != ABSENT]
     keys = locations >> SHIFT
     for key in np.unique(keys).tolist():

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Collection as Several
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -123,15 +124,15 @@ class Writer:
             _, found = self._fold.locate(wanted, tenant)
             there = [each for each, location in zip(wanted, found.tolist(), strict=True) if location != ABSENT]
             # who is being written at the same time may be there by the time the log has this
-            return self._append_deletes(wanted, tenant, len(there))
+            return replace(self._append_deletes(wanted, tenant), count=len(there))
 
     def delete_matching(self, filter_: Filter, *, tenant: str | None = None) -> Written:
         """The points a canonical filter is about when all earlier writes are done; as `delete`. Raises InvalidArgument,
         Unavailable."""
         with self.gate.alone():
             self.check_open()
-            ids = [each for part, rows in self._matching(filter_, tenant) for each in ids_at(part, rows)]
-            return self._append_deletes(ids, tenant, len(ids))
+            found = self._matching(filter_, tenant)
+            return self._append_deletes((each for part, rows in found for each in ids_at(part, rows)), tenant)
 
     def rewrite(
         self, change: Change, *, ids: Sequence[PointId] | None = None, filter_: Filter | None = None,
@@ -173,23 +174,27 @@ class Writer:
     def _append(self, op: int, points: pa.RecordBatch) -> Written:
         if not points.num_rows:
             return Written(self._fold.view.offset, 0)
-        ops = pa.array(np.full(points.num_rows, op, np.int8))
-        appended = self._log.append(
-            pa.RecordBatch.from_arrays([ops, *points.columns], names=[OP, *points.schema.names])
-        )
+        names = [OP, *points.schema.names]
+        columns = [pa.array(np.full(points.num_rows, op, np.int8)), *points.columns]
+        schema = self._log.schema
+        if schema.names == names:
+            entry = pa.RecordBatch.from_arrays(columns, schema=schema)
+        else:
+            entry = pa.RecordBatch.from_arrays(columns, names=names)
+        appended = self._log.append(entry)
         self._catch_up(appended.next)
         self.indexer.wrote()
         return Written(appended.next, points.num_rows)
 
-    def _append_deletes(self, ids: Sequence[PointId], tenant: str | None, count: int) -> Written:
-        offset, step = self._fold.view.offset, _delete_rows(self._spec)
-        for begin in range(0, len(ids), step):
-            some = ids[begin : begin + step]
+    def _append_deletes(self, ids: Iterable[PointId], tenant: str | None) -> Written:
+        written, left = Written(self._fold.view.offset, 0), iter(ids)
+        while some := list(islice(left, _delete_rows(self._spec))):
             columns = {ID: pa.array(id_column(some, integer=self._spec.id == "integer"))}
             if self._spec.tenant is not None:
                 columns[field_column(self._spec.tenant)] = pa.array([tenant] * len(some), pa.string())
-            offset = self._append(DELETE, pa.RecordBatch.from_pydict(columns)).offset
-        return Written(offset, count)
+            appended = self._append(DELETE, pa.RecordBatch.from_pydict(columns))
+            written = Written(appended.offset, written.count + len(some))
+        return written
 
     def _catch_up(self, until: int) -> None:
         """Whoever comes first folds for all who wait."""

@@ -83,6 +83,19 @@ def test_of_entries_in_one_chunk_the_last_of_an_id_counts() -> None:
     assert (fold.view.offset, fold.view.count) == (10, 2)
 
 
+def test_vectors_beside_deletes_that_have_none_are_kept() -> None:
+    fold, schema = new_fold(), log_schema(SPEC)
+    deletes = pa.RecordBatch.from_arrays(
+        [pa.array([1], each.type) if each.name in ("op", "id") else pa.nulls(1, each.type) for each in schema],
+        schema=schema,
+    )
+    chunk = together(entries(UPSERT, points([1, 2], 1)), deletes, entries(UPSERT, points([3], 2)))
+    fold.apply(chunk, 0)
+    assert shown(fold.view) == {2: 1, 3: 2}
+    kept = fold.view.parts[0].part.points(np.array([0, 1, 2]))
+    assert kept.equals(together(points([1, 2], 1), points([3], 2)))
+
+
 def test_a_chunk_that_kills_all_it_brings_leaves_nothing() -> None:
     fold = new_fold()
     fold.apply(together(entries(UPSERT, points([1, 2])), entries(DELETE, points([1, 2]))), 0)
