@@ -189,7 +189,8 @@ def _above(view: View, query: Query, scores: Scores, places: Longs) -> tuple[Sco
 
 def _grouped(view: View, query: Query, told: list[str] | None) -> list[Hit]:
     """More and more hits are looked at, until the groups are full or there are no more. Where only few groups lack some, and
-    scores do not depend on what else is found, these are searched for instead: rare values would take all hits there are."""
+    scores do not depend on what else is found, these are searched for instead: rare values, or fewer than are wanted, would take
+    all hits there are."""
     assert query.group_by is not None
     wanted = query.k + query.offset
     total = count(view, filter_of(view, query))
@@ -200,8 +201,10 @@ def _grouped(view: View, query: Query, told: list[str] | None) -> list[Hit]:
         groups.add(places)
         if groups.full or len(places) < pool or pool >= total:
             break
-        lacking = groups.lacking
-        if lacking is not None and len(lacking) <= _FILLED_MAX and _is_alone(query):
+        lacking = groups.lacking(_FILLED_MAX, filter_of(view, query))
+        if lacking is not None and not lacking:
+            break
+        if lacking is not None and _is_alone(query):
             _tell(told, f"{len(lacking)} of {wanted} groups lack hits and are searched")
             scores, places = _filled(view, query, groups, lacking, scores, places)
             groups = Groups(view, query.group_by, wanted)

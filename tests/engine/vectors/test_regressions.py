@@ -16,11 +16,11 @@ from engine.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from engine.limits import PAYLOAD_BYTES_MAX
 from engine.vectors.collection import Collection
 from engine.vectors.declaration import CollectionSpec, FieldSpec, IndexSpec, QuotaSpec, Stored, VectorSpec
-from engine.vectors.filter import Filter, Match
+from engine.vectors.filter import Filter, Match, Range
 from engine.vectors.gate import Gate
 from engine.vectors.growing import GrowingSegment
 from engine.vectors.locations import Ids, Locations
-from engine.vectors.query import DenseLeg, Query
+from engine.vectors.query import DenseLeg, GroupBy, Query
 from tests.engine.log.disks import QuickDisk
 
 PLAIN = CollectionSpec(
@@ -215,3 +215,22 @@ def test_a_collection_that_is_opened_as_another_spec_says_is_altered_to_it(tmp_p
         opened(tmp_path, replace(more, tenant="more"))
     with opened(tmp_path, PLAIN) as collection:
         assert (collection.count(), collection.spec) == (5, PLAIN)
+
+
+@pytest.mark.parametrize("k", [3, 7, 9, 30])
+def test_groups_are_the_best_ones_though_there_are_fewer_values_than_wanted(tmp_path: Path, k: int) -> None:
+    source = np.random.default_rng(k)
+    with opened(tmp_path) as collection:
+        for begin in range(0, 1_200, 300):
+            values = [int(each) if each else None for each in np.minimum(source.geometric(0.5, 300) - 1, 8)]
+            points = batch(range(begin, begin + 300)).drop_columns(["field.n"])
+            collection.upsert(points.append_column("field.n", pa.array(values, pa.int64())))
+            collection.indexer.step()
+        leg = DenseLeg("v", np.full(4, 0.5, np.float32))
+        for filter_ in (None, Filter.of(Range("n", gte=2), PLAIN)):
+            plain: dict[int, list[int]] = {}
+            for each in collection.search(Query((leg,), 1_200, filter=filter_, payload=("n",))).hits:
+                if (value := each.payload.get("n")) is not None and (value in plain or len(plain) < k):
+                    plain.setdefault(value, []).append(int(each.id))
+            found = collection.search(Query((leg,), k, filter=filter_, group_by=GroupBy("n", 3))).hits
+            assert [each.id for each in found] == [each for group in plain.values() for each in group[:3]]
