@@ -266,6 +266,7 @@ class Collection:
             check_alter(self.spec, spec, manifest.ever, empty=not self.view.parts)
             self.indexer.flush()
             folder = f"{_LOG}{int(manifest.log.removeprefix(_LOG)) + 1:010d}"
+            shutil.rmtree(self._directory.folder / folder, ignore_errors=True)  # of a try that failed, of another spec
             log = self._open_log(folder, spec)
             try:
                 fold = self._folded(spec, 0)  # before the commit: what is written after it must go to the new log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -234,3 +235,28 @@ def test_groups_are_the_best_ones_though_there_are_fewer_values_than_wanted(tmp_
                     plain.setdefault(value, []).append(int(each.id))
             found = collection.search(Query((leg,), k, filter=filter_, group_by=GroupBy("n", 3))).hits
             assert [each.id for each in found] == [each for group in plain.values() for each in group[:3]]
+
+
+class ForgetfulDisk(QuickDisk):
+    """Fails once to make the names of the next log's folder safe."""
+
+    def __init__(self) -> None:
+        self.failing = False
+
+    def sync_folder(self, folder: Path) -> None:
+        """Disk."""
+        if self.failing and folder.name == "log-0000000002":
+            self.failing = False
+            raise OSError(errno.ENOSPC, "no space")
+
+
+def test_an_alteration_that_failed_does_not_stand_in_the_way_of_another(tmp_path: Path) -> None:
+    disk = ForgetfulDisk()
+    with Collection("c", tmp_path, PLAIN, disk=disk, background=False) as collection:
+        collection.upsert(batch(range(5)))
+        disk.failing = True
+        with pytest.raises(ResourceExhausted):
+            collection.alter(replace(PLAIN, fields={**PLAIN.fields, "more": FieldSpec("keyword")}))
+        collection.alter(replace(PLAIN, fields={**PLAIN.fields, "more": FieldSpec("float")}))
+        collection.upsert(batch(range(5, 9)))
+        assert collection.count() == 9
