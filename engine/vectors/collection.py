@@ -310,8 +310,8 @@ class Collection:
         """Waits for writes and the background step under way, and lets go of the folder."""
         if not self._closed:
             self._closed = True
+            self.indexer.stop()  # first: a write may wait for it to seal what is full
             self.writer.close()
-            self.indexer.stop()
             with self.indexer.lock:  # a snapshot may be under way
                 self._log.close()
                 self._directory.close()

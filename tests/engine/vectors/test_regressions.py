@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import numpy as np
 import pyarrow as pa
@@ -260,3 +260,24 @@ def test_an_alteration_that_failed_does_not_stand_in_the_way_of_another(tmp_path
         collection.alter(replace(PLAIN, fields={**PLAIN.fields, "more": FieldSpec("float")}))
         collection.upsert(batch(range(5, 9)))
         assert collection.count() == 9
+
+
+def test_closing_does_not_wait_for_room_that_nobody_makes(tmp_path: Path) -> None:
+    collection = opened(tmp_path, replace(PLAIN, growing_rows=1))
+    for each in range(4):
+        collection.upsert(batch([each]))
+    began = Event()
+    room = collection.indexer.wait_for_room
+
+    def waits(full_max: int, timeout_s: float | None) -> bool:
+        began.set()
+        return room(full_max, None)
+
+    collection.indexer.wait_for_room = waits  # type: ignore[method-assign]
+    waiting = Thread(target=collection.upsert, args=[batch([4])])
+    waiting.start()
+    began.wait()
+    collection.close()
+    waiting.join()
+    with opened(tmp_path, None) as collection:
+        assert collection.count() == 5
