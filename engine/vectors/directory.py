@@ -158,7 +158,11 @@ class Directory:
         with self._lock:
             number, self._next = self._next, self._next + 1
             self._pending.add(self.segment_folder(number))
-        return number, SegmentWriter(self.segment_folder(number), spec or self.manifest.spec, disk=self._disk)
+        try:
+            return number, SegmentWriter(self.segment_folder(number), spec or self.manifest.spec, disk=self._disk)
+        except BaseException:
+            self.discard(number)
+            raise
 
     def add(self, number: int, segment: SealedSegment) -> None:
         """Spares `hold` and `commit` to open, and so to read, a segment that was just sealed."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,7 @@ _ALIGNED: Final = 64
 _MOVED_IN: Final = re.compile(r"(?!vector-|segment\.|columns\.|ids\.)[a-z0-9][a-z0-9._-]{0,99}")
 
 Longs = npt.NDArray[np.int64]
+_File = TypeVar("_File", DenseWriter, DraftFile)
 Ids: TypeAlias = "npt.NDArray[np.uint64] | pa.StringArray"
 
 
@@ -271,27 +272,40 @@ class SegmentWriter:
         self._description: Description | None = None
         self._files: dict[str, FileSum] = {}
         self._sealed = False
+        self._opened: list[DenseWriter | DraftFile] = []
         with translated(self.folder, "write the segment"):
             if self.folder.exists():
                 shutil.rmtree(self.folder)
             self.folder.mkdir(parents=True)
-            self._open_files()
+            try:
+                self._open_files()
+            except BaseException:
+                self.abort()
+                raise
 
     def _open_files(self) -> None:
         names = [(f"vector-{at}", name, each) for at, (name, each) in enumerate(self._spec.vectors.items())]
         self._dense = {
-            name: DenseWriter(self.folder, file, each.size, each.stored, self._disk) for file, name, each in names
+            name: self._own(DenseWriter(self.folder, file, each.size, each.stored, self._disk))
+            for file, name, each in names
         }
         self._multi = {
-            name: DraftFile(self.folder / f"{file}.offsets", self._disk) for file, name, each in names if each.multi
+            name: self._own(DraftFile(self.folder / f"{file}.offsets", self._disk))
+            for file, name, each in names
+            if each.multi
         }
         for offsets in self._multi.values():
             offsets.write(np.zeros(1, np.int64))
-        self._ids = DraftFile(self.folder / _IDS, self._disk) if self._spec.id == "integer" else None
+        self._ids = self._own(DraftFile(self.folder / _IDS, self._disk)) if self._spec.id == "integer" else None
         kept = {*map(vector_column, self._spec.vectors), *([ID] if self._ids else [])}
         self._column_schema = pa.schema([each for each in self._schema if each.name not in kept])
-        self._spool = DraftFile(self.folder / _SPOOL, self._disk)
+        self._spool = self._own(DraftFile(self.folder / _SPOOL, self._disk))
         self._stream = pa.ipc.new_stream(self._spool, self._column_schema)
+
+    def _own(self, file: _File) -> _File:
+        """To be closed whatever happens."""
+        self._opened.append(file)
+        return file
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Rows of `points_schema`. Dense vectors are not null; a multi-vector that is null is kept as one of none."""
@@ -396,11 +410,8 @@ class SegmentWriter:
 
     def abort(self) -> None:
         """Leaves nothing behind, as far as the disk lets it."""
-        for each in self._dense.values():
+        for each in self._opened:
             each.close()
-        for file in (*self._multi.values(), self._spool, self._ids):
-            if file is not None:
-                file.close()
         if not self._sealed:
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -281,3 +281,34 @@ def test_closing_does_not_wait_for_room_that_nobody_makes(tmp_path: Path) -> Non
     waiting.join()
     with opened(tmp_path, None) as collection:
         assert collection.count() == 5
+
+
+class FullDisk(QuickDisk):
+    """Takes nothing while it is full."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+
+    def write(self, file: int, buffers: Sequence[bytes | pa.Buffer], position: int) -> None:
+        """Disk."""
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "no space")
+        super().write(file, buffers, position)
+
+
+def test_segments_that_a_full_disk_does_not_take_leave_no_files_open_or_lying_about(tmp_path: Path) -> None:
+    disk = FullDisk()
+    spec = replace(PLAIN, vectors={"v": VectorSpec(4), "m": VectorSpec(4, multi=True)})
+    with Collection("c", tmp_path, spec, disk=disk, background=False) as collection:
+        collection.upsert(batch(range(64)))
+        files = len(list(Path("/proc/self/fd").iterdir()))
+        disk.is_full = True
+        for _ in range(3):
+            with pytest.raises(ResourceExhausted):
+                collection.indexer.step()
+        assert len(list(Path("/proc/self/fd").iterdir())) == files
+        assert not list((tmp_path / "segments").iterdir())
+        disk.is_full = False
+        while collection.indexer.step():
+            pass
+        assert len(list((tmp_path / "segments").iterdir())) == 1
