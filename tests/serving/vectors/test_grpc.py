@@ -222,8 +222,9 @@ def test_an_unknown_collection_is_told_with_the_nearest(stub: Stub, name: str) -
 
 
 def test_what_comes_too_late_is_not_begun(stub: Stub, name: str) -> None:
+    many = [point(77_000 + each, 1, 2, 3, 4) for each in range(3_000)]  # one is written within the tick of gRPC's clock
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Upsert(pb.UpsertRequest(collection=name, points=[point(77, 1, 2, 3, 4)]), timeout=1e-6)
+        stub.Upsert(pb.UpsertRequest(collection=name, points=many), timeout=1e-6)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
