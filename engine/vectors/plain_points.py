@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from engine.errors import InvalidArgument, TooLarge, nearest, quoted
 from engine.limits import FIELD_VALUES_MAX, PAYLOAD_BYTES_MAX, SPARSE_VALUES_MAX, VECTORS_OF_POINT_MAX
+from engine.vectors.by_spec import by_spec
 from engine.vectors.column_casts import Lists
 from engine.vectors.declaration import CollectionSpec, FieldSpec, VectorSpec
 from engine.vectors.plain_numbers import Indices, Singles, flat_indices, flat_numbers, matrix, of_size
@@ -146,16 +147,23 @@ class _Points:
 
     def batch(self) -> pa.RecordBatch:
         """All of them."""
-        spec, schema = self._spec, points_schema(self._spec)
-        columns: dict[str, pa.Array] = {ID: pa.array(self._ids, schema.field(ID).type)}
+        spec, schema, types = self._spec, points_schema(self._spec), _types(self._spec)
+        columns: dict[str, pa.Array] = {ID: pa.array(self._ids, types[ID])}
         for name, each in spec.vectors.items():
             columns[vector_column(name)] = (_multi_column if each.multi else _dense_column)(self._dense[name], each)
         for name in spec.sparse:
             columns[indices_column(name)], columns[values_column(name)] = _sparse_columns(self._sparse[name])
         for name, values in self._fields.items():
             column = field_column(name)
-            columns[column] = _payload_column(values, schema.field(column).type, name)
-        return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+            columns[column] = _payload_column(values, types[column], name)
+        return pa.RecordBatch.from_arrays([columns[name] for name in types], schema=schema)
+
+
+@by_spec
+def _types(spec: CollectionSpec) -> Mapping[str, pa.DataType]:
+    """Of the columns, in order: pyarrow makes a new object for each question."""
+    schema = points_schema(spec)
+    return dict(zip(schema.names, schema.types, strict=True))
 
 
 def _field(spec: CollectionSpec, name: object, path: str) -> FieldSpec:
