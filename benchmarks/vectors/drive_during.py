@@ -1,7 +1,7 @@
-"""Driver `during`: searches by one caller while points arrive and segments are merged, beside searches while nothing is.
+"""Driver `during`: searches that arrive at random while points arrive and segments are merged, beside searches while nothing is.
 
-The order: `vectors`, `queries` (.npy), `share` touched before, `k`, `per_s` upserts of one point, `writers`, `seconds` of each
-phase, `rounds`, `seed`, `folder`. Everything is one process.
+The order: `vectors`, `queries` (.npy), `share` touched before, `k`, `searches_per_s` (Poisson), `per_s` upserts of one point,
+`writers`, `seconds` of each phase, `rounds`, `seed`, `folder`. Everything is one process; a search is timed from when it was due.
 
 Merges follow each other without a pause: all sealed segments are rewritten as one again and again, by the step the background
 work would take, at its priority; so a merge runs all the time.
@@ -33,7 +33,7 @@ def drive(order: dict[str, Any]) -> list[dict[str, Any]]:
     points = touched(vectors, order["share"], order["seed"])
     found = []
     with filled(Path(order["folder"]), points, {}, order["seed"]) as collection:
-        asked = _Asked(collection, queries, order["k"])
+        asked = _Asked(collection, queries, order)
         asked.for_seconds(1.0)
         for _ in range(order["rounds"]):
             found.append({"phase": "quiet", **asked.for_seconds(order["seconds"])})
@@ -48,18 +48,25 @@ def drive(order: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class _Asked:
-    def __init__(self, collection: Collection, queries: Floats, k: int) -> None:
-        self._search = search_of(collection, queries, k, None)
+    def __init__(self, collection: Collection, queries: Floats, order: dict[str, Any]) -> None:
+        self._search = search_of(collection, queries, order["k"], None)
         self._queries = len(queries)
+        self._mean_ns = 1e9 / order["searches_per_s"]
+        self._random = np.random.default_rng(order["seed"])
 
     def for_seconds(self, seconds: float) -> dict[str, Any]:
-        """A closed loop of one caller."""
+        """One after another where they come too close; how long each took since it was due."""
         took: list[float] = []
         clock = time.perf_counter_ns
-        end = clock() + int(seconds * 1e9)
-        while (began := clock()) < end:
+        gaps = self._random.exponential(self._mean_ns, int(2 * seconds * 1e9 / self._mean_ns)).astype(np.int64)
+        begin = clock()
+        for due in (begin + np.cumsum(gaps)).tolist():
+            if due - begin > seconds * 1e9:
+                break
+            if (early := due - clock()) > 0:
+                time.sleep(early / 1e9)
             self._search(len(took) % self._queries)
-            took.append((clock() - began) / 1e3)
+            took.append((clock() - due) / 1e3)
         return {"took_us": took, "upserts": 0, "merges": 0}
 
 

@@ -16,6 +16,7 @@ from benchmarks.vectors.inputs import K, gloss_vectors, prepared
 DRIVER = "benchmarks.vectors.drive_during"
 BOTH = (SERVER_CORE, LOAD_CORE)
 PER_S, WRITERS = 500, 8
+SEARCHES_PER_S = 1_000
 RATIO = 1.5
 QUIET, BUSY = "quiet", "upserts and a merge"
 PHASES = (QUIET, "upserts", BUSY)
@@ -44,6 +45,7 @@ def run(setting: Setting) -> Part:
             "queries": str(inputs.queries),
             "share": SHARE,
             "k": K,
+            "searches_per_s": SEARCHES_PER_S,
             "per_s": PER_S,
             "writers": WRITERS,
             "seconds": seconds,
@@ -91,7 +93,7 @@ def table_of(found: list[Phase], seconds: float) -> Table:
             median(each.upserts_per_s for each in rounds), sum(each.merges for each in rounds),
         ])  # fmt: skip
     about = (
-        f"One caller in a closed loop, {WRITERS} writers of single durable points, all in one process on both cores. Merges "
+        f"{SEARCHES_PER_S:,} searches a second at random, {WRITERS} writers of single durable points, in one process, two cores. Merges "
         "rewrite all sealed segments as one, one after another. Medians of rounds."
     )
     return Table("Searches while points arrive", about, COLUMNS, rows)
