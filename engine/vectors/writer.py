@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 
 from engine.errors import InvalidArgument, ResourceExhausted, Unavailable, quoted
@@ -42,6 +41,7 @@ WRITE_BYTES: Final = 32 << 20
 _FIRST_ROWS: Final = 256
 """Points of a mebibyte each are changed by so many before it is known how large they are."""
 _WAIT_S: Final = 30.0
+_OP: Final = pa.field(OP, pa.int8(), nullable=False)
 
 Change = Callable[[pa.RecordBatch], pa.RecordBatch]
 """Points of `points_schema` as they are to be, of the same ids."""
@@ -174,14 +174,8 @@ class Writer:
     def _append(self, op: int, points: pa.RecordBatch) -> Written:
         if not points.num_rows:
             return Written(self._fold.view.offset, 0)
-        names = [OP, *points.schema.names]
-        columns = [pa.array(np.full(points.num_rows, op, np.int8)), *points.columns]
-        schema = self._log.schema
-        if schema.names == names:
-            entry = pa.RecordBatch.from_arrays(columns, schema=schema)
-        else:
-            entry = pa.RecordBatch.from_arrays(columns, names=names)
-        appended = self._log.append(entry)
+        ops = pa.Array.from_buffers(pa.int8(), points.num_rows, [None, pa.py_buffer(bytes([op]) * points.num_rows)])
+        appended = self._log.append(points.add_column(0, _OP, ops))  # of the log's schema, if points have theirs
         self._catch_up(appended.next)
         self.indexer.wrote()
         return Written(appended.next, points.num_rows)
