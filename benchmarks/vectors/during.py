@@ -93,7 +93,7 @@ def table_of(found: list[Phase], seconds: float) -> Table:
             median(each.upserts_per_s for each in rounds), sum(each.merges for each in rounds),
         ])  # fmt: skip
     about = (
-        f"{SEARCHES_PER_S:,} searches a second at random and {WRITERS} writers of single durable points in one process, two cores. "
+        f"{SEARCHES_PER_S:,} searches a second at random, {WRITERS} writers of single durable points, one process, two cores. "
         "Merges rewrite all sealed segments as one, one after another. Medians of rounds."
     )
     return Table("Searches while points arrive", about, COLUMNS, rows)
