@@ -110,6 +110,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     from serving.memory import use_one_arena
 
     use_one_arena()
+    _allow_files()
     spec = _load(arguments.app)
     given = {name: getattr(arguments, name) for name in ("host", "grpc_port", "http_port")}
     server = replace(spec.server, **{name: value for name, value in given.items() if value is not None})
@@ -120,6 +121,15 @@ def _serve(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
         os._exit(0)  # a thread is inside a model's library, which need not survive Python's own end
     return 0
+
+
+def _allow_files() -> None:
+    """As many open files as the system lets this process have: each mapped file of a collection is one."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve_until_signal(app: Path, written: Spec, spec: Spec) -> bool:
