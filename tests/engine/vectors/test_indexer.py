@@ -180,7 +180,7 @@ def random_points(rows: int, size: int, begin: int = 0) -> pa.RecordBatch:
     return points_of(spec, [{"id": begin + at, "vector": each} for at, each in enumerate(numbers)])
 
 
-@pytest.mark.parametrize("stored", ["float32", "binary"])
+@pytest.mark.parametrize("stored", ["float32", "int8"])
 def test_what_grows_is_indexed_by_the_codebook_of_what_is_sealed(tmp_path: Path, stored: str) -> None:
     spec = CollectionSpec(vectors={"v": VectorSpec(16, stored=stored)}, growing_rows=8_192)  # type: ignore[arg-type]
     core = opened(tmp_path, spec)
