@@ -40,8 +40,8 @@ def singles(collection: Collection, vectors: Any, first: int) -> tuple[list[floa
         began = time.perf_counter_ns()
         collection.upsert(point)
         took.append((time.perf_counter_ns() - began) / 1e3)
-        found = collection.search(Query((DenseLeg(VECTOR, np.array(vectors[row])),), 1))
-        seen += found.hits[0].id == row
+        found = collection.search(Query((DenseLeg(VECTOR, np.array(vectors[row])),), 10))
+        seen += any(each.id == row for each in found.hits)  # some glosses are the same text
     return took, seen
 
 
