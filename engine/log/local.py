@@ -195,7 +195,9 @@ class LocalLog:
 
 
 def _encoded(batch: pa.RecordBatch, name: str) -> pa.Buffer:
-    size = batch.get_total_buffer_size() * batch.num_columns  # a buffer counts once, though several columns may share it
+    size = (
+        batch.get_total_buffer_size() * batch.num_columns
+    )  # a buffer counts once, though several columns may share it
     if size > LOG_BATCH_BYTES_MAX:
         size = batch.nbytes  # exact, and takes 50 times as long
     payload = batch.serialize() if size <= LOG_BATCH_BYTES_MAX else None

@@ -69,7 +69,9 @@ def test_what_is_loaded_point_by_point_is_seen_by_the_next_search(order: dict[st
 
 
 def test_searches_go_on_while_points_arrive_and_segments_merge(order: dict[str, Any]) -> None:
-    phases = drive_during.drive({**order, "rounds": 1, "searches_per_s": 500, "per_s": 100, "writers": 2, "seconds": 0.5})
+    phases = drive_during.drive(
+        {**order, "rounds": 1, "searches_per_s": 500, "per_s": 100, "writers": 2, "seconds": 0.5}
+    )
     assert [each["phase"] for each in phases] == ["quiet", "upserts", "upserts and a merge"]
     assert all(each["took_us"] for each in phases)
     assert [each["upserts"] > 0 for each in phases] == [False, True, True]
