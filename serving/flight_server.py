@@ -42,6 +42,7 @@ from serving.auth import Authenticator
 from serving.codec import check_name, parse_version
 from serving.event_push import spans
 from serving.features_codec import feature_batch, feature_schema, lookup_of_batch
+from serving.flight_points import ROOT, FlightPoints, is_points
 from serving.flight_tensors import model_batch, model_inputs
 from serving.listener import listener
 from serving.status import grpc_name, told
@@ -140,6 +141,7 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
     def __init__(self, spec: Spec, engine: Engine, authenticator: Authenticator, location: str) -> None:
         self._engine = engine
         self._store = engine.features
+        self._points = FlightPoints(engine.vectors)
         self._bytes_max = spec.server.message_bytes_max
         self._open = 0
         self._lock = threading.Lock()
@@ -150,8 +152,13 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
     # Events.
 
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:  # noqa: ANN401
-        """Appends each batch and, once it is durable, writes where it lies, {"spans": [...]}, as JSON."""
+        """Appends each batch and, once it is durable, writes where it lies, {"spans": [...]}, as JSON. Points: flight_points."""
         with self._call():
+            path = _path(descriptor, None)
+            if is_points(path):
+                for answer in self._points.put(path, self._batches(reader)):
+                    writer.write(pa.py_buffer(answer))
+                return
             (name,) = _path(descriptor, 1)
             self._store.schema(name)
             for batch, _ in self._batches(reader):
@@ -229,16 +236,24 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
             for name in self._store.views:
                 with suppress(Unavailable):
                     yield _info(name, self._view_schema(name))
+            for name in self._points.names():
+                yield _info((ROOT, name), self._points.schema([ROOT, name]))
 
     def get_flight_info(self, context: Any, descriptor: Any) -> Any:  # noqa: ANN401
         """The schema of a log's events, or of a view's answers."""
         with self._call():
+            path = _path(descriptor, None)
+            if is_points(path):
+                return _info(path, self._points.schema(path))
             (name,) = _path(descriptor, 1)
             return _info(name, self._schema(name))
 
     def get_schema(self, context: Any, descriptor: Any) -> Any:  # noqa: ANN401
         """As `get_flight_info`."""
         with self._call():
+            path = _path(descriptor, None)
+            if is_points(path):
+                return flight.SchemaResult(self._points.schema(path))
             (name,) = _path(descriptor, 1)
             return flight.SchemaResult(self._schema(name))
 
@@ -246,6 +261,9 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
         """The table of logs for the ticket `logs`, that of views and how they are doing for `views`."""
         with self._call():
             name = ticket.ticket.decode(errors="replace")
+            if name.startswith("{"):
+                schema, batches = self._points.get(ticket.ticket)
+                return flight.GeneratorStream(schema, self._streamed(batches))
             if name == "logs":
                 rows = [{"log": each, "columns": self._store.schema(each).names} for each in self._store.logs]
             elif name == "views":
@@ -253,6 +271,13 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
             else:
                 raise NotFound(f"ticket {quoted(name)}{nearest(name, ('logs', 'views'))}")
             return flight.RecordBatchStream(pa.Table.from_pylist(rows, _CATALOGUES[name]))
+
+    def _streamed(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with self._call():
+            for each in batches:
+                if self._ending:
+                    raise Unavailable("the server is shutting down")
+                yield each
 
     def _schema(self, name: str) -> pa.Schema:
         if name in self._store.views:
@@ -365,8 +390,9 @@ def _path(descriptor: Any, length: int | None) -> list[str]:  # noqa: ANN401
     return parts
 
 
-def _info(name: str, schema: pa.Schema) -> Any:  # noqa: ANN401
-    return flight.FlightInfo(schema, flight.FlightDescriptor.for_path(name), [], -1, -1)
+def _info(path: str | Sequence[str], schema: pa.Schema) -> Any:  # noqa: ANN401
+    parts = (path,) if isinstance(path, str) else path
+    return flight.FlightInfo(schema, flight.FlightDescriptor.for_path(*parts), [], -1, -1)
 
 
 def _write(writer: Any, batch: pa.RecordBatch, metadata: Any) -> None:  # noqa: ANN401

@@ -6,7 +6,7 @@ State is what the manifest names and the log from where it says. A restart opens
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.clock import Clock, monotonic
-from engine.errors import DataLoss, InvalidArgument, NotFound, VireoError, quoted
+from engine.errors import DataLoss, InvalidArgument, NotFound, VireoError, nearest, quoted
 from engine.limits import SEARCH_K_MAX
 from engine.log.declaration import LocalLogSpec
 from engine.log.disk import Disk
@@ -24,6 +24,7 @@ from engine.vectors.checks import check_names, check_tenant, checked_ids, checke
 from engine.vectors.collection_info import CollectionInfo, PartInfo
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.directory import Directory
+from engine.vectors.export import exported, exported_schema
 from engine.vectors.filter import Filter, for_tenant
 from engine.vectors.fold import Fold
 from engine.vectors.hits import hits_of
@@ -241,6 +242,20 @@ class Collection:
     def count(self, filter_: Filter | None = None, *, tenant: str | None = None) -> int:
         """How many points a canonical filter is about. Raises InvalidArgument."""
         return count(self.view, self._of_tenant(filter_, tenant))
+
+    def export(
+        self, *, filter_: Filter | None = None, tenant: str | None = None, payload: Sequence[str] | None = None,
+        vectors: Sequence[str] | None = None,
+    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:  # fmt: skip
+        """All points a canonical filter is about, of one state, batch by batch: these fields and vectors (None: all), columns of
+        `points_schema`. Raises InvalidArgument."""
+        view = self.view
+        known = {*view.spec.vectors, *view.spec.sparse}
+        check_names(view.spec, payload=payload or ())
+        if unknown := [each for each in vectors or () if each not in known]:
+            raise InvalidArgument(f"vectors: no vector {quoted(unknown[0])}{nearest(unknown[0], known)}")
+        schema = exported_schema(view.spec, payload, vectors)
+        return schema, exported(view, self._of_tenant(filter_, tenant), schema)
 
     # Upkeep.
 

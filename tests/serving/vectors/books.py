@@ -8,6 +8,7 @@ SPEC = """
 server:
   grpc_port: 0
   http_port: 0
+  flight_port: 0
 vectors:
   path: collections
   collections:
