@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from engine.vectors.codebook import SAMPLE_ROWS, Codebook, sample_of, should_retrain
 from engine.vectors.declaration import CollectionSpec, VectorSpec
-from engine.vectors.dense_rows import DenseRows
+from engine.vectors.dense_rows import Decoded, readable
 from engine.vectors.faiss_index import build_index, train_codebook
 from engine.vectors.index import choose_index
 from engine.vectors.lexical import write_text_postings
@@ -26,27 +26,6 @@ Singles = npt.NDArray[np.float32]
 
 _BY_CODEBOOK: Final = ("pq", "ivf_pq")
 _SEED: Final = 17
-
-
-class Decoded:
-    """Stored vectors to be read as float32 [n, d], slice by slice."""
-
-    def __init__(self, rows: DenseRows) -> None:
-        self._rows = rows
-        self.shape = (rows.rows, rows.size)
-
-    def __len__(self) -> int:
-        """How many."""
-        return self._rows.rows
-
-    def __getitem__(self, chosen: Any) -> Singles:  # noqa: ANN401  a slice or rows
-        return self._rows.float32(chosen)
-
-
-def readable(rows: DenseRows, count: int | None = None) -> Any:  # noqa: ANN401
-    """What `build_index` reads of the first `count` rows, None is all: the array itself where it is float32."""
-    some = rows if count is None else replace(rows, data=rows.data[:count])
-    return some.data if some.stored == "float32" else Decoded(some)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,6 +92,27 @@ class DenseRows:
         """Of the bytes of a file."""
         data = as_array(mapped, _DTYPES[stored]).reshape(-1, stored_width(size, stored))
         return cls(data, size, stored, scale)
+
+
+class Decoded:
+    """Stored vectors to be read as float32 [n, d], slice by slice."""
+
+    def __init__(self, rows: DenseRows) -> None:
+        self._rows = rows
+        self.shape = (rows.rows, rows.size)
+
+    def __len__(self) -> int:
+        """How many."""
+        return self._rows.rows
+
+    def __getitem__(self, chosen: Any) -> Singles:  # noqa: ANN401  a slice or rows
+        return self._rows.float32(chosen)
+
+
+def readable(rows: DenseRows, count: int | None = None) -> Any:  # noqa: ANN401
+    """What `build_index` reads of the first `count` rows, None is all: the array itself where it is float32."""
+    some = rows if count is None else replace(rows, data=rows.data[:count])
+    return some.data if some.stored == "float32" else Decoded(some)
 
 
 class DenseWriter:

@@ -9,6 +9,7 @@ run on a GPU.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from concurrent.futures import Future
@@ -30,6 +31,7 @@ OVERFETCH: Final = 1.5
 """How many times the rows expected to hold enough that pass a filter are fetched at first."""
 
 Answer = tuple[Floats, Rows]
+log = logging.getLogger("vireo.vectors")
 
 
 class Device(Protocol):
@@ -97,6 +99,20 @@ def host_index(vectors: Floats, choice: IndexChoice, metric: Metric) -> Any:  # 
     for start in range(0, len(vectors), step):
         index.add(np.ascontiguousarray(vectors[start : start + step], np.float32))
     return index
+
+
+def placed(vectors: Any, choice: IndexChoice, metric: Metric) -> GpuIndex | None:  # noqa: ANN401  float32 [n, d] or so
+    """The index of `vectors` on a GPU; None where there is none or it has no room, as a warning tells: then the CPU's serves."""
+    try:
+        if not supports_gpu():
+            log.warning("an index asks for a GPU, and the faiss installed here sees none: it is searched on the CPU")
+            return None
+        device = FaissDevice(host_index(vectors, choice, metric), metric)
+    except RuntimeError as error:
+        log.warning("an index does not fit on the GPU, it is searched on the CPU: %s", str(error)[-300:])
+        return None
+    rows, size = vectors.shape
+    return GpuIndex(device, choice.kind, rows, size)
 
 
 @dataclass(slots=True)

@@ -20,9 +20,10 @@ from engine.clock import Clock, monotonic
 from engine.errors import VireoError
 from engine.limits import INTERPRETER_SWITCH_S_MAX
 from engine.log.local import LocalLog
-from engine.vectors.building import Codebooks, build_beside, readable
+from engine.vectors.building import Codebooks, build_beside
 from engine.vectors.codebook import Codebook
 from engine.vectors.declaration import CollectionSpec
+from engine.vectors.dense_rows import readable
 from engine.vectors.directory import Directory
 from engine.vectors.faiss_index import build_index
 from engine.vectors.fold import Fold

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,11 +16,11 @@ import pyarrow as pa
 
 from engine.errors import DataLoss, NotFound, quoted
 from engine.vectors.declaration import CollectionSpec
-from engine.vectors.dense_rows import DenseRows
+from engine.vectors.dense_rows import DenseRows, readable
 from engine.vectors.evaluation import FieldColumns
 from engine.vectors.faiss_index import load_index
 from engine.vectors.filter import Filter
-from engine.vectors.index import IndexKind, VectorIndex, choose_index
+from engine.vectors.index import IndexChoice, IndexKind, VectorIndex, choose_index
 from engine.vectors.lexical import SealedText
 from engine.vectors.rows import field_column, field_type
 from engine.vectors.segment import SealedSegment
@@ -102,12 +103,27 @@ class SealedPart:
         built = self.contents.vectors.get(name)
         if built is None or built.file is None:
             return None, 0
+        if self._spec.vectors[name].index.gpu and (on_gpu := self._placed(name, built)) is not None:
+            return on_gpu, self.rows
         found = load_index(self.segment.file(built.file))
         if found.rows != self.rows:
             raise DataLoss(
                 f"{self.segment.folder.name}: the index of {quoted(name)} has {found.rows} rows of {self.rows}"
             )
         return found, self.rows
+
+    def _placed(self, name: str, built: BuiltIndex) -> VectorIndex | None:
+        """On a GPU, if there is one; it is closed with the last view that has the part."""
+        from engine.vectors.gpu_index import placed
+
+        spec = self._spec.vectors[name]
+        choice = choose_index(self.rows, spec.size, spec.index)
+        if choice.kind == "flat":
+            choice = IndexChoice(built.kind)
+        found = placed(readable(self.dense(name)), choice, spec.metric)
+        if found is not None:
+            weakref.finalize(self, found.close)
+        return found
 
     def with_spec(self, key: int, spec: CollectionSpec) -> SealedPart:
         """The same rows read as another spec says."""
