@@ -7,19 +7,18 @@ all but the first left out at will, and streams the points of one state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import msgspec
 import orjson
 import pyarrow as pa
 
-from engine import Collection, InvalidArgument, VectorStore, parse_filter, points_schema
+from engine import Collection, InvalidArgument, VectorStore, VireoError, parse_filter, points_schema
 from serving.codec import check_name
 
 ROOT: Final = "collections"
-_APPEND_BYTES: Final = 16 << 20
-"""A larger batch is appended in pieces: each is as safe as the last answer says."""
 
 
 class _Ticket(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,19 +41,20 @@ class FlightPoints:
         self._store = store
 
     def put(self, path: list[str], batches: Iterator[tuple[pa.RecordBatch, Any]]) -> Iterator[bytes]:
-        """What is answered for each batch, once it is durable. Raises as `Collection.upsert` does: earlier batches are kept."""
+        """What is answered for each batch, once it is durable. Raises what `Collection.load` does, with the batch's position: of
+        that one nothing is kept, unless it says so, and those before it are."""
         if len(path) > 3:
             raise InvalidArgument(
                 f"descriptor: expected [{ROOT}, NAME] or [{ROOT}, NAME, TENANT], got {len(path)} parts"
             )
         tenant = path[2] if len(path) == 3 else None
-        for batch, _ in batches:
-            collection = self.collection(path)
-            count, offset = 0, 0
-            for begin, length in _pieces(batch):
-                written = collection.upsert(batch.slice(begin, length), tenant=tenant)
-                count, offset = count + written.count, written.offset
-            yield orjson.dumps({"offset": offset, "count": count})
+        self.collection(path)
+        at = 0
+        with _placed(lambda: at):
+            for batch, _ in batches:
+                written = self.collection(path).load(batch, tenant=tenant)
+                at += 1
+                yield orjson.dumps({"offset": written.offset, "count": written.count})
 
     def collection(self, path: list[str]) -> Collection:
         """Raises NotFound."""
@@ -64,10 +64,11 @@ class FlightPoints:
         """Of the points of a collection."""
         return points_schema(self.collection(path).spec)
 
-    def names(self) -> tuple[str, ...]:
-        """Of collections that are served."""
-        failed = {each.removeprefix("collection ") for each in self._store.problems()}
-        return tuple(each for each in self._store.names() if each not in failed)
+    def schemas(self) -> Iterator[tuple[str, pa.Schema]]:
+        """Of collections that are served, by name."""
+        for name in self._store.names():
+            with suppress(VireoError):  # it could not be opened, or was dropped meanwhile
+                yield name, points_schema(self._store.collection(name).spec)
 
     def get(self, ticket: bytes) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """The points a ticket is about. Raises InvalidArgument, NotFound."""
@@ -80,8 +81,11 @@ class FlightPoints:
         return collection.export(filter_=filter_, tenant=asked.tenant, payload=asked.payload, vectors=asked.vectors)
 
 
-def _pieces(batch: pa.RecordBatch) -> Iterator[tuple[int, int]]:
-    pieces = max(1, -(-batch.nbytes // _APPEND_BYTES))
-    step = -(-batch.num_rows // pieces)
-    for begin in range(0, batch.num_rows, step):
-        yield begin, min(step, batch.num_rows - begin)
+@contextmanager
+def _placed(at: Callable[[], int]) -> Iterator[None]:
+    """Puts the batch's position before the message of what is raised."""
+    try:
+        yield
+    except VireoError as error:
+        error.message = f"batches[{at()}]: {error.message}"
+        raise

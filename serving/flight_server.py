@@ -156,7 +156,7 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
         with self._call():
             path = _path(descriptor, None)
             if is_points(path):
-                for answer in self._points.put(path, self._batches(reader)):
+                for answer in self._points.put(path, self._batches(reader, empty=True)):
                     writer.write(pa.py_buffer(answer))
                 return
             (name,) = _path(descriptor, 1)
@@ -204,8 +204,8 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
                 begun = True
             _write(writer, answer, metadata)
 
-    def _batches(self, reader: Any) -> Iterator[tuple[pa.RecordBatch, Any]]:  # noqa: ANN401
-        """(batch, its metadata), each checked to the last value; those without rows and metadata alone are left out."""
+    def _batches(self, reader: Any, *, empty: bool = False) -> Iterator[tuple[pa.RecordBatch, Any]]:  # noqa: ANN401
+        """(batch, its metadata), each checked to the last value; metadata alone is left out, and, unless `empty`, no rows are."""
         while not self._ending:
             try:
                 chunk = reader.read_chunk()
@@ -222,7 +222,7 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
                 raise TooLarge(
                     f"batch of {batch.nbytes} bytes, at most {self._bytes_max} are allowed (server.message_bytes_max)"
                 )
-            if batch is not None and batch.num_rows:
+            if batch is not None and (empty or batch.num_rows):
                 yield batch, chunk.app_metadata
         raise Unavailable("the server is shutting down")
 
@@ -236,8 +236,8 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
             for name in self._store.views:
                 with suppress(Unavailable):
                     yield _info(name, self._view_schema(name))
-            for name in self._points.names():
-                yield _info((ROOT, name), self._points.schema([ROOT, name]))
+            for name, schema in self._points.schemas():
+                yield _info((ROOT, name), schema)
 
     def get_flight_info(self, context: Any, descriptor: Any) -> Any:  # noqa: ANN401
         """The schema of a log's events, or of a view's answers."""

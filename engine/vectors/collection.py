@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.clock import Clock, monotonic
-from engine.errors import DataLoss, InvalidArgument, NotFound, VireoError, nearest, quoted
+from engine.errors import DataLoss, InvalidArgument, NotFound, VireoError, quoted
 from engine.limits import SEARCH_K_MAX
 from engine.log.declaration import LocalLogSpec
 from engine.log.disk import Disk
@@ -24,7 +24,7 @@ from engine.vectors.checks import check_names, check_tenant, checked_ids, checke
 from engine.vectors.collection_info import CollectionInfo, PartInfo
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.directory import Directory
-from engine.vectors.export import exported, exported_schema
+from engine.vectors.export import exported
 from engine.vectors.filter import Filter, for_tenant
 from engine.vectors.fold import Fold
 from engine.vectors.hits import hits_of
@@ -133,6 +133,10 @@ class Collection:
     def upsert(self, points: pa.RecordBatch, *, tenant: str | None = None, deadline_s: float | None = None) -> Written:
         """See Writer.upsert."""
         return self.writer.upsert(points, tenant=tenant, deadline_s=deadline_s)
+
+    def load(self, points: pa.RecordBatch, *, tenant: str | None = None) -> Written:
+        """See Writer.load."""
+        return self.writer.load(points, tenant=tenant)
 
     def delete(self, ids: Sequence[PointId], *, tenant: str | None = None) -> Written:
         """See Writer.delete."""
@@ -249,13 +253,7 @@ class Collection:
     ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:  # fmt: skip
         """All points a canonical filter is about, of one state, batch by batch: these fields and vectors (None: all), columns of
         `points_schema`. Raises InvalidArgument."""
-        view = self.view
-        known = {*view.spec.vectors, *view.spec.sparse}
-        check_names(view.spec, payload=payload or ())
-        if unknown := [each for each in vectors or () if each not in known]:
-            raise InvalidArgument(f"vectors: no vector {quoted(unknown[0])}{nearest(unknown[0], known)}")
-        schema = exported_schema(view.spec, payload, vectors)
-        return schema, exported(view, self._of_tenant(filter_, tenant), schema)
+        return exported(self.view, self._of_tenant(filter_, tenant), payload, vectors)
 
     # Upkeep.
 

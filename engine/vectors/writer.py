@@ -17,7 +17,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from engine.errors import InvalidArgument, ResourceExhausted, Unavailable, quoted
+from engine.errors import InvalidArgument, ResourceExhausted, Unavailable, VireoError, quoted
 from engine.log.log import Log, Offsets
 from engine.vectors.checks import check_tenant
 from engine.vectors.declaration import CollectionSpec
@@ -109,10 +109,28 @@ class Writer:
         """
         with self.gate.beside():
             self.check_open()
-            checked = checked_points(self._spec, points, tenant=tenant)
-            self._wait_for_room(deadline_s)
-            with self._room_for(checked, tenant):
-                return self._append(UPSERT, checked)
+            return self._upserted(checked_points(self._spec, points, tenant=tenant), tenant, deadline_s)
+
+    def load(self, points: pa.RecordBatch, *, tenant: str | None = None) -> Written:
+        """As `upsert`, of any size: a bad point refuses them all, then some WRITE_BYTES are written at a time. Of more the first
+        are there when it raises for what is no point's fault (quota, disk, indexing), and the error says how many."""
+        with self.gate.beside():
+            self.check_open()
+            written = Written(self._fold.view.offset, 0)
+            for each in _split(checked_points(self._spec, points, tenant=tenant)):
+                try:
+                    done = self._upserted(each, tenant, None)
+                except VireoError as error:
+                    if written.count:
+                        error.message += f" (the first {written.count} points are kept)"
+                    raise
+                written = Written(done.offset, written.count + done.count)
+            return written
+
+    def _upserted(self, checked: pa.RecordBatch, tenant: str | None, deadline_s: float | None) -> Written:
+        self._wait_for_room(deadline_s)
+        with self._room_for(checked, tenant):
+            return self._append(UPSERT, checked)
 
     def delete(self, ids: Sequence[PointId], *, tenant: str | None = None) -> Written:
         """Those of the points that are there: all or none, up to as many as fit into an entry of the log (see `_delete_rows`); of

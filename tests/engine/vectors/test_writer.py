@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from engine.errors import InvalidArgument, ResourceExhausted, Unavailable
+from engine.vectors import writer
 from engine.vectors.declaration import QuotaSpec
 from engine.vectors.filter import Filter, Group, Match, Range
 from engine.vectors.payload_change import setting
@@ -91,6 +92,34 @@ def test_a_bad_point_keeps_all_of_its_batch_out(tmp_path: Path) -> None:
         core.writer.upsert(points([7, 8]).drop_columns(["vector.v"]))
     assert (shown(core.view), core.view.offset) == ({1: 1, 2: 1}, 2)
     assert core.writer.upsert(points([1]).slice(0, 0)) == Written(2, 0)
+    core.close()
+
+
+def test_what_is_loaded_may_be_larger_than_the_log_takes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(writer, "WRITE_BYTES", 2_000)
+    core = opened(tmp_path, replace(SPEC, growing_rows=1_000))
+    found = core.writer.load(points(range(500), 1))
+    assert (found, core.log.latest()) == (Written(500, 500), {0: 500})
+    assert len(shown(core.view)) == 500
+    assert core.writer.load(points([], 1)) == Written(500, 0)
+    rows = points(range(1_000, 1_500), 1).to_pylist()
+    rows[444]["vector.v"][2] = float("nan")
+    with pytest.raises(InvalidArgument, match=r"points\[444\] \(id 1444\)"):
+        core.writer.load(pa.RecordBatch.from_pylist(rows, points([1]).schema))
+    assert len(shown(core.view)) == 500
+    core.close()
+
+
+def test_what_was_loaded_when_the_quota_ends_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "WRITE_BYTES", 2_000)
+    core = opened(tmp_path, replace(SPEC, quota=QuotaSpec(points_max=100)))
+    with pytest.raises(ResourceExhausted) as caught:
+        core.writer.load(points(range(500), 1))
+    kept = len(shown(core.view))
+    assert 0 < kept <= 100
+    assert caught.value.message.endswith(f"(the first {kept} points are kept)")
     core.close()
 
 
