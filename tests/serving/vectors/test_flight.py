@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +15,13 @@ import pyarrow as pa
 import pyarrow.flight
 import pytest
 
-from tests.serving.servers import ServerHere
+from engine import CollectionSpec, FieldSpec, VectorSpec, points_of, points_schema
+from tests.engine.vectors.random_points import random_collection, random_point
+from tests.serving.servers import ServerHere, eventually
+
+OWNED = CollectionSpec(
+    vectors={"v": VectorSpec(4)}, fields={"pages": FieldSpec("integer"), "owner": FieldSpec("keyword")}, tenant="owner"
+)
 
 
 @pytest.fixture(scope="session")
@@ -107,3 +116,201 @@ def test_collections_are_listed(flights: pyarrow.flight.FlightClient, name: str)
     assert ("collections", name) in listed
     info = flights.get_flight_info(pyarrow.flight.FlightDescriptor.for_path("collections", name))
     assert "vector.v" in info.schema.names
+
+
+@pytest.fixture
+def make(running: ServerHere) -> Iterator[Callable[[CollectionSpec], str]]:
+    """Makes collections, which are dropped afterwards."""
+    store, made = running.engine.vectors, list[str]()
+
+    def one(spec: CollectionSpec) -> str:
+        made.append(f"made-{len(store.names())}")
+        store.create(made[-1], spec)
+        return made[-1]
+
+    yield one
+    for each in made:
+        store.drop(each)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_columns_of_every_type_come_back_as_they_went(
+    flights: pyarrow.flight.FlightClient, running: ServerHere, make: Callable[[CollectionSpec], str], seed: int
+) -> None:
+    source, numbers = random.Random(seed), np.random.default_rng(seed)
+    spec = replace(random_collection(source, growing_rows=8_192), tenant=None)
+    ids = [each if spec.id == "integer" else f"id {each}" for each in range(40)]
+    rows = [random_point(spec, each, source, numbers) for each in ids]
+    one, other = make(spec), make(spec)
+    store = running.engine.vectors
+    store.collection(one).upsert(points_of(spec, rows))
+    batch = points_of(spec, rows)
+    put(flights, ("collections", other), *(batch.slice(at, 7) for at in range(0, 40, 7)))
+    table = get(flights, collection=other)
+    assert table.schema.equals(points_schema(spec))
+    assert table.equals(get(flights, collection=one))
+    fields, vectors = list(spec.fields), list(spec.vectors)
+    kept = [store.collection(each).get(ids, payload=fields, vectors=vectors) for each in (one, other)]
+    assert [each.payload for each in kept[0]] == [each.payload for each in kept[1]]
+
+
+def test_types_that_say_the_same_are_taken(flights: pyarrow.flight.FlightClient, name: str) -> None:
+    given = pa.RecordBatch.from_pydict(
+        {
+            "id": pa.array([7, 8], pa.int16()),
+            "vector.v": pa.array([[1.0, 0, 0, 0], [0, 2.0, 0, 0]], pa.large_list(pa.float64())),
+            "sparse.s.indices": pa.array([[1, 2], None], pa.list_(pa.int64())),
+            "sparse.s.values": pa.array([[1, 2], None], pa.list_(pa.float64())),
+            "field.author": pa.array(["x", "x"]).dictionary_encode(),
+            "field.title": pa.array(["a", "b"], pa.large_string()),
+            "field.pages": pa.array([1, None], pa.uint8()),
+            "field.at": pa.array([1, 2], pa.timestamp("s", "Europe/Berlin")),
+            "field.where": pa.array([{"lat": 1.0, "lon": 2.0}, None]),
+        }
+    )
+    assert put(flights, ("collections", name), given.slice(0, 0), given, given)[0]["count"] == 0
+    seven, eight = get(flights, collection=name, filter={"must": {"has_id": [7, 8]}}).sort_by("id").to_pylist()
+    assert (seven["vector.v"], eight["vector.v"]) == ([1, 0, 0, 0], [0, 1, 0, 0])
+    assert (seven["sparse.s.indices"], eight["sparse.s.indices"]) == ([1, 2], None)
+    assert (seven["field.author"], seven["field.title"], seven["field.pages"]) == ("x", "a", 1)
+    assert (seven["field.where"], eight["field.where"]) == ([1, 2], None)
+    assert seven["field.at"].timestamp() == 1
+
+
+def changed(**columns: Any) -> pa.RecordBatch:  # noqa: ANN401
+    """Three points with other columns; None leaves one out."""
+    table = dict(zip(points(200, 3).schema.names, points(200, 3).columns, strict=True))
+    table |= {each.replace("__", "."): column for each, column in columns.items()}
+    return pa.RecordBatch.from_pydict({each: column for each, column in table.items() if column is not None})
+
+
+WRONG_BATCHES: list[tuple[pa.RecordBatch, str, tuple[str, ...]]] = [
+    (changed(vector__v=None), "INVALID_ARGUMENT", ("vector 'v' is missing",)),
+    (changed(id=None), "INVALID_ARGUMENT", ("column 'id' is missing",)),
+    (changed(id=pa.array([1, 2, 1])), "INVALID_ARGUMENT", ("points[2]", "points[0] has the same id")),
+    (changed(id=pa.array([1, -2, 1])), "INVALID_ARGUMENT", ("points[1]",)),
+    (changed(field__colour=pa.array([1, 2, 3])), "INVALID_ARGUMENT", ("'field.colour'",)),
+    (changed(field__pages=pa.array(["x", "y", "z"])), "INVALID_ARGUMENT", ("'pages'", "string")),
+    (changed(vector__v=pa.array([[1.0, 2, 3]] * 3)), "INVALID_ARGUMENT", ("points[0]", "4")),
+    (changed(vector__v=pa.array([[1.0, 2, 3, 4], [1, 2, 3, float("nan")], [0.0] * 4])), "INVALID_ARGUMENT", ("points[1]",)),
+    (changed(field__title=pa.array(["a", "b", "x" * 1_100_000])), "RESOURCE_EXHAUSTED", ("points[2]", "1048576")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "code", "words"), WRONG_BATCHES, ids=range(len(WRONG_BATCHES)))
+def test_a_wrong_batch_is_named_by_its_position_and_nothing_of_it_is_kept(
+    flights: pyarrow.flight.FlightClient, name: str, wrong: pa.RecordBatch, code: str, words: tuple[str, ...]
+) -> None:
+    good = [points(first, 2) for first in (1_000, 2_000)]
+    descriptor = pyarrow.flight.FlightDescriptor.for_path("collections", name)
+    with pytest.raises(pyarrow.flight.FlightError) as caught:
+        put_of_any_schema(flights, descriptor, [good[0], wrong, good[1]])
+    assert json.loads(caught.value.extra_info)["code"] == code
+    assert "batches[0]" in str(caught.value)
+    for each in words:
+        assert each in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert sorted(get(flights, collection=name)["id"].to_pylist()) == [1, 2, 3, 1_000, 1_001]
+
+
+def put_of_any_schema(client: Any, descriptor: Any, batches: list[pa.RecordBatch]) -> None:  # noqa: ANN401
+    """A stream has one schema: each batch has its own."""
+    for each in batches:
+        writer, reader = client.do_put(descriptor, each.schema)
+        with writer:
+            writer.write_batch(each)
+            reader.read()
+            writer.done_writing()
+
+
+def test_a_batch_amid_others_is_named_and_those_after_it_are_not_taken(
+    flights: pyarrow.flight.FlightClient, name: str
+) -> None:
+    batches = [points(first, 2) for first in (1_000, 2_000, 3_000, 4_000)]
+    nothing = pa.FixedSizeListArray.from_arrays(pa.array([1, 0, 0, 0, 0, 0, 0, 0], pa.float32()), 4)
+    batches[2] = batches[2].set_column(1, batches[0].schema.field(1), nothing)
+    writer, reader = flights.do_put(pyarrow.flight.FlightDescriptor.for_path("collections", name), batches[0].schema)
+    for each in batches:
+        writer.write_batch(each)
+    answers = [json.loads(reader.read().to_pybytes())["count"] for _ in range(2)]
+    assert answers == [2, 2]
+    with pytest.raises(pyarrow.flight.FlightError, match=r"batches\[2\]: points\[1\] \(id 3001\).*length"):
+        writer.close()
+    assert sorted(get(flights, collection=name)["id"].to_pylist()) == [1, 2, 3, 1_000, 1_001, 2_000, 2_001]
+
+
+def test_each_tenant_puts_and_gets_its_own_points_alone(
+    flights: pyarrow.flight.FlightClient, make: Callable[[CollectionSpec], str]
+) -> None:
+    name = make(OWNED)
+    batch = points(1, 3).select(["id", "vector.v", "field.pages"])
+    more = points(1, 2).select(["id", "vector.v", "field.pages"])
+    put(flights, ("collections", name, "ann"), batch)
+    put(flights, ("collections", name, "bob"), more)
+    for tenant, count in (("ann", 3), ("bob", 2), ("eve", 0)):
+        found = get(flights, collection=name, tenant=tenant)
+        assert found.num_rows == count
+        assert set(found["field.owner"].to_pylist()) <= {tenant}
+    of_bob = {"should": [{"key": "owner", "match": {"value": "bob"}}]}
+    assert get(flights, collection=name, tenant="ann", filter=of_bob).num_rows == 0
+    with pytest.raises(pyarrow.flight.FlightError, match="tenant: must be given"):
+        get(flights, collection=name)
+    with pytest.raises(pyarrow.flight.FlightError, match=r"batches\[0\]: tenant: must be given"):
+        put(flights, ("collections", name), batch)
+    with pytest.raises(pyarrow.flight.FlightError, match=r"points\[0\].*belongs to tenant 'bob', not to 'ann'"):
+        put(flights, ("collections", name, "ann"), batch.append_column("field.owner", pa.array(["bob"] * 3)))
+    for path in (("collections", name, ""), ("collections", name, "ann", "x")):
+        with pytest.raises(pyarrow.flight.FlightError, match="INVALID_ARGUMENT"):
+            put(flights, path, batch)
+
+
+def test_a_collection_without_tenants_takes_none(flights: pyarrow.flight.FlightClient, name: str) -> None:
+    with pytest.raises(pyarrow.flight.FlightError, match="has no tenants"):
+        put(flights, ("collections", name, "ann"), points(1, 1))
+    with pytest.raises(pyarrow.flight.FlightError, match="nearest"):
+        put(flights, ("collections", f"{name}x"), points(1, 1))
+
+
+WIDE = CollectionSpec(vectors={"v": VectorSpec(256, metric="dot")})
+
+
+def wide(first: int, count: int) -> pa.RecordBatch:
+    """Of 1 KiB each."""
+    vectors = np.random.default_rng(first).standard_normal((count, 256)).astype(np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 256)
+    return pa.RecordBatch.from_pydict({"id": pa.array(range(first, first + count), pa.uint64()), "vector.v": column})
+
+
+def test_clients_that_go_away_amid_a_stream_leave_no_call_behind(
+    running: ServerHere, make: Callable[[CollectionSpec], str]
+) -> None:
+    server, name = running.host._fronts[-1]._server, make(WIDE)  # type: ignore[attr-defined]
+    before = server._open
+    for round_ in range(3):
+        client = pyarrow.flight.connect(f"grpc://127.0.0.1:{running.host.flight_port}")
+        batch = wide(round_ * 10_000, 10_000)
+        writer, acknowledged = client.do_put(
+            pyarrow.flight.FlightDescriptor.for_path("collections", name), batch.schema
+        )
+        writer.write_batch(batch)
+        acknowledged.read()
+        writer.write_batch(batch)
+        reader = client.do_get(pyarrow.flight.Ticket(json.dumps({"collection": name}).encode()))
+        assert reader.read_chunk().data.num_rows
+        assert server._open == before + 2
+        reader.cancel()
+        del reader, writer, acknowledged
+        client.close()
+        eventually(lambda: server._open == before, "the end of calls whose clients left")
+    assert running.engine.vectors.collection(name).count() == 30_000
+
+
+def test_stopping_ends_an_export_that_nobody_reads_on(start: Callable[[str], ServerHere], tmp_path: Path) -> None:
+    server = start(f"server: {{grpc_port: null, http_port: null, flight_port: 0}}\nvectors: {{path: {tmp_path}/c}}\n")
+    server.engine.vectors.create("wide", WIDE).upsert(wide(0, 20_000))
+    client = pyarrow.flight.connect(f"grpc://127.0.0.1:{server.host.flight_port}")
+    reader = client.do_get(pyarrow.flight.Ticket(b'{"collection": "wide"}'))
+    reader.read_chunk()
+    server.stop()
+    with pytest.raises(pyarrow.flight.FlightError):
+        reader.read_all()
