@@ -3,8 +3,8 @@
 A GPU index takes no second caller while it searches, gains by batches, and has no filter that can be relied on: so one thread
 owns it and takes what waits at once (never waiting for more), and filters are kept by fetching more rows than were asked for.
 
-Written against the API of faiss-gpu 1.15 and tested against a twin on the CPU behind `Device`; `FaissDevice` itself has not been
-run on a GPU.
+**`FaissDevice` has not been run on a GPU**: neither how quick it is nor how much it holds was measured. It is written against the
+API of faiss-gpu 1.15 as its tutorials use it. All else here is tested with its twin, FAISS on the CPU, in the device's place.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import queue
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -29,6 +30,12 @@ COUNT_MAX: Final = 2_048
 """The most that faiss-gpu finds for a query."""
 OVERFETCH: Final = 1.5
 """How many times the rows expected to hold enough that pass a filter are fetched at first."""
+SCRATCH_BYTES: Final = 64 << 20
+"""What each index sets aside on the device to search with; 1.5 GiB if it is not told, and each segment has an index."""
+_SLICE_BYTES: Final = 32 << 20
+_LIST_SAMPLES: Final = 64
+"""Rows that an inverted list is placed by, at most, and at random."""
+_SEED: Final = 11
 
 Answer = tuple[Floats, Rows]
 log = logging.getLogger("vireo.vectors")
@@ -48,21 +55,33 @@ def supports_gpu() -> bool:
     """Whether the faiss installed here was built for GPUs and sees one."""
     import faiss
 
-    return hasattr(faiss, "StandardGpuResources") and bool(faiss.get_num_gpus())
+    try:
+        return hasattr(faiss, "StandardGpuResources") and bool(faiss.get_num_gpus())
+    except RuntimeError:  # a driver that does not fit
+        return False
 
 
 class FaissDevice:
-    """A FAISS index cloned to GPU `number`."""
+    """The index of `vectors` on GPU `number`, as `host_index` makes it on the CPU; they go there slice by slice.
 
-    def __init__(self, index: Any, metric: Metric, *, number: int = 0) -> None:  # noqa: ANN401
+    Raises Unavailable where there is no GPU, ResourceExhausted where it does not take the index, most likely for want of memory.
+    """
+
+    def __init__(self, vectors: Any, choice: IndexChoice, metric: Metric, *, number: int = 0) -> None:  # noqa: ANN401
         import faiss
 
         if not supports_gpu():
             raise Unavailable("the index asks for a GPU, but the faiss installed here sees none")
-        options = faiss.GpuClonerOptions()
-        options.useFloat16 = True
-        self._resources = faiss.StandardGpuResources()  # must outlive the index
-        self._index = faiss.index_cpu_to_gpu(self._resources, number, index, options)
+        try:
+            options = faiss.GpuClonerOptions()
+            options.useFloat16 = True
+            self._resources = faiss.StandardGpuResources()  # must outlive the index
+            self._resources.setTempMemory(SCRATCH_BYTES)
+            empty = _empty(vectors.shape[1], choice, metric)
+            self._index = faiss.index_cpu_to_gpu(self._resources, number, empty, options)
+            _fill(self._index, vectors, choice)
+        except RuntimeError as error:
+            raise ResourceExhausted(f"GPU {number} does not take the index: {str(error)[-300:]}") from error
         self._lower_is_better = metric == "l2"
 
     def search(self, queries: Floats, count: int) -> Answer:
@@ -80,39 +99,59 @@ class FaissDevice:
             raise OSError(f"index file '{path}' cannot be written: {error}") from error
 
 
-def host_index(vectors: Floats, choice: IndexChoice, metric: Metric) -> Any:  # noqa: ANN401
-    """The FAISS index of `vectors`, float32 [n, d], that is cloned to a GPU: lists for `ivf_pq`, else flat. Not compressed: a
-    GPU scans vectors faster than it decodes 4-bit codes, for which faiss-gpu has no kernel."""
-    import faiss
-
-    size = vectors.shape[1]
-    measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
-    if choice.kind != "ivf_pq":
-        index: Any = faiss.IndexFlat(size, measure)
-    else:
-        coarse = faiss.IndexFlat(size, measure)
-        index = faiss.IndexIVFFlat(coarse, size, choice.lists, measure)
-        index.referenced_objects = [coarse]
-        index.nprobe = choice.probed or max(8, choice.lists // 16)
-        index.train(np.ascontiguousarray(vectors[: 64 * choice.lists], np.float32))
-    step = max(1, (32 << 20) // (4 * size))
-    for start in range(0, len(vectors), step):
-        index.add(np.ascontiguousarray(vectors[start : start + step], np.float32))
+def host_index(vectors: Any, choice: IndexChoice, metric: Metric) -> Any:  # noqa: ANN401
+    """The same index on the CPU. Of `vectors`, float32 [n, d] or what reads as that: lists for `ivf_pq`, else flat. Not
+    compressed: a GPU scans vectors faster than it decodes 4-bit codes, for which faiss-gpu has no kernel."""
+    index = _empty(vectors.shape[1], choice, metric)
+    _fill(index, vectors, choice)
     return index
 
 
-def placed(vectors: Any, choice: IndexChoice, metric: Metric) -> GpuIndex | None:  # noqa: ANN401  float32 [n, d] or so
-    """The index of `vectors` on a GPU; None where there is none or it has no room, as a warning tells: then the CPU's serves."""
-    try:
-        if not supports_gpu():
-            log.warning("an index asks for a GPU, and the faiss installed here sees none: it is searched on the CPU")
-            return None
-        device = FaissDevice(host_index(vectors, choice, metric), metric)
-    except RuntimeError as error:
-        log.warning("an index does not fit on the GPU, it is searched on the CPU: %s", str(error)[-300:])
+def _empty(size: int, choice: IndexChoice, metric: Metric) -> Any:  # noqa: ANN401
+    import faiss
+
+    measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
+    coarse: Any = faiss.IndexFlat(size, measure)
+    if choice.kind != "ivf_pq":
+        return coarse
+    index: Any = faiss.IndexIVFFlat(coarse, size, choice.lists, measure)
+    index.referenced_objects = [coarse]
+    index.nprobe = min(choice.lists, choice.probed or max(8, choice.lists // 16))
+    return index
+
+
+def _fill(index: Any, vectors: Any, choice: IndexChoice) -> None:  # noqa: ANN401
+    """Trains an empty index, on either side, and adds `vectors`: no more than a slice of them is copied at once."""
+    rows, size = vectors.shape
+    if choice.kind == "ivf_pq":
+        chosen = np.random.default_rng(_SEED).choice(rows, min(rows, _LIST_SAMPLES * choice.lists), replace=False)
+        index.train(np.ascontiguousarray(vectors[np.sort(chosen)], np.float32))
+    step = max(1, _SLICE_BYTES // (4 * size))
+    for start in range(0, rows, step):
+        index.add(np.ascontiguousarray(vectors[start : start + step], np.float32))
+
+
+def placed(vectors: Any, choice: IndexChoice, metric: Metric, what: str) -> GpuIndex | None:  # noqa: ANN401
+    """The index of `vectors`, as `host_index` takes them, on a GPU. None where there is none, which is told once a process, or
+    where it has no room, as a warning tells of `what`: then the CPU's index serves."""
+    if not supports_gpu():
+        _tell_of_none()
         return None
+    try:
+        device = FaissDevice(vectors, choice, metric)
+    except ResourceExhausted as error:
+        log.warning("%s is searched on the CPU: %s", what, error.message)
+        return None
+    log.info("%s is searched on a GPU", what)
     rows, size = vectors.shape
     return GpuIndex(device, choice.kind, rows, size)
+
+
+@cache
+def _tell_of_none() -> None:
+    log.warning(
+        "vectors ask for a GPU (index.gpu), and the faiss installed here sees none: they are searched on the CPU"
+    )
 
 
 @dataclass(slots=True)
@@ -126,7 +165,8 @@ class GpuIndex:
     """A `VectorIndex` on a device; whoever made it closes it. Any thread may search; searches wait for those before them."""
 
     def __init__(self, device: Device, kind: IndexKind, rows: int, size: int) -> None:
-        self._device, self._kind, self._rows, self._size = device, kind, rows, size
+        self._kind = "gpu_ivf_flat" if kind == "ivf_pq" else "gpu_flat"
+        self._device, self._rows, self._size = device, rows, size
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue(WAITING_MAX)
         self._closed = False
         self._closing = threading.Lock()
@@ -134,8 +174,8 @@ class GpuIndex:
         self._thread.start()
 
     @property
-    def kind(self) -> IndexKind:
-        """See VectorIndex."""
+    def kind(self) -> str:
+        """See VectorIndex: "gpu_flat" or "gpu_ivf_flat"."""
         return self._kind
 
     @property
@@ -170,12 +210,13 @@ class GpuIndex:
         self._device.save(path)
 
     def close(self) -> None:
-        """What waits is answered, then the thread ends."""
+        """What waits is answered, then the thread ends, and the device's memory is free again with this object."""
         with self._closing:
             if not self._closed:
                 self._closed = True
                 self._waiting.put(None)
-        self._thread.join()
+        if threading.current_thread() is not self._thread:  # Python may collect what owns this on any thread
+            self._thread.join()
 
     def _ask(self, queries: Floats, count: int) -> Answer:
         if count == 0:

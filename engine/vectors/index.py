@@ -58,8 +58,8 @@ class VectorIndex(Protocol):
     may search at once, each on its own core."""
 
     @property
-    def kind(self) -> IndexKind:
-        """Of the choice it was built by."""
+    def kind(self) -> str:
+        """Of the choice it was built by; on a GPU what it is there."""
 
     @property
     def rows(self) -> int:

@@ -120,7 +120,7 @@ class SealedPart:
         choice = choose_index(self.rows, spec.size, spec.index)
         if choice.kind == "flat":
             choice = IndexChoice(built.kind)
-        found = placed(readable(self.dense(name)), choice, spec.metric)
+        found = placed(readable(self.dense(name)), choice, spec.metric, f"{self.segment.folder}: vector {quoted(name)}")
         if found is not None:
             weakref.finalize(self, found.close)
         return found

@@ -12,13 +12,10 @@ import pytest
 
 from engine.errors import DataLoss
 from engine.vectors.building import Codebooks, build_beside
-from engine.vectors.collection import Collection
 from engine.vectors.declaration import CollectionSpec, FieldSpec, IndexSpec, SparseSpec, VectorSpec
 from engine.vectors.directory import Directory
 from engine.vectors.filter import Filter, HasWords, IsNull
 from engine.vectors.lexical import query_terms
-from engine.vectors.plain_points import points_of
-from engine.vectors.query import DenseLeg, Query
 from engine.vectors.sealed import CONTENTS, BuiltIndex, Contents, SealedPart, read_contents, vector_names
 from engine.vectors.segment import SealedSegment
 from tests.engine.log.disks import QuickDisk
@@ -162,29 +159,3 @@ def test_what_was_built_of_other_rows_is_told(tmp_path: Path, file: str) -> None
 def test_only_vectors_that_are_searched_have_indexes() -> None:
     spec = CollectionSpec(vectors={"late": VectorSpec(3, multi=True), "v": VectorSpec(2), "w": VectorSpec(2)})
     assert vector_names(spec) == ["v", "w"]
-
-
-def test_an_index_that_asks_for_a_gpu_is_searched_there_or_on_the_cpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """No GPU is asked for: its place is taken by FAISS on the CPU."""
-    from engine.vectors import gpu_index
-
-    class Twin:
-        def __init__(self, index: Any, metric: str) -> None:  # noqa: ANN401
-            self.search = index.search
-
-    spec = CollectionSpec(vectors={"v": VectorSpec(16, "dot", index=IndexSpec(gpu=True))})
-    rows = np.random.default_rng(3).standard_normal((5_000, 16)).astype(np.float32)
-    with Collection("gpu", tmp_path, spec, background=False) as collection:
-        collection.upsert(points_of(spec, [{"id": at, "vector": each} for at, each in enumerate(rows)]))
-        assert collection.wait_indexed(60)
-        assert "it is searched on the CPU" in caplog.text
-        asked = Query((DenseLeg("v", rows[7]),), 5)
-        wanted = [each.id for each in collection.search(asked).hits]
-    monkeypatch.setattr(gpu_index, "supports_gpu", lambda: True)
-    monkeypatch.setattr(gpu_index, "FaissDevice", Twin)
-    with Collection("gpu", tmp_path, spec, background=False) as collection:
-        index, _ = collection.view.parts[0].part.indexed("v")
-        assert isinstance(index, gpu_index.GpuIndex)
-        assert [each.id for each in collection.search(asked).hits] == wanted
