@@ -18,11 +18,13 @@ def warm_kernels() -> None:
     with _once:
         if _warm:
             return
+        from engine.vectors.words import term_hashes
         from kernels import bitsets, directions, idmap, postings, ranking, scoring, words
         from kernels.signed import make_ready
 
         began_s = time.perf_counter()
         for each in (bitsets, directions, idmap, postings, ranking, scoring, words):
             make_ready(each)
+        term_hashes(("word",))  # its kernel declares nothing
         _warm = True
     log.info("kernels of vector collections are ready after %.1f s", time.perf_counter() - began_s)
