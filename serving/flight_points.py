@@ -2,13 +2,13 @@
 
 DoPut to the path [`collections`, NAME], or [`collections`, NAME, TENANT], upserts each batch and answers {"offset", "count"} once
 it is durable. DoGet takes a ticket of JSON, {"collection", "filter", "tenant", "payload": [FIELD...], "vectors": [NAME...]},
-all but the first left out at will, and streams the points of one state.
+all but the first left out at will, and streams the points of one state. GetFlightInfo of such a path has the ticket for all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
@@ -43,11 +43,7 @@ class FlightPoints:
     def put(self, path: list[str], batches: Iterator[tuple[pa.RecordBatch, Any]]) -> Iterator[bytes]:
         """What is answered for each batch, once it is durable. Raises what `Collection.load` does, with the batch's position: of
         that one nothing is kept, unless it says so, and those before it are."""
-        if len(path) > 3:
-            raise InvalidArgument(
-                f"descriptor: expected [{ROOT}, NAME] or [{ROOT}, NAME, TENANT], got {len(path)} parts"
-            )
-        tenant = path[2] if len(path) == 3 else None
+        tenant = _tenant(path)
         self.collection(path)
         at = 0
         with _placed(lambda: at):
@@ -64,11 +60,18 @@ class FlightPoints:
         """Of the points of a collection."""
         return points_schema(self.collection(path).spec)
 
-    def schemas(self) -> Iterator[tuple[str, pa.Schema]]:
-        """Of collections that are served, by name."""
-        for name in self._store.names():
-            with suppress(VireoError):  # it could not be opened, or was dropped meanwhile
-                yield name, points_schema(self._store.collection(name).spec)
+    def about(self, path: list[str]) -> tuple[pa.Schema, int, bytes | None]:
+        """The schema, how many points there are, and the ticket that gets them; -1 and None where there are tenants and none is
+        named. Raises NotFound, InvalidArgument."""
+        collection, tenant = self.collection(path), _tenant(path)
+        if collection.spec.tenant is not None and tenant is None:
+            return points_schema(collection.spec), -1, None
+        asked = {"collection": path[1]} | ({} if tenant is None else {"tenant": tenant})
+        return points_schema(collection.spec), collection.count(tenant=tenant), orjson.dumps(asked)
+
+    def paths(self) -> list[list[str]]:
+        """Of all collections, those that could not be opened too."""
+        return [[ROOT, each] for each in self._store.names()]
 
     def get(self, ticket: bytes) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """The points a ticket is about. Raises InvalidArgument, NotFound."""
@@ -79,6 +82,12 @@ class FlightPoints:
         collection = self._store.collection(check_name("collection", asked.collection))
         filter_ = None if asked.filter is None else parse_filter(asked.filter, collection.spec)
         return collection.export(filter_=filter_, tenant=asked.tenant, payload=asked.payload, vectors=asked.vectors)
+
+
+def _tenant(path: list[str]) -> str | None:
+    if len(path) > 3:
+        raise InvalidArgument(f"descriptor: expected [{ROOT}, NAME] or [{ROOT}, NAME, TENANT], got {len(path)} parts")
+    return path[2] if len(path) == 3 else None
 
 
 @contextmanager

@@ -42,7 +42,7 @@ from serving.auth import Authenticator
 from serving.codec import check_name, parse_version
 from serving.event_push import spans
 from serving.features_codec import feature_batch, feature_schema, lookup_of_batch
-from serving.flight_points import ROOT, FlightPoints, is_points
+from serving.flight_points import FlightPoints, is_points
 from serving.flight_tensors import model_batch, model_inputs
 from serving.listener import listener
 from serving.status import grpc_name, told
@@ -136,7 +136,7 @@ def _security(spec: Spec) -> dict[str, Any]:
 
 class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
     """The calls. Descriptors are paths: a log's name; a view's, perhaps with the features wanted; a model's, perhaps with its
-    version."""
+    version; `collections`, a collection's and perhaps a tenant's."""
 
     def __init__(self, spec: Spec, engine: Engine, authenticator: Authenticator, location: str) -> None:
         self._engine = engine
@@ -229,22 +229,23 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
     # Catalogues.
 
     def list_flights(self, context: Any, criteria: bytes) -> Iterator[Any]:  # noqa: ANN401
-        """Every log and every view that answers."""
+        """Every log, every view that answers, every collection that is served."""
         with self._call():
             for name in self._store.logs:
                 yield _info(name, self._store.schema(name))
             for name in self._store.views:
                 with suppress(Unavailable):
                     yield _info(name, self._view_schema(name))
-            for name, schema in self._points.schemas():
-                yield _info((ROOT, name), schema)
+            for path in self._points.paths():
+                with suppress(VireoError):  # it could not be opened, or was dropped meanwhile
+                    yield _info(path, *self._points.about(path))
 
     def get_flight_info(self, context: Any, descriptor: Any) -> Any:  # noqa: ANN401
-        """The schema of a log's events, or of a view's answers."""
+        """The schema of a log's events, of a view's answers, of a collection's points."""
         with self._call():
             path = _path(descriptor, None)
             if is_points(path):
-                return _info(path, self._points.schema(path))
+                return _info(path, *self._points.about(path))
             (name,) = _path(descriptor, 1)
             return _info(name, self._schema(name))
 
@@ -258,7 +259,7 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
             return flight.SchemaResult(self._schema(name))
 
     def do_get(self, context: Any, ticket: Any) -> Any:  # noqa: ANN401
-        """The table of logs for the ticket `logs`, that of views and how they are doing for `views`."""
+        """The table of logs for the ticket `logs`, that of views and how they are doing for `views`; points for one of JSON."""
         with self._call():
             name = ticket.ticket.decode(errors="replace")
             if name.startswith("{"):
@@ -390,9 +391,11 @@ def _path(descriptor: Any, length: int | None) -> list[str]:  # noqa: ANN401
     return parts
 
 
-def _info(path: str | Sequence[str], schema: pa.Schema) -> Any:  # noqa: ANN401
-    parts = (path,) if isinstance(path, str) else path
-    return flight.FlightInfo(schema, flight.FlightDescriptor.for_path(*parts), [], -1, -1)
+def _info(path: str | Sequence[str], schema: pa.Schema, rows: int = -1, ticket: bytes | None = None) -> Any:  # noqa: ANN401
+    descriptor = flight.FlightDescriptor.for_path(*((path,) if isinstance(path, str) else path))
+    return flight.FlightInfo(
+        schema, descriptor, [] if ticket is None else [flight.FlightEndpoint(ticket, [])], rows, -1
+    )
 
 
 def _write(writer: Any, batch: pa.RecordBatch, metadata: Any) -> None:  # noqa: ANN401

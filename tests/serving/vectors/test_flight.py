@@ -111,11 +111,27 @@ def test_a_wrong_ticket_is_named(flights: pyarrow.flight.FlightClient, ticket: d
         get(flights, **ticket)
 
 
-def test_collections_are_listed(flights: pyarrow.flight.FlightClient, name: str) -> None:
-    listed = [tuple(part.decode() for part in each.descriptor.path) for each in flights.list_flights()]
-    assert ("collections", name) in listed
-    info = flights.get_flight_info(pyarrow.flight.FlightDescriptor.for_path("collections", name))
-    assert "vector.v" in info.schema.names
+def test_collections_are_listed_with_their_schema_and_a_ticket(
+    flights: pyarrow.flight.FlightClient, name: str, make: Callable[[CollectionSpec], str]
+) -> None:
+    owned = make(OWNED)
+    put(flights, ("collections", owned, "ann"), points(1, 2).select(["id", "vector.v", "field.pages"]))
+    listed = {tuple(part.decode() for part in each.descriptor.path): each for each in flights.list_flights()}
+    assert listed["collections", name].total_records == 3
+    assert (listed["collections", owned].total_records, listed["collections", owned].endpoints) == (-1, [])
+    assert listed["collections", owned].schema.equals(points_schema(OWNED))
+    for path, count in ((("collections", name), 3), (("collections", owned, "ann"), 2)):
+        descriptor = pyarrow.flight.FlightDescriptor.for_path(*path)
+        info = flights.get_flight_info(descriptor)
+        assert info.total_records == count
+        assert info.schema.equals(flights.get_schema(descriptor).schema)
+        (endpoint,) = info.endpoints
+        found = flights.do_get(endpoint.ticket).read_all()
+        assert (found.num_rows, found.schema) == (count, info.schema)
+    wrong = [["collections", "nowhere"], ["collections", name, "ann"], ["collections", owned, "ann", "x"], ["x", "y"]]
+    for each in wrong:
+        with pytest.raises(pyarrow.flight.FlightError, match=r"NOT_FOUND|INVALID_ARGUMENT"):
+            flights.get_flight_info(pyarrow.flight.FlightDescriptor.for_path(*each))
 
 
 @pytest.fixture
