@@ -21,7 +21,8 @@ class IndexSpec:
     `auto` takes what measurement favours for the segment's size: none below a few thousand rows, 4-bit product quantisation
     scanned whole (`pq`) up to some 200,000, the same behind inverted lists (`ivf_pq`) beyond. `candidates`: how many are scored
     exactly for each query unless it says so itself; null is by k. `lists`: inverted lists of `ivf_pq`, null by size; `links` of
-    a node of `hnsw`. `gpu`: searched on a GPU where there is one.
+    a node of `hnsw`. `gpu`: candidates come from a GPU where there is one that has room, out of uncompressed vectors: all of
+    them, or those of some lists where it would be `ivf_pq`.
     """
 
     kind: Literal["auto", "flat", "pq", "ivf_pq", "hnsw", "binary"] = "auto"

@@ -1,4 +1,4 @@
-"""Sealed segments on a GPU through faiss-gpu: flat and inverted lists in float16, answered in batches by one thread.
+"""Sealed segments on a GPU through faiss-gpu: flat in float16, or inverted lists in float32, answered in batches by one thread.
 
 A GPU index takes no second caller while it searches, gains by batches, and has no filter that can be relied on: so one thread
 owns it and takes what waits at once (never waiting for more), and filters are kept by fetching more rows than were asked for.
@@ -185,8 +185,8 @@ class GpuIndex:
 
     @property
     def bytes_size(self) -> int:
-        """Of the vectors in float16, on the device."""
-        return 2 * self._rows * self._size
+        """Of the vectors, on the device."""
+        return (4 if self._kind == "gpu_ivf_flat" else 2) * self._rows * self._size
 
     def search(self, queries: Floats, count: int, bits: Bits | None = None, *, effort: float = 1.0) -> Answer:
         """See VectorIndex; `effort` has no meaning here. A filter that few rows pass may leave fewer than there are: the last

@@ -60,8 +60,8 @@ def test_it_finds_what_brute_force_finds(choice: IndexChoice) -> None:
     index, _ = made(choice)
     queries = vectors(5, 2)
     assert index.search(queries, 20)[1].tolist() == nearest(queries, 20)
-    kind = "gpu_flat" if choice.kind == "flat" else "gpu_ivf_flat"
-    assert (index.rows, index.kind, index.bytes_size) == (ROWS, kind, 2 * ROWS * SIZE)
+    kind, bytes_each = ("gpu_flat", 2) if choice.kind == "flat" else ("gpu_ivf_flat", 4)
+    assert (index.rows, index.kind, index.bytes_size) == (ROWS, kind, bytes_each * ROWS * SIZE)
     index.close()
 
 

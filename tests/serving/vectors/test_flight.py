@@ -255,6 +255,29 @@ def test_a_batch_amid_others_is_named_and_those_after_it_are_not_taken(
     assert sorted(get(flights, collection=name)["id"].to_pylist()) == [1, 2, 3, 1_000, 1_001, 2_000, 2_001]
 
 
+BAD_TEXT = pa.StringArray.from_buffers(2, pa.py_buffer(np.array([0, 2, 2], np.int32)), pa.py_buffer(b"\xff\xfe"))
+BAD_PLACE = pa.DictionaryArray.from_arrays(pa.array([0, 7], pa.int8()), pa.array(["a"]), safe=False)
+BAD_LISTS = pa.ListArray.from_buffers(
+    pa.list_(pa.int64()), 2, [None, pa.py_buffer(np.array([0, 3, 2], np.int32))], children=[pa.array([1, 2, 3])]
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "damaged"),
+    [("field.title", BAD_TEXT), ("field.author", BAD_PLACE), ("sparse.s.indices", BAD_LISTS)],
+    ids=["text", "dictionary", "list"],
+)
+def test_a_batch_that_is_damaged_is_named_and_the_server_lives_on(
+    flights: pyarrow.flight.FlightClient, name: str, column: str, damaged: pa.Array
+) -> None:
+    batch = pa.RecordBatch.from_pydict(
+        {"id": pa.array([50, 51]), "vector.v": pa.array([[1.0, 0, 0, 0]] * 2), column: damaged}
+    )
+    with pytest.raises(pyarrow.flight.FlightError, match=r"INVALID_ARGUMENT: batches\[0\]: not a valid Arrow batch"):
+        put(flights, ("collections", name), batch)
+    assert get(flights, collection=name).num_rows == 3
+
+
 def test_each_tenant_puts_and_gets_its_own_points_alone(
     flights: pyarrow.flight.FlightClient, make: Callable[[CollectionSpec], str]
 ) -> None:
