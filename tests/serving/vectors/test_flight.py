@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 
 from engine import CollectionSpec, FieldSpec, VectorSpec, points_of, points_schema
 from tests.engine.vectors.random_points import random_collection, random_point
+from tests.serving.calls import together
 from tests.serving.servers import ServerHere, eventually
 
 OWNED = CollectionSpec(
@@ -342,6 +345,40 @@ def test_clients_that_go_away_amid_a_stream_leave_no_call_behind(
         client.close()
         eventually(lambda: server._open <= before, "the end of calls whose clients left")
     assert running.engine.vectors.collection(name).count() == 30_000
+
+
+def test_exports_beside_loads_see_each_batch_whole_or_not_at_all(
+    flights: pyarrow.flight.FlightClient, make: Callable[[CollectionSpec], str]
+) -> None:
+    name = make(replace(OWNED, tenant=None, growing_rows=700))
+    loading = [partial(load, flights, name, nth) for nth in range(3)]
+    sizes: list[int] = []
+
+    def exported() -> bool:
+        table = get(flights, collection=name, vectors=[])
+        counts = Counter(table["field.owner"].to_pylist())
+        assert all(count % 100 == 0 for count in counts.values()), counts
+        assert len(set(table["id"].to_pylist())) == table.num_rows
+        sizes.append(table.num_rows)
+        return table.num_rows == 3 * 10 * 100
+
+    together([*loading, partial(eventually, exported, "all points")])
+    assert sizes == sorted(sizes)
+
+
+def load(client: pyarrow.flight.FlightClient, name: str, nth: int) -> None:
+    """Ten batches of 100 points, none waiting for the one before to be answered."""
+    descriptor = pyarrow.flight.FlightDescriptor.for_path("collections", name)
+    batches = [points((10 * nth + at) * 100, 100).select(["id", "vector.v"]) for at in range(10)]
+    batches = [each.append_column("field.owner", pa.array([f"{nth}"] * 100)) for each in batches]
+    writer, reader = client.do_put(descriptor, batches[0].schema)
+    for each in batches:
+        writer.write_batch(each)
+    writer.done_writing()
+    answers = [json.loads(reader.read().to_pybytes()) for _ in batches]
+    writer.close()
+    assert [each["count"] for each in answers] == [100] * 10
+    assert [each["offset"] for each in answers] == sorted(each["offset"] for each in answers)
 
 
 def test_stopping_ends_an_export_that_nobody_reads_on(start: Callable[[str], ServerHere], tmp_path: Path) -> None:
