@@ -360,7 +360,7 @@ def test_exports_beside_loads_see_each_batch_whole_or_not_at_all(
         assert all(count % 100 == 0 for count in counts.values()), counts
         assert len(set(table["id"].to_pylist())) == table.num_rows
         sizes.append(table.num_rows)
-        return table.num_rows == 3 * 10 * 100
+        return sizes[-1] == 3 * 10 * 100
 
     together([*loading, partial(eventually, exported, "all points")])
     assert sizes == sorted(sizes)
