@@ -29,10 +29,11 @@ from engine.vectors.filter import Filter, for_tenant
 from engine.vectors.fold import Fold
 from engine.vectors.hits import hits_of
 from engine.vectors.indexer import Indexer
-from engine.vectors.locations import ABSENT, ROW_MASK, SHIFT
+from engine.vectors.locations import ABSENT
 from engine.vectors.manifest import MANIFEST, read_manifest
 from engine.vectors.matching import count
 from engine.vectors.payload_change import clearing, setting
+from engine.vectors.places import ROW_MASK, SHIFT
 from engine.vectors.plain_points import payload_patch
 from engine.vectors.query import DenseLeg, Found, Hit, Query
 from engine.vectors.recommend import resolved

@@ -19,7 +19,8 @@ import pyarrow as pa
 from engine.errors import Unavailable
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.growing import GrowingSegment
-from engine.vectors.locations import SHIFT, Locations, by_part, id_column
+from engine.vectors.locations import Locations, by_part, id_column
+from engine.vectors.places import SHIFT, among, rows_of
 from engine.vectors.rows import DELETE, ID, OP, UPSERT, field_column
 from engine.vectors.sealed import SealedPart
 from engine.vectors.values import PointId
@@ -67,7 +68,7 @@ class Fold:
         self.view = View(spec, tuple(Living(each.part, each.alive, each.count) for each in self._held.values()), offset)
 
     def _place(self, part: Part, alive: Bits | None) -> None:
-        rows = _alive_rows(part.rows, alive)
+        rows = rows_of(alive, part.rows)
         for begin in range(0, len(rows), _SLICE_ROWS):
             some = rows[begin : begin + _SLICE_ROWS]
             ids, tenants = self._named(part, some)
@@ -251,7 +252,7 @@ class Fold:
             assert held.count == 0, f"part {key} has {held.count} living rows"
         if held.alive is None:
             return np.empty(0, np.int64)
-        return np.flatnonzero(~((held.alive[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1).astype(bool))
+        return np.flatnonzero(~among(held.alive, rows))
 
     def _note_moves(self, old: Mapping[int, Longs], part: SealedPart) -> None:
         base = 0
@@ -288,12 +289,6 @@ def _runs(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch, int | No
 
 def _count(rows: int, alive: Bits | None) -> int:
     return rows if alive is None else int(count(alive))
-
-
-def _alive_rows(rows: int, alive: Bits | None) -> Longs:
-    if alive is None:
-        return np.arange(rows, dtype=np.int64)
-    return np.flatnonzero(np.unpackbits(alive, count=rows, bitorder="little"))
 
 
 def _extended(alive: Bits, before: int, rows: int) -> Bits:

@@ -23,6 +23,7 @@ import numpy as np
 from engine.errors import Internal, ResourceExhausted, Unavailable
 from engine.vectors.declaration import Metric
 from engine.vectors.index import Bits, Floats, IndexChoice, IndexKind, Rows
+from engine.vectors.places import among
 
 BATCH_QUERIES_MAX: Final = 256
 WAITING_MAX: Final = 4_096
@@ -273,8 +274,7 @@ def _filled(scores: Floats, rows: Rows, count: int) -> Answer:
 
 def _passing(scores: Floats, rows: Rows, bits: Bits, count: int) -> Answer:
     """The first `count` rows whose bit is 1, in order."""
-    at = np.maximum(rows, 0)
-    passes = (rows >= 0) & ((bits[at >> 3] >> (at & 7).astype(np.uint8)) & 1).astype(bool)
+    passes = (rows >= 0) & among(bits, np.maximum(rows, 0))
     first = np.argsort(~passes, axis=1, kind="stable")[:, :count]
     kept = np.take_along_axis(passes, first, 1)
     found = np.where(kept, np.take_along_axis(rows, first, 1), -1)

@@ -8,11 +8,10 @@ import pyarrow.compute as pc
 
 from engine.vectors.filter import Filter
 from engine.vectors.matching import matching
+from engine.vectors.places import parts_of
 from engine.vectors.query import GroupBy
 from engine.vectors.values import PointId
-from engine.vectors.view import LOCATION_SHIFT, Longs, View
-
-_ROW = (1 << LOCATION_SHIFT) - 1
+from engine.vectors.view import Longs, View
 
 
 class Groups:
@@ -39,10 +38,8 @@ class Groups:
 
     def _values(self, places: Longs) -> list[PointId | None]:
         found: list[PointId | None] = [None] * len(places)
-        parts = places >> LOCATION_SHIFT
-        for part in np.unique(parts).tolist():
-            here = np.flatnonzero(parts == part)
-            column = self._view.parts[part].part.column(self._by.field).take(pa.array(places[here] & _ROW))
+        for part, here, rows in parts_of(places):
+            column = self._view.parts[part].part.column(self._by.field).take(pa.array(rows))
             for at, value in zip(here.tolist(), column.to_pylist(), strict=True):
                 found[at] = value
         return found

@@ -30,8 +30,9 @@ from engine.vectors.fold import Fold
 from engine.vectors.growing import GrowingSegment
 from engine.vectors.index import IndexChoice
 from engine.vectors.merge_policy import LONG_SETTLED_SHARE, Drop, Facts, Merge, SegmentFacts, next_action
+from engine.vectors.places import rows_of
 from engine.vectors.sealed import SealedPart, vector_names
-from engine.vectors.view import Bits, Living, Longs
+from engine.vectors.view import Bits, Living
 
 log = logging.getLogger("vireo.vectors")
 
@@ -242,7 +243,7 @@ class Indexer:
         self.commit()
 
     def _merge(self, parts: list[Living]) -> None:
-        rows = {each.part.key: _alive_rows(each) for each in parts}
+        rows = {each.part.key: rows_of(each.alive, each.part.rows) for each in parts}
         segments = [_part(each).segment for each in parts]
         number, writer = self._directory.new_segment(self.fold.spec)
         with self._discarding(number), writer:
@@ -331,12 +332,6 @@ class Indexer:
 def _part(living: Living) -> SealedPart:
     assert isinstance(living.part, SealedPart)
     return living.part
-
-
-def _alive_rows(living: Living) -> Longs:
-    if living.alive is None:
-        return np.arange(living.part.rows, dtype=np.int64)
-    return np.flatnonzero(np.unpackbits(living.alive, count=living.part.rows, bitorder="little"))
 
 
 def _only(alive: Mapping[int, Bits | None], fold: Fold) -> dict[int, Bits | None]:

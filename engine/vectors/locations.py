@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from engine.vectors.places import ROW_MASK, SHIFT, parts_of
 from engine.vectors.values import PointId
 from kernels import idmap
 
@@ -22,8 +23,6 @@ Ids = Any
 """npt.NDArray[np.uint64] or pa.StringArray."""
 
 ABSENT: Final = idmap.ABSENT
-SHIFT: Final = 32
-ROW_MASK: Final = (1 << SHIFT) - 1
 
 
 class Table(Protocol):
@@ -153,10 +152,8 @@ def by_part(locations: Longs) -> Iterator[tuple[int, Longs]]:
         if location != ABSENT:
             yield location >> SHIFT, locations & ROW_MASK
         return
-    locations = locations[locations != ABSENT]
-    keys = locations >> SHIFT
-    for key in np.unique(keys).tolist():
-        yield key, locations[keys == key] & ROW_MASK
+    for key, _, rows in parts_of(locations[locations != ABSENT]):
+        yield key, rows
 
 
 def id_column(ids: Sequence[PointId], *, integer: bool) -> Ids:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from engine.vectors.filter import Filter
+from engine.vectors.places import rows_of
 from engine.vectors.view import Bits, Living, Longs, View
 from kernels.bitsets import count as count_bits
 from kernels.bitsets import count_both
@@ -22,10 +21,7 @@ def chosen(living: Living, filter_: Filter | None) -> Bits | None:
 
 def chosen_rows(living: Living, filter_: Filter | None) -> Longs:
     """The same as rows, ascending."""
-    bits = chosen(living, filter_)
-    if bits is None:
-        return np.arange(living.part.rows, dtype=np.int64)
-    return np.flatnonzero(np.unpackbits(bits, count=living.part.rows, bitorder="little"))
+    return rows_of(chosen(living, filter_), living.part.rows)
 
 
 def matching(view: View, filter_: Filter | None) -> Iterator[tuple[Living, Longs]]:

@@ -5,25 +5,23 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from engine.vectors.places import parts_of
 from engine.vectors.query import Diversity, MaxSim
-from engine.vectors.view import LOCATION_SHIFT, Longs, Singles, View
+from engine.vectors.view import Longs, Singles, View
 from kernels.ranking import diverse
 from kernels.scoring import maxsim
 
-_ROW = (1 << LOCATION_SHIFT) - 1
 _NO_SCALE = np.empty(0, np.float32)
 
 
 def rescored(view: View, by: MaxSim, places: Longs) -> tuple[Singles, Longs]:
     """By late interaction, best first, of equals as they were; points without a vector come last, at minus infinity."""
     scores = np.empty(len(places), np.float32)
-    parts = places >> LOCATION_SHIFT
-    for at in np.unique(parts).tolist():
-        here = np.flatnonzero(parts == at)
+    for at, here, rows in parts_of(places):
         dense, offsets = view.parts[at].part.multi(by.vector)
         some = np.empty(len(here), np.float32)
         scale = _NO_SCALE if dense.scale is None else dense.scale
-        maxsim(np.ascontiguousarray(dense.plain), by.query, scale, offsets, places[here] & _ROW, some)
+        maxsim(np.ascontiguousarray(dense.plain), by.query, scale, offsets, rows, some)
         scores[here] = some
     order = np.argsort(-scores, kind="stable")
     return scores[order], places[order]
@@ -36,10 +34,8 @@ def diversified(
     if not len(places):
         return scores, places
     vectors = np.empty((len(places), view.spec.vectors[by.vector].size), np.float32)
-    parts = places >> LOCATION_SHIFT
-    for at in np.unique(parts).tolist():
-        here = np.flatnonzero(parts == at)
-        vectors[here] = view.parts[at].part.dense(by.vector).float32(places[here] & _ROW)
+    for at, here, rows in parts_of(places):
+        vectors[here] = view.parts[at].part.dense(by.vector).float32(rows)
     chosen = np.empty(min(k, len(places)), np.int64)
     count = diverse(vectors, _relevance(scores), by.weight, chosen)
     return scores[chosen[:count]], places[chosen[:count]]

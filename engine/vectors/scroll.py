@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 from engine.vectors.filter import Filter
 from engine.vectors.matching import chosen
+from engine.vectors.places import SHIFT, among
 from engine.vectors.values import PointId
-from engine.vectors.view import LOCATION_SHIFT, Living, Longs, Part, View
+from engine.vectors.view import Living, Longs, Part, View, ids_at
 
 _AT_ONCE: Final = 256
 
 
 def page(view: View, filter_: Filter | None, limit: int, after: PointId | None) -> tuple[Longs, PointId | None]:
-    """At most `limit` places (a part's position in the view << 32 | the row) of ids past `after`, and the last id if there are
+    """At most `limit` places (see engine/vectors/places.py) of ids past `after`, and the last id if there are
     more."""
     heads = [_places(each, at, filter_, after) for at, each in enumerate(view.parts)]
     found: list[tuple[PointId, int]] = []
@@ -36,10 +36,8 @@ def _places(living: Living, at: int, filter_: Filter | None, after: PointId | No
     for start in range(begin, len(order), _AT_ONCE):
         rows = order[start : start + _AT_ONCE]
         if bits is not None:
-            rows = rows[(bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1 != 0]
-        ids = living.part.ids
-        names = ids[rows].tolist() if isinstance(ids, np.ndarray) else ids.take(pa.array(rows)).to_pylist()
-        yield from zip(names, ((at << LOCATION_SHIFT) | rows).tolist(), strict=True)
+            rows = rows[among(bits, rows)]
+        yield from zip(ids_at(living.part, rows), ((at << SHIFT) | rows).tolist(), strict=True)
 
 
 def _past(part: Part, order: Longs, after: PointId) -> int:

@@ -28,9 +28,6 @@ Singles = npt.NDArray[np.float32]
 Terms = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.uint32]
 
-LOCATION_SHIFT = 32
-"""A location is a part's `key` << 32 | the row within it."""
-
 
 class TextPart(Protocol):
     """The words of one text field in one part. `terms` are hashes by `engine.vectors.words`, uint64 [q], all different."""

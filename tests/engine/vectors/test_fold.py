@@ -12,7 +12,8 @@ import pytest
 
 from engine.vectors.fold import Fold
 from engine.vectors.growing import GrowingSegment
-from engine.vectors.locations import ABSENT, ROW_MASK, SHIFT
+from engine.vectors.locations import ABSENT
+from engine.vectors.places import ROW_MASK, SHIFT
 from engine.vectors.rows import DELETE, UPSERT, log_schema
 from engine.vectors.sealed import SealedPart
 from engine.vectors.view import View

@@ -11,8 +11,6 @@ import pytest
 
 from engine.vectors.locations import (
     ABSENT,
-    ROW_MASK,
-    SHIFT,
     Ids,
     IntegerTable,
     KeyedTable,
@@ -22,6 +20,7 @@ from engine.vectors.locations import (
     by_part,
     id_column,
 )
+from engine.vectors.places import ROW_MASK, SHIFT
 
 KINDS = [(True, False), (False, False), (True, True), (False, True)]
 
