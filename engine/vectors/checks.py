@@ -25,7 +25,7 @@ from engine.limits import (
     VECTORS_OF_POINT_MAX,
 )
 from engine.vectors.declaration import CollectionSpec, VectorSpec
-from engine.vectors.filter import Filter, placed
+from engine.vectors.filter import Filter, for_tenant, placed
 from engine.vectors.plain_numbers import flat_indices, flat_numbers, matrix
 from engine.vectors.query import (
     DenseLeg,
@@ -92,6 +92,12 @@ def check_tenant(spec: CollectionSpec, tenant: str | None) -> None:
         raise InvalidArgument(f"tenant: expected text of valid Unicode, got {echo(tenant)}") from error
     if not 1 <= size <= TEXT_ID_BYTES_MAX:
         raise InvalidArgument(f"tenant: expected 1 to {TEXT_ID_BYTES_MAX} bytes, got {size}")
+
+
+def checked_filter(spec: CollectionSpec, filter_: Filter | None, tenant: str | None) -> Filter | None:
+    """A canonical filter for the tenant's points alone. Raises as `check_tenant`."""
+    check_tenant(spec, tenant)
+    return for_tenant(filter_, spec, tenant)
 
 
 def check_names(spec: CollectionSpec, *, payload: Iterable[str] = (), vectors: Iterable[str] = ()) -> None:

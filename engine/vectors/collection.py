@@ -20,12 +20,12 @@ from engine.limits import SEARCH_K_MAX
 from engine.log.declaration import LocalLogSpec
 from engine.log.disk import Disk
 from engine.log.local import LocalLog
-from engine.vectors.checks import check_names, check_tenant, checked_ids, checked_query
+from engine.vectors.checks import check_names, check_tenant, checked_filter, checked_ids, checked_query
 from engine.vectors.collection_info import CollectionInfo, PartInfo
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.directory import Directory
 from engine.vectors.export import exported
-from engine.vectors.filter import Filter, for_tenant
+from engine.vectors.filter import Filter
 from engine.vectors.fold import Fold
 from engine.vectors.hits import hits_of
 from engine.vectors.indexer import Indexer
@@ -178,9 +178,9 @@ class Collection:
     def search(self, query: Query, *, explain: bool = False) -> Found:
         """The answer from one view; with `explain` how it was found too. Raises InvalidArgument, TooLarge; NotFound where an
         example of a recommendation is not there."""
-        view = self._fold.view
-        query = checked_query(view.spec, query)
-        query = self._resolved(query)
+        fold = self._fold
+        view = fold.view
+        query = _resolved(fold, checked_query(view.spec, query))
         found = search(view, query, explain=explain)
         if self.watcher is not None:
             self.watcher.offer(view, query, found)
@@ -188,11 +188,12 @@ class Collection:
 
     def search_many(self, queries: Sequence[Query]) -> list[Found]:
         """Each as `search`, from one view. Raises InvalidArgument that names the query by its position."""
-        view = self._fold.view
+        fold = self._fold
+        view = fold.view
         checked = []
         for at, each in enumerate(queries):
             try:
-                checked.append(self._resolved(checked_query(view.spec, each)))
+                checked.append(_resolved(fold, checked_query(view.spec, each)))
             except (InvalidArgument, NotFound) as error:
                 raise type(error)(f"queries[{at}]: {error.message}") from error
         found = search_many(view, checked)
@@ -201,52 +202,31 @@ class Collection:
                 self.watcher.offer(view, query, hits)
         return found
 
-    def _resolved(self, query: Query) -> Query:
-        if type(query.legs[0]) is DenseLeg and len(query.legs) == 1:
-            return query
-
-        def vectors_of(name: str, ids: Sequence[PointId]) -> list[Singles | None]:
-            found = self.get(ids, vectors=(name,), tenant=query.tenant)
-            known = {each.id: each.vectors[name] for each in found}
-            return [known.get(each) for each in ids]
-
-        return resolved(self.spec, query, vectors_of)
-
     def get(
         self, ids: Sequence[PointId], *, payload: Sequence[str] = (), vectors: Sequence[str] = (),
         tenant: str | None = None,
     ) -> list[Hit]:  # fmt: skip
         """Those of the points that are there, in the order asked, each once; their scores say nothing. Raises InvalidArgument."""
-        check_tenant(self.spec, tenant)
-        check_names(self.spec, payload=payload, vectors=vectors)
-        wanted = list(dict.fromkeys(checked_ids(self.spec, ids)))
-        view, found = self._fold.locate(wanted, tenant)
-        positions = {each.part.key: at for at, each in enumerate(view.parts)}
-        places = [(positions[each >> SHIFT] << SHIFT) | (each & ROW_MASK) for each in found.tolist() if each != ABSENT]
-        return hits_of(view, [0.0] * len(places), np.array(places, np.int64), payload, vectors)
+        return _points_of(self._fold, ids, payload, vectors, tenant)
 
     def scroll(
         self, *, filter_: Filter | None = None, limit: int = 10, after: PointId | None = None,
         payload: Sequence[str] = (), vectors: Sequence[str] = (), tenant: str | None = None,
     ) -> tuple[list[Hit], PointId | None]:  # fmt: skip
         """At most `limit` points of ids past `after`, ascending; the last one's id if there are more. Raises InvalidArgument."""
-        check_names(self.spec, payload=payload, vectors=vectors)
+        view = self.view
+        check_names(view.spec, payload=payload, vectors=vectors)
         if not 1 <= limit <= SEARCH_K_MAX:
             raise InvalidArgument(f"limit: must be from 1 to {SEARCH_K_MAX}, got {limit}")
         if after is not None:
-            (after,) = checked_ids(self.spec, [after], "after")
-        view = self.view
-        places, last = page(view, self._of_tenant(filter_, tenant), limit, after)
+            (after,) = checked_ids(view.spec, [after], "after")
+        places, last = page(view, checked_filter(view.spec, filter_, tenant), limit, after)
         return hits_of(view, [0.0] * len(places), places, payload, vectors), last
-
-    def _of_tenant(self, filter_: Filter | None, tenant: str | None) -> Filter | None:
-        check_tenant(self.spec, tenant)
-        field = self.spec.tenant
-        return filter_ if field is None or tenant is None else for_tenant(filter_, field, tenant)
 
     def count(self, filter_: Filter | None = None, *, tenant: str | None = None) -> int:
         """How many points a canonical filter is about. Raises InvalidArgument."""
-        return count(self.view, self._of_tenant(filter_, tenant))
+        view = self.view
+        return count(view, checked_filter(view.spec, filter_, tenant))
 
     def export(
         self, *, filter_: Filter | None = None, tenant: str | None = None, payload: Sequence[str] | None = None,
@@ -254,7 +234,8 @@ class Collection:
     ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:  # fmt: skip
         """All points a canonical filter is about, of one state, batch by batch: these fields and vectors (None: all), columns of
         `points_schema`. Raises InvalidArgument."""
-        return exported(self.view, self._of_tenant(filter_, tenant), payload, vectors)
+        view = self.view
+        return exported(view, checked_filter(view.spec, filter_, tenant), payload, vectors)
 
     # Upkeep.
 
@@ -337,6 +318,31 @@ class Collection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _points_of(
+    fold: Fold, ids: Sequence[PointId], payload: Sequence[str], vectors: Sequence[str], tenant: str | None
+) -> list[Hit]:
+    """See Collection.get. Of one fold, whatever is altered meanwhile."""
+    check_tenant(fold.spec, tenant)
+    check_names(fold.spec, payload=payload, vectors=vectors)
+    wanted = list(dict.fromkeys(checked_ids(fold.spec, ids)))
+    view, found = fold.locate(wanted, tenant)
+    positions = {each.part.key: at for at, each in enumerate(view.parts)}
+    places = [(positions[each >> SHIFT] << SHIFT) | (each & ROW_MASK) for each in found.tolist() if each != ABSENT]
+    return hits_of(view, [0.0] * len(places), np.array(places, np.int64), payload, vectors)
+
+
+def _resolved(fold: Fold, query: Query) -> Query:
+    if type(query.legs[0]) is DenseLeg and len(query.legs) == 1:
+        return query
+
+    def vectors_of(name: str, ids: Sequence[PointId]) -> list[Singles | None]:
+        found = _points_of(fold, ids, (), (name,), query.tenant)
+        known = {each.id: each.vectors[name] for each in found}
+        return [known.get(each) for each in ids]
+
+    return resolved(fold.spec, query, vectors_of)
 
 
 def _part_info(living: Living, spec: CollectionSpec) -> PartInfo:

@@ -185,9 +185,9 @@ class Filter:
         return cls(check.group(group, path, 1))
 
 
-def for_tenant(filter_: Filter | None, field: str, tenant: str) -> Filter:
-    """`filter_` for one tenant's points alone; `field` is the collection's."""
-    return of_value(filter_, field, tenant)
+def for_tenant(filter_: Filter | None, spec: CollectionSpec, tenant: str | None) -> Filter | None:
+    """`filter_` for one tenant's points alone, of a collection that has tenants; else as it is."""
+    return filter_ if spec.tenant is None or tenant is None else of_value(filter_, spec.tenant, tenant)
 
 
 def of_value(filter_: Filter | None, field: str, value: Plain) -> Filter:

@@ -118,8 +118,7 @@ def exact(view: View, query: Query) -> Found:
 
 def filter_of(view: View, query: Query) -> Filter | None:
     """What the query filters by, its tenant's points alone."""
-    field = view.spec.tenant
-    return query.filter if field is None or query.tenant is None else for_tenant(query.filter, field, query.tenant)
+    return for_tenant(query.filter, view.spec, query.tenant)
 
 
 def _ranked(view: View, query: Query, wanted: int, told: list[str] | None) -> tuple[Scores, Longs]:

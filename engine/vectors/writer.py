@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from engine.errors import InvalidArgument, ResourceExhausted, Unavailable, VireoError, quoted
 from engine.log.log import Log, Offsets
-from engine.vectors.checks import check_tenant
+from engine.vectors.checks import check_tenant, checked_filter
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.filter import Filter, for_tenant
 from engine.vectors.fold import Fold
@@ -171,16 +171,8 @@ class Writer:
 
     def _matching(self, filter_: Filter | None, tenant: str | None) -> Iterator[tuple[Part, Longs]]:
         """Living points."""
-        check_tenant(self._spec, tenant)
-        for living, rows in matching(self._fold.view, self._of_tenant(filter_, tenant)):
+        for living, rows in matching(self._fold.view, checked_filter(self._spec, filter_, tenant)):
             yield living.part, rows
-
-    def _of_tenant(self, filter_: Filter | None, tenant: str | None) -> Filter | None:
-        field = self._spec.tenant
-        return filter_ if field is None or tenant is None else for_tenant(filter_, field, tenant)
-
-    def _tenant_count(self, tenant: str) -> int:
-        return count(self._fold.view, self._of_tenant(None, tenant))
 
     def _points_of(self, ids: Sequence[PointId], tenant: str | None) -> Iterator[tuple[Part, Longs]]:
         view, found = self._fold.locate(list(dict.fromkeys(ids)), tenant)
@@ -253,7 +245,7 @@ class Writer:
         most = quota.tenant_points_max
         if most is None or tenant is None:
             return None
-        there = self._tenant_count(tenant) + self._reserved[tenant]
+        there = count(self._fold.view, for_tenant(None, self._spec, tenant)) + self._reserved[tenant]
         if there + more > most and (new := self._new(points, tenant)) and there + new > most:
             return _too_many("tenant_points_max", most, there, new)
         return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from engine.log.log import Appended
 from engine.vectors.collection import Collection
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.filter import Filter, Match
-from engine.vectors.query import Query, TextLeg
+from engine.vectors.query import Query, RecommendLeg, TextLeg
 from engine.vectors.search import search
 from tests.engine.log.disks import QuickDisk
 from tests.engine.vectors.crash.points import OTHER, SPEC, batch
@@ -35,6 +36,24 @@ def altered_first(collection: Collection, spec: CollectionSpec, monkeypatch: pyt
         return rewrite(*given, **named)
 
     monkeypatch.setattr(collection.writer, "rewrite", waits)
+
+
+class AltersFirst(tuple[Any, ...]):
+    """Alters the collection when it is first looked through: in the middle of the checks of what has it."""
+
+    waits: list[Callable[[], None]]
+
+    @classmethod
+    def of(cls, given: Iterable[Any], collection: Collection, spec: CollectionSpec) -> AltersFirst:
+        """Whose spec becomes this one."""
+        found = cls(given)
+        found.waits = [lambda: collection.alter(spec)]
+        return found
+
+    def __iter__(self) -> Iterator[Any]:
+        while self.waits:
+            self.waits.pop()()
+        return super().__iter__()
 
 
 def payloads(collection: Collection) -> dict[Any, Mapping[str, Any]]:
@@ -70,6 +89,28 @@ def test_a_change_of_a_field_that_an_alteration_took_away_is_refused(
         with pytest.raises(InvalidArgument, match="more"):
             collection.clear_payload(["more"], ids=[1])
         assert payloads(collection) == before
+
+
+def test_a_question_is_answered_by_the_spec_it_was_checked_against(tmp_path: Path) -> None:
+    with opened(tmp_path, OTHER) as collection:
+        collection.upsert(batch([1, 2], 1))
+        collection.set_payload({"more": "x"}, ids=[1, 2])
+        (got,) = collection.get(AltersFirst.of([1], collection, SPEC), payload=("more",))
+        assert got.payload == {"more": "x"}
+        assert collection.spec == SPEC
+        collection.alter(OTHER)
+        page, _ = collection.scroll(payload=AltersFirst.of(["more"], collection, SPEC))
+        assert [each.payload for each in page] == [{"more": "x"}] * 2
+        assert collection.spec == SPEC
+
+
+def test_examples_are_of_the_state_that_the_search_was_checked_against(tmp_path: Path) -> None:
+    without = replace(SPEC, vectors={"v": SPEC.vectors["v"]})
+    with opened(tmp_path) as collection:
+        collection.upsert(batch([1, 2], 1))
+        found = collection.search(Query((RecommendLeg("w", AltersFirst.of([1], collection, without)),), 10))
+        assert [each.id for each in found.hits] == [2]
+        assert collection.spec == without
 
 
 def test_a_view_answers_about_words_though_its_segments_were_merged_and_deleted(tmp_path: Path) -> None:
