@@ -45,15 +45,15 @@ def make_folder(folder: Path, disk: Disk) -> None:
         disk.sync_folder(each.parent)
 
 
-def lock_folder(folder: Path) -> int:
-    """Makes the folder ours until the descriptor is closed or this process ends. Raises OSError; Unavailable where it is
-    another's."""
+def lock_folder(folder: Path, name: str) -> int:
+    """Makes the folder ours until the descriptor is closed or this process ends. Raises OSError; Unavailable, which begins with
+    `name`, where it is another's."""
     file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(file)
-        raise Unavailable(f"{log_name(str(folder))}: is open already, here or in another process") from error
+        raise Unavailable(f"{name}: is open already, here or in another process") from error
     except BaseException:
         os.close(file)
         raise

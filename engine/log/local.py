@@ -74,7 +74,7 @@ class LocalLog:
     def _open(self) -> tuple[int, Opened]:
         try:
             make_folder(self._folder, self._disk)
-            lock_file = lock_folder(self._folder)
+            lock_file = lock_folder(self._folder, self._name)
             try:
                 return lock_file, open_folder(self._folder, self._schema, now_us=self._clock_us(), disk=self._disk)
             except BaseException:

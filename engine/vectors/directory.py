@@ -27,7 +27,7 @@ from typing import Final
 
 import numpy as np
 
-from engine.errors import DataLoss, FailedPrecondition, Unavailable, quoted
+from engine.errors import DataLoss, FailedPrecondition, quoted
 from engine.log.disk import DRAFT_SUFFIX, Disk
 from engine.log.folder import lock_folder, make_folder
 from engine.vectors.declaration import CollectionSpec
@@ -79,19 +79,13 @@ class Directory:
         self._dropped: set[int] = set()
         with translated(folder, "open the collection"):
             make_folder(folder, self._disk)
-            self._lock_file: int | None = self._locked()
+            self._lock_file: int | None = lock_folder(folder, f"collection {quoted(str(folder))}")
             try:
                 self.manifest = self._opened(spec)
                 self._read()
             except BaseException:
                 self.close()
                 raise
-
-    def _locked(self) -> int:
-        try:
-            return lock_folder(self.folder)
-        except Unavailable as error:
-            raise Unavailable(f"collection {quoted(str(self.folder))}: is open already, here or elsewhere") from error
 
     def _opened(self, spec: CollectionSpec | None) -> Manifest:
         for each in _FOLDERS:

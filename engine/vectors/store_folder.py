@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.clock import wall_us
-from engine.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable, VireoError, nearest, quoted
+from engine.errors import FailedPrecondition, NotFound, ResourceExhausted, VireoError, nearest, quoted
 from engine.limits import COLLECTION_SNAPSHOTS_MAX
 from engine.log.disk import DRAFT_SUFFIX, Disk
 from engine.log.folder import lock_folder, make_folder
@@ -79,7 +79,7 @@ class StoreFolder:
         self._numbers = itertools.count(1)
         with translated(folder, "open the vector store"):
             make_folder(folder, self._disk)
-            self._lock: int | None = self._locked()
+            self._lock: int | None = lock_folder(folder, f"vector store {quoted(str(folder))}")
             try:
                 for each in (_COLLECTIONS, _SNAPSHOTS, _DRAFTS, _RESTORED, _DROPPED):
                     make_folder(folder / each, self._disk)
@@ -88,12 +88,6 @@ class StoreFolder:
             except BaseException:
                 self.close()
                 raise
-
-    def _locked(self) -> int:
-        try:
-            return lock_folder(self.folder)
-        except Unavailable as error:
-            raise Unavailable(f"vector store {quoted(str(self.folder))}: is open already, here or elsewhere") from error
 
     def _finish(self) -> None:
         """What a crash left undone."""

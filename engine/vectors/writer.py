@@ -17,9 +17,9 @@ from typing import Final
 
 import pyarrow as pa
 
-from engine.errors import InvalidArgument, ResourceExhausted, Unavailable, VireoError, quoted
+from engine.errors import ResourceExhausted, Unavailable, VireoError, quoted
 from engine.log.log import Log, Offsets
-from engine.vectors.checks import check_tenant, checked_filter
+from engine.vectors.checks import check_tenant, checked_filter, checked_ids
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.filter import Filter, for_tenant
 from engine.vectors.fold import Fold
@@ -29,7 +29,7 @@ from engine.vectors.locations import ABSENT, by_part, id_column
 from engine.vectors.matching import count, matching
 from engine.vectors.points import checked_points
 from engine.vectors.rows import DELETE, ID, OP, UPSERT, field_column
-from engine.vectors.values import TEXT_ID_BYTES_MAX, PointId, checked_id
+from engine.vectors.values import TEXT_ID_BYTES_MAX, PointId
 from engine.vectors.view import Longs, Part, ids_at
 
 FULL_MAX: Final = 4
@@ -138,7 +138,7 @@ class Writer:
         with self.gate.beside():
             self.check_open()
             check_tenant(self._spec, tenant)
-            wanted = list(dict.fromkeys(self._checked_ids(ids)))
+            wanted = list(dict.fromkeys(checked_ids(self._spec, ids)))
             _, found = self._fold.locate(wanted, tenant)
             there = [each for each, location in zip(wanted, found.tolist(), strict=True) if location != ABSENT]
             # who is being written at the same time may be there by the time the log has this
@@ -161,7 +161,11 @@ class Writer:
         with self.gate.alone():
             self.check_open()
             check_tenant(self._spec, tenant)
-            found = self._matching(filter_, tenant) if ids is None else self._points_of(self._checked_ids(ids), tenant)
+            found = (
+                self._matching(filter_, tenant)
+                if ids is None
+                else self._points_of(checked_ids(self._spec, ids), tenant)
+            )
             written = Written(self._fold.view.offset, 0)
             for each in _together(_changed(found, change)):
                 if written.count:
@@ -253,15 +257,6 @@ class Writer:
     def _new(self, points: pa.RecordBatch, tenant: str | None) -> int:
         _, found = self._fold.locate(points.column(ID).to_pylist(), tenant)
         return int((found == ABSENT).sum())
-
-    def _checked_ids(self, ids: Sequence[PointId]) -> list[PointId]:
-        found = []
-        for at, each in enumerate(ids):
-            try:
-                found.append(checked_id(each, self._spec.id))
-            except InvalidArgument as error:
-                raise InvalidArgument(f"ids[{at}]: {error.message}") from error
-        return found
 
     def check_open(self) -> None:
         """Raises Unavailable where nothing may be written any more."""
