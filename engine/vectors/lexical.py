@@ -46,11 +46,6 @@ def weighted_terms(text: str, spec: FieldSpec) -> tuple[Hashes, Singles]:
     return terms, often.astype(np.float32)
 
 
-def query_terms(text: str, spec: FieldSpec) -> Hashes:
-    """The terms of `weighted_terms` alone."""
-    return weighted_terms(text, spec)[0]
-
-
 def text_statistics(parts: Sequence[TextPart], terms: Hashes) -> tuple[Singles, float]:
     """Of all of a collection's parts: the inverse document frequency of each term, float32 [q], and how many words a row has
     that has one, at least 1."""

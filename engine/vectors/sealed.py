@@ -125,10 +125,6 @@ class SealedPart:
             weakref.finalize(self, found.close)
         return found
 
-    def with_spec(self, key: int, spec: CollectionSpec) -> SealedPart:
-        """The same rows read as another spec says."""
-        return SealedPart(key, self.number, self.segment, spec)
-
     @property
     def ids(self) -> Ids:
         """See Part."""

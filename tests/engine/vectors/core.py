@@ -20,7 +20,7 @@ from engine.vectors.directory import Directory
 from engine.vectors.filter import Filter, HasWords, Match, Range
 from engine.vectors.fold import Fold
 from engine.vectors.indexer import Indexer
-from engine.vectors.lexical import query_terms, text_statistics
+from engine.vectors.lexical import text_statistics, weighted_terms
 from engine.vectors.points import points_of
 from engine.vectors.rows import log_schema
 from engine.vectors.sealed import SealedPart
@@ -132,7 +132,7 @@ def answers(view: View) -> list[Any]:
     filters = [
         Filter.of(each, view.spec) for each in (Match("tag", "t1"), Range("n", gte=2), HasWords("body", "word2"))
     ]  # fmt: skip
-    terms = query_terms("word1 common", view.spec.fields["body"])
+    terms = weighted_terms("word1 common", view.spec.fields["body"])[0]
     idf, mean = text_statistics([each.part.text("body") for each in view.parts], terms)
     indices, weights = np.array([1, 3], np.uint32), np.array([1, 2], np.float32)
     for each in view.parts:

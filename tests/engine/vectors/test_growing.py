@@ -16,7 +16,7 @@ from engine.vectors.declaration import CollectionSpec, Stored, VectorSpec
 from engine.vectors.directory import Directory
 from engine.vectors.filter import Filter, HasId
 from engine.vectors.growing import GrowingPart, GrowingSegment
-from engine.vectors.lexical import query_terms, text_statistics
+from engine.vectors.lexical import text_statistics, weighted_terms
 from engine.vectors.points import checked_points, points_of
 from engine.vectors.query import DenseLeg, Query, SearchParams
 from engine.vectors.sealed import SealedPart
@@ -71,7 +71,7 @@ def said(part: Part, spec: CollectionSpec, source: random.Random) -> list[Any]:
     chosen = np.packbits(np.array([source.random() < 0.7 for _ in range(part.rows)], bool), bitorder="little")
     for name, field in spec.fields.items():
         if field.type == "text":
-            terms, text = query_terms(" ".join(plain_filter.WORDS), field), part.text(name)
+            terms, text = weighted_terms(" ".join(plain_filter.WORDS), field)[0], part.text(name)
             idf, mean = text_statistics([text], terms)
             found += [text.texts, text.words, text.counts(terms).tolist()]
             found += [each.tolist() for each in text.best(terms, idf, mean, chosen, part.rows)]

@@ -20,7 +20,6 @@ from engine.vectors.growing_blocks import BLOCK_ROWS, BLOCK_ROWS_MAX, best_of_al
 from engine.vectors.lexical import (
     GrowingText,
     SealedText,
-    query_terms,
     text_statistics,
     weighted_terms,
     write_text_postings,
@@ -28,7 +27,7 @@ from engine.vectors.lexical import (
 from engine.vectors.postings_room import inverse_frequency, sums_room
 from engine.vectors.rows import points_schema
 from engine.vectors.segment import SealedSegment, SegmentWriter
-from engine.vectors.view import TextPart
+from engine.vectors.view import Terms, TextPart
 from engine.vectors.words import words_of
 from kernels.reference_vectors import bitset_of, bm25
 
@@ -38,6 +37,11 @@ EVERY = np.empty(0, np.uint8)
 
 _SAID = "the of and a to dog cat Dog CAT run2 x_y don't STRASSE Straße ﬁsh fish naïve 日本語 かな İstanbul é e\u0301 Ω -- ..."
 WORDS = [*_SAID.split(), "", "long" * 30, "long" * 16]
+
+
+def terms_in(query: str) -> Terms:
+    """The terms of a query alone."""
+    return weighted_terms(query, TEXT)[0]
 
 
 def drawn(rng: np.random.Generator, rows: int) -> list[str | None]:
@@ -99,7 +103,7 @@ def test_parts_cut_anywhere_score_as_the_formula_does(seed: int, tmp_path: Path)
         for begin, end in bounds
     ]
     for query in ("the", "dog CAT the dog", "strasse fish ﬁsh 本 é", "nobody says this", "... --", "long" * 40):
-        terms = query_terms(query, TEXT)
+        terms = terms_in(query)
         idf, mean_length = text_statistics([each for _, each in parts], terms)
         living = rng.random(len(texts)) < 0.6
         for k in (1, 10, 5000):
@@ -117,7 +121,7 @@ def test_of_equal_scores_the_lower_row_is_first_sealed_or_growing() -> None:
     column = pa.array(["same words"] * 1300)
     growing = GrowingText(TEXT)
     growing.append(column)
-    terms = query_terms("words", TEXT)
+    terms = terms_in("words")
     for part in (SealedText.of(column, TEXT), growing.frozen(1300)):
         idf, mean_length = text_statistics([part], terms)
         assert part.best(terms, idf, mean_length, EVERY, 7)[1].tolist() == list(range(7))
@@ -126,10 +130,10 @@ def test_of_equal_scores_the_lower_row_is_first_sealed_or_growing() -> None:
 def test_a_word_that_a_query_says_twice_is_one_term_of_twice_the_weight() -> None:
     terms, often = weighted_terms("dog cat dog DOG", TEXT)
     assert dict(zip(terms.tolist(), often.tolist(), strict=True)) == {
-        int(query_terms("dog", TEXT)[0]): 3,
-        int(query_terms("cat", TEXT)[0]): 1,
+        int(terms_in("dog")[0]): 3,
+        int(terms_in("cat")[0]): 1,
     }
-    assert terms.tolist() == sorted(terms.tolist()) == query_terms("cat dog", TEXT).tolist()
+    assert terms.tolist() == sorted(terms.tolist()) == terms_in("cat dog").tolist()
     assert often.dtype == np.float32
     assert [len(each) for each in weighted_terms(" -- ", TEXT)] == [0, 0]
 
@@ -142,7 +146,7 @@ def test_an_array_has_the_words_of_all_its_values() -> None:
     growing.append(column[:2])
     growing.append(column[2:])
     wanted = SealedText.of(joined, TEXT)
-    terms = query_terms("the dog 日", TEXT)
+    terms = terms_in("the dog 日")
     for part in (SealedText.of(column, TEXTS), growing.frozen(5)):
         assert (part.texts, part.words) == (wanted.texts, wanted.words) == (2, 9)
         assert part.counts(terms).tolist() == wanted.counts(terms).tolist()
@@ -154,7 +158,7 @@ def test_an_array_has_the_words_of_all_its_values() -> None:
 
 @pytest.mark.parametrize("texts", [[], [None], [""], ["...", None, " "]])
 def test_rows_without_words_are_found_by_none(texts: list[str | None], tmp_path: Path) -> None:
-    terms = query_terms("dog", TEXT)
+    terms = terms_in("dog")
     for kind in ("file", "memory", "growing"):
         part = part_of(kind, texts, tmp_path / "postings", np.random.default_rng(0))
         idf, mean_length = text_statistics([part], terms)
@@ -167,7 +171,7 @@ def test_rows_without_words_are_found_by_none(texts: list[str | None], tmp_path:
 
 def test_a_word_that_is_said_70000_times_is_counted_so(tmp_path: Path) -> None:
     texts: list[str | None] = ["again " * 70_000, "again and again", None]
-    terms = query_terms("again", TEXT)
+    terms = terms_in("again")
     for kind in ("file", "memory", "growing"):
         part = part_of(kind, texts, tmp_path / "postings", np.random.default_rng(0))
         assert part.words == 70_003
@@ -187,7 +191,7 @@ def test_what_is_frozen_is_not_changed_by_rows_that_come_while_it_is_searched() 
     rng = np.random.default_rng(5)
     texts = drawn(rng, 6000)
     column = pa.array(texts, pa.string())
-    growing, terms = GrowingText(TEXT), query_terms("the dog cat", TEXT)
+    growing, terms = GrowingText(TEXT), terms_in("the dog cat")
     growing.append(column[:700])
     views: list[tuple[int, TextPart]] = [(700, growing.frozen(700))]
 
@@ -213,7 +217,7 @@ def test_what_is_frozen_is_not_changed_by_rows_that_come_while_it_is_searched() 
 
 def test_fewer_rows_than_came_can_be_frozen() -> None:
     column = pa.array(["dog", "cat"] * 1000)
-    growing, terms = GrowingText(TEXT), query_terms("dog", TEXT)
+    growing, terms = GrowingText(TEXT), terms_in("dog")
     growing.append(column)
     for rows in (0, 1, 511, 512, 513, 1024, 1999, 2000):
         part = growing.frozen(rows)
@@ -233,7 +237,7 @@ def test_the_terms_of_growing_rows_are_handed_out_by_row() -> None:
     growing.append(pa.array(["b a b", None, "c"]))
     found = growing.terms(1, 3)
     assert found.offsets.tolist() == [0, 0, 1]
-    assert found.terms.tolist() == query_terms("c", TEXT).tolist()
+    assert found.terms.tolist() == terms_in("c").tolist()
     assert found.lengths.tolist() == [0, 1]
 
 
@@ -261,7 +265,7 @@ def test_a_file_is_what_was_written_and_is_not_copied(tmp_path: Path) -> None:
     assert not opened._rows.flags.writeable
     assert not opened._rows.flags.owndata
     path.unlink()
-    assert opened.counts(query_terms("the", TEXT)).tolist() == fresh.counts(query_terms("the", TEXT)).tolist()
+    assert opened.counts(terms_in("the")).tolist() == fresh.counts(terms_in("the")).tolist()
 
 
 def test_a_file_cut_anywhere_or_longer_is_refused(tmp_path: Path) -> None:
@@ -283,7 +287,7 @@ def test_a_file_cut_anywhere_or_longer_is_refused(tmp_path: Path) -> None:
 def test_a_file_with_a_wrong_byte_is_refused_or_searched_within_bounds(tmp_path: Path) -> None:
     path = tmp_path / "postings"
     write_text_postings(path, "body", TEXT, pa.array(["the dog", "a cat the the", None, "the"]))
-    whole, terms, refused = path.read_bytes(), query_terms("the dog a cat", TEXT), 0
+    whole, terms, refused = path.read_bytes(), terms_in("the dog a cat"), 0
     for at in range(len(whole)):
         for mask in (1, 0x80, 0xFF):
             path.write_bytes(whole[:at] + bytes([whole[at] ^ mask]) + whole[at + 1 :])
@@ -309,7 +313,7 @@ def test_a_newer_file_is_not_read(tmp_path: Path) -> None:
 
 
 def test_rows_in_no_bitset_are_left_out() -> None:
-    part, terms = SealedText.of(pa.array(["dog"] * 20), TEXT), query_terms("dog", TEXT)
+    part, terms = SealedText.of(pa.array(["dog"] * 20), TEXT), terms_in("dog")
     idf, mean_length = text_statistics([part], terms)
     assert part.best(terms, idf, mean_length, bitset_of({3, 17}, 20), 10)[1].tolist() == [3, 17]
     assert part.best(terms, idf, mean_length, bitset_of(set(), 20), 10)[1].tolist() == []
@@ -327,7 +331,7 @@ def test_a_segment_keeps_postings_beside_its_rows_and_notices_damage(tmp_path: P
         writer.move_in("words-0.postings", writer.folder / "new")
         segment = writer.seal(0, 1)
     part = SealedText.open(segment.file("words-0.postings"))
-    assert part.counts(query_terms("dog the cat", TEXT)).sum() == 3
+    assert part.counts(terms_in("dog the cat")).sum() == 3
     path = tmp_path / "1" / "words-0.postings"
     path.write_bytes(path.read_bytes()[:-1] + b"\7")
     with pytest.raises(DataLoss, match=r"words-0\.postings.*is damaged"):

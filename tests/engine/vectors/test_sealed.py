@@ -15,7 +15,7 @@ from engine.vectors.building import Codebooks, build_beside
 from engine.vectors.declaration import CollectionSpec, FieldSpec, IndexSpec, SparseSpec, VectorSpec
 from engine.vectors.directory import Directory
 from engine.vectors.filter import Filter, HasWords, IsNull
-from engine.vectors.lexical import query_terms
+from engine.vectors.lexical import weighted_terms
 from engine.vectors.sealed import CONTENTS, BuiltIndex, Contents, SealedPart, read_contents, vector_names
 from engine.vectors.segment import SealedSegment
 from tests.engine.log.disks import QuickDisk
@@ -76,7 +76,7 @@ def test_few_rows_have_no_index_and_are_scanned(tmp_path: Path) -> None:
 def test_of_a_segment_with_nothing_beside_it_all_is_made_when_it_is_asked(tmp_path: Path) -> None:
     with_it, without = part_of(sealed(tmp_path / "a")), part_of(sealed(tmp_path / "b", without=True))
     assert without.contents == Contents()
-    terms = query_terms("word1 common", SPEC.fields["body"])
+    terms = weighted_terms("word1 common", SPEC.fields["body"])[0]
     indices = np.array([1, 2, 3], np.uint32)
     assert without.text("body").counts(terms).tolist() == with_it.text("body").counts(terms).tolist()
     assert without.sparse("s").counts(indices).tolist() == with_it.sparse("s").counts(indices).tolist()
@@ -89,7 +89,8 @@ def test_fields_and_vectors_younger_than_the_segment_are_of_nobody(tmp_path: Pat
         sparse={**SPEC.sparse, "t": SparseSpec()},
         fields={**SPEC.fields, "more": FieldSpec("text"), "tags": FieldSpec("keyword", array=True)},
     )
-    part = part_of(sealed(tmp_path)).with_spec(9, young)
+    known = part_of(sealed(tmp_path))
+    part = SealedPart(9, known.number, known.segment, young)
     assert part.key == 9
     assert part.column("more").null_count == part.column("tags").null_count == 300
     assert part.text("more").texts == 0
@@ -105,7 +106,7 @@ def test_words_cut_by_another_stemmer_are_cut_again(tmp_path: Path) -> None:
     pytest.importorskip("snowballstemmer")
     stemmed = replace(SPEC, fields={**SPEC.fields, "body": FieldSpec("text", stemmer="english")})
     part = part_of(sealed(tmp_path), stemmed)
-    terms = query_terms("commons", stemmed.fields["body"])
+    terms = weighted_terms("commons", stemmed.fields["body"])[0]
     assert part.text("body").counts(terms).tolist() == [300]
 
 

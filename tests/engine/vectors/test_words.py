@@ -12,7 +12,7 @@ import pytest
 
 from engine.errors import FailedPrecondition
 from engine.vectors.declaration import FieldSpec
-from engine.vectors.lexical import GrowingText, SealedText, query_terms
+from engine.vectors.lexical import GrowingText, SealedText, weighted_terms
 from engine.vectors.words import Terms, stems_of, term_hashes, terms_of, words_of
 
 STEMMED = FieldSpec("text", stemmer="english")
@@ -80,7 +80,7 @@ def test_hashes_are_stored_and_never_change() -> None:
 @pytest.mark.skipif(find_spec("snowballstemmer") is not None, reason="the stemmer is there")
 def test_a_stemmer_that_is_not_installed_is_named() -> None:
     for act in (
-        lambda: query_terms("dogs", STEMMED),
+        lambda: weighted_terms("dogs", STEMMED)[0],
         lambda: SealedText.of(pa.array(["dogs"]), STEMMED),
         lambda: GrowingText(STEMMED).append(pa.array(["dogs"])),
     ):
@@ -94,7 +94,7 @@ def test_a_stemmed_field_finds_other_forms_of_a_word() -> None:
     growing = GrowingText(STEMMED)
     growing.append(column)
     for part in (SealedText.of(column, STEMMED), growing.frozen(4)):
-        assert part.counts(query_terms("dog", STEMMED)).tolist() == [2]
-        assert part.counts(query_terms("run runs running", STEMMED)).tolist() == [1]
+        assert part.counts(weighted_terms("dog", STEMMED)[0]).tolist() == [2]
+        assert part.counts(weighted_terms("run runs running", STEMMED)[0]).tolist() == [1]
     with pytest.raises(FailedPrecondition, match="nearest: 'english'"):
         stems_of(["dogs"], "englisch")
