@@ -33,6 +33,7 @@ from engine import (
     TooLarge,
     Unauthenticated,
     Unavailable,
+    Unimplemented,
     VireoError,
     limits,
     nearest,
@@ -170,7 +171,10 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
     def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:  # noqa: ANN401
         """Answers each batch with one, in order, its metadata given back."""
         with self._call():
-            name, *rest = _path(descriptor, None)
+            path = _path(descriptor, None)
+            name, *rest = path
+            if is_points(path):
+                raise Unimplemented("points of collections come and go by DoPut and DoGet, not by DoExchange")
             if name in self._store.views:
                 self._look_up(name, tuple(rest), reader, writer)
             else:
@@ -272,6 +276,15 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
             else:
                 raise NotFound(f"ticket {quoted(name)}{nearest(name, ('logs', 'views'))}")
             return flight.RecordBatchStream(pa.Table.from_pylist(rows, _CATALOGUES[name]))
+
+    def do_action(self, context: Any, action: Any) -> None:  # noqa: ANN401
+        """There are none; Arrow's own refusal shows callers our traceback."""
+        with self._call():
+            raise Unimplemented(f"action {quoted(str(action.type))}: there are no actions")
+
+    def list_actions(self, context: Any) -> list[Any]:  # noqa: ANN401
+        """None."""
+        return []
 
     def _streamed(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with self._call():

@@ -87,10 +87,25 @@ def only_vector(using: str, spec: CollectionSpec, path: str) -> str:
     """The dense vector meant. Raises InvalidArgument where none is named and there is not exactly one."""
     if using:
         return using
-    found = [name for name, each in spec.vectors.items() if not each.multi]
-    if len(found) != 1:
-        raise InvalidArgument(f"{path}using: must name one of the vectors {', '.join(sorted(found))}")
-    return found[0]
+    return _only([name for name, each in spec.vectors.items() if not each.multi], f"{path}using", "vector")
+
+
+def only_sparse(using: str, spec: CollectionSpec, path: str) -> str:
+    """The sparse vector meant. Raises InvalidArgument as `only_vector`."""
+    return using or _only(list(spec.sparse), f"{path}using", "sparse vector")
+
+
+def only_text(field: str, spec: CollectionSpec, path: str) -> str:
+    """The text field meant. Raises InvalidArgument as `only_vector`."""
+    return field or _only([name for name, each in spec.fields.items() if each.type == "text"], path, "text field")
+
+
+def _only(found: Sequence[str], path: str, what: str) -> str:
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InvalidArgument(f"{path}: the collection has no {what} to be searched")
+    raise InvalidArgument(f"{path}: must name one of the {what}s {', '.join(sorted(found))}")
 
 
 def _vector_leg(given: pb.Vector, using: str, spec: CollectionSpec, path: str) -> Leg:
@@ -100,8 +115,7 @@ def _vector_leg(given: pb.Vector, using: str, spec: CollectionSpec, path: str) -
 
 
 def _sparse_leg(given: pb.Vector, using: str, spec: CollectionSpec, path: str) -> SparseLeg:
-    if not using and len(spec.sparse) == 1:
-        using = next(iter(spec.sparse))
+    using = only_sparse(using, spec, path)
     return SparseLeg(using, np.array(given.indices, np.uint32), numbers(given, f"{path}vector"))
 
 
@@ -112,7 +126,7 @@ def _leg(given: pb.Leg, spec: CollectionSpec, path: str) -> Leg:
     if kind == "sparse":
         return _sparse_leg(given.sparse.vector, given.sparse.using, spec, f"{path}.sparse.")
     if kind == "text":
-        return TextLeg(_text_field(given.text.field, spec, path), given.text.text)
+        return TextLeg(only_text(given.text.field, spec, f"{path}.text.field"), given.text.text)
     if kind is None:
         raise InvalidArgument(f"{path}: says nothing")
     found = given.recommend
@@ -121,15 +135,6 @@ def _leg(given: pb.Leg, spec: CollectionSpec, path: str) -> Leg:
         _examples(found.positive, f"{path}.recommend.positive"),
         _examples(found.negative, f"{path}.recommend.negative"),
     )
-
-
-def _text_field(given: str, spec: CollectionSpec, path: str) -> str:
-    if given:
-        return given
-    found = [name for name, each in spec.fields.items() if each.type == "text"]
-    if len(found) != 1:
-        raise InvalidArgument(f"{path}.text.field: must name one of the text fields {', '.join(sorted(found))}")
-    return found[0]
 
 
 def _examples(given: Sequence[pb.Example], path: str) -> tuple[PointId | Singles, ...]:

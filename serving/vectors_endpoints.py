@@ -35,6 +35,7 @@ from serving.vectors_json import (
     snapshot_out,
 )
 from serving.vectors_service import arrow_points
+from serving.vectors_values import named
 from serving.vectors_work import VectorsWork, is_short
 
 _ROOT: Final = "/v1/collections"
@@ -107,7 +108,7 @@ class VectorsEndpoints:
         asked = parsed(await call.body(), SearchBody)
         query = query_in(asked, collection.spec, tenant)
         if is_short(collection, query) and not asked.explain:
-            return json_reply(_searched(collection, query, False))
+            return json_reply(self._work.in_time(deadline, partial(_searched, collection, query, False)))
         return json_reply(await self._work.read(deadline, partial(_searched, collection, query, asked.explain)))
 
     async def _upsert(self, call: HttpCall) -> Reply:
@@ -197,8 +198,11 @@ def _search_batch(collection: Collection, tenant: str | None, body: bytes) -> di
     asked = parsed(body, BatchBody).searches
     if len(asked) > limits.SEARCH_BATCH_MAX:
         raise InvalidArgument(f"searches: {len(asked)} of them, at most {limits.SEARCH_BATCH_MAX} are allowed")
-    queries = [query_in(each, collection.spec, tenant) for each in asked]
-    found = collection.search_many(queries)
+    queries, paths = list[Query](), [f"searches[{at}]" for at in range(len(asked))]
+    for path, each in zip(paths, asked, strict=True):
+        with named(path):
+            queries.append(query_in(each, collection.spec, tenant))
+    found = collection.search_many(queries, paths=paths)
     return {"results": [found_out(each, query) for each, query in zip(found, queries, strict=True)]}
 
 

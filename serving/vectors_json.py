@@ -31,7 +31,8 @@ from engine import (
     as_plain,
     parse_filter,
 )
-from serving.vectors_codec import K_DEFAULT, only_vector
+from serving.vectors_codec import K_DEFAULT, only_sparse, only_text, only_vector
+from serving.vectors_values import Singles
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 Id = int | str
@@ -232,7 +233,11 @@ def chosen_names(given: Chosen, known: Mapping[str, object]) -> tuple[str, ...]:
 def one_of(ids: Sequence[Id] | None, filter_: Filter | None) -> None:
     """Raises InvalidArgument where not exactly one is there."""
     if (ids is None) == (filter_ is None):
-        raise InvalidArgument(f"request body: has {'neither' if ids is None else 'both'} 'ids' and 'filter'")
+        raise InvalidArgument(f"request body: {_not_one_of('ids', 'filter', none=ids is None)}")
+
+
+def _not_one_of(first: str, second: str, *, none: bool) -> str:
+    return f"has neither '{first}' nor '{second}'" if none else f"has both '{first}' and '{second}'"
 
 
 def query_in(given: SearchBody, spec: CollectionSpec, tenant: str | None) -> Query:
@@ -256,24 +261,28 @@ def query_in(given: SearchBody, spec: CollectionSpec, tenant: str | None) -> Que
 
 def _legs(given: SearchBody, spec: CollectionSpec) -> tuple[Leg, ...]:
     if (given.vector is None) == (given.legs is None):
-        raise InvalidArgument(f"request body: has {'neither' if given.legs is None else 'both'} 'vector' and 'legs'")
+        raise InvalidArgument(f"request body: {_not_one_of('vector', 'legs', none=given.legs is None)}")
     if given.legs is not None:
         return tuple(_leg(each, spec, f"legs[{at}]") for at, each in enumerate(given.legs))
     if isinstance(given.vector, Sparse):
-        return (_sparse(given.vector, given.using, spec),)
+        return (_sparse(given.vector, given.using, spec, ""),)
     return (_dense(given.vector or [], given.using, spec, ""),)
 
 
 def _dense(vector: Sequence[float], using: str, spec: CollectionSpec, path: str) -> DenseLeg:
-    return DenseLeg(only_vector(using, spec, path), np.array(vector, np.float32))
+    return DenseLeg(only_vector(using, spec, path), _singles(vector))
 
 
-def _sparse(given: Sparse | SparseOf, using: str, spec: CollectionSpec) -> SparseLeg:
-    if not using and len(spec.sparse) == 1:
-        using = next(iter(spec.sparse))
+def _singles(numbers: Sequence[Any]) -> Singles:
+    """float32, of rows too; what is too large becomes infinite, and is refused as such."""
+    with np.errstate(over="ignore"):
+        return np.array(numbers, np.float32)
+
+
+def _sparse(given: Sparse | SparseOf, using: str, spec: CollectionSpec, path: str) -> SparseLeg:
     if any(not 0 <= each < 1 << 32 for each in given.indices):
-        raise InvalidArgument(f"sparse vector: indices must be from 0 to {(1 << 32) - 1}")
-    return SparseLeg(using, np.array(given.indices, np.uint32), np.array(given.values, np.float32))
+        raise InvalidArgument(f"{path}indices: expected from 0 to {(1 << 32) - 1}")
+    return SparseLeg(only_sparse(using, spec, path), np.array(given.indices, np.uint32), _singles(given.values))
 
 
 def _leg(given: LegBody, spec: CollectionSpec, path: str) -> Leg:
@@ -284,23 +293,16 @@ def _leg(given: LegBody, spec: CollectionSpec, path: str) -> Leg:
     if isinstance(leg, Dense):
         return _dense(leg.vector, leg.using, spec, f"{path}.dense.")
     if isinstance(leg, SparseOf):
-        return _sparse(leg, leg.using, spec)
+        return _sparse(leg, leg.using, spec, f"{path}.sparse.")
     if isinstance(leg, Text):
-        return TextLeg(_text_field(leg.field, spec, path), leg.text)
+        return TextLeg(only_text(leg.field, spec, f"{path}.text.field"), leg.text)
     return RecommendLeg(
         only_vector(leg.using, spec, f"{path}.recommend."), _examples(leg.positive), _examples(leg.negative)
     )
 
 
-def _text_field(given: str, spec: CollectionSpec, path: str) -> str:
-    found = [name for name, each in spec.fields.items() if each.type == "text"]
-    if given or len(found) == 1:
-        return given or found[0]
-    raise InvalidArgument(f"{path}.text.field: must name one of the text fields {', '.join(sorted(found))}")
-
-
 def _examples(given: Sequence[Id | list[float]]) -> tuple[Any, ...]:
-    return tuple(np.array(each, np.float32) if isinstance(each, list) else each for each in given)
+    return tuple(_singles(each) if isinstance(each, list) else each for each in given)
 
 
 def _fusion(given: FusionBody | None) -> RankFusion | ScoreFusion:
@@ -322,7 +324,7 @@ def _rerank(given: Rerank) -> MaxSim:
     sizes = {len(each) for each in given.vectors}
     if len(sizes) != 1:
         raise InvalidArgument(f"rerank.vectors: expected vectors of one size, got {len(sizes)} sizes")
-    return MaxSim(given.using, np.array(given.vectors, np.float32), given.candidates)
+    return MaxSim(given.using, _singles(given.vectors), given.candidates)
 
 
 def found_out(found: Found, query: Query) -> dict[str, Any]:

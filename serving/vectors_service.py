@@ -7,8 +7,7 @@ threads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,7 +40,7 @@ from serving.vectors_codec import (
     snapshot_message,
 )
 from serving.vectors_turn import SearchTurn
-from serving.vectors_values import filter_of, plain_payload, plain_point, point_id, point_ids, struct_values
+from serving.vectors_values import filter_of, named, plain_payload, plain_point, point_id, point_ids, struct_values
 from serving.vectors_work import VectorsWork, is_short
 
 if TYPE_CHECKING:
@@ -141,13 +140,13 @@ class VectorsService:
             )
         queries, by_collection = [], dict[str, list[int]]()
         for at, each in enumerate(request.searches):
-            with _named(f"searches[{at}]"):
+            with named(f"searches[{at}]"):
                 queries.append(query_of(each, self._collection(each.collection).spec))
             by_collection.setdefault(each.collection, []).append(at)
         results: list[Any] = [None] * len(queries)
         for name, places in by_collection.items():
             collection = self._collection(name)
-            found = collection.search_many([queries[at] for at in places])
+            found = collection.search_many([queries[at] for at in places], paths=[f"searches[{at}]" for at in places])
             for at, each in zip(places, found, strict=True):
                 results[at] = found_message(each, queries[at], collection.spec)
         return pb.SearchBatchResponse(results=results)
@@ -270,16 +269,6 @@ class VectorsService:
     def _restore(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
         self._store.restore(request.collection, request.snapshot, source=request.source or None)
         return collection_message(self._store.describe(request.collection))
-
-
-@contextmanager
-def _named(place: str) -> Iterator[None]:
-    """Puts a place before the message of what is raised."""
-    try:
-        yield
-    except VireoError as error:
-        error.message = f"{place}: {error.message}"
-        raise
 
 
 def _points_in(request: Any, collection: Collection) -> pa.RecordBatch:  # noqa: ANN401

@@ -5,7 +5,8 @@ What is wrong is named by its path: "filter.must[1].field.range: ...".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,22 @@ from engine import (
     PointId,
     Range,
     ValuesCount,
+    VireoError,
     limits,
 )
 from protos.vireo.v1 import vectors_pb2 as pb
 
 Singles = npt.NDArray[np.float32]
+
+
+@contextmanager
+def named(place: str) -> Iterator[None]:
+    """Puts a place before the message of what is raised."""
+    try:
+        yield
+    except VireoError as error:
+        error.message = f"{place}: {error.message}"
+        raise
 
 
 def struct_values(given: Struct) -> dict[str, Any]:

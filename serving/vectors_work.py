@@ -43,12 +43,13 @@ class VectorsWork:
         self._waiting += 1
         self._dispatch.in_flight += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, self._in_time, deadline, work)
+            return await asyncio.get_running_loop().run_in_executor(pool, self.in_time, deadline, work)
         finally:
             self._waiting -= 1
             self._dispatch.in_flight -= 1
 
-    def _in_time(self, deadline: Deadline, work: Callable[[], T]) -> T:
+    def in_time(self, deadline: Deadline, work: Callable[[], T]) -> T:
+        """Done here and now, by any thread. Raises DeadlineExceeded where it is too late."""
         if deadline.expired(self._clock()):
             raise DeadlineExceeded("the deadline passed before the call was begun")
         return work()

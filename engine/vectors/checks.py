@@ -61,7 +61,7 @@ def checked_query(spec: CollectionSpec, query: Query) -> Query:
     legs = tuple([_checked_leg(spec, query.legs, at) for at in range(len(query.legs))])
     _check_fusion(query)
     if query.params.candidates is not None:
-        _check_most("params.candidates", query.params.candidates, SEARCH_CANDIDATES_MAX)
+        _check_most("candidates", query.params.candidates, SEARCH_CANDIDATES_MAX)
     if query.params.effort != 1.0:
         _check_effort(query.params.effort)
     if query.payload or query.vectors:
@@ -102,22 +102,27 @@ def checked_filter(spec: CollectionSpec, filter_: Filter | None, tenant: str | N
 
 def check_names(spec: CollectionSpec, *, payload: Iterable[str] = (), vectors: Iterable[str] = ()) -> None:
     """Raises InvalidArgument where hits are to carry a field, or a dense vector or multi-vector, that there is not."""
-    for name in payload:
-        if name not in spec.fields:
-            raise InvalidArgument(f"payload: no field {quoted(str(name))}{nearest(str(name), spec.fields)}")
+    check_fields(spec, payload, "payload")
     for name in vectors:
         if name not in spec.vectors:
             raise InvalidArgument(f"vectors: {_unknown_vector(spec, name)}")
 
 
-def checked_ids(spec: CollectionSpec, ids: Sequence[object], path: str = "ids") -> list[PointId]:
+def check_fields(spec: CollectionSpec, names: Iterable[str], path: str) -> None:
+    """Raises InvalidArgument, "path: ...", for a field that there is not."""
+    for name in names:
+        if name not in spec.fields:
+            raise InvalidArgument(f"{path}: no field {quoted(str(name))}{nearest(str(name), spec.fields)}")
+
+
+def checked_ids(spec: CollectionSpec, ids: Sequence[object]) -> list[PointId]:
     """Ids as they are kept. Raises InvalidArgument, "ids[3]: expected ..., got ..."."""
     found: list[PointId] = []
     for at, each in enumerate(ids):
         try:
             found.append(checked_id(each, spec.id))
         except InvalidArgument as error:
-            raise InvalidArgument(f"{path}[{at}]: {error.message}") from error
+            raise InvalidArgument(f"ids[{at}]: {error.message}") from error
     return found
 
 
@@ -209,8 +214,8 @@ def _sparse_leg(spec: CollectionSpec, leg: SparseLeg) -> SparseLeg:
     try:
         indices, values = flat_indices(leg.indices), flat_numbers(leg.values)
         _check_sparse(indices, values)
-    except InvalidArgument as error:
-        raise InvalidArgument(f"sparse vector {quoted(leg.name)}: {error.message}") from error
+    except (InvalidArgument, TooLarge) as error:
+        raise type(error)(f"sparse vector {quoted(leg.name)}: {error.message}") from error
     return replace(leg, indices=np.require(indices, None, ["C", "A"]), values=np.require(values, None, ["C", "A"]))
 
 
@@ -218,7 +223,7 @@ def _check_sparse(indices: npt.NDArray[np.uint32], values: Vector) -> None:
     if len(indices) != len(values):
         raise InvalidArgument(f"{len(indices)} indices for {len(values)} values")
     if len(indices) > SPARSE_VALUES_MAX:
-        raise InvalidArgument(f"{len(indices)} values, at most {SPARSE_VALUES_MAX} are allowed")
+        raise TooLarge(f"{len(indices)} values, at most {SPARSE_VALUES_MAX} are allowed")
     wrong = indices[1:] <= indices[:-1]
     if wrong.any():
         at = int(np.argmax(wrong))
@@ -308,7 +313,7 @@ def _check_most(path: str, value: int, most: int) -> None:
 
 def _check_effort(value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 100:  # NaN is nowhere
-        raise InvalidArgument(f"params.effort: expected from 0.01 to 100, got {echo(value)}")
+        raise InvalidArgument(f"effort: expected from 0.01 to 100, got {echo(value)}")
 
 
 def _check_group(spec: CollectionSpec, group: GroupBy, query: Query) -> None:

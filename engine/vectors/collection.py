@@ -15,17 +15,17 @@ import numpy as np
 import pyarrow as pa
 
 from engine.clock import Clock, monotonic
-from engine.errors import DataLoss, InvalidArgument, NotFound, VireoError, quoted
+from engine.errors import DataLoss, InvalidArgument, NotFound, TooLarge, VireoError, quoted
 from engine.limits import SEARCH_K_MAX
 from engine.log.declaration import LocalLogSpec
 from engine.log.disk import Disk
 from engine.log.local import LocalLog
-from engine.vectors.checks import check_names, check_tenant, checked_filter, checked_ids, checked_query
+from engine.vectors.checks import check_fields, check_names, check_tenant, checked_filter, checked_ids, checked_query
 from engine.vectors.collection_info import CollectionInfo, PartInfo
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.directory import Directory
 from engine.vectors.export import exported
-from engine.vectors.filter import Filter
+from engine.vectors.filter import Filter, placed
 from engine.vectors.fold import Fold
 from engine.vectors.hits import hits_of
 from engine.vectors.indexer import Indexer
@@ -42,7 +42,7 @@ from engine.vectors.rows import log_schema
 from engine.vectors.scroll import page
 from engine.vectors.sealed import SealedPart, vector_names
 from engine.vectors.search import search, search_many
-from engine.vectors.values import PointId
+from engine.vectors.values import PointId, checked_id
 from engine.vectors.view import Living, Singles, View
 from engine.vectors.writer import Writer, Written
 
@@ -167,10 +167,10 @@ class Collection:
         """Fields (None: all) are left out. As `set_payload`."""
 
         def change(points: pa.RecordBatch) -> pa.RecordBatch:
-            check_names(self.spec, payload=fields or ())
+            check_fields(self.spec, fields or (), "fields")
             return clearing(self.spec, fields)(points)
 
-        check_names(self.spec, payload=fields or ())
+        check_fields(self.spec, fields or (), "fields")
         return self.writer.rewrite(change, ids=ids, filter_=filter_, tenant=tenant)
 
     # Questions.
@@ -186,16 +186,17 @@ class Collection:
             self.watcher.offer(view, query, found)
         return found
 
-    def search_many(self, queries: Sequence[Query]) -> list[Found]:
-        """Each as `search`, from one view. Raises InvalidArgument that names the query by its position."""
+    def search_many(self, queries: Sequence[Query], *, paths: Sequence[str] | None = None) -> list[Found]:
+        """Each as `search`, from one view. What it raises names the query by its path, if none are given "queries[3]"."""
         fold = self._fold
         view = fold.view
         checked = []
         for at, each in enumerate(queries):
             try:
                 checked.append(_resolved(fold, checked_query(view.spec, each)))
-            except (InvalidArgument, NotFound) as error:
-                raise type(error)(f"queries[{at}]: {error.message}") from error
+            except (InvalidArgument, TooLarge, NotFound) as error:
+                path = f"queries[{at}]" if paths is None else paths[at]
+                raise type(error)(f"{path}: {error.message}") from error
         found = search_many(view, checked)
         if self.watcher is not None:
             for query, hits in zip(checked, found, strict=True):
@@ -219,7 +220,7 @@ class Collection:
         if not 1 <= limit <= SEARCH_K_MAX:
             raise InvalidArgument(f"limit: must be from 1 to {SEARCH_K_MAX}, got {limit}")
         if after is not None:
-            (after,) = checked_ids(view.spec, [after], "after")
+            after = placed("after", checked_id, after, view.spec.id)
         places, last = page(view, checked_filter(view.spec, filter_, tenant), limit, after)
         return hits_of(view, [0.0] * len(places), places, payload, vectors), last
 

@@ -7,6 +7,7 @@ ever added after `build_index`. A search runs on the calling thread alone, witho
 
 from __future__ import annotations
 
+import logging
 import struct
 import threading
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ _thread = threading.local()
 
 @cache
 def _faiss() -> Any:  # noqa: ANN401
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells each variant it does not find
     import faiss
 
     return faiss

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Final, TypeVar
 
-from engine.errors import InvalidArgument, nearest, quoted
+from engine.errors import InvalidArgument, TooLarge, nearest, quoted
 from engine.limits import FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FILTER_VALUES_MAX
 from engine.vectors.declaration import CollectionSpec, FieldSpec, FieldType
 from engine.vectors.values import (
@@ -280,11 +280,11 @@ class _Check:
 
 
 def placed(path: str, make: Callable[..., _Made], *given: object) -> _Made:
-    """What `make` gives; its InvalidArgument begins with `path`."""
+    """What `make` gives; its InvalidArgument or TooLarge begins with `path`."""
     try:
         return make(*given)
-    except InvalidArgument as error:
-        raise InvalidArgument(f"{path}: {error.message}") from error
+    except (InvalidArgument, TooLarge) as error:
+        raise type(error)(f"{path}: {error.message}") from error
 
 
 def _inlined(conditions: Iterable[Condition]) -> Iterable[Condition]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import InvalidArgument
+from engine.errors import InvalidArgument, TooLarge
 from engine.vectors.values import echo
 
 Singles = npt.NDArray[np.float32]
@@ -45,13 +45,14 @@ def flat_indices(value: object) -> Indices:
 
 
 def matrix(value: object, size: int, most: int) -> Singles:
-    """A list of at most `most` lists of `size` numbers, or such an array, as float32 [n, size]. Raises InvalidArgument."""
+    """A list of at most `most` lists of `size` numbers, or such an array, as float32 [n, size]. Raises InvalidArgument,
+    TooLarge."""
     if isinstance(value, np.ndarray):
         rows: Sequence[Any] | Singles = _of_array(value, 2)
     else:
         rows = _sequence(value, "a list of lists of numbers")
     if len(rows) > most:
-        raise InvalidArgument(f"{len(rows)} vectors, at most {most} are allowed")
+        raise TooLarge(f"{len(rows)} vectors, at most {most} are allowed")
     found = np.empty((len(rows), size), np.float32)
     for at, each in enumerate(rows):
         try:

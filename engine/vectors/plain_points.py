@@ -41,7 +41,7 @@ def points_of(spec: CollectionSpec, rows: Sequence[Mapping[str, Any]]) -> pa.Rec
     A vector may be a list or a numpy array, `vector` itself one if the collection has one dense vector. Values of the payload are
     as `values.plain_value` takes them; of an array a list, or one alone; null is left out. Any thread.
 
-    Raises InvalidArgument, "points[17].payload.price: expected ..., got ...".
+    Raises InvalidArgument, "points[17].payload.price: expected ..., got ..."; TooLarge.
     """
     parsed = _Points(spec)
     for at, each in enumerate(rows):
@@ -130,8 +130,8 @@ class _Points:
             else:
                 known = nearest(str(name), [*self._dense, *self._sparse])
                 raise InvalidArgument(f"no vector {quoted(str(name))}{known}")
-        except InvalidArgument as error:
-            raise InvalidArgument(f"{path}: {error.message}") from error
+        except (InvalidArgument, TooLarge) as error:
+            raise type(error)(f"{path}: {error.message}") from error
 
     def _add_payload(self, given: object, path: str) -> None:
         for column in self._fields.values():
@@ -178,7 +178,7 @@ def _payload_value(spec: FieldSpec, value: object, path: str) -> Plain | list[Pl
         return _one(spec, value, path)
     values = _values(spec, value)
     if len(values) > FIELD_VALUES_MAX:
-        raise InvalidArgument(f"{path}: {len(values)} values, at most {FIELD_VALUES_MAX} are allowed")
+        raise TooLarge(f"{path}: {len(values)} values, at most {FIELD_VALUES_MAX} are allowed")
     return [_one(spec, each, f"{path}[{at}]") for at, each in enumerate(values)]
 
 
@@ -210,7 +210,7 @@ def _sparse(value: object) -> _Sparse:
     if len(indices) != len(weights):
         raise InvalidArgument(f"{len(indices)} indices for {len(weights)} values")
     if len(indices) > SPARSE_VALUES_MAX:
-        raise InvalidArgument(f"{len(indices)} values, at most {SPARSE_VALUES_MAX} are allowed")
+        raise TooLarge(f"{len(indices)} values, at most {SPARSE_VALUES_MAX} are allowed")
     return indices, weights
 
 

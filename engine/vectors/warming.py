@@ -22,6 +22,9 @@ def warm_kernels() -> None:
         from kernels import bitsets, directions, idmap, postings, ranking, scoring, words
         from kernels.signed import make_ready
 
+        log.info(
+            "kernels of vector collections are made ready; where no process did it before they are compiled, in half a minute"
+        )
         began_s = time.perf_counter()
         for each in (bitsets, directions, idmap, postings, ranking, scoring, words):
             make_ready(each)

@@ -119,7 +119,8 @@ def test_sparse_legs_ascend() -> None:
     bad("1 indices for 2 values", [1], [1, 2])
     bad("expected finite numbers of 32 bits, got nan at dimension 0", [1], [float("nan")])
     bad("expected whole numbers of 32 bits, unsigned", [-1], [1])
-    bad("65537 values, at most 65536 are allowed", np.arange(SPARSE_VALUES_MAX + 1), np.ones(SPARSE_VALUES_MAX + 1))
+    many = SPARSE_VALUES_MAX + 1
+    bad("65537 values, at most 65536 are allowed", np.arange(many), np.ones(many), kind=TooLarge)
     leg("no sparse vector 'splaid'; nearest: 'splade'", replace(SPARSE, name="splaid"))
 
 
@@ -158,10 +159,10 @@ def test_examples_are_ids_or_vectors() -> None:
         ("legs[0]: expected a leg, got 7", replace(QUERY, legs=(7,))),  # type: ignore[arg-type]
         ("filter: expected a filter, got a Group", replace(QUERY, filter=Group())),  # type: ignore[arg-type]
         ("score_threshold: expected a finite number, got nan", replace(QUERY, score_threshold=float("nan"))),
-        ("params.effort: expected from 0.01 to 100, got 0", replace(QUERY, params=SearchParams(effort=0))),
-        ("params.effort: expected from 0.01 to 100, got nan", replace(QUERY, params=SearchParams(effort=float("nan")))),
-        ("params.candidates: expected from 1 to 100000, got 0", replace(QUERY, params=SearchParams(0))),
-        ("params.candidates: expected from 1 to 100000, got 100001", replace(QUERY, params=SearchParams(100_001))),
+        ("effort: expected from 0.01 to 100, got 0", replace(QUERY, params=SearchParams(effort=0))),
+        ("effort: expected from 0.01 to 100, got nan", replace(QUERY, params=SearchParams(effort=float("nan")))),
+        ("candidates: expected from 1 to 100000, got 0", replace(QUERY, params=SearchParams(0))),
+        ("candidates: expected from 1 to 100000, got 100001", replace(QUERY, params=SearchParams(100_001))),
         ("fusion.weights: expected one for each of 1 legs, got 2", replace(QUERY, fusion=RankFusion(weights=(1, 1)))),
         ("fusion.weights[0]: expected 0 or more, got -1", replace(QUERY, fusion=ScoreFusion((-1,)))),
         ("fusion.weights[0]: expected a finite number, got inf", replace(QUERY, fusion=ScoreFusion((float("inf"),)))),

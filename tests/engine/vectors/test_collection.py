@@ -77,6 +77,8 @@ def test_several_searches_are_answered_from_one_view_and_a_bad_one_is_named(tmp_
             collection.search_many([QUERY, replace(QUERY, k=0)])
         with pytest.raises(NotFound, match=r"queries\[0\].*77"):
             collection.search_many([replace(QUERY, legs=(RecommendLeg("v", (77,)),))])
+        with pytest.raises(InvalidArgument, match=r"^searches\[8\]: k"):
+            collection.search_many([QUERY, replace(QUERY, k=0)], paths=["searches[5]", "searches[8]"])
 
 
 def test_an_empty_collection_answers_everything_with_nothing(tmp_path: Path) -> None:

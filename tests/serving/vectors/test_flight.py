@@ -114,6 +114,17 @@ def test_a_wrong_ticket_is_named(flights: pyarrow.flight.FlightClient, ticket: d
         get(flights, **ticket)
 
 
+def test_what_is_not_offered_is_refused_in_words(flights: pyarrow.flight.FlightClient, name: str) -> None:
+    assert not list(flights.list_actions())
+    with pytest.raises(pa.ArrowException, match="UNIMPLEMENTED: action 'drop'"):
+        list(flights.do_action(pyarrow.flight.Action("drop", b"")))
+    writer, reader = flights.do_exchange(pyarrow.flight.FlightDescriptor.for_path("collections", name))
+    with pytest.raises(pa.ArrowException, match="UNIMPLEMENTED: points of collections come and go by DoPut and DoGet"):
+        reader.read_chunk()
+    with pytest.raises(pa.ArrowException, match="UNIMPLEMENTED"):
+        writer.close()
+
+
 def test_collections_are_listed_with_their_schema_and_a_ticket(
     flights: pyarrow.flight.FlightClient, name: str, make: Callable[[CollectionSpec], str]
 ) -> None:

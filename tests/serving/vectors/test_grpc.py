@@ -135,6 +135,18 @@ def test_a_batch_is_answered_in_order(stub: Stub, name: str) -> None:
     assert [list(each.ids) for each in found] == [[1], [2]]
 
 
+def test_of_a_batch_over_several_collections_the_bad_search_is_named(stub: Stub, name: str) -> None:
+    for wrong, told in ((vector(1), "expected 4 dimensions"), (pb.Vector(packed=b"123"), "packed")):
+        good = vector(1, 0, 0, 0)
+        searches = [pb.SearchRequest(collection=each, vector=good, using="v") for each in (name, "declared", name)]
+        searches[2].vector.CopyFrom(wrong)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.SearchBatch(pb.SearchBatchRequest(searches=searches))
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert (caught.value.details() or "").startswith("searches[2]: ")
+        assert told in (caught.value.details() or "")
+
+
 def test_upserts_stream_and_a_bad_one_spoils_no_other(stub: Stub, name: str) -> None:
     def requests() -> Iterator[pb.UpsertRequest]:
         yield pb.UpsertRequest(collection=name, points=[point(20, 1, 2, 3, 4)])

@@ -164,7 +164,11 @@ WRONG: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/search", {"vector": [1, 0, 0, 0], "k": 1_000_000}, 400, "k"),
     ("POST", "/search", {"vector": [1, 0, 0, 0], "using": "w"}, 400, "'w'"),
     ("POST", "/search", {"vector": [1, 0, 0, 0], "top": 3}, 400, "top"),
-    ("POST", "/search", {}, 400, "neither"),
+    ("POST", "/search", {}, 400, "neither 'vector' nor 'legs'"),
+    ("POST", "/search", {"vector": [1e39, 0, 0, 0], "using": "v"}, 400, "got inf at dimension 0"),
+    ("POST", "/search", {"vector": [1, 0, 0, 0], "effort": 0}, 400, "effort: expected from 0.01"),
+    ("POST", "/search/batch", {"searches": [{"vector": [1, 0, 0, 0]}, {"vector": [1]}]}, 400, "searches[1]: vector 'v'"),
+    ("POST", "/search/batch", {"searches": [{"vector": [1, 0, 0, 0]}, {}]}, 400, "searches[1]: request body"),
     ("POST", "/search", {"vector": [1, 0, 0, 0], "filter": {"must": [{"key": "prise", "match": {"value": 1}}]}}, 400,
      "nearest: 'price'"),
     ("POST", "/search", {"vector": [1, 0, 0, 0], "filter": {"must": [{"key": "price", "match": {"value": "x"}}]}}, 400,
@@ -180,7 +184,11 @@ WRONG: list[tuple[str, str, Any, int, str]] = [
      "points[0].payload.pages"),
     ("PUT", "/points", {"points": [{"id": 9, "vector": {"v": [1, 0, 0, 0]}, "payload": {"title": "x" * 2_000_000}}]}, 413,
      "bytes"),
-    ("POST", "/points/delete", {}, 400, "neither"),
+    ("PUT", "/points", {"points": [{"id": 9, "vector": {"v": [1, 0, 0, 0]}, "payload": {"tags": ["x"] * 65_537}}]}, 413,
+     "points[0].payload.tags: 65537 values"),
+    ("POST", "/points/payload/clear", {"fields": ["titel"], "ids": [1]}, 400, "fields: no field 'titel'; nearest: 'title'"),
+    ("POST", "/scroll", {"after": "x"}, 400, "after: expected an id"),
+    ("POST", "/points/delete", {}, 400, "neither 'ids' nor 'filter'"),
     ("POST", "/points/delete", {"ids": [1], "filter": {}}, 400, "both"),
     ("POST", "/points/payload", {"payload": {"nothing": 1}, "ids": [1]}, 400, "nothing"),
     ("POST", "/search", {"legs": [{"recommend": {"using": "v", "positive": [99]}}]}, 404, "99"),
@@ -194,6 +202,25 @@ def test_what_is_wrong_is_named(one: Call, method: str, path: str, body: Any, st
     assert got == status, answer
     assert told in answer["error"], answer
     assert one("POST", "/count")[1] == {"count": 3}
+
+
+def test_a_vector_that_is_not_there_is_told_as_such(http: httpx.Client) -> None:
+    asked = {"sparse": {"indices": [1], "values": [1]}}, {"text": {"text": "x"}}, {"dense": {"vector": [1]}}
+    spec = {"vectors": {}, "fields": {"a": {"type": "text"}, "b": {"type": "text"}}}
+    assert http.put("/v1/collections/two-texts", json=spec).status_code == 200
+    answers = [http.post("/v1/collections/two-texts/search", json={"legs": [each]}) for each in asked]
+    assert [(each.status_code, each.json()["error"]) for each in answers] == [
+        (400, "legs[0].sparse.using: the collection has no sparse vector to be searched"),
+        (400, "legs[0].text.field: must name one of the text fields a, b"),
+        (400, "legs[0].dense.using: the collection has no vector to be searched"),
+    ]
+    http.delete("/v1/collections/two-texts")
+
+
+def test_a_search_whose_deadline_passed_is_not_computed(http: httpx.Client, name: str) -> None:
+    asked = {"vector": [1, 0, 0, 0], "using": "v"}
+    answer = http.post(f"/v1/collections/{name}/search", json=asked, headers={"x-request-timeout-ms": "0"})
+    assert (answer.status_code, answer.json()["code"]) == (504, "DEADLINE_EXCEEDED")
 
 
 def test_a_filter_nested_too_deep_is_refused(one: Call) -> None:
