@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
 from typing import Final, TypeVar
 
@@ -172,9 +172,10 @@ Condition = (
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A canonical filter, from `Filter.of`."""
+    """A canonical filter, from `Filter.of`. `spec`: of the collection it was checked against."""
 
     root: Group
+    spec: CollectionSpec = field(compare=False, repr=False)
 
     @classmethod
     def of(cls, root: Condition, spec: CollectionSpec, path: str = "filter") -> Filter:
@@ -182,18 +183,22 @@ class Filter:
         that is not there, compares it with what it cannot be, or passes a bound of `engine.limits`."""
         check = _Check(spec)
         group = root if isinstance(root, Group) else Group(must=(root,))
-        return cls(check.group(group, path, 1))
+        return cls(check.group(group, path, 1), spec)
+
+    def read_as(self, spec: CollectionSpec) -> Filter:
+        """The same for the collection as it was altered since. Raises as `of`."""
+        return self if self.spec is spec else Filter.of(self.root, spec)
 
 
 def for_tenant(filter_: Filter | None, spec: CollectionSpec, tenant: str | None) -> Filter | None:
     """`filter_` for one tenant's points alone, of a collection that has tenants; else as it is."""
-    return filter_ if spec.tenant is None or tenant is None else of_value(filter_, spec.tenant, tenant)
+    return filter_ if spec.tenant is None or tenant is None else of_value(filter_, spec, spec.tenant, tenant)
 
 
-def of_value(filter_: Filter | None, field: str, value: Plain) -> Filter:
+def of_value(filter_: Filter | None, spec: CollectionSpec, name: str, value: Plain) -> Filter:
     """`filter_` for those points alone whose field is `value`, as it is kept."""
     root = Group() if filter_ is None else filter_.root
-    return Filter(replace(root, must=_ordered((Match(field, value), *root.must))))
+    return Filter(replace(root, must=_ordered((Match(name, value), *root.must))), spec)
 
 
 _COMPARED: Final[tuple[FieldType, ...]] = ("keyword", "integer", "float", "bool", "datetime")

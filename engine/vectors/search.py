@@ -231,7 +231,7 @@ def _filled(
     rows, _ = groups.after(0)
     found = [(scores[rows], places[rows])]
     for value in lacking:
-        one = replace(query, filter=of_value(query.filter, query.group_by.field, value))
+        one = replace(query, filter=of_value(query.filter, view.spec, query.group_by.field, value))
         found.append(_ranked(view, one, query.group_by.size, None))
     all_scores, all_places = (np.concatenate(each) for each in zip(*found, strict=True))
     all_places, first = np.unique(all_places, return_index=True)

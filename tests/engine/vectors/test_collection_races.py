@@ -104,6 +104,27 @@ def test_a_question_is_answered_by_the_spec_it_was_checked_against(tmp_path: Pat
         assert collection.spec == SPEC
 
 
+def test_a_filter_by_a_field_that_an_alteration_took_away_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path, OTHER) as collection:
+        collection.upsert(batch([1, 2], 1))
+        gone, stays = (Filter.of(Match(name, "g1"), OTHER) for name in ("more", "tag"))
+        collection.alter(SPEC)
+        asks: list[Callable[[Filter], object]] = [
+            lambda each: collection.search(Query((TextLeg("body", "v1"),), 10, filter=each)),
+            lambda each: collection.search_many([Query((TextLeg("body", "v1"),), 10, filter=each)]),
+            lambda each: collection.scroll(filter_=each),
+            lambda each: collection.count(each),
+            lambda each: collection.export(filter_=each),
+            lambda each: collection.set_payload({"n": 1}, filter_=each),
+            lambda each: collection.delete_matching(each),
+        ]
+        for ask in asks:
+            with pytest.raises(InvalidArgument, match="no field 'more'"):
+                ask(gone)
+            ask(stays)
+        assert collection.view.count == 0
+
+
 def test_examples_are_of_the_state_that_the_search_was_checked_against(tmp_path: Path) -> None:
     without = replace(SPEC, vectors={"v": SPEC.vectors["v"]})
     with opened(tmp_path) as collection:

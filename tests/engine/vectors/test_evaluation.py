@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,7 @@ def test_any_filter_on_any_payload_agrees_with_asking_each_point(seed: int) -> N
         expected = [row for row in range(count) if matches(group, rows[row], ids[row])]
         assert [row for row in range(count) if matches(filter_.root, rows[row], ids[row])] == expected, (seed, group)
         assert rows_of(kept.evaluate(filter_), count) == expected, (seed, group)
+        assert rows_of(kept.evaluate(filter_.read_as(replace(spec))), count) == expected, (seed, group)
         assert rows_of(evaluate(filter_, payload, columns, count), count) == expected, (seed, group)
 
 
