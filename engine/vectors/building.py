@@ -1,15 +1,18 @@
-"""What is built beside a segment's rows before it is sealed: indexes of its vectors, postings of its texts and sparse vectors."""
+"""How a segment is made: its rows, and what is built beside them: indexes of vectors, postings of texts and sparse vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from engine.log.disk import Disk
 from engine.vectors.codebook import SAMPLE_ROWS, Codebook, sample_of, should_retrain
 from engine.vectors.declaration import CollectionSpec, VectorSpec
 from engine.vectors.dense_rows import Decoded, readable
@@ -23,6 +26,7 @@ from engine.vectors.segment_file import FileSum
 from engine.vectors.sparse_index import write_sparse_postings
 
 Singles = npt.NDArray[np.float32]
+Longs = npt.NDArray[np.int64]
 
 _BY_CODEBOOK: Final = ("pq", "ivf_pq")
 _SEED: Final = 17
@@ -51,6 +55,31 @@ class Codebooks:
             self.files[name] = self.store(known.encoded())
             self.known[name] = known
         return known
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentOrder:
+    """A segment to be made in `folder`. It has chosen rows of sealed segments, ascending, and then those that are given; they are
+    of entries `first` to `next` - 1 of the log."""
+
+    folder: Path
+    spec: CollectionSpec
+    first: int
+    next: int
+    sources: Sequence[tuple[SealedSegment, Longs]] = ()
+
+
+def make_segment(
+    order: SegmentOrder, given: Iterable[pa.RecordBatch], codebooks: Codebooks, disk: Disk | None = None
+) -> SealedSegment:
+    """Sealed. Raises as SegmentWriter; nothing is left behind then."""
+    with SegmentWriter(order.folder, order.spec, disk=disk) as writer:
+        for segment, rows in order.sources:
+            writer.gather(segment, rows)
+        for batch in given:
+            writer.add(batch)
+        build_beside(writer, writer.finish_rows(), order.spec, codebooks)
+        return writer.seal(order.first, order.next)
 
 
 def _sample(vectors: Any) -> Singles:  # noqa: ANN401

@@ -3,6 +3,7 @@
 | path | what |
 |---|---|
 | `lock` | held while it is open |
+| `build.lock` | held by a process that makes a segment: see engine/vectors/build_lock.py |
 | `manifest.json` | engine/vectors/manifest.py |
 | `segments/NUMBER/` | engine/vectors/segment.py |
 | `alive/NUMBER-GENERATION.bits` | which rows of a segment are alive |
@@ -30,6 +31,7 @@ import numpy as np
 from engine.errors import DataLoss, FailedPrecondition, quoted
 from engine.log.disk import DRAFT_SUFFIX, Disk
 from engine.log.folder import lock_folder, make_folder
+from engine.vectors.build_lock import wait_for_builds
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.manifest import (
     ALIVE,
@@ -69,7 +71,7 @@ class Directory:
 
     def __init__(self, folder: Path, spec: CollectionSpec | None = None, *, disk: Disk | None = None) -> None:
         self.folder = folder
-        self._disk = disk or Disk()
+        self.disk = disk or Disk()
         self._lock = threading.RLock()
         self._pending: set[Path] = set()
         """Written by this process, to be named by a commit that is to come."""
@@ -78,9 +80,10 @@ class Directory:
         self._users: Counter[int] = Counter()
         self._dropped: set[int] = set()
         with translated(folder, "open the collection"):
-            make_folder(folder, self._disk)
+            make_folder(folder, self.disk)
             self._lock_file: int | None = lock_folder(folder, f"collection {quoted(str(folder))}")
             try:
+                wait_for_builds(folder)
                 self.manifest = self._opened(spec)
                 self._read()
             except BaseException:
@@ -89,7 +92,7 @@ class Directory:
 
     def _opened(self, spec: CollectionSpec | None) -> Manifest:
         for each in _FOLDERS:
-            make_folder(self.folder / each, self._disk)
+            make_folder(self.folder / each, self.disk)
         if not (self.folder / MANIFEST).exists():
             return self._founded(spec)
         found = read_manifest(self.folder)
@@ -107,7 +110,7 @@ class Directory:
         if spec is None:
             raise DataLoss(f"collection {quoted(str(self.folder))}: {MANIFEST} is not there")
         first = Manifest(spec)
-        os.close(self._disk.create(self.folder / MANIFEST, encode_manifest(first)))
+        os.close(self.disk.create(self.folder / MANIFEST, encode_manifest(first)))
         return first
 
     def _read(self) -> None:
@@ -147,13 +150,18 @@ class Directory:
         """The committed bitset of a segment, read-only; None: all are alive."""
         return self._alive[number]
 
-    def new_segment(self, spec: CollectionSpec | None = None) -> tuple[int, SegmentWriter]:
-        """The number and the writer of a segment to come. It counts once it is committed; see `discard`."""
+    def reserve(self) -> int:
+        """The number of a segment to come, to be made in its folder. It counts once it is committed; see `discard`."""
         with self._lock:
             number, self._next = self._next, self._next + 1
             self._pending.add(self.segment_folder(number))
+            return number
+
+    def new_segment(self, spec: CollectionSpec | None = None) -> tuple[int, SegmentWriter]:
+        """As `reserve`, with a writer."""
+        number = self.reserve()
         try:
-            return number, SegmentWriter(self.segment_folder(number), spec or self.manifest.spec, disk=self._disk)
+            return number, SegmentWriter(self.segment_folder(number), spec or self.manifest.spec, disk=self.disk)
         except BaseException:
             self.discard(number)
             raise
@@ -172,7 +180,7 @@ class Directory:
             ]
             path = self.folder / CODEBOOKS / f"{max(used, default=0) + 1:010d}.codebook"
             self._pending.add(path)
-            os.close(self._disk.create(path, content))
+            os.close(self.disk.create(path, content))
             return sum_of(path.name, content)
 
     def codebook(self, name: str) -> bytes:
@@ -189,7 +197,7 @@ class Directory:
             self._pending.discard(path)
             self._segments.pop(number, None)
             if not self._doubtful:
-                self._remove([path])
+                self._remove([path, path.with_name(path.name + DRAFT_SUFFIX)])
 
     def hold(self, number: int) -> SealedSegment:
         """The segment, whose files stay until it is released as often as it was held, dropped or not."""
@@ -234,7 +242,7 @@ class Directory:
                 ever=ever or self.manifest.ever,
             )
             self._doubtful = True
-            os.close(self._disk.create(self.folder / MANIFEST, encode_manifest(new)))
+            os.close(self.disk.create(self.folder / MANIFEST, encode_manifest(new)))
             self._doubtful = False
             self._adopt(new, alive)
             return new
@@ -251,7 +259,7 @@ class Directory:
         if before is not None and np.array_equal(before, bits):
             return next(each for each in self.manifest.segments if each.number == number)
         name = bits_name(number, self._generation)
-        os.close(self._disk.create(self.folder / ALIVE / name, content))
+        os.close(self.disk.create(self.folder / ALIVE / name, content))
         return SegmentEntry(number, rows, count, sum_of(name, content))
 
     def _adopt(self, new: Manifest, alive: Mapping[int, Bits | None]) -> None:
@@ -307,7 +315,7 @@ class Directory:
         try:
             folders = {each: self.segment_folder(each) for each in numbers}
             with translated(target, "write the snapshot"):
-                write_whole(target, manifest, folders, small, self._disk, link=True)
+                write_whole(target, manifest, folders, small, self.disk, link=True)
         finally:
             for each in numbers:
                 self.release(each)

@@ -10,17 +10,20 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 
 from engine.clock import Clock, monotonic
 from engine.errors import VireoError
 from engine.limits import INTERPRETER_SWITCH_S_MAX
+from engine.log.disk import Disk
 from engine.log.local import LocalLog
-from engine.vectors.building import Codebooks, build_beside
+from engine.vectors.build_process import PROCESSES, WORTH_BYTES
+from engine.vectors.building import Codebooks, SegmentOrder, make_segment
 from engine.vectors.codebook import Codebook
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.dense_rows import readable
@@ -32,7 +35,8 @@ from engine.vectors.index import IndexChoice
 from engine.vectors.merge_policy import LONG_SETTLED_SHARE, Drop, Facts, Merge, SegmentFacts, next_action
 from engine.vectors.places import rows_of
 from engine.vectors.sealed import SealedPart, vector_names
-from engine.vectors.view import Bits, Living
+from engine.vectors.segment import SealedSegment
+from engine.vectors.view import Bits, Living, Longs, Part
 
 log = logging.getLogger("vireo.vectors")
 
@@ -229,14 +233,8 @@ class Indexer:
             self.fold.merge({segment.key: np.empty(0, np.int64)}, None)
             self.commit()
             return
-        number, writer = self._directory.new_segment(self.fold.spec)
-        with self._discarding(number), writer:
-            for begin in range(0, held.part.rows, _SLICE_ROWS):
-                rows = np.arange(begin, min(held.part.rows, begin + _SLICE_ROWS))
-                writer.add(held.part.points(rows))
-            build_beside(writer, writer.finish_rows(), self.fold.spec, self._codebooks)
-            sealed = writer.seal(segment.first, self.fold.next_first(segment))
-            self._directory.add(number, sealed)
+        ends = (segment.first, self.fold.next_first(segment))
+        with self._made(ends, given=held.part) as (number, sealed):
             part = SealedPart(segment.key, number, sealed, self.fold.spec)
         self._owed = True
         self.fold.seal(part)
@@ -245,15 +243,8 @@ class Indexer:
     def _merge(self, parts: list[Living]) -> None:
         rows = {each.part.key: rows_of(each.alive, each.part.rows) for each in parts}
         segments = [_part(each).segment for each in parts]
-        number, writer = self._directory.new_segment(self.fold.spec)
-        with self._discarding(number), writer:
-            for segment, chosen in zip(segments, rows.values(), strict=True):
-                writer.gather(segment, chosen)
-            build_beside(writer, writer.finish_rows(), self.fold.spec, self._codebooks)
-            sealed = writer.seal(
-                min(each.description.first for each in segments), max(each.description.next for each in segments)
-            )
-            self._directory.add(number, sealed)
+        ends = min(each.description.first for each in segments), max(each.description.next for each in segments)
+        with self._made(ends, list(zip(segments, rows.values(), strict=True))) as (number, sealed):
             merged = SealedPart(self.fold.new_key(), number, sealed, self.fold.spec)
         self._owed = True
         self.fold.merge(rows, merged)
@@ -261,13 +252,32 @@ class Indexer:
         self.commit()
 
     @contextmanager
-    def _discarding(self, number: int) -> Iterator[None]:
-        """Deletes a segment that could not be made."""
+    def _made(
+        self, ends: tuple[int, int], sources: Sequence[tuple[SealedSegment, Longs]] = (), given: Part | None = None
+    ) -> Iterator[tuple[int, SealedSegment]]:
+        """A new segment and its number, of chosen rows of others and of all that are given: beside this process, if it is worth
+        it. It is deleted if it can't be made, or used."""
+        number = self._directory.reserve()
         try:
-            yield
+            order = SegmentOrder(self._directory.segment_folder(number), self.fold.spec, *ends, sources)
+            batches = () if given is None else _slices(given)
+            sealed = None
+            if self._beside(sources, given):
+                sealed = PROCESSES.make_segment(order, batches, self._codebooks)
+            if sealed is None:
+                sealed = make_segment(order, batches, self._codebooks, self._directory.disk)
+            self._directory.add(number, sealed)
+            yield number, sealed
         except BaseException:
             self._directory.discard(number)
             raise
+
+    def _beside(self, sources: Sequence[tuple[SealedSegment, Longs]], given: Part | None) -> bool:
+        if self._thread is None or type(self._directory.disk) is not Disk:
+            return False  # what calls `step` itself works in its own thread; another disk is here only
+        dense = sum(4 * each.size for each in self.fold.spec.vectors.values())
+        size_bytes = sum(len(rows) * each.row_bytes() for each, rows in sources)
+        return size_bytes + (0 if given is None else given.rows * dense) >= WORTH_BYTES
 
     def commit(
         self, alive: Mapping[int, Bits | None] | None = None, *, replay_from: int | None = None,
@@ -327,6 +337,11 @@ class Indexer:
                 )
                 growing.heads[name] = (index, rows)
         self.fold.show_heads()
+
+
+def _slices(part: Part) -> Iterator[pa.RecordBatch]:
+    for begin in range(0, part.rows, _SLICE_ROWS):
+        yield part.points(np.arange(begin, min(part.rows, begin + _SLICE_ROWS)))
 
 
 def _part(living: Living) -> SealedPart:

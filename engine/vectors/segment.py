@@ -128,11 +128,13 @@ class SealedSegment:
         )
 
     @classmethod
-    def open(cls, folder: Path) -> SealedSegment:
-        """Reads all of it once to check it. Raises DataLoss where something is gone or damaged, FailedPrecondition where it is
-        another format or a newer one, Unavailable where it can't be read."""
+    def open(cls, folder: Path, *, checked: bool = False) -> SealedSegment:
+        """Reads all of it once to check it, unless it was `checked` a moment ago. Raises DataLoss where something is gone or
+        damaged, FailedPrecondition where it is another format or a newer one, Unavailable where it can't be read."""
         with translated(folder, "open the segment"):
             description = read_framed(folder / DESCRIPTION, "vireo.segment", Description)
+            if checked:
+                return cls(folder, description, lambda file: map_file(folder / file.file))
             for each in description.files.values():
                 map_checked(folder, each)
             return cls(folder, description, lambda file: map_checked(folder, file))

@@ -157,7 +157,7 @@ def _copy(root: Path, snapshot: Path, target: Path, disk: CrashDisk, *, restores
         return
     directory = Directory(root, disk=QuickDisk())
     try:
-        directory._disk = disk
+        directory.disk = disk
         directory.snapshot(target)
     finally:
         directory.close()
