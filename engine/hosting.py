@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from engine.candidates.declaration import GatherSpec
 from engine.clock import Clock
 from engine.control.model_config import ModelConfig, check_config
 from engine.control.registry import Handle
 from engine.control.rollout import Artifact
 from engine.declaration import TensorDeclaration
-from engine.errors import InvalidArgument, ModelFailed, ModelLoadError
+from engine.errors import InvalidArgument, ModelFailed, ModelLoadError, Unavailable
 from engine.features.declaration import FeatureViewSpec
 from engine.features.store import FeatureStore
 from engine.graph.alarm import Alarm
@@ -29,7 +30,13 @@ from engine.graph.runner import GraphRunner
 from engine.graph.shadow import Shadows
 from engine.graph.traffic import TrafficRunner
 from engine.graph.traffic_plan import resolve_traffic
-from engine.limits import BATCH_ROWS_MAX, LOOKUP_BATCH_ROWS_MAX, SEARCH_BATCH_ROWS_MAX, WARMUP_BYTES_MAX
+from engine.limits import (
+    BATCH_ROWS_MAX,
+    GATHER_BATCH_ROWS_MAX,
+    LOOKUP_BATCH_ROWS_MAX,
+    SEARCH_BATCH_ROWS_MAX,
+    WARMUP_BYTES_MAX,
+)
 from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.queue import QueueBounds
 from engine.scheduling.worker import Worker, WorkerOptions
@@ -108,6 +115,9 @@ class ModelHost:
                 return
             try:
                 hosted.worker.warm_up(inputs, rows)
+            except Unavailable as error:  # what it takes from is still restoring
+                hosted.notes = (f"not warmed up: {error.message}",)
+                return
             except Exception as error:
                 refused = isinstance(error, InvalidArgument) and not isinstance(error, ModelFailed)
                 if not refused and not _guessed(hosted.signature):
@@ -156,6 +166,10 @@ def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorSt
         from engine.servables.vector_search import load_vector_search
 
         return load_vector_search(vectors, artifact.name, settings)
+    if isinstance(settings, GatherSpec):
+        from engine.servables.gather import load_gather
+
+        return load_gather(artifact.name, settings, features, vectors)
     if isinstance(settings, FunctionSpec):
         return load_function(artifact.name, settings.call, _declared(settings))
     source, config = artifact.source, artifact.config
@@ -188,6 +202,8 @@ def _told(artifact: Artifact) -> str:
         return f"feature view of log {settings.source}"
     if isinstance(settings, VectorSearchSpec):
         return f"search of collection {settings.collection}"
+    if isinstance(settings, GatherSpec):
+        return "gather"
     return f"function {settings.call}" if isinstance(settings, FunctionSpec) else "model"
 
 
@@ -197,6 +213,8 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
         return WorkerOptions(BatchBounds(LOOKUP_BATCH_ROWS_MAX), instances=usable_cores())
     if isinstance(settings, VectorSearchSpec):
         return WorkerOptions(BatchBounds(SEARCH_BATCH_ROWS_MAX), instances=usable_cores())
+    if isinstance(settings, GatherSpec):
+        return WorkerOptions(BatchBounds(GATHER_BATCH_ROWS_MAX), instances=usable_cores())
     rows_max = min(settings.batching.rows_max, signature.rows_max or settings.batching.rows_max)
     return WorkerOptions(
         BatchBounds(rows_max, settings.batching.bytes_max),

@@ -145,6 +145,12 @@ LOOKUP_BATCH_ROWS_MAX: Final = 256
 LOOKUP_INLINE_BYTES_MAX: Final = 24 << 10
 """A longer lookup (some 2,000 entities and more) leaves the transport's thread, which it would hold for a millisecond."""
 
+GATHER_SOURCES_MAX: Final = 64
+"""Collections and views that one gather takes columns of."""
+
+GATHER_BATCH_ROWS_MAX: Final = 4096
+"""Keys of different requests that one gather answers together."""
+
 PUSH_THREADS_MAX: Final = 32
 """Pushes that become durable together; each waits on a thread of its own."""
 

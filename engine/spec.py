@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from engine.candidates.declaration import GatherSpec
+from engine.candidates.gather_relations import Sources, check_gathers
 from engine.declaration import TensorDeclaration
 from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
@@ -178,6 +180,7 @@ class Spec:
     traffic: Mapping[str, TrafficSpec] = field(default_factory=dict)
     vectors: VectorStoreSpec | None = None
     searches: Mapping[str, VectorSearchSpec] = field(default_factory=dict)
+    gathers: Mapping[str, GatherSpec] = field(default_factory=dict)
     folder: Path = field(default_factory=Path)
 
     def path(self, relative: str) -> Path:
@@ -232,6 +235,9 @@ def _check(spec: Spec, place: Place) -> None:
     known |= {name: Known("feature view", *tensors, rows=True) for name, tensors in looked_up.items()}
     found = check_searches(spec.searches, spec.vectors, known, place)
     known |= {name: Known("search", *tensors, rows=True) for name, tensors in found.items()}
+    sources = Sources(spec.vectors.collections if spec.vectors else {}, spec.feature_views, looked_up)
+    found = check_gathers(spec.gathers, sources, known, place)
+    known |= {name: Known("gather", *tensors, rows=True) for name, tensors in found.items()}
     models = None if repository is None else spec.models
     check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
     taken = {f"logs.{name}.local.path": log.local.path for name, log in spec.logs.items() if log.local}

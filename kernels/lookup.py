@@ -208,7 +208,7 @@ def _answer(plan: int, reads: int, record: int, hot: bool, asked_us: int, scratc
 
 
 @kernel()
-def _settled(
+def settled(
     plan: int,
     memory: int,
     reads: int,
@@ -220,7 +220,8 @@ def _settled(
     scratch: int,
     row: int,
 ) -> int:
-    """As `_read`, and all of the row and of the scratch's first word is filled; NONE also where the index has been replaced."""
+    """As `_read`, and all of the row and of the scratch's first word is filled; NONE also where the index has been replaced. For
+    use in kernels."""
     found = _read(plan, memory, reads, key, check, as_of_us, least_us, scratch, row)
     if found == MISSING:
         store_i64(scratch, 0)
@@ -233,7 +234,8 @@ def _settled(
 
 
 @kernel(inline="always")
-def _scratch_words(reads: int) -> int:
+def scratch_words(reads: int) -> int:
+    """What `settled` needs for its scratch."""
     return _NUMBERS // 8 + rows(reads, AGGREGATES) + rows(reads, WINDOWS) * (MOMENTS_BYTES // 8)
 
 
@@ -257,13 +259,13 @@ def lookup(
     How many rows hold; less than n where the index has been replaced (`generation`) or a record was written without end: the
     caller goes on from there with the new index.
     """
-    room = np.empty(_scratch_words(reads), np.int64)
+    room = np.empty(scratch_words(reads), np.int64)
     scratch, row_bytes = room.ctypes.data, 8 * values.shape[1]
     done = keys.shape[0]
     for number in range(keys.shape[0]):
         asked = as_of_us[number if as_of_us.shape[0] > 1 else 0]
         row = values.ctypes.data + row_bytes * number
-        found = _settled(plan, memory, reads, keys[number], checks[number], asked, least_us, generation, scratch, row)
+        found = settled(plan, memory, reads, keys[number], checks[number], asked, least_us, generation, scratch, row)
         if found == NONE:
             done = number
             break
@@ -286,8 +288,8 @@ def lookup_one(
     status: npt.NDArray[np.uint8],
 ) -> bool:
     """As `lookup` of one entity, a whole number; False where it is to be asked again."""
-    room = np.empty(_scratch_words(reads), np.int64)
+    room = np.empty(scratch_words(reads), np.int64)
     key, check, row = mix(entity), uint32(NO_CHECK), values.ctypes.data
-    found = _settled(plan, memory, reads, key, check, as_of_us, least_us, generation, room.ctypes.data, row)
+    found = settled(plan, memory, reads, key, check, as_of_us, least_us, generation, room.ctypes.data, row)
     status[0], newest_us[0] = found, room[0]
     return found != NONE

@@ -6,9 +6,12 @@ import math
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels.ranges import Floats, Longs, Ranges
 from kernels.treeshap import MISSING_NAN, MISSING_ZERO, ZERO, Tree
+
+Singles = npt.NDArray[np.float32]
 
 
 def chosen(ranges: Ranges, query: int) -> Longs:
@@ -52,6 +55,16 @@ def range_top(codes: Longs, ranges: Ranges, k: int) -> list[list[int]]:
         best = different[np.argsort(-counts, kind="stable")][:k].tolist()
         found.append(best + [-1] * (k - len(best)))
     return found
+
+
+def gathered_features(values: Floats, defaults: Singles) -> Singles:
+    """Rows of features, NaN where null, as a model's buffer gets them."""
+    return np.where(np.isnan(values), defaults.astype(np.float64), values).astype(np.float32)
+
+
+def gathered_rows(table: Singles, rows: Longs, defaults: Singles) -> Singles:
+    """Rows of a table one under the other; `defaults` for a row below 0."""
+    return np.where((rows < 0)[:, None], defaults, table[rows])
 
 
 def window_range(times: Longs, begin: int, end: int, as_of: int, length: int, tile: int, shape: int) -> tuple[int, int]:

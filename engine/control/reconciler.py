@@ -29,6 +29,7 @@ _WORDS = {
     "functions": "function",
     "searches": "search",
     "feature_views": "feature view",
+    "gathers": "gather",
     "graphs": "graph",
     "traffic": "traffic split",
 }

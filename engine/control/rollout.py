@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.candidates.declaration import GatherSpec
 from engine.control.lifecycle import State
 from engine.control.model_config import ModelConfig
 from engine.control.repository import FoundModel, FoundVersion
@@ -18,7 +19,7 @@ from engine.features.declaration import FeatureViewSpec
 from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
 from engine.vectors.declaration import VectorSearchSpec
 
-_DECLARED = ("functions", "searches", "feature_views", "graphs", "traffic")
+_DECLARED = ("functions", "searches", "feature_views", "gathers", "graphs", "traffic")
 """Sections of the spec that say themselves what is served."""
 
 
@@ -32,7 +33,7 @@ class Artifact:
     name: str
     version: int
     fingerprint: str
-    settings: ModelSpec | FunctionSpec | FeatureViewSpec | VectorSearchSpec
+    settings: ModelSpec | FunctionSpec | FeatureViewSpec | VectorSearchSpec | GatherSpec
     source: FoundVersion | None = None
     config: ModelConfig | None = None
 
@@ -73,24 +74,37 @@ def choose_versions(policy: VersionSpec | str | None, available: Collection[int]
 
 def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Collection[str]) -> list[Artifact]:
     """Every version that should serve: functions, of the `selected` models the versions their policy chooses, searches,
-    and feature views, last, because they may take long to catch up with their logs."""
+    feature views, late, because they may take long to catch up with their logs, and gathers, which take of both."""
     functions = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.functions.items()]
     declared = declared_names(spec)
     names = sorted(name for name in selected if name in found and name not in declared)
     models = [artifact for name in names for artifact in _of_model(spec, found[name])]
-    views = [
-        Artifact(name, 1, f"{each!r}|{spec.logs.get(each.source)!r}|{spec.folder}", each)
-        for name, each in spec.feature_views.items()
-    ]
-    return functions + models + list(_searches(spec)) + views
+    views = [Artifact(name, 1, _view_mark(spec, name), each) for name, each in spec.feature_views.items()]
+    return functions + models + list(_searches(spec)) + views + list(_gathers(spec))
+
+
+def _view_mark(spec: Spec, name: str) -> str:
+    view = spec.feature_views[name]
+    return f"{view!r}|{spec.logs.get(view.source)!r}|{spec.folder}"
+
+
+def _collection_mark(spec: Spec, name: str) -> str:
+    store = spec.vectors
+    assert store is not None, "checked with the spec"
+    return f"{store.path}|{store.collections.get(name)!r}|{spec.folder}"
+
+
+def _gathers(spec: Spec) -> Iterator[Artifact]:
+    """Loaded anew with what they take from."""
+    for name, each in spec.gathers.items():
+        marks = [_view_mark(spec, source.view) for source in each.sources if source.view is not None]
+        marks += [_collection_mark(spec, source.collection) for source in each.sources if source.collection is not None]
+        yield Artifact(name, 1, "|".join((f"{each!r}", *marks)), each)
 
 
 def _searches(spec: Spec) -> Iterator[Artifact]:
     for name, each in spec.searches.items():
-        store = spec.vectors
-        assert store is not None, "checked with the spec"
-        where = f"{store.path}|{store.collections.get(each.collection)!r}|{spec.folder}"
-        yield Artifact(name, 1, f"{each!r}|{where}", each)
+        yield Artifact(name, 1, f"{each!r}|{_collection_mark(spec, each.collection)}", each)
 
 
 def declared_names(spec: Spec) -> set[str]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import InvalidArgument, Unavailable, VireoError, quoted
-from engine.features.answer import MISSING, Answers, FeatureRows, Given, Wanted
+from engine.errors import InvalidArgument, Unavailable, VireoError, nearest, quoted
+from engine.features.answer import MISSING, PRESENT, Answers, FeatureRows, Given, Wanted
 from engine.limits import LOOKUP_ROWS_MAX
 from engine.log.log import Appended
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from engine.features.pipeline import Pipeline
     from engine.features.sampling import Sampling
     from engine.features.shards import Shards
-    from engine.features.state import StateRows
+    from engine.features.state_reads import StateRows
     from engine.features.view import View
 
 
@@ -139,6 +139,44 @@ class FeatureView:
                 f"feature view {quoted(self.name)}: {len(as_of_us)} instants for {len(keys)} entities; expected as many"
             )
         return self._rows(keys, as_of_us, request or {}, features)
+
+    def numbers_of(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Where features that are numbers and no expressions are in the view. Raises InvalidArgument for others."""
+        for name in names:
+            feature = next((each for each in self.view.features if each.name == name), None)
+            if feature is None or feature.text or feature.expression is not None:
+                raise InvalidArgument(
+                    f"feature view {quoted(self.name)} has no feature {quoted(name)} that is aggregated and a number"
+                    f"{nearest(name, self.features)}"
+                )
+        return tuple(self.features.index(name) for name in names)
+
+    def gather(
+        self,
+        keys: pa.Array,
+        features: Sequence[int],
+        defaults: npt.NDArray[np.float32],
+        buffer: npt.NDArray[np.float32],
+        first: int,
+        *,
+        as_of_us: int | npt.NDArray[np.int64] | None = None,
+    ) -> npt.NDArray[np.bool_]:
+        """Features, by their number in the view, of n `keys` into columns `first` and on of `buffer` (float32 [n, W]), `defaults`
+        (float32 [features]) where they are null; which entities are there and not stale.
+
+        The features are numbers and no expressions; keys have the entity's type and no nulls. No sample is taken of it. Raises
+        Unavailable while the view is restoring.
+        """
+        self.check_ready()
+        instants = self._wall_us() if as_of_us is None else as_of_us
+        folds = tuple(self._shards.folds.values())
+        if not folds:
+            raise Unavailable(self.problem or f"feature view {quoted(self.name)} has no partition", retry_after_s=1.0)
+        newest_us, status = folds[0].state.nothing_of(len(keys))
+        for fold in folds:
+            fold.state.gather(keys, instants, features, defaults, buffer, first, (newest_us, status))
+        present: npt.NDArray[np.bool_] = status == PRESENT
+        return present
 
     def _rows(
         self,

@@ -6,86 +6,44 @@ index is replaced when it gets full, beside the old one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from engine.errors import DataLoss, InvalidArgument, quoted
+from engine.errors import InvalidArgument, quoted
 from engine.features.events import TextCodes, events_of
 from engine.features.hashing import hash_keys
-from engine.features.layout import Block, layout_of
+from engine.features.layout import layout_of
 from engine.features.pool import Pool
+from engine.features.state_reads import Memory, StateReads, Words
 from engine.features.verdicts import Counts, dead_letters
 from engine.features.view import ColumnKind, View
 from engine.log.log import Chunk, DeadLetter
-from kernels import entities, ingest, lookup, record
+from kernels import entities, gather, ingest, record
 from kernels.ingest import NO_WATERMARK
+from kernels.signed import make_ready
 
 _TABLE_WORDS = 1 << 10
 _EVICTED_SHARE = 0.05
 _SHRINK_RECORDS_MIN = 1 << 16
-_RETRIES_MAX = 1_000
 
 
-@dataclass(slots=True)
-class StateRows:
-    """A lookup's answer: `values` f64 [n, features] (NaN: null; also for texts, which are in `texts` by the feature's position),
-    `event_time_us` int64 [n] (0 where missing), `status` uint8 [n] (0 present, 1 missing, 2 stale); no row is of an
-    instant before `least_us`."""
-
-    values: npt.NDArray[np.float64]
-    texts: Mapping[int, list[str | None]]
-    event_time_us: npt.NDArray[np.int64]
-    status: npt.NDArray[np.uint8]
-    least_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reads:
-    """What a lookup computes: so many features, by the block at `address`."""
-
-    block: Block
-    address: int
-    features: int
-
-    @staticmethod
-    def of(block: Block, features: int) -> Reads:
-        """Of a block."""
-        return Reads(block, block.address, features)
-
-
-Words = npt.NDArray[np.uint64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """What is replaced when it must grow, and the block of words, at `address`, by which kernels find everything."""
-
-    index: Words
-    ids: Words
-    id_times: npt.NDArray[np.int64]
-    words: npt.NDArray[np.int64]
-    address: int
-
-
-class FeatureState:
+class FeatureState(StateReads):
     """One writer thread calls `ingest` and `dump`; `lookup` and the totals are for any thread."""
 
     def __init__(self, view: View) -> None:
-        self.view = view
-        self._layout = layout_of(view)
-        plan = self._layout.plan
-        self._plan = plan.address
+        layout = layout_of(view)
+        super().__init__(view, layout)
+        plan = layout.plan
         room = view.entities_max + 64
         self._hot, self._cold = Pool(plan.sizes[0], room), Pool(plan.sizes[1], room)
         self._control = np.zeros(record.CONTROL_WORDS, np.int64)
         self._control[record.M_ENTITIES_MAX // 8] = view.entities_max
         self._publish(np.zeros(_TABLE_WORDS, np.uint64), *self._id_set(_TABLE_WORDS))
-        self._reads: dict[tuple[int, ...] | None, Reads] = {None: Reads.of(self._layout.reads, len(view.features))}
         self.texts = {
             number: TextCodes() for number, each in enumerate(view.columns) if each.text and _coded(each.kind)
         }
@@ -104,12 +62,12 @@ class FeatureState:
             index.ctypes.data, len(index), control.ctypes.data, self._hot.address, self._cold.address, ids.ctypes.data,
             times.ctypes.data, len(ids),
         ], np.int64)  # fmt: skip
-        memory = _Memory(index, ids, times, words, int(words.ctypes.data))
+        memory = Memory(index, ids, times, words, int(words.ctypes.data))
         self._published = memory, int(control[record.M_GENERATION // 8]) + 1
         control[record.M_GENERATION // 8] += 1
 
     @property
-    def _memory(self) -> _Memory:
+    def _memory(self) -> Memory:
         return self._published[0]
 
     def warm(self) -> None:
@@ -127,8 +85,9 @@ class FeatureState:
         entities.free_older(plan, memory.address, NO_WATERMARK)
         entities.close_cold_ranks(plan, memory.address)
         entities.index_pools(plan, memory.address)
-        self.lookup_hashed(none, _no_checks(0), np.zeros(1, np.int64))
+        self.lookup_hashed(none, np.zeros(0, np.uint32), np.zeros(1, np.int64))
         self.lookup_one(0, 0)
+        make_ready(gather)
 
     @property
     def entities(self) -> int:
@@ -246,99 +205,6 @@ class FeatureState:
         self._publish(memory.index, ids, times)
         self._control[record.M_IDS // 8] = kept
 
-    # Reading.
-
-    def lookup(
-        self, keys: pa.Array, as_of_us: npt.NDArray[np.int64] | int, features: Sequence[int] | None = None
-    ) -> StateRows:
-        """The features (all of them, or by number) of n entities as of an instant each, or one for all.
-
-        `keys` has the entity column's type and no nulls. Expression features are NaN: they are computed from the others.
-        """
-        hashes, checks = hash_keys(keys)
-        instants = np.array(as_of_us, np.int64, ndmin=1)  # a copy: for a read-only array kernels would be compiled anew
-        return self.lookup_hashed(hashes, _no_checks(len(hashes)) if checks is None else checks, instants, features)
-
-    def lookup_hashed(
-        self,
-        hashes: npt.NDArray[np.uint64],
-        checks: npt.NDArray[np.uint32],
-        as_of_us: npt.NDArray[np.int64],
-        features: Sequence[int] | None = None,
-    ) -> StateRows:
-        """As `lookup`, by what `hash_keys` gives (`checks` zeros for numbers); `as_of_us` int64 [n] or [1]."""
-        reads = self._reads_of(features)
-        rows = len(hashes)
-        values = np.empty((rows, reads.features), np.float64)
-        newest_us, status = np.empty(rows, np.int64), np.empty(rows, np.uint8)
-        least_us = self._least_us
-        self._read(reads, (hashes, checks, as_of_us), least_us, (values, newest_us, status))
-        return StateRows(values, self._decoded(values, features), newest_us, status, least_us)
-
-    def lookup_one(self, entity: int, as_of_us: int, features: Sequence[int] | None = None) -> StateRows:
-        """As `lookup` of one entity that is an int64: without an array for it, in half the time."""
-        reads, least_us = self._reads_of(features), self._least_us
-        values = np.empty((1, reads.features), np.float64)
-        newest_us, status = np.empty(1, np.int64), np.empty(1, np.uint8)
-        for _ in range(_RETRIES_MAX):
-            memory, generation = self._published
-            if lookup.lookup_one(
-                self._plan,
-                memory.address,
-                reads.address,
-                entity,
-                as_of_us,
-                least_us,
-                generation,
-                values,
-                newest_us,
-                status,
-            ):
-                return StateRows(values, self._decoded(values, features), newest_us, status, least_us)
-        raise self._endless()
-
-    def _read(self, reads: Reads, asked: tuple[Any, Any, Any], least_us: int, out: tuple[Any, Any, Any]) -> None:
-        hashes, checks, as_of_us = asked
-        for _ in range(_RETRIES_MAX):
-            memory, generation = self._published
-            done = lookup.lookup(
-                self._plan, memory.address, reads.address, hashes, checks, as_of_us, least_us, generation, *out
-            )
-            if done == len(hashes):
-                return
-            hashes, checks = hashes[done:], checks[done:]
-            as_of_us = as_of_us[done:] if len(as_of_us) > 1 else as_of_us
-            out = tuple(each[done:] for each in out)
-        raise self._endless()
-
-    def _endless(self) -> DataLoss:
-        return DataLoss(f"feature view {quoted(self.view.name)}: an entity's record is being written without end")
-
-    def _reads_of(self, features: Sequence[int] | None) -> Reads:
-        chosen = None if features is None else tuple(features)
-        found = self._reads.get(chosen)
-        if found is None:
-            assert chosen is not None
-            if len(self._reads) > 256:
-                self._reads = {None: self._reads[None]}
-            found = self._reads[chosen] = Reads.of(self._layout.reads_of(chosen), len(chosen))
-        return found
-
-    def _decoded(self, values: npt.NDArray[np.float64], chosen: Sequence[int] | None) -> dict[int, list[str | None]]:
-        """The text features, whose codes in `values` become NaN."""
-        if not self.texts:
-            return {}
-        found: dict[int, list[str | None]] = {}
-        numbers = range(len(self.view.features)) if chosen is None else chosen
-        for position, number in enumerate(numbers):
-            feature = self.view.features[number]
-            column = self.view.aggregates[feature.of[0]].column if feature.text and feature.of else None
-            if column in self.texts:
-                texts = self.texts[column].texts
-                found[position] = [None if code != code else texts[int(code)] for code in values[:, position].tolist()]
-                values[:, position] = np.nan
-        return found
-
     # Snapshots.
 
     def dump(self) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -436,10 +302,6 @@ def _table_words(entries: int, share: float) -> int:
     while entries >= words * share:
         words *= 2
     return words
-
-
-def _no_checks(rows: int) -> npt.NDArray[np.uint32]:
-    return np.zeros(rows, np.uint32)
 
 
 def _coded(kind: ColumnKind) -> bool:

@@ -94,6 +94,10 @@ class FeatureStore:
         found.check_ready()
         return found
 
+    def opened(self, name: str) -> FeatureView | None:
+        """The view of that name, ready or not."""
+        return self._views.get(name)
+
     def problem(self, name: str) -> str | None:
         """Why a view that is open does not answer; None where it does, or is not there."""
         found = self._views.get(name)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from engine.clock import Clock, monotonic
@@ -27,6 +28,7 @@ from engine.vectors.directory import Directory
 from engine.vectors.export import exported
 from engine.vectors.filter import Filter, placed
 from engine.vectors.fold import Fold
+from engine.vectors.gathering import gather_vectors
 from engine.vectors.hits import hits_of
 from engine.vectors.indexer import Indexer
 from engine.vectors.locations import ABSENT
@@ -209,6 +211,14 @@ class Collection:
     ) -> list[Hit]:  # fmt: skip
         """Those of the points that are there, in the order asked, each once; their scores say nothing. Raises InvalidArgument."""
         return _points_of(self._fold, ids, payload, vectors, tenant)
+
+    def gather(
+        self, ids: npt.NDArray[np.uint64] | Sequence[str], vector: str, defaults: Singles, buffer: Singles, first: int
+    ) -> npt.NDArray[np.bool_]:
+        """One vector of each of n points into columns `first` and on of `buffer` (float32 [n, W]), `defaults` where a point is
+        not there; which are. The collection has no tenants, and `ids` are of its kind. Raises Unavailable."""
+        view, locations = self._fold.locate(ids, None)
+        return gather_vectors(view, locations, vector, defaults, buffer, first)
 
     def scroll(
         self, *, filter_: Filter | None = None, limit: int = 10, after: PointId | None = None,

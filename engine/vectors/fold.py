@@ -179,7 +179,7 @@ class Fold:
         """Sealed parts."""
         return [each for each in self.view.parts if isinstance(each.part, SealedPart)]
 
-    def locate(self, ids: Sequence[PointId], tenant: str | None = None) -> tuple[View, Longs]:
+    def locate(self, ids: Sequence[PointId] | npt.NDArray[np.uint64], tenant: str | None = None) -> tuple[View, Longs]:
         """A view, and where each id is in it, ABSENT where it is not."""
         column = id_column(ids, integer=self.spec.id == "integer")
         tenants = None if self.spec.tenant is None else pa.array([tenant] * len(ids), pa.string())

@@ -156,6 +156,6 @@ def by_part(locations: Longs) -> Iterator[tuple[int, Longs]]:
         yield key, rows
 
 
-def id_column(ids: Sequence[PointId], *, integer: bool) -> Ids:
+def id_column(ids: Sequence[PointId] | npt.NDArray[np.uint64], *, integer: bool) -> Ids:
     """Ids as a part has them."""
-    return np.array(ids, np.uint64) if integer else pa.array(ids, pa.string())
+    return np.asarray(ids, np.uint64) if integer else pa.array(ids, pa.string())

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from engine.features.compilation import compile_view
 from engine.features.declaration import FeatureSpec, FeatureViewSpec
-from engine.features.state import FeatureState, StateRows
+from engine.features.state import FeatureState
+from engine.features.state_reads import StateRows
 from engine.features.view import View
 from engine.features.window import SECOND_US
 from engine.log.log import Chunk

@@ -1,0 +1,30 @@
+"""How gathers are declared in the spec. Frozen values; docs/reference/candidates.md says what each key means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GatherSourceSpec:
+    """Some columns of a gather: a vector of a collection, or features of a feature view; exactly one of the two.
+
+    `features` are numbers that the view aggregates. `default` stands where a key, or a feature of it, is not there: one number
+    for all columns, or one for each.
+    """
+
+    collection: str | None = None
+    vector: str | None = None
+    view: str | None = None
+    features: tuple[str, ...] = ()
+    default: float | tuple[float, ...] = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatherSpec:
+    """Rows of numbers for keys, served as a model, version 1: the columns of all `sources`, one after the other, written once,
+    into the buffer that the next model reads. `key`: the name of its input; see engine/servables/gather.py."""
+
+    sources: tuple[GatherSourceSpec, ...]
+    key: str = "key"
+    timeout_ms: float | None = None

@@ -1,0 +1,154 @@
+"""What the gathers of a spec must say of its collections and feature views, checked with the place in the file. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from engine.candidates.declaration import GatherSourceSpec, GatherSpec
+from engine.declaration import TensorDeclaration
+from engine.errors import SpecError, nearest, quoted
+from engine.features.declaration import FeatureViewSpec
+from engine.limits import GATHER_SOURCES_MAX
+from engine.strict_yaml import Place
+from engine.vectors.declaration import CollectionSpec
+
+ROWS: Final = "rows"
+FOUND: Final = "found"
+AS_OF: Final = "as_of"
+
+Tensors = Mapping[str, TensorDeclaration | None]
+Problem = tuple[str, str]
+"""The key it is at, below the gather, and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a gather may take from: the spec's collections and views, and of each view the tensors that it takes and gives."""
+
+    collections: Mapping[str, CollectionSpec]
+    views: Mapping[str, FeatureViewSpec]
+    tensors: Mapping[str, tuple[Tensors, Tensors]]
+
+
+def check_gathers(
+    gathers: Mapping[str, GatherSpec], known: Sources, taken: Collection[str], place: Place
+) -> dict[str, tuple[Tensors, Tensors]]:
+    """What each gather takes and gives. Raises SpecError. `taken`: names of what else is called as a model."""
+    found: dict[str, tuple[Tensors, Tensors]] = {}
+    for name, gather in gathers.items():
+        where = f"gathers.{name}"
+        if name in taken:
+            raise SpecError(
+                f"{place(where)}: a function, a search or a feature view has that name; all are called by it"
+            )
+        for key, what in _problems(gather, known):
+            raise SpecError(f"{place(f'{where}.{key}')}: {what}")
+        found[name] = tensors_of(gather, known)
+    return found
+
+
+def _problems(gather: GatherSpec, known: Sources) -> Iterator[Problem]:
+    if not 1 <= len(gather.sources) <= GATHER_SOURCES_MAX:
+        yield "sources", f"expected from 1 to {GATHER_SOURCES_MAX} sources, got {len(gather.sources)}"
+    if gather.key == AS_OF:
+        yield "key", f"{quoted(AS_OF)} is the name of another input"
+    if gather.timeout_ms is not None and not 0.001 <= gather.timeout_ms <= 86_400_000:
+        yield "timeout_ms", f"must be from 0.001 to 86400000, got {gather.timeout_ms}"
+    kinds: dict[bool, int] = {}
+    for at, source in enumerate(gather.sources):
+        below = f"sources[{at}]"
+        if (source.collection is None) == (source.view is None):
+            yield below, "give either 'collection' with 'vector' or 'view' with 'features'"
+        problems = _collection_problems if source.view is None else _view_problems
+        for key, what in problems(source, known):
+            yield f"{below}.{key}", what
+        width = width_of(source, known.collections)
+        if isinstance(source.default, tuple) and len(source.default) != width:
+            yield f"{below}.default", f"expected one number, or {width}, got {len(source.default)}"
+        kinds.setdefault(_is_text(source, known), at)
+    if len(kinds) > 1:
+        yield f"sources[{kinds[True]}]", f"has texts as keys, and sources[{kinds[False]}] has whole numbers"
+
+
+def _collection_problems(source: GatherSourceSpec, known: Sources) -> Iterator[Problem]:
+    if source.features:
+        yield "features", "belong to a view; of a collection a 'vector' is gathered"
+    collection = known.collections.get(source.collection or "")
+    if collection is None:
+        hint = nearest(source.collection or "", known.collections)
+        yield "collection", f"the spec declares no collection {quoted(source.collection or '')}{hint}"
+        return
+    if collection.tenant is not None:
+        yield "collection", "has tenants, and a gather names none"
+    vectors = [name for name, each in collection.vectors.items() if not each.multi]
+    if source.vector not in vectors:
+        given = "none is given" if source.vector is None else f"no dense vector {quoted(source.vector)}"
+        yield "vector", f"{given}{nearest(source.vector or '', vectors)}"
+
+
+def _view_problems(source: GatherSourceSpec, known: Sources) -> Iterator[Problem]:
+    if source.vector is not None:
+        yield "vector", "belongs to a collection; of a view 'features' are gathered"
+    view = known.views.get(source.view or "")
+    if view is None:
+        yield "view", f"no feature view {quoted(source.view or '')}{nearest(source.view or '', known.views)}"
+        return
+    inputs, outputs = known.tensors[source.view or ""]
+    if inputs[view.entity] is None:
+        yield "view", f"its entity {quoted(view.entity)} is a derived column; a gather takes one of the log's"
+    if not source.features:
+        yield "features", "expected the names of one feature at least"
+    names = feature_names(view)
+    for at, name in enumerate(source.features):
+        if name not in names:
+            yield f"features[{at}]", f"the view has no feature {quoted(name)}{nearest(name, names)}"
+        elif name in outputs:
+            yield f"features[{at}]", f"{quoted(name)} is a text, and a gather gives numbers"
+        elif name in view.features and view.features[name].expression is not None:
+            yield f"features[{at}]", f"{quoted(name)} is an expression; a gather takes what the view aggregates"
+
+
+def feature_names(view: FeatureViewSpec) -> list[str]:
+    """As lookups answer them."""
+    found: list[str] = []
+    for name, each in view.features.items():
+        found += [name] if each.k == 1 else [f"{name}_{rank}" for rank in range(1, each.k + 1)]
+    return found
+
+
+def width_of(source: GatherSourceSpec, collections: Mapping[str, CollectionSpec]) -> int:
+    """How many columns; there are no problems."""
+    if source.collection is None or source.vector is None:
+        return len(source.features)
+    return collections[source.collection].vectors[source.vector].size
+
+
+def defaults_of(source: GatherSourceSpec, width: int) -> tuple[float, ...]:
+    """One for each of its columns."""
+    return source.default if isinstance(source.default, tuple) else (source.default,) * width
+
+
+def _is_text(source: GatherSourceSpec, known: Sources) -> bool:
+    if source.view is None:
+        return known.collections[source.collection or ""].id == "text"
+    entity = known.tensors[source.view][0][known.views[source.view].entity]
+    return entity is not None and entity.datatype == "BYTES"
+
+
+def tensors_of(gather: GatherSpec, known: Sources) -> tuple[Tensors, Tensors]:
+    """By name; there are no problems. Keys of a collection are unsigned, as its ids are."""
+    sources: Sequence[GatherSourceSpec] = gather.sources
+    if _is_text(sources[0], known):
+        datatype = "BYTES"
+    else:
+        datatype = "UINT64" if any(each.collection is not None for each in sources) else "INT64"
+    inputs = {gather.key: TensorDeclaration(datatype, (-1,))}
+    if any(each.view is not None for each in sources):
+        inputs[AS_OF] = TensorDeclaration("INT64", (-1,), optional=True)
+    width = sum(width_of(each, known.collections) for each in sources)
+    return inputs, {
+        ROWS: TensorDeclaration("FP32", (-1, width)),
+        FOUND: TensorDeclaration("BOOL", (-1, len(sources))),
+    }

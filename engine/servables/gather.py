@@ -1,0 +1,169 @@
+"""Features of many keys as a servable: one row a key, of several sources, written once into the buffer that a model reads.
+
+Inputs: the keys by the name of the spec, UINT64, INT64 or BYTES [-1]; where a feature view is among the sources optionally
+"as_of", INT64 [-1], microseconds since the Unix epoch (now). Outputs: "rows" FP32 [-1, F], the columns of the sources in their
+order, with their defaults where a key or a feature is not there; "found" BOOL [-1, sources], whether a source has the key. A
+graph hands the buffer on as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.candidates.declaration import GatherSourceSpec, GatherSpec
+from engine.candidates.gather_relations import AS_OF, FOUND, ROWS, defaults_of
+from engine.errors import FailedPrecondition, InvalidArgument, ModelLoadError, VireoError, quoted
+from engine.features.store import FeatureStore
+from engine.limits import LOOKUP_ROWS_MAX
+from engine.servables.servable import Tensors, Traits
+from engine.servables.signature import ANY, Signature, TensorSpec
+from engine.tensor import BOOL, BYTES, FP32, INT64, UINT64, Array, Tensor
+from engine.vectors.store import VectorStore
+
+if TYPE_CHECKING:
+    from engine.features.lookup import FeatureView
+
+Singles = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+
+
+class _Vectors:
+    """A vector of the points of a collection, as it is now."""
+
+    def __init__(self, store: VectorStore, source: GatherSourceSpec) -> None:
+        assert source.collection is not None
+        assert source.vector is not None
+        self._store, self._collection, self._vector = store, source.collection, source.vector
+        self._spec = store.collection(source.collection).spec
+        declared = self._spec.vectors.get(source.vector)
+        if declared is None or declared.multi or self._spec.tenant is not None:
+            raise FailedPrecondition(
+                f"collection {quoted(source.collection)} has no dense vector {quoted(source.vector)} without tenants"
+            )
+        self.width, self.is_text = declared.size, self._spec.id == "text"
+        self._defaults = np.array(defaults_of(source, self.width), np.float32)
+        self.note = f"vector {source.vector} of collection {source.collection}"
+
+    def fill(self, keys: Any, buffer: Singles, first: int, as_of_us: Array | None) -> Flags:  # noqa: ANN401
+        """Its columns, from `first` on; which keys it has. `keys`: uint64 or texts."""
+        collection = self._store.collection(self._collection)
+        spec = collection.spec
+        if spec is not self._spec:
+            vector = spec.vectors.get(self._vector)
+            if vector is None or vector.size != self.width or spec.id != self._spec.id or spec.tenant is not None:
+                raise FailedPrecondition(
+                    f"collection {quoted(self._collection)} has become another; expected vector {quoted(self._vector)} of "
+                    f"{self.width}"
+                )
+            self._spec = spec
+        return collection.gather(keys, self._vector, self._defaults, buffer, first)
+
+
+class _Features:
+    """Features of a view."""
+
+    def __init__(self, store: FeatureStore, source: GatherSourceSpec) -> None:
+        import pyarrow as pa
+
+        assert source.view is not None
+        view = store.opened(source.view)
+        if view is None:
+            raise FailedPrecondition(f"feature view {quoted(source.view)} is not there")
+        self._view: FeatureView = view
+        self._numbers = view.numbers_of(source.features)
+        self.width = len(self._numbers)
+        self._defaults = np.array(defaults_of(source, self.width), np.float32)
+        self._kind = view.entity_type
+        self.is_text = not pa.types.is_integer(self._kind)
+        self.note = f"{self.width} features of view {source.view}"
+
+    def fill(self, keys: Any, buffer: Singles, first: int, as_of_us: Array | None) -> Flags:  # noqa: ANN401
+        """Its columns, from `first` on; which keys it has. `keys`: uint64, int64 or texts."""
+        import pyarrow as pa
+
+        try:
+            if self.is_text:
+                entities = pa.array(keys, self._kind)
+            else:
+                entities = pa.array(keys.view(np.int64))
+                if entities.type != self._kind:
+                    entities = entities.cast(self._kind)
+        except pa.ArrowException as error:
+            raise InvalidArgument(f"keys: expected {self._kind}: {error}") from error
+        return self._view.gather(entities, self._numbers, self._defaults, buffer, first, as_of_us=as_of_us)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A source and its first column."""
+
+    source: _Vectors | _Features
+    first: int
+
+
+class Gather:
+    """See the module. Any number of threads."""
+
+    def __init__(self, name: str, spec: GatherSpec, features: FeatureStore, vectors: VectorStore) -> None:
+        """Raises NotFound, FailedPrecondition where a source is not there, or is not what it was declared."""
+        self._key = spec.key
+        self._blocks: list[_Block] = []
+        self._width = 0
+        for each in spec.sources:
+            source = _Vectors(vectors, each) if each.view is None else _Features(features, each)
+            self._blocks.append(_Block(source, self._width))
+            self._width += source.width
+        texts = {each.source.is_text for each in self._blocks}
+        if len(texts) > 1:
+            raise FailedPrecondition("some sources have texts as keys, others whole numbers")
+        unsigned = any(isinstance(each.source, _Vectors) for each in self._blocks)
+        datatype = BYTES if texts == {True} else UINT64 if unsigned else INT64
+        self._read: Callable[[Array], Any] = self._texts if datatype is BYTES else np.ascontiguousarray
+        live = any(isinstance(each.source, _Features) for each in self._blocks)
+        self.signature = Signature(
+            (
+                TensorSpec(spec.key, datatype, (ANY,)),
+                *((TensorSpec(AS_OF, INT64, (ANY,), optional=True),) if live else ()),
+            ),
+            (TensorSpec(ROWS, FP32, (ANY, self._width)), TensorSpec(FOUND, BOOL, (ANY, len(self._blocks)))),
+            batchable=True,
+            rows_max=LOOKUP_ROWS_MAX,
+        )
+        notes = tuple(
+            f"rows[{each.first}:{each.first + each.source.width}]: {each.source.note}" for each in self._blocks
+        )
+        self.traits = Traits("vireo_gather", "every key is looked up alone", notes)
+
+    def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        """See `Servable.execute`. Raises Unavailable while a view is restoring."""
+        array = inputs[self._key].array
+        keys = self._read(array)
+        as_of_us = np.ascontiguousarray(inputs[AS_OF].array) if AS_OF in inputs else None
+        buffer = np.empty((len(array), self._width), np.float32)
+        found = np.empty((len(array), len(self._blocks)), np.bool_)
+        for at, each in enumerate(self._blocks):
+            found[:, at] = each.source.fill(keys, buffer, each.first, as_of_us)
+        answer = {ROWS: Tensor(FP32, buffer), FOUND: Tensor(BOOL, found)}
+        return {name: answer[name] for name in outputs} if outputs else answer
+
+    def _texts(self, array: Array) -> list[str]:
+        try:
+            return [each.decode() for each in array.tolist()]
+        except UnicodeDecodeError as error:
+            raise InvalidArgument(f"input {quoted(self._key)}: a key is not UTF-8: {error}") from error
+
+    def close(self) -> None:
+        """Sources are the stores'."""
+
+
+def load_gather(name: str, spec: GatherSpec, features: FeatureStore, vectors: VectorStore) -> Gather:
+    """The gather `name`, ready. Raises ModelLoadError."""
+    try:
+        return Gather(name, spec, features, vectors)
+    except VireoError as error:
+        raise ModelLoadError(f"gather {quoted(name)}: {error.message}") from error

@@ -1,0 +1,1 @@
+"""Candidates: features gathered for them, slates chosen of them."""
