@@ -20,7 +20,7 @@ from serving.codec import check_name, parse
 from serving.dispatch import Dispatch
 from serving.event_push import Pushed, Pushes, spans
 from serving.features_codec import as_field, decode_get, encode_get, pushed_batch
-from serving.methods import Call, Exchange, Method
+from serving.methods import Call, Exchange, Method, answer_later
 from serving.status import grpc_code, told
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ class FeaturesService:
         if len(message) <= limits.LOOKUP_INLINE_BYTES_MAX:  # type: ignore[arg-type]
             call.answer(self.look_up(parse(pb.GetRequest, bytes(message))), "", ())
             return
-        task = asyncio.create_task(self._get(call, bytes(message)))
-        call.on_gone(lambda: _cancel(task))
-        task.add_done_callback(lambda ended: _answer(call, ended))
+        answer_later(call, self._get(call, bytes(message)))
 
     async def _get(self, call: Call, message: bytes) -> bytes:
         if len(message) <= limits.LOOKUP_INLINE_BYTES_MAX:
@@ -199,20 +197,6 @@ def _with_id(request_id: str) -> bytes:
 def _fault(error: Exception) -> Internal:
     log.error("unexpected error in %s", _path("Stream"), exc_info=error)
     return Internal(f"internal error: {type(error).__name__}")
-
-
-def _answer(call: Exchange, ended: asyncio.Task[bytes]) -> None:
-    if ended.cancelled():
-        return
-    error = ended.exception()
-    if error is None:
-        call.answer(ended.result(), "", ())
-    elif isinstance(error, Exception):
-        call.fail(error)
-
-
-def _cancel(task: asyncio.Task[bytes]) -> None:
-    task.cancel()
 
 
 def _path(name: str) -> str:

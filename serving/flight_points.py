@@ -7,16 +7,17 @@ all but the first left out at will, and streams the points of one state. GetFlig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from itertools import count
 from typing import Any, Final
 
 import msgspec
 import orjson
 import pyarrow as pa
 
-from engine import Collection, InvalidArgument, VectorStore, VireoError, parse_filter, points_schema
+from engine import Collection, InvalidArgument, VectorStore, parse_filter, points_schema
 from serving.codec import check_name
+from serving.vectors_values import named
 
 ROOT: Final = "collections"
 
@@ -45,12 +46,12 @@ class FlightPoints:
         that one nothing is kept, unless it says so, and those before it are."""
         tenant = _tenant(path)
         self.collection(path)
-        at = 0
-        with _placed(lambda: at):
-            for batch, _ in batches:
-                written = self.collection(path).load(batch, tenant=tenant)
-                at += 1
-                yield orjson.dumps({"offset": written.offset, "count": written.count})
+        for at in count():
+            with named(f"batches[{at}]"):
+                if (given := next(batches, None)) is None:
+                    return
+                written = self.collection(path).load(given[0], tenant=tenant)
+            yield orjson.dumps({"offset": written.offset, "count": written.count})
 
     def collection(self, path: list[str]) -> Collection:
         """Raises NotFound."""
@@ -88,13 +89,3 @@ def _tenant(path: list[str]) -> str | None:
     if len(path) > 3:
         raise InvalidArgument(f"descriptor: expected [{ROOT}, NAME] or [{ROOT}, NAME, TENANT], got {len(path)} parts")
     return path[2] if len(path) == 3 else None
-
-
-@contextmanager
-def _placed(at: Callable[[], int]) -> Iterator[None]:
-    """Puts the batch's position before the message of what is raised."""
-    try:
-        yield
-    except VireoError as error:
-        error.message = f"batches[{at()}]: {error.message}"
-        raise

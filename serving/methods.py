@@ -6,9 +6,11 @@ status by `status`. Which transport that is, no method knows.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine import Deadline
 
@@ -80,3 +82,24 @@ class Method:
 
 
 MethodTable = Mapping[str, Method]
+
+
+def answer_later(call: Exchange, work: Coroutine[Any, Any, bytes]) -> None:
+    """Answers the call with the message that `work` gives, in a task that ends where the caller leaves."""
+    task = asyncio.create_task(work)
+    call.on_gone(lambda: _cancel(task))
+    task.add_done_callback(partial(_answer, call))
+
+
+def _answer(call: Exchange, ended: asyncio.Task[bytes]) -> None:
+    if ended.cancelled():
+        return
+    error = ended.exception()
+    if error is None:
+        call.answer(ended.result(), "", ())
+    elif isinstance(error, Exception):
+        call.fail(error)
+
+
+def _cancel(task: asyncio.Task[bytes]) -> None:
+    task.cancel()

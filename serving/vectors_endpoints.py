@@ -48,7 +48,6 @@ class VectorsEndpoints:
 
     def __init__(self, dispatch: Dispatch, work: VectorsWork) -> None:
         self._store = dispatch.engine.vectors
-        self._clock = dispatch.engine.clock
         self._work = work
 
     def endpoints(self) -> list[Endpoint]:
@@ -115,8 +114,7 @@ class VectorsEndpoints:
         collection, tenant = self._asked(call)
         deadline = call.deadline
         body = await call.body()
-        remaining_s = deadline.remaining_s(self._clock())
-        patience_s = None if remaining_s == float("inf") else remaining_s
+        patience_s = self._work.patience_s(deadline)
         is_arrow = call.headers().get("content-type", "").partition(";")[0].strip().lower() == ARROW
         work = partial(_upserted, collection, tenant, body, is_arrow=is_arrow, patience_s=patience_s)
         return json_reply(await self._work.write(deadline, work))

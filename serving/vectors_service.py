@@ -6,7 +6,6 @@ threads.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +16,7 @@ from engine import (
     Collection,
     Deadline,
     InvalidArgument,
+    Query,
     VireoError,
     Written,
     collection_spec_of,
@@ -26,7 +26,7 @@ from engine import (
 from protos.vireo.v1 import vectors_pb2 as pb
 from serving.codec import check_name, parse
 from serving.dispatch import Dispatch
-from serving.methods import Call, Exchange, Method
+from serving.methods import Call, Exchange, Method, answer_later
 from serving.status import grpc_code, told
 from serving.vectors_codec import (
     K_DEFAULT,
@@ -54,7 +54,6 @@ class VectorsService:
     """The service's methods over one engine."""
 
     def __init__(self, dispatch: Dispatch, work: VectorsWork) -> None:
-        self._dispatch = dispatch
         self._store = dispatch.engine.vectors
         self._work = work
         self._turn = SearchTurn()
@@ -103,9 +102,7 @@ class VectorsService:
         if isinstance(now, bytes):
             call.answer(now, "", ())
             return
-        task = asyncio.create_task(self._work.read(call.deadline, now))
-        call.on_gone(lambda: _cancel(task))
-        task.add_done_callback(lambda ended: _answer(call, ended))
+        answer_later(call, self._work.read(call.deadline, now))
 
     async def _search(self, call: Call, message: bytes) -> bytes:
         now = self._searched_now(message)
@@ -115,23 +112,20 @@ class VectorsService:
     def _searched_now(self, message: bytes, beside: Exchange | None = None) -> bytes | Callable[[], bytes] | None:
         """The answer, or what gives it where that takes long. None where `beside` is answered with others of its turn."""
         if len(message) > limits.LOOKUP_INLINE_BYTES_MAX:
-            return lambda: self._searched(*self._asked(message))
-        collection, request = self._asked(message)
-        query = query_of(request, collection.spec)
-        if is_short(collection, query) and not request.explain:
+            return lambda: _searched(*self._asked(message))
+        collection, query, explain = self._asked(message)
+        if is_short(collection, query) and not explain:
             if beside is not None:
                 self._turn.add(beside, collection, query)
                 return None
-            return encode_found(collection.search(query), query, collection.spec)
-        return lambda: self._searched(collection, request)
+            return _searched(collection, query, explain=False)
+        return lambda: _searched(collection, query, explain)
 
-    def _asked(self, message: bytes) -> tuple[Collection, Any]:
+    def _asked(self, message: bytes) -> tuple[Collection, Query, bool]:
+        """The last: whether it is to be told how."""
         request = parse(pb.SearchRequest, message)
-        return self._collection(request.collection), request
-
-    def _searched(self, collection: Collection, request: Any) -> bytes:  # noqa: ANN401  a message
-        query = query_of(request, collection.spec)
-        return encode_found(collection.search(query, explain=request.explain), query, collection.spec)
+        collection = self._collection(request.collection)
+        return collection, query_of(request, collection.spec), request.explain
 
     def _search_batch(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
         if len(request.searches) > limits.SEARCH_BATCH_MAX:
@@ -155,10 +149,9 @@ class VectorsService:
 
     def _upsert(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
         collection = self._collection(request.collection)
-        remaining_s = deadline.remaining_s(self._dispatch.engine.clock())
+        patience_s = self._work.patience_s(deadline)
         points = _points_in(request, collection)
         tenant = request.tenant or None
-        patience_s = None if remaining_s == float("inf") else remaining_s
         return _written(collection.upsert(points, tenant=tenant, deadline_s=patience_s))
 
     async def _upsert_stream(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -271,6 +264,10 @@ class VectorsService:
         return collection_message(self._store.describe(request.collection))
 
 
+def _searched(collection: Collection, query: Query, explain: bool) -> bytes:
+    return encode_found(collection.search(query, explain=explain), query, collection.spec)
+
+
 def _points_in(request: Any, collection: Collection) -> pa.RecordBatch:  # noqa: ANN401
     if not request.arrow:
         return points_of(
@@ -308,20 +305,6 @@ def _chosen(request: Any, collection: Collection) -> tuple[Any, Any]:  # noqa: A
 
 def _written(found: Written) -> Any:  # noqa: ANN401
     return pb.Written(offset=found.offset, count=found.count)
-
-
-def _answer(call: Exchange, ended: asyncio.Task[bytes]) -> None:
-    if ended.cancelled():
-        return
-    error = ended.exception()
-    if error is None:
-        call.answer(ended.result(), "", ())
-    elif isinstance(error, Exception):
-        call.fail(error)
-
-
-def _cancel(task: asyncio.Task[bytes]) -> None:
-    task.cancel()
 
 
 def _path(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -47,6 +48,11 @@ class VectorsWork:
         finally:
             self._waiting -= 1
             self._dispatch.in_flight -= 1
+
+    def patience_s(self, deadline: Deadline) -> float | None:
+        """How long a write may wait for room; None where nothing says."""
+        remaining_s = deadline.remaining_s(self._clock())
+        return None if remaining_s == math.inf else remaining_s
 
     def in_time(self, deadline: Deadline, work: Callable[[], T]) -> T:
         """Done here and now, by any thread. Raises DeadlineExceeded where it is too late."""
