@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from kernels.compiled import kernel
 from kernels.signed import fills, reads, signed
 
 Singles = npt.NDArray[np.float32]
@@ -18,24 +19,27 @@ _SAME = 1.2e-7
 _LEAST = float(np.finfo(np.float32).tiny) ** 2
 
 
+@kernel(inline="always")
+def _squared(vector: Singles) -> float:
+    """Summed as the caller's `fastmath` lets it be."""
+    total = 0.0
+    for at in range(len(vector)):
+        number = np.float64(vector[at])
+        total += number * number
+    return total
+
+
 @signed(_F64(reads(_F32)), fastmath=_SUMS, quick=True)
 def squared_length(vector: Singles) -> float:
     """Of one vector, as `squared_lengths`: a third of what numpy takes, which would warn of what is not finite."""
-    total = 0.0
-    for at in range(vector.shape[0]):
-        total += np.float64(vector[at]) * np.float64(vector[at])
-    return total
+    return _squared(vector)
 
 
 @signed(types.void(reads(_F32, 2), fills(_F64)), fastmath=_SUMS)
 def squared_lengths(rows: Singles, squares: Doubles) -> None:
     """`rows` [n, d]; `squares` [n] of each row, summed in float64: finite where and only where all its numbers are."""
     for row in range(len(rows)):
-        total = 0.0
-        for each in range(rows.shape[1]):
-            number = np.float64(rows[row, each])
-            total += number * number
-        squares[row] = total
+        squares[row] = _squared(rows[row])
 
 
 @signed(types.void(reads(_F32, 2), fills(_F32, 2), fills(_F64)), fastmath=_SUMS)
@@ -44,10 +48,7 @@ def normalise(rows: Singles, out: Singles, squares: Doubles) -> None:
     for rounding stays as it is, so that doing it twice changes nothing; so does what is not finite, or too short to have a
     direction (less than the least normal float32)."""
     for row in range(len(rows)):
-        total = 0.0
-        for each in range(rows.shape[1]):
-            number = np.float64(rows[row, each])
-            total += number * number
+        total = _squared(rows[row])
         squares[row] = total
         scale = 1.0
         if _LEAST <= total < np.inf and abs(total - 1.0) > _SAME:
