@@ -23,62 +23,19 @@ Each part runs ours and its rivals in processes of their own, pinned: what is me
 """
 
 import sys
-import traceback
-from collections.abc import Callable
-from importlib import import_module
 
-from benchmarks.command import SkippedError, run_command
-from benchmarks.features.part import Part, Setting, kept
-from benchmarks.options import Options
-from benchmarks.report import Report
+from benchmarks.command import run_command
+from benchmarks.parts import Parts
 
-PARTS = (
-    "ingest", "memory", "log", "reads", "wire", "freshness", "contention", "kafka", "crash", "restart", "fraud",
+PARTS = Parts(
+    "features",
+    "streaming features: ingest, reads, freshness, memory, crashes, and what they are worth",
+    (
+        "ingest", "memory", "log", "reads", "wire", "freshness", "contention", "kafka", "crash", "restart", "fraud",
+    ),
+    "features-data",  # of event files, some gigabytes, that later runs take again
 )  # fmt: skip
-CACHE = "features-data"
-"""Below the folder of the fraud inputs' parent: event files, some gigabytes, that later runs take again."""
-
-Run = Callable[[Setting], Part]
-
-
-def run(options: Options) -> Report:
-    """Measure and report. Raises SkippedError for parts that there are none of."""
-    if unknown := set(options.only) - set(PARTS):
-        raise SkippedError(f"features has no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    setting = Setting(options.out, options.inputs.parent / CACHE, options.inputs, options.quick, options.seed)
-    found = {name: run_part(name, setting) for name in options.only or PARTS}
-    return report_of(options, found)
-
-
-def run_part(name: str, setting: Setting) -> Part:
-    """One part; what broke down is told in its place, and the others go on."""
-    part: Run = import_module(f"benchmarks.features.{name}").run
-    try:
-        return part(setting)
-    except Exception as error:  # whatever it was, the other parts go on
-        traceback.print_exc()
-        return Part([kept(f"{name}: runs to its end", False, f"it broke down: {last_line(error)}")])
-
-
-def last_line(error: Exception) -> str:
-    """Where Python says what it was."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
-
-
-def report_of(options: Options, found: dict[str, Part]) -> Report:
-    """All parts in one report. Pure but for the machine's description."""
-    parts = found.values()
-    return Report(
-        name="features",
-        about="streaming features: ingest, reads, freshness, memory, crashes, and what they are worth",
-        seed=options.seed,
-        judgements=[judgement for each in parts for judgement in each.judgements],
-        tables=[table for each in parts for table in each.tables],
-        figures=[figure for each in parts for figure in each.figures],
-        data={name: each.data for name, each in found.items()},
-        notes=[note for each in parts for note in each.notes],
-    )
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(run, __doc__))
+    sys.exit(run_command(PARTS.run, __doc__))

@@ -20,49 +20,17 @@ machines are shared; ratios are within one run, beside FAISS within one process.
 """
 
 import sys
-import traceback
-from collections.abc import Callable
-from importlib import import_module
 
-from benchmarks.bench_features import last_line
-from benchmarks.command import SkippedError, run_command
-from benchmarks.features.part import Part, Setting, kept
-from benchmarks.options import Options
-from benchmarks.report import Report
+from benchmarks.command import run_command
+from benchmarks.parts import Parts
 
-PARTS = ("inprocess", "million", "filtered", "load", "hybrid", "during", "restart", "wire")
-CACHE = "vectors-data"
-Run = Callable[[Setting], Part]
-
-
-def run(options: Options) -> Report:
-    """Measure and report. Raises SkippedError for parts that there are none of."""
-    if unknown := set(options.only) - set(PARTS):
-        raise SkippedError(f"vectors has no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    setting = Setting(options.out, options.inputs.parent / CACHE, options.inputs, options.quick, options.seed)
-    found = {name: run_part(name, setting) for name in options.only or PARTS}
-    parts = found.values()
-    return Report(
-        name="vectors",
-        about="vector collections: speed beside recall, filters, hybrid search, writes, restarts",
-        seed=options.seed,
-        judgements=[judgement for each in parts for judgement in each.judgements],
-        tables=[table for each in parts for table in each.tables],
-        figures=[figure for each in parts for figure in each.figures],
-        data={name: each.data for name, each in found.items()},
-        notes=[note for each in parts for note in each.notes],
-    )
-
-
-def run_part(name: str, setting: Setting) -> Part:
-    """One part; what broke down is told in its place, and the others go on."""
-    try:
-        part: Run = import_module(f"benchmarks.vectors.{name}").run
-        return part(setting)
-    except Exception as error:  # whatever it was, the other parts go on
-        traceback.print_exc()
-        return Part([kept(f"{name}: runs to its end", False, f"it broke down: {last_line(error)}")])
+PARTS = Parts(
+    "vectors",
+    "vector collections: speed beside recall, filters, hybrid search, writes, restarts",
+    ("inprocess", "million", "filtered", "load", "hybrid", "during", "restart", "wire"),
+    "vectors-data",
+)
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(run, __doc__))
+    sys.exit(run_command(PARTS.run, __doc__))

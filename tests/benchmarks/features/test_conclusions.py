@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bench_features
-from benchmarks.bench_features import PARTS, run_part
+from benchmarks.bench_features import PARTS
 from benchmarks.command import SkippedError
 from benchmarks.features import contention, ingest, kafka, reads
 from benchmarks.features.latency import latency_of
@@ -75,7 +74,7 @@ def test_a_part_that_breaks_down_is_told_and_the_others_go_on(tmp_path: Path, mo
         raise DriverError("ingest broke down (1): Traceback\n  somewhere\nValueError: no such thing")
 
     monkeypatch.setattr(ingest, "run", broken)
-    part = run_part("ingest", Setting(tmp_path, tmp_path, tmp_path, True, 1))
+    part = PARTS.run_part("ingest", Setting(tmp_path, tmp_path, tmp_path, True, 1))
     assert verdicts(part.judgements) == [False]
     assert "ValueError: no such thing" in part.judgements[0].said
 
@@ -84,10 +83,10 @@ def test_parts_are_chosen_by_name() -> None:
     assert parse_options(None, ["--only", "ingest,reads,ingest"]).only == ("ingest", "reads")
     assert parse_options(None, []).only == ()
     with pytest.raises(SkippedError, match="nosuch"):
-        bench_features.run(Options(only=("nosuch",)))
+        PARTS.run(Options(only=("nosuch",)))
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", PARTS.names)
 def test_every_part_is_a_module_with_its_own_run(name: str) -> None:
     module = __import__(f"benchmarks.features.{name}", fromlist=["run"])
     assert callable(module.run)

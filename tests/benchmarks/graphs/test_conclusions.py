@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bench_fraud, bench_graphs
-from benchmarks.bench_graphs import PARTS, run_part
+from benchmarks import bench_fraud
+from benchmarks.bench_graphs import PARTS
 from benchmarks.command import SkippedError
 from benchmarks.features.part import Setting
 from benchmarks.fraud_report import SHARES, Found, FraudData, judgements_of, report_of
@@ -156,11 +156,11 @@ def test_a_part_that_breaks_down_is_told_and_one_that_is_not_known_is_refused(
         raise ValueError("no such thing")
 
     monkeypatch.setattr(overhead, "run", broken)
-    part = run_part(PARTS[0], Setting(tmp_path, tmp_path, tmp_path, True, 1))
+    part = PARTS.run_part(PARTS.names[0], Setting(tmp_path, tmp_path, tmp_path, True, 1))
     assert verdicts(part.judgements) == [False]
     assert "no such thing" in part.judgements[0].said
     with pytest.raises(SkippedError, match="no part speed"):
-        bench_graphs.run(Options(only=("speed",)))
+        PARTS.run(Options(only=("speed",)))
 
 
 def test_a_service_that_is_not_installed_is_told_and_the_others_run(
