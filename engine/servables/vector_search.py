@@ -1,6 +1,7 @@
 """A search of a collection as a servable: query vectors in, hits out, best first.
 
-Inputs: "query" FP32 [-1, d]; of a collection with tenants "tenant" BYTES [-1]. Outputs, k hits a row: "ids" UINT64 or BYTES
+Inputs: "query" FP32 [-1, d]; of a collection with tenants "tenant" BYTES [-1]; the parameters of the search's filter.
+Outputs, k hits a row: "ids" UINT64 or BYTES
 [-1, k]; "scores" FP32 [-1, k]; "count" INT32 [-1], how many there are; for each payload field of the search a tensor by its
 name: keyword and text BYTES [-1, k], integer and datetime (microseconds since the Unix epoch) INT64, float FP64, bool BOOL, geo
 FP64 [-1, k, 2]. Past the last hit ids are 0 or empty, scores NaN, and fields what the spec says stands for null.
@@ -21,7 +22,9 @@ from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import Signature, TensorSpec
 from engine.tensor import BYTES, DATATYPES, Array, DataType, Tensor
 from engine.vectors.declaration import CollectionSpec, VectorSearchSpec
+from engine.vectors.filter import Filter
 from engine.vectors.query import DenseLeg, Hit, Query, SearchParams
+from engine.vectors.search_filter import FilterOf
 from engine.vectors.search_tensors import (
     COUNT,
     IDS,
@@ -63,6 +66,7 @@ class _Reading:
     spec: CollectionSpec
     signature: Signature
     columns: Mapping[str, _Column]
+    filter: FilterOf | None
 
 
 class VectorSearch:
@@ -84,13 +88,18 @@ class VectorSearch:
     def _read_as(self, collection: CollectionSpec) -> _Reading:
         for key, problem in problems_of(self._search, collection):
             raise FailedPrecondition(f"search {quoted(self._name)}: {key}: {problem}")
-        return _Reading(collection, _signature(self._search, collection), _columns(self._search, collection))
+        return _Reading(
+            collection,
+            _signature(self._search, collection),
+            _columns(self._search, collection),
+            None if self._search.filter is None else FilterOf(self._search.filter, collection),
+        )
 
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """See `Servable.execute`. Raises InvalidArgument that names the row."""
         collection = self._store.collection(self._search.collection)
         reading = self._fitting(collection.spec)
-        found = [each.hits for each in collection.search_many(self._queries(reading.spec, inputs))]
+        found = [each.hits for each in collection.search_many(self._queries(reading, inputs))]
         columns = reading.columns
         return {name: _tensor(columns[name], self._search.k, found) for name in outputs or columns}
 
@@ -119,14 +128,17 @@ class VectorSearch:
             self._reading = reading
         return reading
 
-    def _queries(self, spec: CollectionSpec, inputs: Tensors) -> list[Query]:
-        vector, params = vector_of(self._search, spec), SearchParams(self._search.candidates)
+    def _queries(self, reading: _Reading, inputs: Tensors) -> list[Query]:
+        vector, params = vector_of(self._search, reading.spec), SearchParams(self._search.candidates)
         payload = tuple(self._search.payload)
         rows = np.ascontiguousarray(inputs[QUERY].array)
-        tenants = _tenants(inputs[TENANT].array) if TENANT in inputs else [None] * len(rows)
+        tenants = _texts(TENANT, inputs[TENANT].array) if TENANT in inputs else [None] * len(rows)
+        filters = [None] * len(rows) if reading.filter is None else _filters(reading.filter, inputs, len(rows))
         return [
-            Query((DenseLeg(vector, row),), self._search.k, tenant=tenant, params=params, payload=payload)
-            for row, tenant in zip(rows, tenants, strict=True)
+            Query(
+                (DenseLeg(vector, row),), self._search.k, tenant=tenant, filter=filter_, params=params, payload=payload
+            )
+            for row, tenant, filter_ in zip(rows, tenants, filters, strict=True)
         ]
 
     def close(self) -> None:
@@ -154,13 +166,33 @@ def _specs(declared: Mapping[str, TensorDeclaration]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(name, DATATYPES[each.datatype], each.shape) for name, each in declared.items())
 
 
-def _tenants(array: Array) -> list[str]:
+def _filters(template: FilterOf, inputs: Tensors, rows: int) -> Sequence[Filter | None]:
+    columns = {name: _plain(name, inputs[name]) for name in template.parameters}
+    found = []
+    for row in range(rows):
+        try:
+            found.append(template.row({name: each[row] for name, each in columns.items()}))
+        except InvalidArgument as error:
+            raise InvalidArgument(f"row {row}: {error.message}") from error
+    return found
+
+
+def _plain(name: str, tensor: Tensor) -> list[Any]:
+    """Row by row a value, or a list of them, as Python has it."""
+    if tensor.datatype is not BYTES:
+        return list(tensor.array.tolist())
+    if tensor.array.ndim == 1:
+        return list(_texts(name, tensor.array))
+    return [_texts(name, each) for each in tensor.array]
+
+
+def _texts(name: str, array: Array) -> list[str]:
     found = []
     for row, each in enumerate(array.tolist()):
         try:
             found.append(each.decode())
         except UnicodeDecodeError as error:
-            raise InvalidArgument(f"input {quoted(TENANT)}: row {row}: not UTF-8: {error}") from error
+            raise InvalidArgument(f"input {quoted(name)}: row {row}: not UTF-8: {error}") from error
     return found
 
 

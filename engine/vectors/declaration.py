@@ -107,12 +107,42 @@ class VectorStoreSpec:
     fixed: bool = False
 
 
+Several = tuple[Value, ...] | str
+"""Values, or the parameter that they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionSpec:
+    """A condition on one `field`: it is `match`, one of `any`, there and `none` of these, or within bounds; or, alone, `ids`: the
+    point is one of them. A value that is `$name` comes with each request, as the input `name` of the search."""
+
+    field: str | None = None
+    match: Value | None = None
+    any: Several | None = None
+    none: Several | None = None
+    gt: Value | None = None
+    gte: Value | None = None
+    lt: Value | None = None
+    lte: Value | None = None
+    ids: Several | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilterSpec:
+    """All of `must` hold, one of `should` at least if there are any, and none of `must_not`."""
+
+    must: tuple[ConditionSpec, ...] = ()
+    should: tuple[ConditionSpec, ...] = ()
+    must_not: tuple[ConditionSpec, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class VectorSearchSpec:
     """A search served as a model, version 1: query vectors in, hits out; see engine/servables/vector_search.py.
 
     `collection`: its name, or an alias, which may be pointed elsewhere while it serves. `vector` may be left out where only
-    one can be searched. `k`: hits of each query; `candidates`: see IndexSpec. `payload`: the fields that come with hits, and
+    one can be searched. `k`: hits of each query; `candidates`: see IndexSpec. `filter`: which points
+    are searched, see engine/vectors/search_filter.py. `payload`: the fields that come with hits, and
     what stands where a point leaves one out or there are fewer hits; null is "", 0, false or NaN. `timeout_ms` is the deadline
     of a request that brings none.
     """
@@ -122,4 +152,5 @@ class VectorSearchSpec:
     vector: str | None = None
     candidates: int | None = None
     payload: Mapping[str, Value | None] = field(default_factory=dict)
+    filter: SearchFilterSpec | None = None
     timeout_ms: float | None = None

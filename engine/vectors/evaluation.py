@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from engine.vectors.field_columns import FieldColumn, Keywords, Mask, Places, fi
 from engine.vectors.filter import Condition, Filter, Group, HasId, HasWords, IsEmpty, IsNull, MinShould, ValuesCount
 from engine.vectors.rows import field_column as column_name
 from engine.vectors.words import Terms
-from kernels.bitsets import set_rows
+from kernels.bitsets import clear_rows, set_rows
 
 Bits = npt.NDArray[np.uint8]
 Ids = Any
@@ -74,6 +75,10 @@ class FieldColumns:
         return found
 
     def _group(self, group: Group) -> Bits:
+        ids = [each for each in group.must_not if isinstance(each, HasId)]
+        if ids:  # they come with a request, such as what its user has seen; the rest is kept for the next one
+            rest = tuple(each for each in group.must_not if not isinstance(each, HasId))
+            return self._without(self._bits(replace(group, must_not=rest)).copy(), ids)
         found = self._every_row() if not group.must else self._bits(group.must[0]).copy()
         for each in group.must[1:]:
             found &= self._bits(each)
@@ -84,6 +89,15 @@ class FieldColumns:
         for each in group.must_not:
             found &= ~self._bits(each)
         return found
+
+    def _without(self, bits: Bits, conditions: Iterable[HasId]) -> Bits:
+        for each in conditions:
+            found = self._rows_of_ids(each.ids)
+            if found.dtype == np.bool_:
+                bits &= ~_packed(found, self.rows)
+            else:
+                clear_rows(bits, found.astype(np.int64))
+        return bits
 
     def _any_of(self, conditions: Iterable[Condition]) -> Bits:
         found = np.zeros((self.rows + 7) // 8, np.uint8)

@@ -14,6 +14,7 @@ from engine.limits import SEARCH_CANDIDATES_MAX, SEARCH_K_MAX
 from engine.strict_yaml import Place
 from engine.vectors.declaration import CollectionSpec, FieldSpec, FieldType, VectorSearchSpec, VectorStoreSpec
 from engine.vectors.relations import name_problem
+from engine.vectors.search_filter import filter_problems, parameter_names, parameters_of
 from engine.vectors.values import plain_value
 
 QUERY: Final = "query"
@@ -84,6 +85,12 @@ def _bounds(search: VectorSearchSpec) -> Iterator[Problem]:
             yield f"payload.{name}", "every search has an output of that name already"
 
 
+def _filter_problems(search: VectorSearchSpec, collection: CollectionSpec) -> Iterator[Problem]:
+    if search.filter is not None:
+        for key, what in filter_problems(search.filter, collection, (QUERY, TENANT)):
+            yield f"filter.{key}", what
+
+
 def problems_of(search: VectorSearchSpec, collection: CollectionSpec) -> Iterator[Problem]:
     """Why a collection can't be searched so."""
     searchable = [name for name, each in collection.vectors.items() if not each.multi]
@@ -100,6 +107,7 @@ def problems_of(search: VectorSearchSpec, collection: CollectionSpec) -> Iterato
             yield f"payload.{name}", "is an array, and a tensor has one value for each hit"
         elif (problem := _fill_problem(field, fill)) is not None:
             yield f"payload.{name}", problem
+    yield from _filter_problems(search, collection)
 
 
 def _fill_problem(field: FieldSpec, fill: Value | None) -> str | None:
@@ -134,6 +142,8 @@ def inputs_of(search: VectorSearchSpec, collection: CollectionSpec) -> dict[str,
     inputs = {QUERY: TensorDeclaration("FP32", (-1, size))}
     if collection.tenant is not None:
         inputs[TENANT] = TensorDeclaration("BYTES", (-1,))
+    if search.filter is not None:
+        inputs |= parameters_of(search.filter, collection)
     return inputs
 
 
@@ -156,6 +166,7 @@ def _unknown(search: VectorSearchSpec) -> tuple[Tensors, Tensors]:
     inputs: Tensors = {
         QUERY: TensorDeclaration("FP32", (-1, -1)),
         TENANT: TensorDeclaration("BYTES", (-1,), optional=True),
+        **dict.fromkeys(parameter_names(search.filter) if search.filter else ()),
     }
     scores = TensorDeclaration("FP32", (-1, search.k))
     return inputs, {

@@ -135,6 +135,12 @@ def checked_id(value: object, kind: str) -> PointId:
     return str(value)
 
 
+def are_integer_ids(given: tuple[object, ...]) -> bool:
+    """Whether all are whole numbers that can be ids, asked at once: a user has seen hundreds, and each request names them."""
+    whole = [each for each in given if type(each) is int]
+    return len(whole) == len(given) > 0 and min(whole) >= 0 and max(whole) < 1 << 64
+
+
 _BY_KIND: Final[Mapping[FieldType, Callable[[object], Plain]]] = {
     "keyword": text,
     "text": text,
