@@ -23,7 +23,7 @@ def warm_kernels() -> None:
         from kernels.signed import make_ready
 
         log.info(
-            "kernels of vector collections are made ready; where no process did it before they are compiled, in half a minute"
+            "kernels of vector collections are made ready; where none did it before they are compiled, which takes up to a minute"
         )
         began_s = time.perf_counter()
         for each in (bitsets, directions, gather, idmap, postings, ranking, scoring, words):
