@@ -83,12 +83,17 @@ class ServerProcess:
             )
 
     def wait_ready(self, probe: Callable[[], bool]) -> None:
-        """Return once `probe` says yes. Raises ServerError when the server ends or READY_S_MAX passes before."""
+        """Return once `probe` says yes. Raises ServerError when the server ends or READY_S_MAX passes before; whatever is raised,
+        the server is stopped."""
         give_up = time.monotonic() + READY_S_MAX
-        while not probe():
-            if self._child.poll() is not None or time.monotonic() > give_up:
-                raise ServerError(f"{' '.join(self.command)} is not ready: {self.last_words()}")
-            time.sleep(PROBE_S)
+        try:
+            while not probe():
+                if self._child.poll() is not None or time.monotonic() > give_up:
+                    raise ServerError(f"{' '.join(self.command)} is not ready: {self.last_words()}")
+                time.sleep(PROBE_S)
+        except BaseException:
+            self.stop()
+            raise
 
     def last_words(self) -> str:
         """The end of the server's log."""

@@ -91,9 +91,5 @@ def start_plain(*, model_file: Path, out: Path, uvloop: bool = False) -> Server:
 
 
 def _ready(server: Server, model: str = MODEL) -> Server:
-    try:
-        server.process.wait_ready(grpc_ready(server.grpc_port, model))
-    except BaseException:
-        server.process.stop()
-        raise
+    server.process.wait_ready(grpc_ready(server.grpc_port, model))
     return server

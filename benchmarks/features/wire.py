@@ -88,11 +88,7 @@ def started(stream: Stream, out: Path) -> tuple[int, ServerProcess]:
     (out / "app.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
     command = python_module("serving.cli", "serve", str(out / "app.yaml"))
     server = ServerProcess(command, log=out / "vireo.log", core=SERVER_CORE)
-    try:
-        server.wait_ready(grpc_ready(port, NAME))
-    except BaseException:
-        server.stop()
-        raise
+    server.wait_ready(grpc_ready(port, NAME))
     return port, server
 
 

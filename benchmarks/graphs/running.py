@@ -45,11 +45,7 @@ def serve(
     app.write_text(yaml.safe_dump({**spec, "server": {**spec.get("server", {}), **server}}, sort_keys=False))
     command = python_module("serving.cli", "serve", str(app))
     process = ServerProcess(command, log=out / "vireo.log", core=core, environment={"PYTHONPATH": str(ROOT)})
-    try:
-        process.wait_ready(grpc_ready(grpc_port, ready))
-    except BaseException:
-        process.stop()
-        raise
+    process.wait_ready(grpc_ready(grpc_port, ready))
     return Server("vireo", process, grpc_port, http_port)
 
 

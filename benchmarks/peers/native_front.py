@@ -94,11 +94,7 @@ def start_native_front(*, model_file: Path, out: Path, model: str = MODEL) -> Se
     environment.check_installed()
     command = server_command(environment, model_file=model_file, port=port)
     process = ServerProcess(command, log=out / f"{NAME}.log", core=SERVER_CORE)
-    try:
-        process.wait_ready(grpc_ready(port, model))
-    except BaseException:
-        process.stop()
-        raise
+    process.wait_ready(grpc_ready(port, model))
     return Server(NAME, process, port, None)
 
 

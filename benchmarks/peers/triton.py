@@ -22,11 +22,11 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from benchmarks.harness import SERVER_CORE, ServerProcess, free_port
+from benchmarks.peers.peer_server import LOOPBACK
 from benchmarks.peers.triton_config import Backend, config_text, read_model
 from benchmarks.peers.triton_package import NotInstalledError, TritonPackage
 from benchmarks.servers import ROWS_MAX, Server
 
-LOOPBACK = "127.0.0.1"
 BATCHED, UNBATCHED = "Triton, Python backend, dynamic batching", "Triton, Python backend"
 MODEL_CODE = Path(__file__).with_name("triton_model.py")
 PROBE_S_MAX = 1.0
@@ -54,11 +54,7 @@ def start_triton(
     grpc_port, http_port = free_port(), free_port() if http else None
     command = server_command(package, folder / "models", grpc_port=grpc_port, http_port=http_port)
     process = ServerProcess(command, log=folder / "log", core=SERVER_CORE, environment=package.environment())
-    try:
-        process.wait_ready(triton_ready(f"{LOOPBACK}:{grpc_port}", name))
-    except BaseException:
-        process.stop()
-        raise
+    process.wait_ready(triton_ready(f"{LOOPBACK}:{grpc_port}", name))
     return Server(label, process, grpc_port, http_port)
 
 

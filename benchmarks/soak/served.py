@@ -43,12 +43,8 @@ def serve(inputs: FraudInputs, out: Path, transport: str) -> Served:
     app.write_text(yaml.safe_dump(spec(models, grpc_port, http_port, transport), sort_keys=False))
     command = [sys.executable, "-m", "serving.cli", "serve", str(app)]
     served = Served(ServerProcess(command, log=log, core=SERVER_CORE), grpc_port, http_port, log)
-    try:
-        for model in (MODEL, COMING_AND_GOING):
-            served.process.wait_ready(grpc_ready(grpc_port, model))
-    except BaseException:
-        served.process.stop()
-        raise
+    for model in (MODEL, COMING_AND_GOING):
+        served.process.wait_ready(grpc_ready(grpc_port, model))
     return served
 
 
