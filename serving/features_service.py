@@ -20,7 +20,7 @@ from serving.codec import check_name, parse
 from serving.dispatch import Dispatch
 from serving.event_push import Pushed, Pushes, spans
 from serving.features_codec import as_field, decode_get, encode_get, pushed_batch
-from serving.methods import Call, Exchange, Method, answer_later
+from serving.methods import Call, Exchange, Method, answer_later, answering
 from serving.status import grpc_code, told
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class FeaturesService:
             Method(_path("Get"), unary=self._get, direct=self._get_direct),
             Method(_path("Push"), unary=self._push),
             Method(_path("Stream"), stream=self._stream),
-            *(Method(_path(name), unary=_answering(kind, answer)) for name, (kind, answer) in plain.items()),
+            *(Method(_path(name), unary=answering(kind, answer)) for name, (kind, answer) in plain.items()),
         ]
 
     # Lookups.
@@ -201,11 +201,3 @@ def _fault(error: Exception) -> Internal:
 
 def _path(name: str) -> str:
     return f"/{SERVICE}/{name}"
-
-
-def _answering(kind: Any, answer: Callable[[Any], Any]) -> Callable[[Call, bytes], Any]:  # noqa: ANN401
-    async def handler(call: Call, message: bytes) -> bytes:
-        encoded: bytes = answer(parse(kind, message)).SerializeToString()
-        return encoded
-
-    return handler

@@ -38,7 +38,7 @@ from serving.codec import (
 )
 from serving.dispatch import Begun, Dispatch
 from serving.infer_stream import InferStream
-from serving.methods import Call, Exchange, Method
+from serving.methods import Call, Exchange, Method, answering
 from serving.model_config import describe_config
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class InferenceService:
             Method(_path("ModelStreamInfer"), stream=self._stream_infer),
             Method(_path("RepositoryModelLoad"), unary=self._load),
             Method(_path("RepositoryModelUnload"), unary=self._unload),
-            *(Method(_path(name), unary=_answering(kind, answer)) for name, (kind, answer) in plain.items()),
+            *(Method(_path(name), unary=answering(kind, answer)) for name, (kind, answer) in plain.items()),
             *(Method(_path(name), unary=_refusing(name)) for name in _OFFERED_ELSEWHERE),
         ]
 
@@ -264,14 +264,6 @@ class _AccountedAnswering(_Answering):
 
 def _path(name: str) -> str:
     return f"/{SERVICE}/{name}"
-
-
-def _answering(kind: Any, answer: Callable[[Any], Any]) -> Callable[[Call, bytes], Any]:  # noqa: ANN401
-    async def handler(call: Call, message: bytes) -> bytes:
-        encoded: bytes = answer(parse(kind, message)).SerializeToString()
-        return encoded
-
-    return handler
 
 
 def _refusing(name: str) -> Callable[[Call, bytes], Any]:

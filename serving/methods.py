@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine import Deadline
+from serving.codec import parse
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -82,6 +83,16 @@ class Method:
 
 
 MethodTable = Mapping[str, Method]
+
+
+def answering(kind: Any, answer: Callable[[Any], Any]) -> Unary:  # noqa: ANN401  protobuf classes are dynamic
+    """A method that answers at once: `answer` takes a message of `kind` and gives one."""
+
+    async def handler(call: Call, message: bytes) -> bytes:
+        encoded: bytes = answer(parse(kind, message)).SerializeToString()
+        return encoded
+
+    return handler
 
 
 def answer_later(call: Exchange, work: Coroutine[Any, Any, bytes]) -> None:
