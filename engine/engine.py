@@ -18,7 +18,7 @@ from engine.control.repository import Repository
 from engine.description import ModelDescription
 from engine.errors import FailedPrecondition, Unavailable, VireoError, quoted
 from engine.features.store import FeatureStore
-from engine.graph.board import GraphBoard
+from engine.graph.board import GraphBoard, called_names
 from engine.graph.plan import Plan
 from engine.graph.port import NodePort
 from engine.graph.records import RecordStatistics
@@ -26,11 +26,12 @@ from engine.graph.runner import GraphRunner
 from engine.graph.shadow import ShadowStatistics
 from engine.graph.statistics import NodeStatistics
 from engine.graph.traffic import TrafficRunner, VariantStatistics
-from engine.hosting import GraphHost, Hosted, ModelHost, is_stale, warmup_rows
+from engine.hosting import GraphHost, Hosted, ModelHost, is_stale, search_signature, warmup_rows
 from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
 from engine.spec import Spec
 from engine.telemetry import ModelStatistics
+from engine.vectors.declaration import CollectionSpec
 from engine.vectors.store import VectorStore
 
 log = logging.getLogger("vireo.engine")
@@ -57,6 +58,7 @@ class Engine:
         host = ModelHost(clock, self.features, self.vectors, self.flush)
         self._reconciler: Reconciler[Hosted] = Reconciler(host, self._registry, clock)
         self.vectors.on_change = self._renew_searches
+        self.vectors.before_alias = self._check_alias
         self._repository: Repository | None = None
         self._accepting = False
 
@@ -95,6 +97,18 @@ class Engine:
         names = [name for name, each in self._spec.searches.items() if each.collection in collections]
         if names:
             self._reconciler.renew(names, is_stale)
+
+    def _check_alias(self, alias: str, collection: CollectionSpec) -> None:
+        """Raises FailedPrecondition where a graph that is served could not be with `collection` behind the alias."""
+        snapshot, declared = self._registry.snapshot, self._board.declared
+        for name, search in self._spec.searches.items():
+            if search.collection == alias:
+                graphs = [each for each in declared if each in snapshot.served and name in called_names(declared[each])]
+                try:
+                    for each in graphs:
+                        self._graphs.check(each, declared[each], snapshot, name, search_signature(search, collection))
+                except VireoError as error:
+                    raise FailedPrecondition(f"alias {quoted(alias)}: {error.message}") from error
 
     def stop_accepting(self) -> None:
         """Refuses new requests as unavailable from now on; what was admitted is still computed."""

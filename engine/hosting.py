@@ -7,13 +7,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from engine.candidates.declaration import GatherSpec
 from engine.clock import Clock
 from engine.control.model_config import ModelConfig, check_config
-from engine.control.registry import Handle
+from engine.control.registry import Handle, Snapshot, find
 from engine.control.rollout import Artifact
 from engine.declaration import TensorDeclaration
 from engine.errors import InvalidArgument, ModelFailed, ModelLoadError, Unavailable
@@ -48,7 +48,7 @@ from engine.servables.signature import ANY, Signature, TensorSpec
 from engine.spec import FunctionSpec
 from engine.telemetry import ModelStatistics
 from engine.tensor import DATATYPES
-from engine.vectors.declaration import VectorSearchSpec
+from engine.vectors.declaration import CollectionSpec, VectorSearchSpec
 from engine.vectors.store import VectorStore
 
 
@@ -137,6 +137,13 @@ def is_stale(hosted: Hosted) -> bool:
     from engine.servables.vector_search import VectorSearch
 
     return isinstance(hosted.servable, VectorSearch) and not hosted.servable.fits()
+
+
+def search_signature(search: VectorSearchSpec, collection: CollectionSpec) -> Signature:
+    """What a search of such a collection would take and give. Raises FailedPrecondition."""
+    from engine.servables.vector_search import signature_of
+
+    return signature_of(search, collection)
 
 
 def usable_cores() -> int:
@@ -261,6 +268,18 @@ class GraphHost:
         return (
             self._graph(name, declared, find) if isinstance(declared, GraphSpec) else self._split(name, declared, find)
         )
+
+    def check(
+        self, name: str, declared: GraphSpec | TrafficSpec, snapshot: Snapshot[Hosted], called: str, signature: Signature
+    ) -> None:  # fmt: skip
+        """Raises FailedPrecondition where a graph could not be resolved if what it calls `called` had that signature."""
+
+        def look_up(each: str, version: int | None) -> Target:
+            target = self.target(find(snapshot, each, version))
+            return replace(target, signature=signature) if each == called else target
+
+        if isinstance(declared, GraphSpec):
+            resolve(name, declared, look_up)
 
     def _graph(self, name: str, declared: GraphSpec, find: Find) -> Hosted:
         plan = resolve(name, declared, find)

@@ -15,15 +15,27 @@ from engine.clock import Clock
 from engine.control.lifecycle import State, move
 from engine.control.model_config import ModelConfig
 from engine.control.registry import Handle, Registry, Served, Snapshot
-from engine.control.repository import FoundModel, Repository
-from engine.control.rollout import Action, Artifact, Fact, declared_kind, declared_names, next_action, wanted_artifacts
-from engine.errors import FailedPrecondition, ModelLoadError, NotFound, SpecError, Unavailable, VireoError, quoted
+from engine.control.repository import FoundModel, Repository, beside_old
+from engine.control.rollout import (
+    Action,
+    Artifact,
+    Fact,
+    declared_kind,
+    declared_names,
+    next_action,
+    selected_at_start,
+    wanted_artifacts,
+)
+from engine.errors import FailedPrecondition, ModelLoadError, NotFound, Unavailable, VireoError, quoted
 from engine.spec import Spec
 
 log = logging.getLogger("vireo.control")
 
 _END_S, _END_LOADING_S = 5.0, 0.5
 """How long `stop` waits for the thread to end; less where it is loading a model, which nothing can cut short."""
+
+RENEW_S_MAX = 30.0
+"""So long who asks for it waits until something is loaded anew."""
 
 _WORDS = {
     "functions": "function",
@@ -83,6 +95,8 @@ class Reconciler(Generic[Hosted]):
         self._repository: Repository | None = None
         self._found: dict[str, FoundModel] = {}
         self._selected: set[str] = set()
+        self._stale: set[str] = set()
+        """Keys of records that are to be loaded anew though nothing else is wanted."""
         self._records: dict[str, Record[Hosted]] = {}
         self._loads = 0
         self._changed = threading.Condition(threading.RLock())
@@ -95,7 +109,7 @@ class Reconciler(Generic[Hosted]):
     def apply(self, spec: Spec, repository: Repository | None) -> None:
         """Wants what `spec` says from now on, and returns when that is reached or has failed."""
         found = repository.scan() if repository else {}
-        selected = _selected_at_start(spec, found)
+        selected = selected_at_start(spec, found)
         with self._changed:
             self._spec, self._repository, self._found, self._selected = spec, repository, found, selected
             self._publish()
@@ -110,7 +124,7 @@ class Reconciler(Generic[Hosted]):
         with self._changed:
             if repository is not self._repository or self._spec.repository is None:  # another came, or the stop
                 return
-            found = {name: _beside_old(each, self._found.get(name)) for name, each in found.items()}
+            found = {name: beside_old(each, self._found.get(name)) for name, each in found.items()}
             if found == self._found:
                 return
             self._found, self._selected = found, set(found)
@@ -141,14 +155,19 @@ class Reconciler(Generic[Hosted]):
             raise ModelLoadError(f"model {quoted(name)} version {failures[0].artifact.version}: {failures[0].reason}")
 
     def renew(self, names: Collection[str], stale: Callable[[Hosted], bool]) -> None:
-        """Tries again what could not be loaded of `names`, and loads anew what is `stale`, on its own thread; returns at once."""
+        """Tries again what could not be loaded of `names`, and loads anew what is `stale`: beside the old, which serves until
+        then. Returns when that is so or has failed, or after RENEW_S_MAX."""
         with self._changed:
+            renewed = set()
             for record in [each for each in self._records.values() if each.artifact.name in names]:
                 if record.state is State.FAILED:
                     self._forget(record)
                 elif record.state is State.READY and record.handle is not None and stale(record.handle.hosted):
-                    self._retire(record)
+                    renewed.add(record.artifact.key)
+            self._stale |= renewed
             self._wake()
+            if self._thread is not threading.current_thread():
+                self._changed.wait_for(lambda: self._stopping or renewed.isdisjoint(self._stale), RENEW_S_MAX)
 
     def unload(self, name: str) -> None:
         """Wants a model no more. Returns when no request can reach it; those in flight finish."""
@@ -245,13 +264,16 @@ class Reconciler(Generic[Hosted]):
                 self._changed.wait_for(lambda: self._dirty or self._stopping, timeout=self._pause_s())
                 if self._stopping:
                     return
+                stale = self._next_stale()
                 wanted = self._wanted()
-                action = next_action(wanted, self._facts())
-                if action is None:
+                action = None if stale is not None else next_action(wanted, self._facts())
+                if action is None and stale is None:
                     self._publish()
                     self._dirty = False
                     self._changed.notify_all()
-            if action is None:
+            if stale is not None:
+                self._replace(stale)
+            elif action is None:
                 self._poll()
             elif action.kind == "load":
                 self._load(next(each for each in wanted if each.key == action.key))
@@ -327,6 +349,40 @@ class Reconciler(Generic[Hosted]):
         else:
             log.info("model %s version %d is ready", artifact.name, artifact.version)
 
+    def _next_stale(self) -> Record[Hosted] | None:
+        """One that is to be loaded anew; others of them are gone, or were loaded anew by now."""
+        for key in sorted(self._stale):
+            record = self._records.get(key)
+            if record is not None and record.state is State.READY:
+                return record
+            self._stale.discard(key)
+            self._changed.notify_all()
+        return None
+
+    def _replace(self, record: Record[Hosted]) -> None:
+        """Loads it anew and publishes that in its place; what served before drains. It is retired where that fails."""
+        hosted: Hosted | None = None
+        try:
+            hosted = self._load_warm(Record(record.artifact, record.order, State.LOADING))
+        except Exception as error:
+            log.warning("model %s could not be loaded anew: %s", record.artifact.name, error)
+        with self._changed:
+            self._stale.discard(record.artifact.key)
+            old = record.handle
+            late = self._stopping or record.state is not State.READY or old is None
+            if not late and hosted is None:
+                self._retire(record)  # and is tried again, so that it is known why it fails
+            elif not late:
+                assert hosted is not None
+                self._loads += 1
+                before = Record(record.artifact, record.order, State.READY, handle=old)
+                self._records[f"{record.artifact.key} before {self._loads}"] = before
+                record.handle = Handle(record.artifact.name, record.artifact.version, hosted, self._wake)
+                self._retire(before)
+            self._changed.notify_all()
+        if late and hosted is not None:
+            self._close(hosted)
+
     def _load_warm(self, record: Record[Hosted]) -> Hosted:
         hosted = self._host.load(record.artifact)
         record.state = move(record.state, State.WARMING)
@@ -368,7 +424,8 @@ class Reconciler(Generic[Hosted]):
 
     def _forget(self, record: Record[Hosted]) -> None:
         record.state = move(record.state, State.UNLOADED)
-        self._records.pop(record.artifact.key, None)  # `stop` may have been first
+        for key in [key for key, each in self._records.items() if each is record]:  # `stop` may have been first
+            del self._records[key]
         self._publish()
         self._changed.notify_all()
 
@@ -387,27 +444,3 @@ class Reconciler(Generic[Hosted]):
             if record.artifact.name not in served:
                 reasons[record.artifact.name] = record.reason or record.state.value.lower()
         return reasons
-
-
-def _beside_old(new: FoundModel, old: FoundModel | None) -> FoundModel:
-    """`new`, with the versions known before where it has a problem: a broken file takes nothing out of service."""
-    if new.problem is None or old is None:
-        return new
-    if new.problem != old.problem:
-        log.error("model %s: %s; what is loaded stays", new.name, new.problem)
-    return FoundModel(new.name, old.versions, old.config, old.config_fingerprint, new.problem)
-
-
-def _selected_at_start(spec: Spec, found: dict[str, FoundModel]) -> set[str]:
-    twice = sorted(declared_names(spec) & found.keys())
-    if twice:
-        raise SpecError(f"{declared_kind(spec, twice[0])}.{twice[0]}: the repository has a model of that name")
-    repository = spec.repository
-    if repository is None:
-        return set()
-    if repository.control != "explicit" or "*" in repository.load:
-        return set(found)
-    absent = sorted(set(repository.load) - found.keys())
-    if absent:
-        raise NotFound(f"repository.load: model {quoted(absent[0])} is not in the repository")
-    return set(repository.load)

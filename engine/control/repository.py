@@ -148,3 +148,12 @@ def _inside(folder: Path, path: Path) -> Path:
 def _stat(path: Path) -> str:
     found = path.stat()
     return f"{path.name}:{found.st_size}:{found.st_mtime_ns}:{found.st_ino}"
+
+
+def beside_old(new: FoundModel, old: FoundModel | None) -> FoundModel:
+    """`new`, with the versions known before where it has a problem: a broken file takes nothing out of service."""
+    if new.problem is None or old is None:
+        return new
+    if new.problem != old.problem:
+        log.error("model %s: %s; what is loaded stays", new.name, new.problem)
+    return FoundModel(new.name, old.versions, old.config, old.config_fingerprint, new.problem)

@@ -15,6 +15,7 @@ from engine.candidates.declaration import GatherSpec
 from engine.control.lifecycle import State
 from engine.control.model_config import ModelConfig
 from engine.control.repository import FoundModel, FoundVersion
+from engine.errors import NotFound, SpecError, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
 from engine.vectors.declaration import VectorSearchSpec
@@ -115,6 +116,23 @@ def declared_names(spec: Spec) -> set[str]:
 def declared_kind(spec: Spec, name: str) -> str:
     """The section of the spec that declares `name`."""
     return next(kind for kind in _DECLARED if name in getattr(spec, kind))
+
+
+def selected_at_start(spec: Spec, found: Mapping[str, FoundModel]) -> set[str]:
+    """The models of a repository to load first. Raises SpecError where one has a name of the spec, NotFound where one to load is
+    not there."""
+    twice = sorted(declared_names(spec) & found.keys())
+    if twice:
+        raise SpecError(f"{declared_kind(spec, twice[0])}.{twice[0]}: the repository has a model of that name")
+    repository = spec.repository
+    if repository is None:
+        return set()
+    if repository.control != "explicit" or "*" in repository.load:
+        return set(found)
+    absent = sorted(set(repository.load) - found.keys())
+    if absent:
+        raise NotFound(f"repository.load: model {quoted(absent[0])} is not in the repository")
+    return set(repository.load)
 
 
 def _of_model(spec: Spec, model: FoundModel) -> list[Artifact]:

@@ -15,6 +15,7 @@ from engine.errors import FailedPrecondition, SpecError, VireoError, nearest, qu
 from engine.graph.condition import parse_condition
 from engine.graph.declaration import ConstantSpec, FallbackSpec, GraphSpec, NodeSpec, RecordSpec, Values, Wiring
 from engine.graph.edges import choices_of, cycle_in, fallbacks_of, in_order, stood_in_with, waited_for, wired
+from engine.graph.embedders import embedding_nodes
 from engine.graph.plan import (
     Condition,
     Constant,
@@ -123,6 +124,17 @@ class _Resolution:
                         target = self._lighter[name, key] = self._find(fallback.call, fallback.version)
                         if target.streams:
                             raise FailedPrecondition(f"{_version(target)} streams, and cannot stand in for one answer")
+        self._find_embedders()
+
+    def _find_embedders(self) -> None:
+        """Of a node whose version is open, the one that what it is wired to was made for."""
+        for name, target in self._targets.items():
+            for wire in target.signature.inputs:
+                if wire.embedder is None:
+                    continue
+                with self._at(_node(name), f"input {quoted(wire.name)}"):
+                    for source in embedding_nodes(self._spec, name, wire):
+                        self._targets[source] = self._find(*wire.embedder)
 
     def _used(self) -> dict[str, set[str]]:
         """The outputs of each node that anybody reads."""

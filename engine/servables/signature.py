@@ -17,12 +17,16 @@ ANY = -1
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Name, datatype and shape of one input or output; `shape` includes the batch dimension, `ANY` where it varies."""
+    """Name, datatype and shape of one input or output; `shape` includes the batch dimension, `ANY` where it varies.
+
+    `embedder`: model and version that an input's values must come from, where a graph wires a node to it.
+    """
 
     name: str
     datatype: DataType
     shape: tuple[int, ...]
     optional: bool = False
+    embedder: tuple[str, int] | None = None
 
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether a tensor of `shape` fits."""

@@ -10,8 +10,8 @@ FP64 [-1, k, 2]. Past the last hit ids are 0 or empty, scores NaN, and fields wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,9 @@ from engine.vectors.search_tensors import (
     vector_of,
 )
 from engine.vectors.store import VectorStore
+
+if TYPE_CHECKING:
+    from engine.vectors.collection import Collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,39 +75,55 @@ class _Reading:
 class VectorSearch:
     """Searches the collection of a name or alias, as it is now. Any number of threads.
 
-    Raises FailedPrecondition where the name has come to mean a collection whose tensors are others; the store's NotFound where it
-    means none.
+    Where the name has come to mean a collection whose tensors are others, it searches the one that it meant. Raises
+    FailedPrecondition where a collection was altered to other tensors; the store's NotFound where the name means none.
     """
 
     def __init__(self, name: str, store: VectorStore, spec: VectorSearchSpec) -> None:
         """Raises NotFound, FailedPrecondition where the collection can't be searched so."""
         self._name, self._store, self._search = name, store, spec
-        self._reading = self._read_as(store.collection(spec.collection).spec)
-        self.signature = self._reading.signature
+        collection = store.collection(spec.collection)
+        self._bound = collection, self._read_as(collection.spec)
+        self.signature = self._bound[1].signature
         self.traits = Traits(
             "vireo_vector_search", "every query is searched alone", (f"collection: {spec.collection}, k: {spec.k}",)
         )
 
     def _read_as(self, collection: CollectionSpec) -> _Reading:
-        for key, problem in problems_of(self._search, collection):
-            raise FailedPrecondition(f"search {quoted(self._name)}: {key}: {problem}")
+        try:
+            signature = signature_of(self._search, collection)
+        except FailedPrecondition as error:
+            raise FailedPrecondition(f"search {quoted(self._name)}: {error.message}") from error
         return _Reading(
             collection,
-            _signature(self._search, collection),
+            signature,
             _columns(self._search, collection),
             None if self._search.filter is None else FilterOf(self._search.filter, collection),
         )
 
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """See `Servable.execute`. Raises InvalidArgument that names the row."""
-        collection = self._store.collection(self._search.collection)
-        reading = self._fitting(collection.spec)
+        collection, reading = self._current()
         found = [each.hits for each in collection.search_many(self._queries(reading, inputs))]
         columns = reading.columns
         return {name: _tensor(columns[name], self._search.k, found) for name in outputs or columns}
 
+    def _current(self) -> tuple[Collection, _Reading]:
+        """Of a name that has come to mean a collection of other tensors, or for another embedder, the one it meant before: who
+        calls this fits that one, and is to be given another search together with whatever else must change."""
+        bound = self._bound
+        found = self._store.collection(self._search.collection)
+        if found is bound[0] and found.spec is bound[1].spec:
+            return bound
+        try:
+            bound = self._bound = found, self._fitting(found.spec)
+        except FailedPrecondition:
+            if found is bound[0]:  # it was altered
+                raise
+        return bound
+
     def fits(self) -> bool:
-        """Whether the collection, if it is there, can still be searched with these tensors."""
+        """Whether the collection, if it is there, can be searched with these tensors."""
         try:
             collection = self._store.collection(self._search.collection)
         except VireoError:
@@ -117,15 +136,12 @@ class VectorSearch:
 
     def _fitting(self, spec: CollectionSpec) -> _Reading:
         """An alias may be pointed elsewhere, and a collection altered."""
-        reading = self._reading
-        if spec is not reading.spec:
-            reading = self._read_as(spec)
-            if reading.signature != self.signature:
-                raise FailedPrecondition(
-                    f"search {quoted(self._name)}: collection {quoted(self._search.collection)} has other tensors than when "
-                    f"it was loaded"
-                )
-            self._reading = reading
+        reading = self._read_as(spec)
+        if reading.signature != self.signature:
+            raise FailedPrecondition(
+                f"search {quoted(self._name)}: collection {quoted(self._search.collection)} has other tensors than when it "
+                f"was loaded, or is for another embedder"
+            )
         return reading
 
     def _queries(self, reading: _Reading, inputs: Tensors) -> list[Query]:
@@ -153,9 +169,15 @@ def load_vector_search(store: VectorStore, name: str, spec: VectorSearchSpec) ->
         raise ModelLoadError(error.message) from error
 
 
-def _signature(search: VectorSearchSpec, collection: CollectionSpec) -> Signature:
+def signature_of(search: VectorSearchSpec, collection: CollectionSpec) -> Signature:
+    """What a search of such a collection takes and gives. Raises FailedPrecondition where it can't be searched so."""
+    for key, problem in problems_of(search, collection):
+        raise FailedPrecondition(f"{key}: {problem}")
+    embedder = collection.vectors[vector_of(search, collection)].embedder
+    made_by = None if embedder is None else (embedder.model, embedder.version)
+    inputs = _specs(inputs_of(search, collection))
     return Signature(
-        _specs(inputs_of(search, collection)),
+        tuple(replace(each, embedder=made_by) if each.name == QUERY else each for each in inputs),
         _specs(outputs_of(search, collection)),
         batchable=True,
         rows_max=SEARCH_ROWS_MAX,

@@ -33,8 +33,19 @@ class IndexSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbedderSpec:
+    """One version of a model that embeds queries."""
+
+    model: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class VectorSpec:
     """A dense vector that every point has. `size`: dimensions. `stored`: in what precision it is kept and scored.
+
+    `embedder`: what embeds the queries that these vectors are to be searched by, as the query tower that was trained with the
+    item tower they come from. A graph then calls that version of it, and is refused where it wires something else.
 
     `multi`: a point has any number of them (late interaction, Khattab and Zaharia, "ColBERT", SIGIR 2020); they are never
     searched, only used to score candidates again.
@@ -45,6 +56,7 @@ class VectorSpec:
     stored: Stored = "float32"
     multi: bool = False
     index: IndexSpec = field(default_factory=IndexSpec)
+    embedder: EmbedderSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

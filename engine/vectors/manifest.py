@@ -111,6 +111,8 @@ def _check_vector(name: str, stored: VectorSpec | None, declared: VectorSpec, *,
             raise FailedPrecondition(f"vector {quoted(name)}: is new, and stored points have none")
         return
     _check_same(f"vector {quoted(name)}", stored, declared, ("size", "metric", "multi"))
+    if stored.embedder is not None:  # it may be told later, and then stays
+        _check_same(f"vector {quoted(name)}", stored, declared, ("embedder",))
 
 
 def _check_field(name: str, stored: FieldSpec | None, declared: FieldSpec, *, empty: bool) -> None:

@@ -24,7 +24,7 @@ from engine.limits import (
     VECTOR_DIMENSIONS_MAX,
 )
 from engine.strict_yaml import Place
-from engine.vectors.declaration import CollectionSpec, FieldSpec, IndexSpec, VectorSpec, VectorStoreSpec
+from engine.vectors.declaration import CollectionSpec, EmbedderSpec, FieldSpec, IndexSpec, VectorSpec, VectorStoreSpec
 from engine.vectors.index import LISTS_MAX
 
 Problem = tuple[str, str]
@@ -121,6 +121,8 @@ def _vector_problems(spec: VectorSpec) -> Iterator[Problem]:
     yield from _range_problem("size", spec.size, 1, VECTOR_DIMENSIONS_MAX)
     if spec.stored == "binary" and spec.metric == "l2":
         yield "stored", "'binary' keeps directions, not lengths: it cannot tell the distances of metric 'l2'"
+    if spec.embedder is not None:
+        yield from _below("embedder", _embedder_problems(spec.embedder, multi=spec.multi))
     if spec.multi:
         if spec.stored == "binary":
             yield "stored", "a multi-vector scores candidates again, and signs tell too little to do so"
@@ -130,6 +132,14 @@ def _vector_problems(spec: VectorSpec) -> Iterator[Problem]:
             yield "index", "a multi-vector is never searched, so it has no index"
         return
     yield from _below("index", _index_problems(index, spec))
+
+
+def _embedder_problems(spec: EmbedderSpec, *, multi: bool) -> Iterator[Problem]:
+    if multi:
+        yield "model", "a multi-vector is never searched, so nothing embeds queries for it"
+    if not spec.model:
+        yield "model", "must name a model"
+    yield from _range_problem("version", spec.version, 1, float("inf"))
 
 
 def _index_problems(index: IndexSpec, spec: VectorSpec) -> Iterator[Problem]:

@@ -71,6 +71,8 @@ class VectorStore:
         self._closing = False
         self.on_change: Callable[[Several[str]], None] = lambda _: None
         """Is told of names, of collections or aliases, that have come to mean something else, by the thread that made them so."""
+        self.before_alias: Callable[[str, CollectionSpec], None] = lambda _alias, _spec: None
+        """Is asked before an alias is pointed at a collection of that spec. Raises what it is refused with."""
 
     # Questions.
 
@@ -213,13 +215,17 @@ class VectorStore:
         """Several aliases at once, seen all together; None drops one.
 
         Raises NotFound where a collection, or an alias to drop, is not there; InvalidArgument for what can be no alias;
-        FailedPrecondition where a collection has that name or the store is fixed; ResourceExhausted.
+        FailedPrecondition where a collection has that name, the store is fixed, or a graph that searches by the alias would not
+        fit the collection; ResourceExhausted.
         """
         for alias in changes:
             check_name(alias, "alias")
         with self._alone(*changes, *(each for each in changes.values() if each is not None)) as folder, self._changed:
             self._check_not_fixed()
             new = self._shown.renamed(changes)
+            for alias, name in changes.items():
+                if name is not None and (found := new.find(name)) is not None:
+                    self.before_alias(alias, found.spec)
             folder.write_aliases(new.aliases)
             self._shown = new
         self.on_change([alias for alias, name in changes.items() if name is not None])

@@ -37,7 +37,7 @@ from engine.declaration import Value
 from engine.limits import SEARCH_ROWS_MAX
 from engine.servables.servable import Servable
 from engine.servables.vector_search import load_vector_search
-from engine.vectors.declaration import VectorSearchSpec
+from engine.vectors.declaration import EmbedderSpec, VectorSearchSpec
 from tests.engine.servables.contract import ServableContract, floats
 from tests.fakes import FP32
 
@@ -194,8 +194,17 @@ def test_an_alias_moves_a_search_at_once(store: VectorStore) -> None:
     assert ask(servable, "ids", query=vectors([1, 0, 0, 0])) == {"ids": [[5]]}
     store.create("wide", dataclasses.replace(SPEC, vectors={"v": VectorSpec(5)}))
     store.set_alias("current", "wide")
-    with pytest.raises(FailedPrecondition, match="search 'm': collection 'current' has other tensors than when it was"):
+    assert ask(servable, "ids", query=vectors([1, 0, 0, 0])) == {"ids": [[5]]}, "what it meant, until it is loaded anew"
+    assert not servable.fits()
+    store.set_alias("current", "docs")
+    assert servable.fits()
+    assert ask(servable, "ids", query=vectors([1, 0, 0, 0])) == {"ids": [[1]]}
+    store.alter("docs", dataclasses.replace(SPEC, vectors={"v": VectorSpec(4, embedder=EmbedderSpec("tower", 1))}))
+    with pytest.raises(
+        FailedPrecondition, match=r"search 'm': collection 'current' has other tensors .* or is for another"
+    ):
         ask(servable, query=vectors([1, 0, 0, 0]))
+    store.set_alias("current", "wide")
     store.drop("wide")
     with pytest.raises(NotFound, match="no collection 'current'"):
         ask(servable, query=vectors([1, 0, 0, 0]))
