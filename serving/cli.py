@@ -175,7 +175,7 @@ def _applying(host: EmbeddedHost, app: Path, written: Spec, started: asyncio.Tas
                 log.error("%s is not applied: %s", app, error.message)
                 return
             for name, problem in host.engine.problems().items():
-                log.error("%s: %s is not served: %s", app, name, problem)
+                log.error("%s: %s: %s", app, name, problem)
             log.info("%s is applied", app)
 
     def begin() -> None:
