@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-from engine.candidates.declaration import GatherSpec
+from engine.candidates.declaration import GatherSpec, SlateSpec
 from engine.clock import Clock
 from engine.control.model_config import ModelConfig, check_config
 from engine.control.registry import Handle, Snapshot, find
@@ -177,6 +177,10 @@ def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorSt
         from engine.servables.gather import load_gather
 
         return load_gather(artifact.name, settings, features, vectors)
+    if isinstance(settings, SlateSpec):
+        from engine.servables.slate import Slate
+
+        return Slate(settings)
     if isinstance(settings, FunctionSpec):
         return load_function(artifact.name, settings.call, _declared(settings))
     source, config = artifact.source, artifact.config
@@ -209,8 +213,8 @@ def _told(artifact: Artifact) -> str:
         return f"feature view of log {settings.source}"
     if isinstance(settings, VectorSearchSpec):
         return f"search of collection {settings.collection}"
-    if isinstance(settings, GatherSpec):
-        return "gather"
+    if isinstance(settings, GatherSpec | SlateSpec):
+        return "gather" if isinstance(settings, GatherSpec) else "slate"
     return f"function {settings.call}" if isinstance(settings, FunctionSpec) else "model"
 
 
@@ -222,6 +226,8 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
         return WorkerOptions(BatchBounds(SEARCH_BATCH_ROWS_MAX), instances=usable_cores())
     if isinstance(settings, GatherSpec):
         return WorkerOptions(BatchBounds(GATHER_BATCH_ROWS_MAX), instances=usable_cores())
+    if isinstance(settings, SlateSpec):
+        return WorkerOptions(instances=usable_cores())
     rows_max = min(settings.batching.rows_max, signature.rows_max or settings.batching.rows_max)
     return WorkerOptions(
         BatchBounds(rows_max, settings.batching.bytes_max),

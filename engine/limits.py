@@ -151,6 +151,9 @@ GATHER_SOURCES_MAX: Final = 64
 GATHER_BATCH_ROWS_MAX: Final = 4096
 """Keys of different requests that one gather answers together."""
 
+SLATE_CAPS_MAX: Final = 16
+"""Kinds of which a slate may show only so many."""
+
 PUSH_THREADS_MAX: Final = 32
 """Pushes that become durable together; each waits on a thread of its own."""
 

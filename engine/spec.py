@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from engine.candidates.declaration import GatherSpec
+from engine.candidates.declaration import GatherSpec, SlateSpec
 from engine.candidates.gather_relations import Sources, check_gathers
+from engine.candidates.slate_relations import check_slates
 from engine.declaration import TensorDeclaration
 from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
@@ -181,6 +182,7 @@ class Spec:
     vectors: VectorStoreSpec | None = None
     searches: Mapping[str, VectorSearchSpec] = field(default_factory=dict)
     gathers: Mapping[str, GatherSpec] = field(default_factory=dict)
+    slates: Mapping[str, SlateSpec] = field(default_factory=dict)
     folder: Path = field(default_factory=Path)
 
     def path(self, relative: str) -> Path:
@@ -238,6 +240,8 @@ def _check(spec: Spec, place: Place) -> None:
     sources = Sources(spec.vectors.collections if spec.vectors else {}, spec.feature_views, looked_up)
     found = check_gathers(spec.gathers, sources, known, place)
     known |= {name: Known("gather", *tensors, rows=True) for name, tensors in found.items()}
+    found = check_slates(spec.slates, known, place)
+    known |= {name: Known("slate", *tensors) for name, tensors in found.items()}
     models = None if repository is None else spec.models
     check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
     taken = {f"logs.{name}.local.path": log.local.path for name, log in spec.logs.items() if log.local}

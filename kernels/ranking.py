@@ -22,6 +22,7 @@ Longs = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
+Matrix = npt.NDArray[np.int64]
 
 PART_SHIFT = 32
 """A location's bits below the part."""
@@ -198,14 +199,24 @@ def _dot(vectors: Singles, one: int, other: int) -> float:
     return total
 
 
-@signed(_I64(reads(_F32, 2), reads(_F32), _F32, fills(_I64)))
-def diverse(vectors: Singles, relevance: Singles, weight: float, chosen: Longs) -> int:
-    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) with cosine similarity.
+@kernel()
+def _fill_up(groups: Matrix, caps: Longs, chosen: Longs, count: int, left: Bytes) -> None:
+    """Takes out the rows of which no more may be chosen, now that the last of `count` has been."""
+    last = chosen[count - 1]
+    for column in range(caps.shape[0]):
+        value, same = groups[last, column], 0
+        if value < 0:
+            continue
+        for place in range(count):
+            same += groups[chosen[place], column] == value
+        if same >= caps[column]:
+            for row in range(groups.shape[0]):
+                if groups[row, column] == value:
+                    left[row] = 0
 
-    Fills `chosen` [k] with rows of `vectors` [n, d] in the order they are chosen; returns how many, min(k, n). The next is that
-    of greatest weight * relevance - (1 - weight) * its greatest cosine with one chosen already; of the first there is none, so
-    relevance alone chooses it. A zero vector is like nothing.
-    """
+
+@kernel()
+def _diverse(vectors: Singles, relevance: Singles, weight: float, groups: Matrix, caps: Longs, chosen: Longs) -> int:
     rows = vectors.shape[0]
     scales, nearest, left = np.empty(rows, np.float32), np.full(rows, -np.inf, np.float32), np.ones(rows, np.uint8)
     for row in range(rows):
@@ -219,8 +230,33 @@ def diverse(vectors: Singles, relevance: Singles, weight: float, chosen: Longs) 
                 gain = weight * relevance[row] - (1 - weight) * nearest[row] if place else relevance[row]
                 if best < 0 or gain > gained:
                     best, gained = row, gain
+        if best < 0:
+            return place
         chosen[place], left[best] = best, 0
+        _fill_up(groups, caps, chosen, place + 1, left)
         for row in range(rows):
             if left[row]:
                 nearest[row] = max(nearest[row], _dot(vectors, row, best) * scales[row] * scales[best])
     return count
+
+
+@signed(_I64(reads(_F32, 2), reads(_F32), _F32, fills(_I64)))
+def diverse(vectors: Singles, relevance: Singles, weight: float, chosen: Longs) -> int:
+    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) with cosine similarity.
+
+    Fills `chosen` [k] with rows of `vectors` [n, d] in the order they are chosen; returns how many, min(k, n). The next is that
+    of greatest weight * relevance - (1 - weight) * its greatest cosine with one chosen already; of the first there is none, so
+    relevance alone chooses it. A zero vector is like nothing.
+    """
+    return _diverse(
+        vectors, relevance, weight, np.empty((vectors.shape[0], 0), np.int64), np.empty(0, np.int64), chosen
+    )
+
+
+@signed(_I64(reads(_F32, 2), reads(_F32), _F32, reads(_I64, 2), reads(_I64), fills(_I64)))
+def diverse_within(
+    vectors: Singles, relevance: Singles, weight: float, groups: Matrix, caps: Longs, chosen: Longs
+) -> int:
+    """As `diverse`, but at most `caps` [g] rows of the same value in each column of `groups` [n, g]; values below 0 have no cap.
+    Fewer than k where the caps leave no more."""
+    return _diverse(vectors, relevance, weight, groups, caps, chosen)

@@ -78,11 +78,24 @@ def fused_scores(legs: Sequence[Sequence[tuple[int, float]]], weights: Sequence[
 
 def diverse(vectors: Singles, relevance: Singles, weight: float, k: int) -> list[int]:
     """Maximal marginal relevance, greedily."""
+    return diverse_within(vectors, relevance, weight, np.empty((len(vectors), 0), np.int64), (), k)
+
+
+def diverse_within(
+    vectors: Singles, relevance: Singles, weight: float, groups: Longs, caps: Sequence[int], k: int
+) -> list[int]:
+    """The same among those that no cap forbids."""
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
     unit = vectors / np.where(lengths > 0, lengths, 1.0)[:, None]
     chosen: list[int] = []
-    while len(chosen) < min(k, len(vectors)):
-        left = [row for row in range(len(vectors)) if row not in chosen]
+
+    def allowed(row: int) -> bool:
+        same = [(groups[chosen, at] == value).sum() for at, value in enumerate(groups[row])]
+        return row not in chosen and all(
+            value < 0 or count < cap for value, count, cap in zip(groups[row], same, caps, strict=True)
+        )
+
+    while len(chosen) < k and (left := [row for row in range(len(vectors)) if allowed(row)]):
         nearest = {row: max((float(unit[row] @ unit[other]) for other in chosen), default=0.0) for row in left}
         gains = {row: weight * float(relevance[row]) - (1 - weight) * nearest[row] for row in left}
         chosen.append(max(left, key=lambda row: (gains[row] if chosen else float(relevance[row]), -row)))

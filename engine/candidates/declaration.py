@@ -1,8 +1,9 @@
-"""How gathers are declared in the spec. Frozen values; docs/reference/candidates.md says what each key means."""
+"""How gathers and slates are declared in the spec. Frozen values; docs/reference/candidates.md says what each key means."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,4 +28,20 @@ class GatherSpec:
 
     sources: tuple[GatherSourceSpec, ...]
     key: str = "key"
+    timeout_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlateSpec:
+    """The list that is shown, chosen of scored candidates, served as a model, version 1: at most `k`, in order.
+
+    `relevance`: the weight of a candidate's score against its likeness to those chosen before it, 1 is scores alone; below 1
+    `size` is the dimensions of the vectors that likeness is of. `caps`: input name to how many candidates of one value of it may
+    be shown. See engine/servables/slate.py.
+    """
+
+    k: int
+    relevance: float = 1.0
+    size: int | None = None
+    caps: Mapping[str, int] = field(default_factory=dict)
     timeout_ms: float | None = None

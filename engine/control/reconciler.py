@@ -42,6 +42,7 @@ _WORDS = {
     "searches": "search",
     "feature_views": "feature view",
     "gathers": "gather",
+    "slates": "slate",
     "graphs": "graph",
     "traffic": "traffic split",
 }

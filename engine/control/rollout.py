@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.candidates.declaration import GatherSpec
+from engine.candidates.declaration import GatherSpec, SlateSpec
 from engine.control.lifecycle import State
 from engine.control.model_config import ModelConfig
 from engine.control.repository import FoundModel, FoundVersion
@@ -20,7 +20,7 @@ from engine.features.declaration import FeatureViewSpec
 from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
 from engine.vectors.declaration import VectorSearchSpec
 
-_DECLARED = ("functions", "searches", "feature_views", "gathers", "graphs", "traffic")
+_DECLARED = ("functions", "searches", "feature_views", "gathers", "slates", "graphs", "traffic")
 """Sections of the spec that say themselves what is served."""
 
 
@@ -34,7 +34,7 @@ class Artifact:
     name: str
     version: int
     fingerprint: str
-    settings: ModelSpec | FunctionSpec | FeatureViewSpec | VectorSearchSpec | GatherSpec
+    settings: ModelSpec | FunctionSpec | FeatureViewSpec | VectorSearchSpec | GatherSpec | SlateSpec
     source: FoundVersion | None = None
     config: ModelConfig | None = None
 
@@ -74,14 +74,15 @@ def choose_versions(policy: VersionSpec | str | None, available: Collection[int]
 
 
 def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Collection[str]) -> list[Artifact]:
-    """Every version that should serve: functions, of the `selected` models the versions their policy chooses, searches,
-    feature views, late, because they may take long to catch up with their logs, and gathers, which take of both."""
+    """Every version that should serve: functions, of the `selected` models the versions their policy chooses, slates,
+    searches, feature views, late, because they may take long to catch up with their logs, and gathers, which take of both."""
     functions = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.functions.items()]
     declared = declared_names(spec)
     names = sorted(name for name in selected if name in found and name not in declared)
     models = [artifact for name in names for artifact in _of_model(spec, found[name])]
     views = [Artifact(name, 1, _view_mark(spec, name), each) for name, each in spec.feature_views.items()]
-    return functions + models + list(_searches(spec)) + views + list(_gathers(spec))
+    slates = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.slates.items()]
+    return functions + models + slates + list(_searches(spec)) + views + list(_gathers(spec))
 
 
 def _view_mark(spec: Spec, name: str) -> str:

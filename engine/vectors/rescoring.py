@@ -9,6 +9,7 @@ from engine.vectors.places import parts_of
 from engine.vectors.query import Diversity, MaxSim
 from engine.vectors.view import Longs, Singles, View
 from kernels.ranking import diverse
+from kernels.relevance import scaled
 from kernels.scoring import maxsim
 
 _NO_SCALE = np.empty(0, np.float32)
@@ -37,18 +38,5 @@ def diversified(
     for at, here, rows in parts_of(places):
         vectors[here] = view.parts[at].part.dense(by.vector).float32(rows)
     chosen = np.empty(min(k, len(places)), np.int64)
-    count = diverse(vectors, _relevance(scores), by.weight, chosen)
+    count = diverse(vectors, scaled(scores), by.weight, chosen)
     return scores[chosen[:count]], places[chosen[:count]]
-
-
-def _relevance(scores: npt.NDArray[np.floating]) -> Singles:
-    """Scaled to [0, 1], as cosines of vectors that are alike are: distances and words have scales of their own. Of minus infinity
-    it is 0."""
-    finite = np.isfinite(scores)
-    if not finite.any():
-        return np.ones(len(scores), np.float32)
-    low, high = float(scores[finite].min()), float(scores[finite].max())
-    if not high > low:
-        return np.array(finite, np.float32)
-    scaled: Singles = ((np.where(finite, scores, low) - low) / (high - low)).astype(np.float32)
-    return scaled

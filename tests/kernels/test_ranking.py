@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kernels import ranking
-from kernels.reference_vectors import best, bitset_of, diverse, fused_ranks, fused_scores
+from kernels.reference_vectors import best, bitset_of, diverse, diverse_within, fused_ranks, fused_scores
 
 SIZES = [0, 1, 7, 8, 9, 63, 64, 65, 1000]
 COUNTS = [0, 1, 2, 10, 64, 2000]
@@ -110,3 +110,16 @@ def test_diversity_is_the_greedy_formula(size: int, weight: float) -> None:
         chosen = np.empty(k, np.int64)
         found = ranking.diverse(vectors, relevance, weight, chosen)
         assert chosen[:found].tolist() == diverse(vectors, relevance, weight, k)
+
+
+@pytest.mark.parametrize("caps", [[], [1], [3], [2, 4]])
+@pytest.mark.parametrize("width", [0, 6])
+@pytest.mark.parametrize("size", [0, 1, 8, 60])
+def test_caps_leave_out_what_there_is_enough_of(size: int, width: int, caps: list[int]) -> None:
+    rng = np.random.default_rng(size + width)
+    vectors, relevance = rng.normal(size=(size, width)).astype(np.float32), rng.random(size).astype(np.float32)
+    groups = rng.integers(-1, 5, (size, len(caps)))
+    for k in (0, 1, 10, 100):
+        chosen = np.empty(k, np.int64)
+        found = ranking.diverse_within(vectors, relevance, 0.6, groups, np.array(caps, np.int64), chosen)
+        assert chosen[:found].tolist() == diverse_within(vectors, relevance, 0.6, groups, caps, k)
