@@ -29,7 +29,8 @@ class VectorsWork:
         self._waiting = 0
 
     async def read(self, deadline: Deadline, work: Callable[[], T]) -> T:
-        """Off the loop. Raises DeadlineExceeded where it was not begun in time; ResourceExhausted where too many wait."""
+        """Off the loop. Raises DeadlineExceeded at the deadline, when what was not begun is never done; ResourceExhausted where
+        too many wait."""
         return await self._run(self._reading, deadline, work)
 
     async def write(self, deadline: Deadline, work: Callable[[], T]) -> T:
@@ -44,13 +45,16 @@ class VectorsWork:
         self._waiting += 1
         self._dispatch.in_flight += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, self.in_time, deadline, work)
+            async with asyncio.timeout(self.patience_s(deadline)):
+                return await asyncio.get_running_loop().run_in_executor(pool, self.in_time, deadline, work)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the deadline passed while the call was being served") from error
         finally:
             self._waiting -= 1
             self._dispatch.in_flight -= 1
 
     def patience_s(self, deadline: Deadline) -> float | None:
-        """How long a write may wait for room; None where nothing says."""
+        """How long the call may still take; None where nothing says."""
         remaining_s = deadline.remaining_s(self._clock())
         return None if remaining_s == math.inf else remaining_s
 
