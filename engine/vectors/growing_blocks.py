@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.vectors.view import Bits, Longs, Singles
+from engine.vectors.view import Bits, Indices, Longs, Singles, Terms
 
-Inverted = TypeVar("Inverted")
+Inverted = TypeVar("Inverted", covariant=True)
 Best = tuple[Singles, Longs]
 
 BLOCK_ROWS: Final = 512
@@ -55,6 +55,43 @@ def blocks_of(
         return before
     known = {(each.start, each.end): each for each in before}
     return tuple(known.get(span) or Block(*span, invert(*span)) for span in spans)
+
+
+class Counted(Protocol):
+    """Rows that have terms."""
+
+    def counts(self, terms: Any, /) -> Longs:  # noqa: ANN401  uint64 or uint32 [q]
+        """How many rows have each term, int64 [q]."""
+
+
+Piece = TypeVar("Piece", bound=Counted)
+
+
+class Pieces(Generic[Piece]):
+    """The first rows of what grows: blocks, and what comes after them as it came."""
+
+    def __init__(self, blocks: Sequence[Block[Piece]], rows: int, tail: Callable[[int], Piece]) -> None:
+        """`blocks`: of so many rows or more; `tail`: the rows from one on, before `rows`."""
+        within = [each for each in blocks if each.end <= rows]
+        self._pieces = [(each.start, each.part) for each in within]
+        start = within[-1].end if within else 0
+        if start < rows or not self._pieces:
+            self._pieces.append((start, tail(start)))
+
+    def counts(self, terms: Terms | Indices) -> Longs:
+        """How many rows, dead ones too, have each term, int64 [q]."""
+        found = np.zeros(len(terms), np.int64)
+        for _, each in self._pieces:
+            found += each.counts(terms)
+        return found
+
+    def total(self, of: Callable[[Piece], int]) -> int:
+        """The sum over the pieces."""
+        return sum(of(each) for _, each in self._pieces)
+
+    def best_of_each(self, best: Callable[[Piece, Bits], Best], chosen: Bits, k: int) -> Best:
+        """The best k; `best` is asked for those of a piece, with its rows of `chosen`."""
+        return best_of_all([(start, best(each, chosen_from(chosen, start))) for start, each in self._pieces], k)
 
 
 def chosen_from(chosen: Bits, start: int) -> Bits:

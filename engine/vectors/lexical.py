@@ -17,18 +17,18 @@ import pyarrow as pa
 
 from engine.vectors.declaration import FieldSpec
 from engine.vectors.doubling import Doubling
-from engine.vectors.growing_blocks import Block, best_of_all, blocks_of, chosen_from
+from engine.vectors.growing_blocks import Block, Pieces, blocks_of
+from engine.vectors.postings import Postings, RowTerms
 from engine.vectors.postings_file import check_lengths, check_postings, read_postings, write_postings
-from engine.vectors.postings_room import inverse_frequency, sums_room
+from engine.vectors.postings_room import best_room, inverse_frequency, sums_room
 from engine.vectors.view import Bits, Longs, Singles, TextPart
 from engine.vectors.view import Terms as Hashes
 from engine.vectors.words import Terms, stems_of, term_hashes, terms_of, words_of
-from kernels.postings import best_by_bm25, find_terms, invert, scan_by_bm25, scan_counts
+from kernels.postings import best_by_bm25, invert, scan_by_bm25
 
 K1: Final = 1.2
 B: Final = 0.75
 
-_EVERY: Final = np.empty(0, np.uint8)
 _DTYPES: Final = {
     "terms": ("<u8",), "offsets": ("<i8",), "rows": ("<u4",), "frequencies": ("<u2", "<u4"), "lengths": ("<u4",),
 }  # fmt: skip
@@ -56,7 +56,7 @@ def text_statistics(parts: Sequence[TextPart], terms: Hashes) -> tuple[Singles, 
     return inverse_frequency(rows, counts), max(1.0, words / max(1, rows))
 
 
-class SealedText:
+class SealedText(Postings):
     """TextPart. Of rows that never change: `terms` uint64 [t], ascending; term i is in rows[offsets[i]:offsets[i + 1]], with as
     many `frequencies`; `lengths` uint32 [n]: the words of each row."""
 
@@ -66,10 +66,8 @@ class SealedText:
     ) -> None:  # fmt: skip
         self.field = field
         self.stemmer = stemmer
+        super().__init__(terms, offsets, rows)
         self.rows = len(lengths)
-        self._terms = terms
-        self._offsets = offsets
-        self._rows = rows
         self._frequencies = frequencies
         self._lengths = lengths
         self.texts = int(np.count_nonzero(lengths))
@@ -107,25 +105,15 @@ class SealedText:
         named = dict(zip(_DTYPES, arrays, strict=True))
         write_postings(path, "text", self.field, self.rows, named, self.stemmer)
 
-    def counts(self, terms: Hashes) -> Longs:
-        """See TextPart."""
-        ordinals = self._ordinals(terms)
-        return np.where(ordinals < 0, 0, self._offsets[ordinals + 1] - self._offsets[ordinals])
-
     def best(self, terms: Hashes, idf: Singles, mean_length: float, chosen: Bits, k: int) -> tuple[Singles, Longs]:
         """See TextPart."""
-        scores, best = _room_for(k, self.rows)
+        scores, best = best_room(k, self.rows)
         sums, touched = sums_room(self.rows)
         found = best_by_bm25(
             self._offsets, self._rows, self._frequencies, self._lengths, self._ordinals(terms), idf, mean_length,
             K1, B, chosen, sums, touched, scores, best,
         )  # fmt: skip
         return scores[:found], best[:found]
-
-    def _ordinals(self, terms: Hashes) -> Longs:
-        found = np.empty(len(terms), np.int64)
-        find_terms(self._terms, terms, found)
-        return found
 
 
 def write_text_postings(path: Path, field: str, spec: FieldSpec, column: pa.Array) -> None:
@@ -168,60 +156,42 @@ class GrowingText:
 
     def frozen(self, rows: int) -> GrowingTextPart:
         """The first so many rows, which are there."""
-        blocks = tuple(each for each in self._blocks if each.end <= rows)
-        start = blocks[-1].end if blocks else 0
-        tail = _TextTail(
-            rows - start, self._starts.array[start : rows + 1], self._terms.array, self._frequencies.array,
-            self._lengths.array[start:rows],
-        )  # fmt: skip
-        return GrowingTextPart(blocks, start, tail)
+
+        def tail(start: int) -> TextPart:
+            return _TextTail(
+                rows - start, self._starts.array[start : rows + 1], self._terms.array, self._frequencies.array,
+                self._lengths.array[start:rows],
+            )  # fmt: skip
+
+        return GrowingTextPart(self._blocks, rows, tail)
 
 
-class GrowingTextPart:
-    """TextPart. The first rows of a growing field: blocks, and what comes after them from row `start` on."""
-
-    def __init__(self, blocks: tuple[Block[SealedText], ...], start: int, tail: _TextTail) -> None:
-        pieces: list[tuple[int, TextPart]] = [(each.start, each.part) for each in blocks]
-        self._pieces = pieces + ([(start, tail)] if tail.rows or not pieces else [])
+class GrowingTextPart(Pieces[TextPart]):
+    """TextPart. The first rows of a growing field."""
 
     @cached_property
     def texts(self) -> int:
         """See TextPart."""
-        return sum(each.texts for _, each in self._pieces)
+        return self.total(lambda each: each.texts)
 
     @cached_property
     def words(self) -> int:
         """See TextPart."""
-        return sum(each.words for _, each in self._pieces)
-
-    def counts(self, terms: Hashes) -> Longs:
-        """See TextPart."""
-        found = np.zeros(len(terms), np.int64)
-        for _, each in self._pieces:
-            found += each.counts(terms)
-        return found
+        return self.total(lambda each: each.words)
 
     def best(self, terms: Hashes, idf: Singles, mean_length: float, chosen: Bits, k: int) -> tuple[Singles, Longs]:
         """See TextPart."""
-        return best_of_all(
-            [
-                (start, each.best(terms, idf, mean_length, chosen_from(chosen, start), k))
-                for start, each in self._pieces
-            ],
-            k,
-        )
+        return self.best_of_each(lambda each, here: each.best(terms, idf, mean_length, here, k), chosen, k)
 
 
-class _TextTail:
+class _TextTail(RowTerms[Hashes]):
     """TextPart. Rows as they came."""
 
     def __init__(
         self, rows: int, starts: Longs, terms: Hashes, frequencies: npt.NDArray[np.uint32],
         lengths: npt.NDArray[np.uint32],
     ) -> None:  # fmt: skip
-        self.rows = rows
-        self._starts = starts
-        self._terms = terms
+        super().__init__(rows, starts, terms)
         self._frequencies = frequencies
         self._lengths = lengths
 
@@ -233,20 +203,10 @@ class _TextTail:
     def words(self) -> int:
         return int(self._lengths.sum(dtype=np.int64))
 
-    def counts(self, terms: Hashes) -> Longs:
-        found = np.empty(len(terms), np.int64)
-        scan_counts(self._starts, self._terms, self.rows, _EVERY, terms, found)
-        return found
-
     def best(self, terms: Hashes, idf: Singles, mean_length: float, chosen: Bits, k: int) -> tuple[Singles, Longs]:
-        scores, best = _room_for(k, self.rows)
+        scores, best = best_room(k, self.rows)
         found = scan_by_bm25(
             self._starts, self._terms, self._frequencies, self._lengths, self.rows, terms, idf, mean_length, K1, B,
             chosen, scores, best,
         )  # fmt: skip
         return scores[:found], best[:found]
-
-
-def _room_for(k: int, rows: int) -> tuple[Singles, Longs]:
-    size = min(k, rows)
-    return np.empty(size, np.float32), np.empty(size, np.int64)

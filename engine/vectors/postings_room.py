@@ -28,6 +28,12 @@ def sums_room(rows: int) -> tuple[Singles, Longs]:
     return found
 
 
+def best_room(k: int, rows: int) -> tuple[Singles, Longs]:
+    """Where a search puts the scores and the rows of its best."""
+    size = min(k, rows)
+    return np.empty(size, np.float32), np.empty(size, np.int64)
+
+
 def inverse_frequency(rows: int, counts: Longs) -> Singles:
     """ln(1 + (rows - count + .5) / (count + .5)), float32 [q], never negative: of terms that `counts` of `rows` rows have."""
     bounded = np.minimum(counts, rows).astype(np.float64)

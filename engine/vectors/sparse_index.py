@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.vectors.doubling import Doubling
-from engine.vectors.growing_blocks import Block, best_of_all, blocks_of, chosen_from
+from engine.vectors.growing_blocks import Block, Pieces, blocks_of
+from engine.vectors.postings import Postings, RowTerms
 from engine.vectors.postings_file import check_postings, read_postings, write_postings
-from engine.vectors.postings_room import inverse_frequency, sums_room
+from engine.vectors.postings_room import best_room, inverse_frequency, sums_room
 from engine.vectors.view import Bits, Indices, Longs, Singles, SparsePart
-from kernels.postings import best_by_weights, find_terms, invert, scan_by_weights, scan_counts
+from kernels.postings import best_by_weights, invert, scan_by_weights
 
-_EVERY: Final = np.empty(0, np.uint8)
 _DTYPES: Final = {"terms": ("<u8",), "offsets": ("<i8",), "rows": ("<u4",), "weights": ("<f4",), "totals": ("<i8",)}
 
 
@@ -38,7 +38,7 @@ def rows_of_sparse(indices: pa.ListArray, values: pa.ListArray) -> tuple[Longs, 
     return starts, indices.flatten().to_numpy(), values.flatten().to_numpy()
 
 
-class SealedSparse:
+class SealedSparse(Postings):
     """SparsePart. Of rows that never change: `terms` uint64 [t] are the indices, ascending; index i is in
     rows[offsets[i]:offsets[i + 1]], with as many `weights`."""
 
@@ -46,12 +46,10 @@ class SealedSparse:
         self, terms: npt.NDArray[np.uint64], offsets: Longs, rows: npt.NDArray[np.uint32], weights: Singles, *,
         segment_rows: int, vectors: int, name: str = "",
     ) -> None:  # fmt: skip
+        super().__init__(terms, offsets, rows)
         self.name = name
         self.vectors = vectors
         self.rows = segment_rows
-        self._terms = terms
-        self._offsets = offsets
-        self._rows = rows
         self._weights = weights
 
     @classmethod
@@ -76,26 +74,15 @@ class SealedSparse:
         arrays = (self._terms, self._offsets, self._rows, self._weights, np.array([self.vectors], np.int64))
         write_postings(path, "sparse", self.name, self.rows, dict(zip(_DTYPES, arrays, strict=True)))
 
-    def counts(self, indices: Indices) -> Longs:
-        """See SparsePart."""
-        ordinals = self._ordinals(indices)
-        return np.where(ordinals < 0, 0, self._offsets[ordinals + 1] - self._offsets[ordinals])
-
     def best(self, indices: Indices, weights: Singles, chosen: Bits, k: int) -> tuple[Singles, Longs]:
         """See SparsePart."""
-        size = min(k, self.rows)
-        scores, best = np.empty(size, np.float32), np.empty(size, np.int64)
+        scores, best = best_room(k, self.rows)
         sums, touched = sums_room(self.rows)
         found = best_by_weights(
             self._offsets, self._rows, self._weights, self._ordinals(indices), weights, chosen, sums, touched, scores,
             best,
         )  # fmt: skip
         return scores[:found], best[:found]
-
-    def _ordinals(self, indices: Indices) -> Longs:
-        found = np.empty(len(indices), np.int64)
-        find_terms(self._terms, indices.astype(np.uint64), found)
-        return found
 
 
 def write_sparse_postings(path: Path, name: str, starts: Longs, indices: Indices, values: Singles) -> None:
@@ -128,60 +115,41 @@ class GrowingSparse:
 
     def frozen(self, rows: int) -> GrowingSparsePart:
         """The first so many rows, which are there."""
-        blocks = tuple(each for each in self._blocks if each.end <= rows)
-        start = blocks[-1].end if blocks else 0
-        tail = _SparseTail(rows - start, self._starts.array[start : rows + 1], self._indices.array, self._weights.array)
-        return GrowingSparsePart(blocks, start, tail)
+
+        def tail(start: int) -> SparsePart:
+            starts = self._starts.array[start : rows + 1]
+            return _SparseTail(rows - start, starts, self._indices.array, self._weights.array)
+
+        return GrowingSparsePart(self._blocks, rows, tail)
 
 
-class GrowingSparsePart:
-    """SparsePart. The first rows of a growing sparse vector: blocks, and what comes after them from row `start` on."""
-
-    def __init__(self, blocks: tuple[Block[SealedSparse], ...], start: int, tail: _SparseTail) -> None:
-        pieces: list[tuple[int, SparsePart]] = [(each.start, each.part) for each in blocks]
-        self._pieces = pieces + ([(start, tail)] if tail.rows or not pieces else [])
+class GrowingSparsePart(Pieces[SparsePart]):
+    """SparsePart. The first rows of a growing sparse vector."""
 
     @cached_property
     def vectors(self) -> int:
         """See SparsePart."""
-        return sum(each.vectors for _, each in self._pieces)
-
-    def counts(self, indices: Indices) -> Longs:
-        """See SparsePart."""
-        found = np.zeros(len(indices), np.int64)
-        for _, each in self._pieces:
-            found += each.counts(indices)
-        return found
+        return self.total(lambda each: each.vectors)
 
     def best(self, indices: Indices, weights: Singles, chosen: Bits, k: int) -> tuple[Singles, Longs]:
         """See SparsePart."""
-        return best_of_all(
-            [(start, each.best(indices, weights, chosen_from(chosen, start), k)) for start, each in self._pieces], k
-        )
+        return self.best_of_each(lambda each, here: each.best(indices, weights, here, k), chosen, k)
 
 
-class _SparseTail:
+class _SparseTail(RowTerms[Indices]):
     """SparsePart. Rows as they came."""
 
     def __init__(self, rows: int, starts: Longs, indices: Indices, weights: Singles) -> None:
-        self.rows = rows
-        self._starts = starts
-        self._indices = indices
+        super().__init__(rows, starts, indices)
         self._weights = weights
 
     @cached_property
     def vectors(self) -> int:
         return int(np.count_nonzero(np.diff(self._starts)))
 
-    def counts(self, indices: Indices) -> Longs:
-        found = np.empty(len(indices), np.int64)
-        scan_counts(self._starts, self._indices, self.rows, _EVERY, indices, found)
-        return found
-
     def best(self, indices: Indices, weights: Singles, chosen: Bits, k: int) -> tuple[Singles, Longs]:
-        size = min(k, self.rows)
-        scores, best = np.empty(size, np.float32), np.empty(size, np.int64)
+        scores, best = best_room(k, self.rows)
         found = scan_by_weights(
-            self._starts, self._indices, self._weights, self.rows, indices, weights, chosen, scores, best
+            self._starts, self._terms, self._weights, self.rows, indices, weights, chosen, scores, best
         )
         return scores[:found], best[:found]
