@@ -72,9 +72,11 @@ def filled(folder: Path, touched: Touched, columns: Columns, seed: int) -> Colle
     return collection
 
 
-def search_of(collection: Collection, queries: Floats, k: int, candidates: int | None) -> Callable[[int], Found]:
+def search_of(
+    collection: Collection, queries: Floats, k: int, candidates: int | None, effort: float = 1.0
+) -> Callable[[int], Found]:
     """The search for one of the queries, made anew each time as a caller would."""
-    params = SearchParams(candidates)
+    params = SearchParams(candidates, effort=effort)
 
     def search(at: int) -> Found:
         return collection.search(Query((DenseLeg(VECTOR, queries[at]),), k, params=params))

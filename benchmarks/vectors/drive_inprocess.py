@@ -1,7 +1,8 @@
 """Driver `inprocess`: a collection and bare FAISS in one process, by turns.
 
 The order: `vectors`, `queries`, `truth` (.npy; truth are rows of the points that are left), `share` touched, `k`, `candidates`,
-`rounds`, `seed`, `folder`, `rivals` (names of RIVALS), `lists` and `probed` (each a curve of its own) for the one that has some.
+`rounds`, `seed`, `folder`, `rivals` (names of RIVALS), `lists` and `probed` (each a curve of its own) for the one that has some;
+`efforts`, each a curve of ours.
 """
 
 import json
@@ -35,7 +36,13 @@ def drive(order: dict[str, Any]) -> dict[str, Any]:
     points = touched(vectors, order["share"], order["seed"])
     clock = _Clock()
     with filled(Path(order["folder"]), points, {}, order["seed"]) as collection:
-        sides = {OURS: _ours(collection, points, queries, order["k"], clock.passed())}
+        notes = clock.passed()
+        sides = {
+            OURS if effort == 1 else f"{OURS}, effort {effort:g}": _ours(
+                collection, points, queries, order["k"], effort, notes
+            )
+            for effort in order["efforts"]
+        }
         for name in order["rivals"]:
             clock = _Clock()
             index = RIVALS[name](points.final, order)
@@ -52,10 +59,12 @@ class _Clock:
         return {"build_s": time.perf_counter() - self._began[0], "build_cpu_s": time.process_time() - self._began[1]}
 
 
-def _ours(collection: Collection, points: Touched, queries: Floats, k: int, notes: dict[str, float]) -> Side:
+def _ours(
+    collection: Collection, points: Touched, queries: Floats, k: int, effort: float, notes: dict[str, float]
+) -> Side:
     alive = points.alive
     return Side(
-        lambda candidates: search_of(collection, queries, k, candidates),
+        lambda candidates: search_of(collection, queries, k, candidates, effort),
         lambda found: known_rows(found, alive, k),
         notes,
     )

@@ -32,7 +32,9 @@ def run(setting: Setting) -> Part:
     """Measure and conclude."""
     inputs = prepared(setting, "glosses", gloss_vectors, share=SHARE)
     say("inprocess: Vireo and FAISS by turns")
-    told = driven(setting, {**inputs.order(), "share": SHARE, "rivals": FAISS, "candidates": CANDIDATES})
+    told = driven(
+        setting, {**inputs.order(), "share": SHARE, "rivals": FAISS, "candidates": CANDIDATES, "efforts": [1]}
+    )
     curves = curves_from(told)
     truth = np.load(inputs.truth)
     runs = [{"setting": each, "filter": None} for each in EFFORTS]
@@ -76,14 +78,21 @@ def best_faiss(curves: list[Curve]) -> list[Curve]:
     return [each for each in curves if each.who.startswith("FAISS")]
 
 
+def best_ours(curves: list[Curve], recall: float) -> Curve:
+    """Of ours, which differ in effort, the quickest at a recall; the first where none reaches it."""
+    ours = [each for each in curves if each not in best_faiss(curves)]
+    return max(ours, key=lambda each: best.qps if (best := each.best(recall)) else 0.0)
+
+
 def faiss_judgements(setting: Setting, what: str, curves: list[Curve]) -> list[Judgement]:
     """Against the quickest of FAISS at each recall."""
     judged = []
     for recall in RECALLS:
         promise = f"{what}, recall@10 of {recall}: at least {FAISS_RATIO:g} x bare FAISS"
-        ratios = [ratio_at(curves[0], each, recall) for each in best_faiss(curves)]
+        mine = best_ours(curves, recall)
+        ours = mine.best(recall)
+        ratios = [ratio_at(mine, each, recall) for each in best_faiss(curves)]
         known = [each for each in ratios if each is not None]
-        ours = curves[0].best(recall)
         if ours is None or not known:
             judged.append(kept(promise, False, "not reached at any setting"))
             continue

@@ -30,8 +30,9 @@ def order(tmp_path: Path) -> dict[str, Any]:
 
 def test_a_collection_that_was_touched_finds_what_bare_faiss_finds(order: dict[str, Any]) -> None:
     names = ["FAISS PQfs, refine f32", "FAISS PQfs, refine SQ8", "FAISS IVF,PQfs,RFlat"]
-    told = drive_inprocess.drive({**order, "candidates": [400], "rivals": names, "lists": 4, "probed": [4]})
-    assert [each.who for each in told["curves"]] == ["Vireo", *names[:2], f"{names[2]}, 4 lists"]
+    more = {"candidates": [400], "efforts": [1, 2], "rivals": names, "lists": 4, "probed": [4]}
+    told = drive_inprocess.drive({**order, **more})
+    assert [each.who for each in told["curves"]] == ["Vireo", "Vireo, effort 2", *names[:2], f"{names[2]}, 4 lists"]
     for curve in told["curves"]:
         assert curve.points[0].recall > 0.9, curve.who
         assert curve.points[0].exactly_k == 1.0

@@ -29,6 +29,7 @@ def test_the_quickest_of_faiss_that_finds_enough_is_what_counts() -> None:
     assert (at_95.kept, at_95.said[:6]) == (False, "0.70 x")
     assert (at_99.kept, at_99.said) == (False, "not reached at any setting")
     assert faiss_judgements(SETTING, "points", curves[:2])[0].kept
+    assert faiss_judgements(SETTING, "points", [*curves, curve("Vireo, effort 0.5", 0.955, 80)])[0].said[:6] == "0.88 x"
     assert faiss_judgements(replace(SETTING, quick=True), "points", curves)[0].kept is None
 
 
