@@ -15,7 +15,6 @@ Promise: two cores do at least 1.7 times as many requests a second as one.
 """
 
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,13 +25,13 @@ from benchmarks.command import run_command
 from benchmarks.cores_report import ONE, TWO, CoresRun, judgements_of, notes_of, table_of
 from benchmarks.fraud_inputs import MODEL as FRAUD
 from benchmarks.fraud_inputs import fraud_inputs
-from benchmarks.harness import LOAD_CORE, SERVER_CORE, measure
+from benchmarks.harness import LOAD_CORE, SERVER_CORE, Measured, measure
 from benchmarks.load.order import Engine, LoadOrder
 from benchmarks.options import Options
 from benchmarks.plots import bar_plot
 from benchmarks.report import Report
 from benchmarks.servers import ROWS_MAX, Server, start_vireo
-from benchmarks.turns import Turn, rate
+from benchmarks.turns import one_round, rate
 from benchmarks.workloads.ranker.inputs import ranker_inputs
 from benchmarks.workloads.ranker.network import MODEL as RANKER
 from benchmarks.workloads.ranker.network import WIDE
@@ -96,11 +95,15 @@ def run_model(workload: Workload, transport: str, first: bool, plan: Plan, optio
     bare, pairs, turns = [], [], []
     with ExitStack() as stack:
         servers = [stack.enter_context(start(name, workload, transport, out)) for name in CORES]
+
+        def measured(server: Server, callers: int) -> Measured:
+            return measure(order_for(server, callers, workload, plan), server.process)
+
         for number in range(plan.rounds):
             calls = int(workload.bare_calls * plan.bare_calls_share)
             bare.append(bare_on(workload, calls, SERVER_CORE)[0])
             pairs.append(bare_on(workload, calls, *CORES[TWO]))
-            turns += one_round(number, servers, workload, plan)
+            turns += one_round(number, servers, CALLERS, measured)
     name = f"{workload.model} over {transport}"
     return CoresRun(name, workload.judged and first, bare, [(one, other) for one, other in pairs], turns)
 
@@ -123,16 +126,6 @@ def bare_on(workload: Workload, calls: int, *cores: int) -> list[BareCost]:
     """The model alone, on each of these cores at the same time."""
     with ThreadPoolExecutor(len(cores)) as pool:
         return list(pool.map(lambda core: measure_bare(workload.model_file, workload.frames, calls, core), cores))
-
-
-def one_round(number: int, servers: Sequence[Server], workload: Workload, plan: Plan) -> list[Turn]:
-    """Both servers under every number of callers, taking turns; odd rounds go the other way round."""
-    ordered = servers if number % 2 == 0 else servers[::-1]
-    return [
-        Turn(number, server.name, callers, measure(order_for(server, callers, workload, plan), server.process))
-        for callers in CALLERS
-        for server in ordered
-    ]
 
 
 def order_for(server: Server, callers: int, workload: Workload, plan: Plan) -> LoadOrder:

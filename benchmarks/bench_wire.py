@@ -48,7 +48,7 @@ from benchmarks.peers.triton_package import INSTALL, PACKAGE, PACKAGE_VERSION, T
 from benchmarks.plots import bar_plot
 from benchmarks.report import Report
 from benchmarks.servers import ROWS_MAX, Server, start_vireo
-from benchmarks.turns import Turn, cpu, rate
+from benchmarks.turns import cpu, one_round, rate
 from benchmarks.wire_report import JUDGED_CALLERS, Bars, ModelRun, Names, judgements_of, notes_of, table_of
 from benchmarks.workloads.ranker.inputs import ranker_inputs
 from benchmarks.workloads.ranker.network import MODEL as RANKER
@@ -210,9 +210,15 @@ def run_model(workload: Workload, names: Names, plan: Plan, options: Options) ->
         if options.triton is not None:
             contenders.append(triton_elsewhere(options.triton, names.rival, workload.model))
         differences = differences_from(names.rival, contenders, workload.frames)
+
+        def measured(contender: Contender, callers: int) -> Measured | None:
+            if not is_met(contender.name, callers):
+                return None
+            return measure_one(contender, order_for(contender, callers, workload, plan))
+
         for number in range(plan.rounds):
             bare.append(measure_bare(workload.model_file, workload.frames, workload.bare_calls))
-            turns += one_round(number, contenders, workload, plan)
+            turns += one_round(number, contenders, plan.callers, measured)
     return ModelRun(workload.model, workload.bars, bare, differences, turns)
 
 
@@ -222,17 +228,6 @@ def triton_elsewhere(address: str, name: str, model: str) -> Contender:
         raise ServerError(f"no Triton at {address} is ready with a model '{model}'")
     host, _, port = address.rpartition(":")
     return Contender(name, host, int(port), None)
-
-
-def one_round(number: int, contenders: Sequence[Contender], workload: Workload, plan: Plan) -> list[Turn]:
-    """Every server under its numbers of callers, servers taking turns; odd rounds go the other way round."""
-    ordered = contenders if number % 2 == 0 else contenders[::-1]
-    return [
-        Turn(number, one.name, callers, measure_one(one, order_for(one, callers, workload, plan)))
-        for callers in plan.callers
-        for one in ordered
-        if is_met(one.name, callers)
-    ]
 
 
 def is_met(server: str, callers: int) -> bool:

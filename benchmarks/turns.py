@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Protocol, TypeVar
 
 from benchmarks.harness import Measured
 
@@ -52,6 +53,28 @@ class Turn:
 
 
 Figure = Callable[[Turn], float]
+
+
+class Named(Protocol):
+    """What is loaded."""
+
+    @property
+    def name(self) -> str:
+        """Of one of them alone."""
+
+
+Server = TypeVar("Server", bound=Named)
+
+
+def one_round(
+    number: int, servers: Sequence[Server], callers: Sequence[int], measured: Callable[[Server, int], Measured | None]
+) -> list[Turn]:
+    """Every server under every number of callers, servers taking turns; odd rounds go the other way round. `measured` may say
+    None: that server does not meet so many."""
+    ordered = servers if number % 2 == 0 else servers[::-1]
+    met = [(count, each) for count in callers for each in ordered]
+    found = [(count, each, measured(each, count)) for count, each in met]
+    return [Turn(number, each.name, count, one) for count, each, one in found if one is not None]
 
 
 class Rounds:
