@@ -1,0 +1,1 @@
+"""Recommendation: from a user to a ranked, diverse and explained list, in one graph."""

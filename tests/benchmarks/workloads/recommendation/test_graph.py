@@ -1,0 +1,96 @@
+"""The list that is served is the one that plain numpy makes of the same shop, for users and items that are known or new."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.workloads.recommendation.application import GRAPH, SLATE
+from engine import BYTES, DATATYPES, Deadline, Engine, Request, Response, Tensor, load_spec, monotonic
+from engine.log.local import LocalLog
+from tests.benchmarks.workloads.recommendation.small import NOW_US, USERS, Shop, application_at
+from tests.engine.graph.recording import kept
+
+INT64, UINT64 = DATATYPES["INT64"], DATATYPES["UINT64"]
+
+
+@pytest.fixture(scope="module")
+def shop() -> Shop:
+    return Shop(seed=5)
+
+
+@pytest.fixture(scope="module")
+def engine(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    application = application_at(tmp_path_factory.mktemp("shop"), shop)
+    sys.path.insert(0, str(application.folder))
+    engine = Engine(load_spec(application.spec))
+    engine.start()
+    try:
+        assert engine.ready, engine.problems()
+        shop.fill(engine)
+        yield engine
+    finally:
+        engine.close()
+        sys.path.remove(str(application.folder))
+        sys.modules.pop("recommendation_steps", None)
+
+
+def ask(engine: Engine, user: int, region: str, seen: list[int]) -> Response:
+    return engine.infer(
+        Request(
+            GRAPH,
+            {
+                "user": Tensor(INT64, np.array([user])),
+                "region": Tensor(BYTES, np.array([region.encode()], object)),
+                "seen": Tensor(UINT64, np.array(seen, np.uint64).reshape(1, -1)),
+                "as_of": Tensor(INT64, np.array([NOW_US])),
+            },
+            id=f"u{user}",
+            deadline=Deadline.after(30, monotonic()),
+        )
+    )
+
+
+@pytest.mark.parametrize(("user", "region"), [(0, "eu"), (7, "asia"), (23, "us"), (USERS + 5, "eu")])
+def test_the_served_list_is_that_of_plain_numpy(engine: Engine, shop: Shop, user: int, region: str) -> None:
+    seen = shop.item[shop.user == user].tolist()
+    expected = shop.listed(user, region, seen)
+    found = {name: each.array for name, each in ask(engine, user, region, seen).outputs.items()}
+    assert len(expected.items) == SLATE
+    assert found["item"].tolist() == expected.items
+    np.testing.assert_allclose(found["score"], expected.scores, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found["retrieval"], expected.retrieval, rtol=1e-5, atol=1e-5)
+    assert [[each.decode() for each in row] for row in found["reasons"].tolist()] == expected.reasons
+    assert not set(found["item"].tolist()) & set(seen)
+    _, counts = np.unique(shop.category[found["item"].astype(int)], return_counts=True)
+    assert counts.max() <= 3
+
+
+def test_a_new_item_is_found_by_its_embedding(engine: Engine, shop: Shop) -> None:
+    items = engine.vectors.collection("items")
+    new = engine.infer(Request("item_features", {"item": Tensor(UINT64, np.array([len(shop.facts) - 1], np.uint64))}))
+    assert new.outputs["found"].array.tolist() == [[True, False]]
+    assert new.outputs["rows"].array[0, -8:].tolist() == [0] * 8
+    assert items.count() == len(shop.facts)
+
+
+def test_what_is_shown_is_recorded_with_its_place(engine: Engine) -> None:
+    shown = ask(engine, 3, "us", []).outputs
+    until = time.monotonic() + 30
+    while not (rows := [each for each in _impressions(engine) if each["request"] == "u3"]):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert [each["item"] for each in rows] == shown["item"].array.tolist()
+    assert [each["position"] for each in rows] == list(range(1, SLATE + 1))
+    assert {each["user"] for each in rows} == {3}
+
+
+def _impressions(engine: Engine) -> list[dict[str, Any]]:
+    log = engine.features._named("impressions").log
+    assert isinstance(log, LocalLog)
+    return kept(log)
