@@ -25,11 +25,12 @@ from benchmarks.command import run_command
 from benchmarks.features.part import Part, say
 from benchmarks.fraud_inputs import FraudInputs, fraud_inputs
 from benchmarks.fraud_report import COLUMNS, SHARES, TARGET_MS, Found, FraudData, load_row, report_of
-from benchmarks.graphs.contenders import STACKS, Contender, NotHereError, contenders
+from benchmarks.graphs.contenders import STACKS, Contender, contenders
 from benchmarks.graphs.overload import overload
 from benchmarks.harness import LOAD_CORE
 from benchmarks.load.order import LoadOrder, Protocol
 from benchmarks.options import Options
+from benchmarks.peers.environments import NotInstalledError
 from benchmarks.report import Report
 from benchmarks.servers import Server
 from benchmarks.sweep import SweepPlan, sweep
@@ -61,7 +62,7 @@ def run(options: Options) -> Report:
                 found.append(measured(contender, options))
                 if overloaded is None and contender.name not in STACKS:
                     overloaded = overloaded_part(contender, found[-1], out, options)
-        except NotHereError as error:
+        except NotInstalledError as error:
             missing.append(f"{name} was not run: {error}")
     return report_of(options.seed, FraudData(found, overloaded, missing), quick=options.quick)
 

@@ -12,17 +12,12 @@ from benchmarks.graphs.running import serve
 from benchmarks.graphs.stack_case import StackCase, stack_case
 from benchmarks.harness import SERVER_CORE, Measurable, Measured, measure
 from benchmarks.load.order import LoadOrder
-from benchmarks.peers import environments, triton_package
 from benchmarks.peers.stack import NAMES, Lookup, Stack, start_stack
 from benchmarks.workloads.fraud.application import GRAPH, decision_application
 
 FULL, LIKE = "Vireo, the whole decision", "Vireo, like for like"
 OURS = (FULL, LIKE)
 STACKS = tuple(NAMES.values())
-
-
-class NotHereError(Exception):
-    """A contender cannot run for want of something that is not ours; the message says of what."""
 
 
 Fresh = Callable[[int], Path]
@@ -60,7 +55,7 @@ Opened = Callable[[], AbstractContextManager[Contender]]
 
 
 def contenders(inputs: FraudInputs, out: Path, seed: int) -> dict[str, Opened]:
-    """All by a short name, ours first. Opening one raises NotHereError where it cannot run."""
+    """All by a short name, ours first. Opening one raises NotInstalledError where it cannot run."""
     stacks = {each.value: partial(stack_contender, inputs, out, seed, each) for each in Lookup}
     return {
         "whole": partial(whole_contender, inputs.frames.parent, out),
@@ -99,11 +94,7 @@ def like_contender(
 
 @contextmanager
 def stack_contender(inputs: FraudInputs, out: Path, seed: int, lookup: Lookup) -> Iterator[Contender]:
-    """The stack. Raises NotHereError, ServerError, PeerError, WrongAnswerError."""
+    """The stack. Raises NotInstalledError, ServerError, PeerError, WrongAnswerError."""
     case: StackCase = stack_case(inputs, seed)
-    try:
-        stack = start_stack(case, lookup, out)
-    except (environments.NotInstalledError, triton_package.NotInstalledError) as error:
-        raise NotHereError(str(error)) from error
-    with stack:
+    with start_stack(case, lookup, out) as stack:
         yield Contender(NAMES[lookup], stack.port, case.write_frames(out), stack)

@@ -27,7 +27,7 @@ RUN_S_MAX = 900.0
 
 
 class NotInstalledError(Exception):
-    """The rival's environment is not here; the message says how to make it."""
+    """A rival is not here, or cannot be; the message says what to do."""
 
 
 class PeerError(Exception):

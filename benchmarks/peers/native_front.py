@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.fraud_inputs import MODEL
 from benchmarks.harness import SERVER_CORE, ServerProcess, free_port, grpc_ready
+from benchmarks.peers.environments import NotInstalledError
 from benchmarks.servers import Server
 
 NAME = "NativeGrpcFront"
@@ -27,10 +28,6 @@ TRITONCLIENT = "tritonclient[grpc]"
 FOLDER = Path(__file__).with_name(".venv-native-front")
 SERVER = Path(__file__).with_name("native_front_server.py")
 INSTALL = "python -m benchmarks.peers.native_front install"
-
-
-class NotInstalledError(Exception):
-    """The rival's environment is not here; the message says how to make it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,10 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from benchmarks.harness import SERVER_CORE, ServerProcess, free_port
+from benchmarks.peers.environments import NotInstalledError
 from benchmarks.peers.peer_server import LOOPBACK
 from benchmarks.peers.triton_config import Backend, config_text, read_model
-from benchmarks.peers.triton_package import NotInstalledError, TritonPackage
+from benchmarks.peers.triton_package import TritonPackage
 from benchmarks.servers import ROWS_MAX, Server
 
 BATCHED, UNBATCHED = "Triton, Python backend, dynamic batching", "Triton, Python backend"

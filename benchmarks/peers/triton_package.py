@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.peers.environments import NotInstalledError
+
 PACKAGE, PACKAGE_VERSION = "nvidia-pytriton", "0.7.0"
 NUMPY = "numpy<2"
 """The stub reads numpy's structures as they were before version 2: with a newer one, string tensors kill it."""
@@ -27,10 +29,6 @@ SERVER, LIBRARIES = "pytriton/tritonserver/", "nvidia_pytriton.libs/"
 FOLDER = Path(__file__).with_name(".triton")
 STUB = "triton_python_backend_stub"
 INSTALL = "python -m benchmarks.peers.triton install"
-
-
-class NotInstalledError(Exception):
-    """Triton is not here, or cannot be; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from benchmarks.command import SkippedError
 from benchmarks.features.part import Setting
 from benchmarks.fraud_report import SHARES, Found, FraudData, judgements_of, report_of
 from benchmarks.graphs import overhead, overload, shadow
-from benchmarks.graphs.contenders import FULL, LIKE, STACKS, NotHereError
+from benchmarks.graphs.contenders import FULL, LIKE, STACKS
 from benchmarks.graphs.empty import CHAIN, FAN, GRAPH, NODE
 from benchmarks.graphs.exposition import counters_of, grown
 from benchmarks.harness import Measured
@@ -20,6 +20,7 @@ from benchmarks.load.order import Engine, LoadOrder
 from benchmarks.load.result import GeneratorFigures, LoadResult
 from benchmarks.load.verdict import Verdict
 from benchmarks.options import Options
+from benchmarks.peers.environments import NotInstalledError
 from benchmarks.report import Judgement
 from benchmarks.sweep import SweepResult, met_although_late
 from benchmarks.turns import Turn
@@ -167,7 +168,7 @@ def test_a_service_that_is_not_installed_is_told_and_the_others_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent() -> None:
-        raise NotHereError("Redis is not installed")
+        raise NotInstalledError("Redis is not installed")
 
     monkeypatch.setattr(bench_fraud, "fraud_inputs", lambda _: None)
     monkeypatch.setattr(bench_fraud, "contenders", lambda *_: {"redis": absent})

@@ -8,10 +8,10 @@ import onnxruntime
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from benchmarks.peers.environments import NotInstalledError
 from benchmarks.peers.native_front import (
     INSTALL,
     FrontEnvironment,
-    NotInstalledError,
     made_of,
     server_command,
     start_native_front,

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers import triton
+from benchmarks.peers.environments import NotInstalledError
 from benchmarks.peers.triton import main, name_of, server_command, write_repository
 from benchmarks.peers.triton_config import Backend
-from benchmarks.peers.triton_package import STUB, NotInstalledError, TritonPackage, python_version
+from benchmarks.peers.triton_package import STUB, TritonPackage, python_version
 from benchmarks.workloads.ranker.network import make_network, to_onnx
 
 ROOT = "pytriton/tritonserver"
