@@ -1,23 +1,32 @@
-"""The folder from which recommendations are served; light enough for a benchmark to read."""
+"""The folder from which recommendations are served, and how it is filled; light enough for a benchmark to read."""
 
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from engine import Engine
+
 GRAPH = "recommend"
 HERE = Path(__file__).parent
 DECLARED, STEPS = HERE / "graph.yaml", HERE / "steps.py"
-USER_FEATURES, ITEM_FEATURES, FACTS, EMBEDDING, CANDIDATES, SLATE = 8, 100, 92, 32, 500, 20
-"""Sizes of what the models take and give: see graph.yaml."""
+GENRES, PROFILE, USER, HISTORY = 18, 23, 43, 50
+FEATURES, VECTOR, ITEM = 38, 64, 102
+CANDIDATES, SLATE = 500, 20
+REGIONS = 10
+
+Singles = NDArray[np.float32]
+Longs = NDArray[np.int64]
+LOADED_ROWS = 50_000
+"""Points of one load."""
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """`folder` holds the spec and all it names, its models below `models`: user_tower and ranker.
-
-    user_tower: `features` FP32 [n, 8] to `embedding` FP32 [n, 32]. ranker: `user` FP32 [1, 8] and `items` FP32 [n, 100] to
-    `score` FP32 [n].
-    """
+    """`folder` holds the spec and all it names, its models below `models`: user_tower and ranker, see graph.yaml."""
 
     folder: Path
 
@@ -35,3 +44,50 @@ class Application:
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(DECLARED, self.spec)
         shutil.copyfile(STEPS, self.folder / "recommendation_steps.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Items, a row each: their number, first genre (0: none), units in stock, the regions they are sold in (bit r of a mask), the
+    ranker's `features` [n, 38], and the item tower's `vector` [n, 64]."""
+
+    number: Longs
+    category: Longs
+    stock: Longs
+    regions: Longs
+    features: Singles
+    vector: Singles
+
+
+def load_items(engine: Engine, shelf: Shelf) -> None:
+    """Into the collection that is searched and gathered."""
+    items = engine.vectors.collection("items")
+    for begin in range(0, len(shelf.number), LOADED_ROWS):
+        some = slice(begin, begin + LOADED_ROWS)
+        sold = (shelf.regions[some, None] >> np.arange(REGIONS)) & 1 == 1
+        ends = np.concatenate([[0], np.cumsum(sold.sum(axis=1))]).astype(np.int32)
+        items.load(
+            pa.record_batch(
+                {
+                    "id": pa.array(shelf.number[some].astype(np.uint64)),
+                    "vector.vector": _rows(shelf.vector[some]),
+                    "vector.features": _rows(shelf.features[some]),
+                    "field.regions": pa.ListArray.from_arrays(pa.array(ends), pa.array(np.nonzero(sold)[1])),
+                    "field.stock": pa.array(shelf.stock[some]),
+                    "field.category": pa.array(shelf.category[some]),
+                }
+            )
+        )
+
+
+def load_users(engine: Engine, number: Longs, profile: Singles) -> None:
+    """Who users are: `profile` [n, 23]."""
+    users = engine.vectors.collection("users")
+    for begin in range(0, len(number), LOADED_ROWS):
+        some = slice(begin, begin + LOADED_ROWS)
+        ids = pa.array(number[some].astype(np.uint64))
+        users.load(pa.record_batch({"id": ids, "vector.profile": _rows(profile[some])}))
+
+
+def _rows(numbers: Singles) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(numbers).reshape(-1)), numbers.shape[1])

@@ -8,40 +8,55 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-GROUPS = {"content": slice(0, 64), "catalogue": slice(64, 92), "trend": slice(92, 100)}
-"""Columns of the ranker's row that are explained together."""
+GROUPS = {
+    "genres": slice(0, 18), "year": slice(18, 19), "price": slice(19, 20), "popularity": slice(20, 21),
+    "rating": slice(21, 22), "taste": slice(22, 102),
+}  # fmt: skip
+"""Columns of the ranker's `items` that are explained together; in each zero says nothing."""
+
 REASONS = 2
+EXPECTED_STARS, PRIOR = 3.5, 5.0
 
 Singles = NDArray[np.float32]
 Longs = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
 
 
-def profile(*, features: NDArray[np.float64], status: NDArray[np.uint8]) -> Arrays:
-    """A user's row for the models, zeros where nothing is known, and whether there is a history at all."""
-    return {"features": np.nan_to_num(features).astype(np.float32), "known": status == 0}
+def user_row(*, profile: Singles, ratings: NDArray[np.float64]) -> Arrays:
+    """A user as the models see one: who it is, and what was rated so far; zeros for what is not known.
+
+    `ratings`: how many, the sum of their stars, and of each genre the sum of stars - 3.
+    """
+    known = np.nan_to_num(ratings)
+    count, stars = known[:, 0], known[:, 1]
+    past = np.concatenate(
+        [
+            (np.log1p(count) / 5)[:, None],
+            ((stars - EXPECTED_STARS * count) / (count + PRIOR))[:, None],
+            known[:, 2:] / (count + PRIOR)[:, None],
+        ],
+        axis=1,
+    )
+    return {"user": np.concatenate([profile, past.astype(np.float32)], axis=1)}
 
 
-def flatten(
-    *, ids: NDArray[np.uint64], scores: Singles, category: Longs, count: NDArray[np.int32], as_of: Longs
-) -> Arrays:
+def flatten(*, ids: NDArray[np.uint64], scores: Singles, category: Longs, count: NDArray[np.int32]) -> Arrays:
     """The hits of one query as candidates, one under the other: views of what the search gave."""
     found = int(count[0])
-    return {
-        "item": ids[0, :found], "score": scores[0, :found], "category": category[0, :found],
-        "as_of": np.full(found, as_of[0]),
-    }  # fmt: skip
+    keys = ids[0, :found]
+    return {"key": keys, "item": keys.view(np.int64), "score": scores[0, :found], "category": category[0, :found]}
 
 
-def occlude(*, features: Singles, chosen: Longs) -> Arrays:
-    """The chosen rows once for each group, without it (occlusion: Zeiler and Fergus, ECCV 2014)."""
-    rows = np.repeat(features[chosen], len(GROUPS), axis=0)
+def occlude(*, items: Singles, item: Longs, category: Longs, chosen: Longs) -> Arrays:
+    """The chosen candidates once for each group, without it (occlusion: Zeiler and Fergus, ECCV 2014)."""
+    rows = np.repeat(items[chosen], len(GROUPS), axis=0)
     for at, columns in enumerate(GROUPS.values()):
         rows[at :: len(GROUPS), columns] = 0
-    return {"features": rows}
+    repeated = np.repeat(chosen, len(GROUPS))
+    return {"items": rows, "item": item[repeated], "category": category[repeated]}
 
 
-def answer(*, chosen: Longs, item: NDArray[np.uint64], retrieval: Singles, score: Singles, occluded: Singles) -> Arrays:
+def answer(*, chosen: Longs, item: Longs, retrieval: Singles, score: Singles, occluded: Singles) -> Arrays:
     """The list as it is shown; of each item the groups without which its score would fall most, and by how much."""
     effects = score[chosen][:, None] - occluded.reshape(len(chosen), len(GROUPS))
     most = np.argsort(-effects, axis=1, kind="stable")[:, :REASONS]

@@ -7,29 +7,33 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from onnx import NodeProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from benchmarks.workloads.recommendation.application import (
     CANDIDATES,
-    EMBEDDING,
-    FACTS,
-    ITEM_FEATURES,
+    FEATURES,
+    GENRES,
+    HISTORY,
+    ITEM,
+    PROFILE,
+    REGIONS,
     SLATE,
-    USER_FEATURES,
+    USER,
+    VECTOR,
     Application,
+    Shelf,
+    load_items,
+    load_users,
 )
 from benchmarks.workloads.recommendation.steps import GROUPS
-from engine import Engine, points_of
+from engine import Engine
 from kernels.reference_vectors import diverse_within
 from kernels.relevance import scaled
-from tests.engine.onnx_models import FLOAT, graph, write
+from tests.engine.onnx_models import FLOAT, INT64, graph, write
 
-ITEMS, USERS, HIDDEN = 1500, 40, 16
-REGIONS = ("eu", "us", "asia")
+ITEMS, USERS, RATERS, HIDDEN, CATEGORIES = 1500, 40, 30, 16, 12
 NOW_US = 1_750_000_000_000_000
 DAY_US = 86_400_000_000
-NEW_ITEM = ITEMS - 1
-"""Nobody has done anything with it."""
 
 Singles = NDArray[np.float32]
 
@@ -45,7 +49,7 @@ class Listed:
 
 
 class Shop:
-    """Items, what users did, and two models; all of it drawn from one seed."""
+    """Items 1 to ITEMS, of whom users up to RATERS rated some, and two models; all of it drawn from one seed."""
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -53,123 +57,135 @@ class Shop:
         def normal(*shape: int) -> Singles:
             return rng.standard_normal(shape).astype(np.float32)
 
-        self.embedding, self.facts = normal(ITEMS, EMBEDDING), normal(ITEMS, FACTS)
-        self.taste = {region: normal(EMBEDDING) for region in REGIONS}
-        self.category = rng.integers(0, 12, ITEMS)
-        self.stock = rng.random(ITEMS) < 0.9
-        self.regions = [[each for each in REGIONS if rng.random() < 0.7] for _ in range(ITEMS)]
-        events = 4000
-        self.user = rng.integers(0, USERS, events)
-        self.item = rng.integers(0, ITEMS - 1, events)
-        self.at = np.sort(NOW_US - rng.integers(1, 20 * DAY_US, events))
-        self.rating = np.where(rng.random(events) < 0.3, np.nan, rng.integers(1, 6, events).astype(float))
-        self.tower = normal(USER_FEATURES, EMBEDDING) / USER_FEATURES
-        self.of_user, self.of_item = normal(USER_FEATURES, HIDDEN) / 400, normal(ITEM_FEATURES, HIDDEN) / 10
-        self.last = normal(HIDDEN) / 4  # scores that differ by more than rounding
+        vector = normal(ITEMS, VECTOR)
+        self.shelf = Shelf(
+            np.arange(1, ITEMS + 1), rng.integers(0, CATEGORIES, ITEMS), rng.integers(0, 10, ITEMS),
+            rng.integers(0, 1 << REGIONS, ITEMS), normal(ITEMS, FEATURES),
+            vector / np.linalg.norm(vector, axis=1, keepdims=True),
+        )  # fmt: skip
+        self.profile = normal(USERS, PROFILE)
+        events = 3000
+        self.user, self.item = rng.integers(0, RATERS, events), rng.integers(1, ITEMS + 1, events)
+        self.at = np.sort(NOW_US - rng.integers(1, 200 * DAY_US, events))
+        self.stars = rng.integers(1, 6, events).astype(np.float64)
+        self.genres = rng.random((ITEMS + 1, GENRES)) < 0.15
+        self.weights = {
+            "of_user": normal(USER, VECTOR) / 8, "of_seen": normal(ITEMS + 1, VECTOR) / 8,
+            "user_hidden": normal(USER, HIDDEN) / 8, "vector_hidden": normal(VECTOR, HIDDEN) / 8,
+            "items_hidden": normal(ITEM, HIDDEN) / 10, "item_hidden": normal(ITEMS + 1, HIDDEN) / 8,
+            "category_hidden": normal(CATEGORIES, HIDDEN) / 8, "last": normal(HIDDEN) / 4,
+        }  # fmt: skip
 
     def write_models(self, application: Application) -> None:
         """As ONNX files."""
-        sizes: list[int | str | None] = ["rows", EMBEDDING]
+        node = helper.make_node
         tower = graph(
-            [helper.make_node("MatMul", ["features", "w"], ["embedding"])],
-            {"features": (FLOAT, ["rows", USER_FEATURES])},
-            {"embedding": (FLOAT, sizes)},
-            [numpy_helper.from_array(self.tower, "w")],
+            [
+                node("MatMul", ["user", "of_user"], ["who"]),
+                node("Gather", ["of_seen", "history"], ["each"]),
+                node("ReduceSum", ["each", "axis"], ["past"], keepdims=0),
+                node("Add", ["who", "past"], ["vector"]),
+            ],
+            {"user": (FLOAT, ["rows", USER]), "history": (INT64, ["rows", HISTORY])},
+            {"vector": (FLOAT, ["rows", VECTOR])},
+            [*self._initializers("of_user", "of_seen"), numpy_helper.from_array(np.array([1]), "axis")],
         )
-        steps: list[NodeProto] = [
-            helper.make_node("MatMul", ["user", "of_user"], ["one"]),
-            helper.make_node("MatMul", ["items", "of_item"], ["many"]),
-            helper.make_node("Add", ["many", "one"], ["sum"]),
-            helper.make_node("Relu", ["sum"], ["hidden"]),
-            helper.make_node("MatMul", ["hidden", "last"], ["logit"]),
-            helper.make_node("Sigmoid", ["logit"], ["score"]),
-        ]
         ranker = graph(
-            steps,
-            {"user": (FLOAT, [1, USER_FEATURES]), "items": (FLOAT, ["candidates", ITEM_FEATURES])},
-            {"score": (FLOAT, ["candidates"])},
-            [numpy_helper.from_array(getattr(self, name), name) for name in ("of_user", "of_item", "last")],
-        )
+            [
+                node("MatMul", ["user", "user_hidden"], ["a"]),
+                node("MatMul", ["user_vector", "vector_hidden"], ["b"]),
+                node("MatMul", ["items", "items_hidden"], ["c"]),
+                node("Gather", ["item_hidden", "item"], ["d"]),
+                node("Gather", ["category_hidden", "category"], ["e"]),
+                node("Sum", ["a", "b", "c", "d", "e"], ["sum"]),
+                node("Relu", ["sum"], ["hidden"]),
+                node("MatMul", ["hidden", "last"], ["logit"]),
+                node("Sigmoid", ["logit"], ["score"]),
+            ],
+            {
+                "user": (FLOAT, [1, USER]), "user_vector": (FLOAT, [1, VECTOR]), "items": (FLOAT, ["n", ITEM]),
+                "item": (INT64, ["n"]), "category": (INT64, ["n"]),
+            },
+            {"score": (FLOAT, ["n"])},
+            self._initializers(
+                "user_hidden", "vector_hidden", "items_hidden", "item_hidden", "category_hidden", "last"
+            ),
+        )  # fmt: skip
         for name, model in (("user_tower", tower), ("ranker", ranker)):
             write(application.model(name).parent, model)
 
-    def fill(self, engine: Engine) -> None:
-        """The collections and the log."""
-        items, regions = engine.vectors.collection("items"), engine.vectors.collection("regions")
-        items.upsert(points_of(items.spec, [self._point(at) for at in range(ITEMS)]))
-        tastes = [{"id": name, "vector": {"taste": each.tolist()}} for name, each in self.taste.items()]
-        regions.upsert(points_of(regions.spec, tastes))
-        schema = engine.features.schema("interactions")
-        columns: dict[str, Any] = {
-            "user": self.user, "item": self.item, "category": self.category[self.item], "at": self.at, "rating": self.rating,
-        }  # fmt: skip
-        arrays = [pa.array(columns[field.name], from_pandas=True).cast(field.type) for field in schema]
-        appended = engine.features.push("interactions", pa.RecordBatch.from_arrays(arrays, schema=schema))
-        for name in ("user_activity", "item_activity"):
-            assert engine.features.view(name).wait(appended, 30)
+    def _initializers(self, *names: str) -> list[Any]:
+        return [numpy_helper.from_array(self.weights[each], each) for each in names]
 
-    def _point(self, at: int) -> dict[str, Any]:
-        payload = {"region": self.regions[at], "stock": bool(self.stock[at]), "category": int(self.category[at])}
-        return {
-            "id": at,
-            "vector": {"embedding": self.embedding[at].tolist(), "facts": self.facts[at].tolist()},
-            "payload": payload,
-        }
+    def fill(self, engine: Engine) -> None:
+        """The collections, users without the last of them, and the log."""
+        load_items(engine, self.shelf)
+        load_users(engine, np.arange(USERS - 1), self.profile[:-1])
+        self._append(engine, self.user, self.item, self.at, self.stars)
+
+    def rate(self, engine: Engine, user: list[int], item: list[int], at: list[int], stars: list[float]) -> None:
+        """Ratings that come now."""
+        self._append(engine, *map(np.array, (user, item, at, stars)))
+        self.user, self.item = np.append(self.user, user), np.append(self.item, item)
+        self.at, self.stars = np.append(self.at, at), np.append(self.stars, stars)
+
+    def _append(self, engine: Engine, user: Any, item: Any, at: Any, stars: Any) -> None:  # noqa: ANN401  numpy's arrays
+        """Into the log; returns when the view has them."""
+        schema = engine.features.schema("ratings")
+        columns = {"user": user, "item": item, "at": at, "stars": stars}
+        columns |= {f"genre_{each + 1}": self.genres[item, each] for each in range(GENRES)}
+        arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
+        appended = engine.features.push("ratings", pa.RecordBatch.from_arrays(arrays, schema=schema))
+        assert engine.features.view("user_ratings").wait(appended, 30)
 
     # The same by plain numpy.
 
-    def activity(self, who: NDArray[np.int64], key: int) -> NDArray[np.float64]:
-        """The eight features of `who` == `key`, NaN where null; windows by whole tiles of the reference's choice."""
-        mine = who == key
-        at, rating = self.at[mine], self.rating[mine]
+    def history(self, user: int) -> NDArray[np.int64]:
+        """The last items, newest first, and zeros."""
+        found = np.zeros(HISTORY, np.int64)
+        last = self.item[self.user == user][::-1][:HISTORY]
+        found[: len(last)] = last
+        return found
 
-        def window(length_us: int, tile_us: int) -> NDArray[np.bool_]:
-            found: NDArray[np.bool_] = at // tile_us >= (NOW_US - length_us) // tile_us
-            return found
+    def row(self, user: int) -> Singles:
+        """As the models see a user."""
+        mine = self.user == user
+        stars, genres = self.stars[mine], self.genres[self.item[mine]]
+        count = len(stars)
+        likes = ((stars - 3)[:, None] * genres).sum(axis=0) / (count + 5)
+        profile = self.profile[user] if user < USERS - 1 else np.zeros(PROFILE)
+        past = [np.log1p(count) / 5, (stars.sum() - 3.5 * count) / (count + 5)]
+        return np.concatenate([profile, past, likes]).astype(np.float32)
 
-        hour, day = window(DAY_US // 24, 300_000_000), window(DAY_US, 7_200_000_000)
-        month = window(30 * DAY_US, 2 * DAY_US)
-        rated = ~np.isnan(rating)
-
-        def mean(chosen: NDArray[np.bool_]) -> float:
-            return float(rating[chosen & rated].mean()) if (chosen & rated).any() else float("nan")
-
-        every = np.ones(len(at), bool)
-        counts = [hour.sum(), day.sum(), month.sum()]
-        return np.array(
-            [*counts, mean(day), mean(month), (month & rated).sum(), mean(every), (every & rated).sum()], np.float64
-        )
-
-    def scored(self, user: Singles, rows: Singles) -> Singles:
-        """What the ranker says."""
-        hidden = np.maximum(rows @ self.of_item + user @ self.of_user, 0)
-        return (1 / (1 + np.exp(-(hidden @ self.last)))).astype(np.float32)
-
-    def listed(self, user: int, region: str, seen: list[int]) -> Listed:
+    def listed(self, user: int, region: int, seen: list[int]) -> Listed:
         """The whole pipeline, every item looked at."""
-        known = bool((self.user == user).any())
-        profile = np.nan_to_num(self.activity(self.user, user)).astype(np.float32) if known else np.zeros(8, np.float32)
-        query = profile @ self.tower if known else self.taste[region]
-        allowed = [at for at in range(ITEMS) if self.stock[at] and region in self.regions[at] and at not in seen]
-        near = self.embedding[allowed] @ query
-        found = np.array(allowed)[np.argsort(-near, kind="stable")][:CANDIDATES]
-        retrieval = np.sort(near)[::-1][:CANDIDATES]
-        counts = np.stack([np.nan_to_num(self.activity(self.item, at)) for at in found.tolist()]).astype(np.float32)
-        rows = np.concatenate([self.facts[found], counts], axis=1)
-        scores = self.scored(profile, rows)
-        groups = self.category[found][:, None]
-        chosen = diverse_within(self.embedding[found], scaled(scores), 0.7, groups, (3,), SLATE)
-        return Listed(
-            found[chosen].tolist(), scores[chosen], retrieval[chosen],
-            [self._reasons(profile, rows[at], float(scores[at])) for at in chosen],
-        )  # fmt: skip
+        shelf, row = self.shelf, self.row(user)
+        query = row @ self.weights["of_user"] + self.weights["of_seen"][self.history(user)].sum(axis=0)
+        allowed = (shelf.stock > 0) & ((shelf.regions >> region) & 1 == 1) & ~np.isin(shelf.number, seen)
+        at = np.flatnonzero(allowed)
+        near = shelf.vector[at] @ query
+        order = np.argsort(-near, kind="stable")[:CANDIDATES]
+        found, retrieval = at[order], near[order]
+        items = np.concatenate([shelf.features[found], shelf.vector[found]], axis=1)
+        scores = self.scored(row, query, items, found)
+        chosen = diverse_within(shelf.vector[found], scaled(scores), 0.8, shelf.category[found][:, None], (5,), SLATE)
+        reasons = [self._reasons(row, query, items[each], found[each : each + 1]) for each in chosen]
+        return Listed(shelf.number[found[chosen]].tolist(), scores[chosen], retrieval[chosen], reasons)
 
-    def _reasons(self, profile: Singles, row: Singles, score: float) -> list[str]:
-        effects = {}
+    def scored(self, row: Singles, query: Singles, items: Singles, found: NDArray[np.int64]) -> Singles:
+        """What the ranker says of items by their place on the shelf."""
+        weights = self.weights
+        one = row @ weights["user_hidden"] + query @ weights["vector_hidden"]
+        own = weights["item_hidden"][self.shelf.number[found]] + weights["category_hidden"][self.shelf.category[found]]
+        hidden = np.maximum(items @ weights["items_hidden"] + one + own, 0)
+        return (1 / (1 + np.exp(-(hidden @ weights["last"])))).astype(np.float32)
+
+    def _reasons(self, row: Singles, query: Singles, items: Singles, found: NDArray[np.int64]) -> list[str]:
+        whole, effects = float(self.scored(row, query, items[None], found)[0]), {}
         for name, columns in GROUPS.items():
-            without = row.copy()
+            without = items.copy()
             without[columns] = 0
-            effects[name] = score - float(self.scored(profile, without[None])[0])
+            effects[name] = whole - float(self.scored(row, query, without[None], found)[0])
         return sorted(effects, key=lambda name: -effects[name])[:2]
 
 
