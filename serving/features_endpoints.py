@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -24,6 +24,7 @@ from serving.features_codec import (
 )
 from serving.features_service import FeaturesService
 from serving.http_app import ARROW, JSON, Endpoint, HttpCall, Reply, json_reply
+from serving.json_body import decoded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from engine import FeatureView
 
 _ARROW_FILE: Final = "application/vnd.apache.arrow.file"
-
-Body = TypeVar("Body", bound=msgspec.Struct)
 
 
 class _PushBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -108,7 +107,7 @@ def _looked_up(view: FeatureView, body: bytes, is_arrow: bool, as_arrow: bool) -
 
 
 def _json_lookup(view: FeatureView, body: bytes) -> Lookup:
-    asked = _parsed(body, _GetBody)
+    asked = decoded(body, _GetBody)
     return lookup_of_values(view, asked.entities, asked.as_of, asked.request or {}, asked.features)
 
 
@@ -120,19 +119,12 @@ def _arrow_lookup(view: FeatureView, body: bytes) -> Lookup:
 
 
 def _json_events(body: bytes, schema: pa.Schema) -> pa.RecordBatch | None:
-    rows = _parsed(body, _PushBody).rows
+    rows = decoded(body, _PushBody).rows
     return rows_batch(schema, rows) if rows else None
 
 
 def _arrow_events(body: bytes, schema: pa.Schema) -> pa.RecordBatch | None:
     return read_arrow(body)
-
-
-def _parsed(body: bytes, kind: type[Body]) -> Body:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidArgument(f"request body: {error}") from error
 
 
 def _wait_ms(given: list[str]) -> float:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from engine import Collection, InvalidArgument, VectorStore, parse_filter, points_schema
 from serving.codec import check_name
+from serving.json_body import decoded
 from serving.vectors_values import named
 
 ROOT: Final = "collections"
@@ -74,12 +75,15 @@ class FlightPoints:
         """Of all collections, those that could not be opened too."""
         return [[ROOT, each] for each in self._store.names()]
 
+    def check_no_name(self, name: str) -> None:
+        """Raises InvalidArgument where a path has the name of a collection alone; of a log of that name it is not asked."""
+        if name in (ROOT, *self._store.names()):
+            told = "NAME" if name == ROOT else name
+            raise InvalidArgument(f"descriptor: points of collections have the path [{ROOT}, {told}], got [{name}]")
+
     def get(self, ticket: bytes) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """The points a ticket is about. Raises InvalidArgument, NotFound."""
-        try:
-            asked = msgspec.json.decode(ticket, type=_Ticket)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidArgument(f"ticket: {error}") from error
+        asked = decoded(ticket, _Ticket, "ticket")
         collection = self._store.collection(check_name("collection", asked.collection))
         filter_ = None if asked.filter is None else parse_filter(asked.filter, collection.spec)
         return collection.export(filter_=filter_, tenant=asked.tenant, payload=asked.payload, vectors=asked.vectors)

@@ -161,6 +161,8 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
                     writer.write(pa.py_buffer(answer))
                 return
             (name,) = _path(descriptor, 1)
+            if name not in self._store.logs:
+                self._points.check_no_name(name)
             self._store.schema(name)
             for batch, _ in self._batches(reader):
                 told_as = {"spans": spans(self._store.push(name, batch))}
@@ -297,6 +299,7 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
         if name in self._store.views:
             return self._view_schema(name)
         if name not in self._store.logs:
+            self._points.check_no_name(name)
             known = (*self._store.logs, *self._store.views)
             raise NotFound(f"no log or view is called {quoted(name)}{nearest(name, known)}")
         return self._store.schema(name)

@@ -19,6 +19,7 @@ from serving.codec import check_name, parse_version, sooner
 from serving.dispatch import Dispatch
 from serving.http_app import JSON, Endpoint, Handler, HttpCall, Reply, json_reply
 from serving.inference_service import InferenceService
+from serving.json_body import decoded
 from serving.json_codec import InferBody, Wanted, decode_body, encode_body, raw_body
 from serving.ledger import MARKS, SERVER_TIMING, brief_timing, encode_marks, server_timing
 
@@ -138,12 +139,7 @@ class _ControlBody(msgspec.Struct):
 
 def _parsed(body: bytes, kind: type[Any]) -> Any:  # noqa: ANN401
     """`body` as a `kind`; an empty one is its defaults."""
-    if not body.strip():
-        return kind()
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidArgument(f"request body: {error}") from error
+    return decoded(body, kind) if body.strip() else kind()
 
 
 def _control(path: str, handler: Handler, summary: str, takes: str = "ControlRequest") -> Endpoint:

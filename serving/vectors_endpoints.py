@@ -9,12 +9,11 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
-import msgspec
-
-from engine import Collection, InvalidArgument, Query, Written, collection_spec_of, limits, points_of, quoted
+from engine import Collection, InvalidArgument, Query, Written, collection_spec_of, limits, points_of
 from serving.codec import check_name
 from serving.dispatch import Dispatch
 from serving.http_app import ARROW, Endpoint, HttpCall, Reply, json_reply
+from serving.json_body import decoded
 from serving.vectors_json import (
     BatchBody,
     ChosenBody,
@@ -129,7 +128,7 @@ class VectorsEndpoints:
 
     async def _change_aliases(self, call: HttpCall) -> Reply:
         """{"aliases": {alias: collection, or null to drop it}}."""
-        body = _json(await call.body())
+        body = decoded(await call.body(), dict[str, Any])
         changes = body.get("aliases")
         if not isinstance(changes, dict) or not all(isinstance(each, str | None) for each in changes.values()):
             raise InvalidArgument("request body: expected {'aliases': {ALIAS: COLLECTION or null}}")
@@ -141,13 +140,13 @@ class VectorsEndpoints:
 
     async def _create(self, call: HttpCall) -> Reply:
         name, deadline = self._named(call), call.deadline
-        spec = collection_spec_of(_json(await call.body()))
+        spec = collection_spec_of(decoded(await call.body(), dict[str, Any]))
         await self._work.write(deadline, partial(self._store.create, name, spec))
         return json_reply(collection_out(self._store.describe(name)))
 
     async def _alter(self, call: HttpCall) -> Reply:
         name, deadline = self._named(call), call.deadline
-        spec = collection_spec_of(_json(await call.body()))
+        spec = collection_spec_of(decoded(await call.body(), dict[str, Any]))
         await self._work.write(deadline, partial(self._store.alter, name, spec))
         return json_reply(collection_out(self._store.describe(name)))
 
@@ -176,16 +175,6 @@ class VectorsEndpoints:
         work = partial(self._store.restore, name, snapshot, source=source[-1] if source else None)
         await self._work.write(call.deadline, work)
         return json_reply(collection_out(self._store.describe(name)))
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidArgument(f"request body: {error}") from error
-    if not isinstance(found, dict):
-        raise InvalidArgument(f"request body: expected an object, got {quoted(str(found)[:40])}")
-    return found
 
 
 def _searched(collection: Collection, query: Query, explain: bool) -> dict[str, Any]:

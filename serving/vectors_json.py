@@ -31,6 +31,7 @@ from engine import (
     as_plain,
     parse_filter,
 )
+from serving.json_body import decoded
 from serving.vectors_codec import K_DEFAULT, only_sparse, only_text, only_vector
 from serving.vectors_values import Singles
 
@@ -212,10 +213,7 @@ class BatchBody(_Strict):
 
 def parsed(body: bytes, kind: type[Body]) -> Body:
     """Raises InvalidArgument that names the key."""
-    try:
-        return msgspec.json.decode(body or b"{}", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidArgument(f"request body: {error}") from error
+    return decoded(body or b"{}", kind)
 
 
 def filter_in(given: Mapping[str, Any] | None, spec: CollectionSpec) -> Filter | None:

@@ -103,7 +103,7 @@ WRONG_PUSHES: list[tuple[int, dict[str, Any], tuple[str, ...]]] = [
     (400, {"json": [{"card": 1}]}, ("object",)),
     (400, {"json": {"rows": {"card": 1}}}, ("array", "rows")),
     (400, {"json": {"rows": [{"card": 1}, 5]}}, ("$.rows[1]", "object", "int")),
-    (400, {"json": {"rows": [], "row": []}}, ("unknown field", "row")),
+    (400, {"json": {"rows": [], "row": []}}, ("unknown key 'row'; nearest: 'rows'",)),
     (400, {"json": {"rows": [{"card": 1}, {"card": "1x"}]}}, ("rows[1].card", "int64", "'1x'")),
     (400, {"json": {"rows": [{"card": 10**30}]}}, ("rows[0].card", "int64")),
     (400, {"content": b'{"rows": [{"card": NaN}]}'}, ("request body",)),
@@ -130,7 +130,7 @@ def test_a_wrong_push_is_told_with_its_place(
 WRONG_GETS: list[tuple[int, dict[str, Any], tuple[str, ...]]] = [
     (400, {"json": {}}, ("entities",)),
     (400, {"json": {"entities": 5}}, ("array", "entities")),
-    (400, {"json": {"entities": [1], "feature": ["x"]}}, ("unknown field", "feature")),
+    (400, {"json": {"entities": [1], "feature": ["x"]}}, ("unknown key 'feature'; nearest: 'features'",)),
     (400, {"json": {"entities": [1, "x"]}}, ("entities[1]", "int64", "'x'")),
     (400, {"json": {"entities": [1, None]}}, ("entities[1]", "null")),
     (400, {"json": {"entities": [1.5]}}, ("entities[0]", "1.5")),

@@ -125,6 +125,14 @@ def test_what_is_not_offered_is_refused_in_words(flights: pyarrow.flight.FlightC
         writer.close()
 
 
+def test_a_collections_name_alone_is_no_path(flights: pyarrow.flight.FlightClient, name: str) -> None:
+    for path, told in ((name, name), ("collections", "NAME")):
+        with pytest.raises(pa.ArrowException, match=rf"INVALID_ARGUMENT.*have the path \[collections, {told}\], got"):
+            put(flights, (path,), points(1, 2))
+        with pytest.raises(pa.ArrowException, match=rf"INVALID_ARGUMENT.*have the path \[collections, {told}\], got"):
+            flights.get_flight_info(pyarrow.flight.FlightDescriptor.for_path(path))
+
+
 def test_collections_are_listed_with_their_schema_and_a_ticket(
     flights: pyarrow.flight.FlightClient, name: str, make: Callable[[CollectionSpec], str]
 ) -> None:
