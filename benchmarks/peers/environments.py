@@ -9,9 +9,11 @@ on standard input, what it found goes to standard output.
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,16 +89,10 @@ class PeerEnvironment:
         """What the script found. Raises NotInstalledError, PeerError where it ends badly or takes over `timeout_s`."""
         self.check_installed()
         command = self.command(script) if core is None else on_cores(core, self.command(script))
-        try:
-            done = subprocess.run(
-                command, input=msgspec.json.encode(order), capture_output=True, timeout=timeout_s,
-                env={**os.environ, **QUIET}, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise PeerError(f"{self.name} did not end within {timeout_s:g} s") from error
-        if done.returncode:
-            raise PeerError(f"{self.name} broke down: {done.stderr.decode(errors='replace')[-2000:].strip()}")
-        return msgspec.json.decode(done.stdout.splitlines()[-1])
+        status, out, errors = _ended(self.name, command, msgspec.json.encode(order), timeout_s)
+        if status:
+            raise PeerError(f"{self.name} broke down: {errors.decode(errors='replace')[-2000:].strip()}")
+        return msgspec.json.decode(out.splitlines()[-1])
 
     @property
     def _mark(self) -> Path:
@@ -104,6 +100,23 @@ class PeerEnvironment:
 
     def _made_of(self) -> str:
         return "\n".join([f"Python {sys.version_info.major}.{sys.version_info.minor}", *self.packages, ""])
+
+
+def _ended(name: str, command: list[str], order: bytes, timeout_s: float) -> tuple[int, bytes, bytes]:
+    """Exit status, output and errors. A rival is a process group, since what it starts holds its output open and may outlive it:
+    over the time all of it is killed. Raises PeerError."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, **QUIET}, start_new_session=True
+    ) as process:
+        try:
+            out, errors = process.communicate(order, timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise PeerError(f"{name} did not finish in {timeout_s:g} s") from error
+        finally:
+            with suppress(ProcessLookupError):  # none of it is left
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, out, errors
 
 
 QUIET = {"FEAST_USAGE": "False", "FEAST_TELEMETRY": "False", "PYTHONWARNINGS": "ignore", "POLARS_MAX_THREADS": "1"}

@@ -1,5 +1,7 @@
 """Environments of rivals, and the answers of those that are installed."""
 
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,26 @@ def test_a_rival_that_breaks_down_says_why(tmp_path: Path) -> None:
         pytest.skip(POLARS.how)
     with pytest.raises(PeerError, match="No such file"):
         POLARS.run("polars_tiles.py", order_of(tmp_path / "absent.arrow"), core=None)
+
+
+def test_a_rival_that_hangs_is_killed_with_all_it_started(tmp_path: Path) -> None:
+    hanging = PeerEnvironment("hanging", (), tmp_path)
+    hanging.python.parent.mkdir(parents=True)
+    hanging.python.write_text('#!/bin/sh\nsleep 60 & echo $! > "${0%/*}/started"; wait\n')
+    hanging.python.chmod(0o755)
+    (hanging.folder / "complete").write_text(f"Python {sys.version_info.major}.{sys.version_info.minor}\n")
+    with pytest.raises(PeerError, match=r"hanging did not finish in 0\.5 s"):
+        hanging.run("milvus_vectors.py", {}, core=None, timeout_s=0.5)
+    started = int((hanging.python.parent / "started").read_text())
+    until = time.monotonic() + 10
+    while alive(started) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not alive(started)
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 @pytest.mark.parametrize(("peer", "script"), [(POLARS, "polars_tiles.py"), (DUCKDB, "duckdb_upsert.py")])
