@@ -293,3 +293,30 @@ SEARCH_BATCH_MAX: Final = 1_000
 SEARCH_INLINE_HITS_MAX: Final = 100
 SEARCH_INLINE_POINTS_MAX: Final = 300_000
 """A search for more hits, or among more points, leaves the transport's thread, which it would hold for a millisecond."""
+
+BATCH_READ_ROWS: Final = 1_024
+"""Rows of one request of a batch run, and rows read of its input at once, by default."""
+
+BATCH_READ_ROWS_MAX: Final = 1 << 16
+BATCH_PART_ROWS_MAX: Final = 1 << 18
+BATCH_PART_BYTES_MAX: Final = 64 << 20
+BATCH_PART_S_MAX: Final = 10.0
+"""A batch run makes answers durable once it has so many rows or bytes of them, or so long after the first: what a kill costs."""
+
+BATCH_PACE_S_MAX: Final = 0.05
+"""A batch run with a rate takes so many rows a request as the rate gives in this time: a slow trickle, never a burst."""
+
+BATCH_CONCURRENCY_MAX: Final = 64
+"""Requests of one batch run that may be under way."""
+
+BATCH_REQUEST_S_MAX: Final = 600.0
+"""The deadline of one request of a batch run, in place of the bounds made for callers who wait."""
+
+BATCH_RETRY_S_MIN: Final = 0.1
+BATCH_RETRY_S_MAX: Final = 5.0
+BATCH_PATIENCE_S_MAX: Final = 300.0
+"""A request of a batch run that is refused for now is sent again after the first, then twice as long each time up to the second;
+after the third the run ends, to be resumed."""
+
+BATCH_FILES_MAX: Final = 100_000
+"""Files of one folder that a batch run reads."""

@@ -1,4 +1,4 @@
-"""The `vireo` command: serve, check, explain, skew, bench."""
+"""The `vireo` command: serve, check, explain, batch, skew, bench."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import Engine, FailedPrecondition, InvalidArgument, Spec, SpecError, VireoError, load_spec, quoted
+from serving.batch.command import add_options, run_batch
 
 if TYPE_CHECKING:
     from engine import GraphOutline
@@ -69,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     skew.add_argument("--arrival", metavar="COLUMN", help="the table's column that says when an event came")
     skew.add_argument("--settle-s", type=_seconds, default=1.0, help="leave out reads with events so near (default: 1)")
+    add_options(
+        _app_command(commands, "batch", _batch, "run a model or graph over files of rows; resumes what was begun")
+    )
     bench = commands.add_parser("bench", help="run the benchmarks (see 'vireo bench --help')", add_help=False)
     bench.set_defaults(run=_bench)
     return parser
@@ -291,6 +295,10 @@ def _skew(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     print(skew_text(probe, arguments.settle_s), end="")
     return 1 if mismatches(probe) else 0
+
+
+def _batch(arguments: argparse.Namespace) -> int:
+    return run_batch(arguments, _load)
 
 
 def _bench(arguments: argparse.Namespace) -> int:

@@ -22,10 +22,11 @@ def model_inputs(signature: Signature, batch: pa.RecordBatch) -> dict[str, Tenso
     for name in batch.schema.names:
         if name not in specs:
             raise InvalidArgument(f"unknown column {quoted(name)}{nearest(name, specs)}")
-    return {name: _tensor(specs[name], batch.column(name)) for name in batch.schema.names}
+    return {name: input_tensor(specs[name], batch.column(name)) for name in batch.schema.names}
 
 
-def _tensor(spec: TensorSpec, column: pa.Array) -> Tensor:
+def input_tensor(spec: TensorSpec, column: pa.Array) -> Tensor:
+    """The column as one input, a row of it a row. Raises as `model_inputs`."""
     sizes: list[int] = []
     rows, values = len(column), column
     while pa.types.is_fixed_size_list(values.type):
@@ -85,11 +86,16 @@ def _column(name: str, tensor: Tensor, rows: int) -> pa.Array:
         raise InvalidArgument(
             f"output {quoted(name)} of shape {list(tensor.shape)} has not a row for each of {rows} rows"
         )
-    array = bfloat16_values(tensor.array) if tensor.datatype is BF16 else tensor.array
-    flat = array.ravel()
-    made = pa.array(flat.tolist(), pa.binary()) if tensor.datatype.size is None else pa.array(flat)
+    made = flat_values(tensor)
     sizes = tensor.shape[1:]
     if math.prod(sizes) != 1:
         for size in reversed(sizes):
             made = pa.FixedSizeListArray.from_arrays(made, size)
     return made
+
+
+def flat_values(tensor: Tensor) -> pa.Array:
+    """All elements, row-major: BYTES as binary, BF16 as float32."""
+    array = bfloat16_values(tensor.array) if tensor.datatype is BF16 else tensor.array
+    flat = array.ravel()
+    return pa.array(flat.tolist(), pa.binary()) if tensor.datatype.size is None else pa.array(flat)

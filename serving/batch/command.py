@@ -1,0 +1,225 @@
+"""`vireo batch`: its options, its signals, and what it tells. It loads Arrow only once it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from engine import InvalidArgument, Spec, SpecError, limits
+from serving.batch.progress import Progress, clock_text
+
+if TYPE_CHECKING:
+    from serving.batch.columns import Wanted
+    from serving.batch.parts import Output
+    from serving.batch.scorer import Scorer
+    from serving.batch.source import Source
+
+Load = Callable[[Path], Spec]
+
+_TERMINAL_S: Final = 0.2
+_LOG_S: Final = 10.0
+
+
+def add_options(batch: argparse.ArgumentParser) -> None:
+    """The options of `vireo batch`, after the spec."""
+    batch.add_argument("model", metavar="MODEL", help="a model, function, graph or traffic split of the spec")
+    batch.add_argument("--input", required=True, metavar="PATH", help="a Parquet or Arrow file, or a folder of them")
+    batch.add_argument(
+        "--output", required=True, type=Path, metavar="PATH",
+        help="a .parquet or .arrow file; without such an ending, a folder of Parquet parts",
+    )  # fmt: skip
+    batch.add_argument(
+        "--columns", default="", metavar="INPUT=COLUMN,...", help="where a column is not named as its input"
+    )
+    batch.add_argument(
+        "--keep", default="", metavar="[NEW=]COLUMN,...", help="columns of the input to keep; * keeps all"
+    )
+    batch.add_argument("--outputs", default="", metavar="NAME,...", help="outputs of the model to write (default: all)")
+    batch.add_argument("--model-version", type=_whole(1, 1 << 62), metavar="N", help="default: the newest")
+    batch.add_argument(
+        "--rejects", type=Path, metavar="FILE", help="put bad rows there, with the reason; else the first ends the run"
+    )
+    batch.add_argument("--rate", type=_rate, metavar="ROWS/S", help="at most so many rows a second, evenly")
+    batch.add_argument(
+        "--batch-size", type=_whole(1, limits.BATCH_READ_ROWS_MAX), default=limits.BATCH_READ_ROWS, metavar="ROWS",
+        help="rows of one request (default: %(default)s, fewer where the model or the rate allows no more)",
+    )  # fmt: skip
+    batch.add_argument(
+        "--concurrency", type=_whole(1, limits.BATCH_CONCURRENCY_MAX), default=2, metavar="N",
+        help="requests under way at once (default: %(default)s)",
+    )  # fmt: skip
+    batch.add_argument(
+        "--server", metavar="HOST:PORT", help="have this server answer, by gRPC, instead of an engine here"
+    )
+    batch.add_argument(
+        "--ca", type=Path, metavar="FILE", help="speak TLS with --server; it is trusted by this certificate"
+    )
+    batch.add_argument(
+        "--token-env", metavar="VARIABLE", help="environment variable with the bearer token for --server"
+    )
+    batch.add_argument("--restart", action="store_true", help="begin anew, whatever was done before")
+    batch.add_argument("--json", action="store_true", help="print a summary as one line of JSON")
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 1e-3 <= rate <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rows a second from 0.001 to 1e9")
+    return rate
+
+
+def run_batch(arguments: argparse.Namespace, load: Load) -> int:
+    """Runs or resumes; 0 when all rows are done, 128 + the signal's number where one ended it. Raises VireoError."""
+    if not find_spec("pyarrow"):
+        raise SpecError("batch needs Apache Arrow, which is not installed; pip install 'vireo[features]'")
+    from serving.batch.columns import resolve_columns
+    from serving.batch.parts import Output, check_output
+    from serving.batch.run import BatchRun, Settings
+    from serving.batch.source import Files
+
+    check_output("--output", arguments.output)
+    if arguments.rejects is not None:
+        check_output("--rejects", arguments.rejects)
+        if not arguments.rejects.suffix or arguments.rejects == arguments.output:
+            raise InvalidArgument("--rejects: a file of its own, that ends in .parquet or .arrow")
+    wanted = _wanted(arguments)
+    source = Files(Path(arguments.input))
+    with _until_signal() as (stop, caught), closing(_scorer(arguments, load)) as scorer:
+        columns = resolve_columns(scorer.model, scorer.signature, source.schema, wanted)
+        with closing(Output(arguments.output, arguments.rejects)) as output:
+            output.begin(_identity(source, scorer, columns), restart=arguments.restart)
+            settings = Settings(
+                arguments.batch_size, arguments.rate, arguments.concurrency, reject=arguments.rejects is not None
+            )
+            if output.manifest.done:
+                output.tidy()
+                ended = Progress(
+                    output.manifest.rows_read, source.rows, output.manifest.rows_read, output.manifest.rejected, 0.0
+                )
+            else:
+                said = _Said()
+                ended = BatchRun(source, scorer, columns, output, settings, stop).run(said)
+                said.end()
+            return _tell(arguments, scorer, output, ended, caught)
+
+
+def _scorer(arguments: argparse.Namespace, load: Load) -> Scorer:
+    spec = load(arguments.app)
+    if arguments.server is None:
+        from serving.batch.scorer import EngineScorer
+
+        if arguments.ca or arguments.token_env:
+            raise InvalidArgument("--ca and --token-env are for --server")
+        return EngineScorer(spec, arguments.model, arguments.model_version)
+    from serving.batch.remote import ServerAddress, ServerScorer
+
+    token = None
+    if arguments.token_env is not None:
+        token = os.environ.get(arguments.token_env, "").strip()
+        if not token:
+            raise InvalidArgument(f"--token-env: {arguments.token_env} is not set")
+    return ServerScorer(ServerAddress(arguments.server, arguments.ca, token), arguments.model, arguments.model_version)
+
+
+def _wanted(arguments: argparse.Namespace) -> Wanted:
+    from serving.batch.columns import Wanted
+
+    pairs = dict(_pairs("--columns", arguments.columns))
+    kept = tuple(_pairs("--keep", arguments.keep, same=True))
+    return Wanted(pairs, kept, tuple(name for name, _ in _pairs("--outputs", arguments.outputs, same=True)))
+
+
+def _pairs(option: str, text: str, *, same: bool = False) -> list[tuple[str, str]]:
+    """NAME=COLUMN, ...; where they may be the `same`, one word is both."""
+    found = []
+    for each in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, column = each.partition("=")
+        if not name or (equals and not column) or not (equals or same):
+            raise InvalidArgument(f"{option}: expected NAME=COLUMN, got {each!r}")
+        found.append((name, column or name))
+    return found
+
+
+def _identity(source: Source, scorer: Scorer, columns: object) -> dict[str, object]:
+    return {
+        "input": source.identity,
+        "model": scorer.identity,
+        "columns": {each: getattr(columns, each) for each in ("inputs", "kept", "outputs")},
+    }
+
+
+@contextmanager
+def _until_signal() -> Iterator[tuple[threading.Event, list[int]]]:
+    """(set by SIGINT or SIGTERM, which of them came); a second one ends the process at once, as nothing needs it to live."""
+    stop, caught = threading.Event(), []
+
+    def end(number: int, frame: object) -> None:
+        caught.append(number)
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop, caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Said:
+    """Progress on stderr: a line that is drawn again and again on a terminal, else one line now and then."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._due_s = time.monotonic() + (0.0 if self._terminal else _LOG_S)
+
+    def __call__(self, progress: Progress) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._due_s:
+            self._due_s = now_s + (_TERMINAL_S if self._terminal else _LOG_S)
+            text = f"\r\x1b[K{progress.bar()}" if self._terminal else f"vireo batch: {progress.line()}\n"
+            print(text, end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Takes the line away."""
+        if self._terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _tell(arguments: argparse.Namespace, scorer: Scorer, output: Output, ended: Progress, caught: list[int]) -> int:
+    done = output.manifest.done
+    if arguments.json:
+        print(orjson.dumps({
+            "output": str(arguments.output), "model": scorer.model, "version": scorer.version, "complete": done,
+            "rows": output.manifest.rows, "rejected": output.manifest.rejected, "rows_total": ended.total,
+            "rows_before": ended.earlier, "seconds": round(ended.elapsed_s, 3), "rows_per_s": round(ended.rows_per_s, 1),
+        }).decode())  # fmt: skip
+    how = f"{ended.line()} in {clock_text(ended.elapsed_s)}"
+    if done:
+        print(f"vireo batch: {arguments.output} is complete: {how}", file=sys.stderr)
+        return 0
+    print(f"vireo batch: stopped after {how}; the same command goes on from there", file=sys.stderr)
+    return 128 + caught[0]

@@ -1,0 +1,116 @@
+"""A running server as what answers a batch run, by the Open Inference Protocol over gRPC: Vireo's, Triton's or another's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tritonclient import grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from engine import (
+    BF16,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Signature,
+    Tensor,
+    TensorSpec,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    VireoError,
+    bfloat16_values,
+    datatype_named,
+    limits,
+    quoted,
+)
+
+_ERRORS: Mapping[str, type[VireoError]] = {
+    "INVALID_ARGUMENT": InvalidArgument,
+    "NOT_FOUND": NotFound,
+    "FAILED_PRECONDITION": FailedPrecondition,
+    "RESOURCE_EXHAUSTED": ResourceExhausted,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
+    "UNAVAILABLE": Unavailable,
+    "UNAUTHENTICATED": Unauthenticated,
+    "UNIMPLEMENTED": Unimplemented,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """Where a server is, and how it is spoken to: with a certificate to trust (TLS), with a bearer token."""
+
+    target: str
+    ca: Path | None = None
+    token: str | None = None
+
+
+class ServerScorer:
+    """Scores on a server, by requests of the class `batch`, which go behind those that somebody waits for."""
+
+    def __init__(self, address: ServerAddress, model: str, version: int | None) -> None:
+        """Raises NotFound, Unavailable, Unauthenticated, FailedPrecondition."""
+        self._headers = {"vireo-priority": "batch"}
+        if address.token is not None:
+            self._headers["authorization"] = f"Bearer {address.token}"
+        ca = None if address.ca is None else str(address.ca)
+        self._client = triton.InferenceServerClient(address.target, ssl=ca is not None, root_certificates=ca)
+        self.model = model
+        asked = "" if version is None else str(version)
+        metadata = self._ask(self._client.get_model_metadata, model, asked, headers=self._headers)
+        config = self._ask(self._client.get_model_config, model, asked, headers=self._headers).config
+        if config.model_transaction_policy.decoupled:
+            raise FailedPrecondition(f"model {quoted(model)} answers one request with many responses: not in batches")
+        self.version = version or max(map(int, metadata.versions), default=1)
+        optional = {each.name for each in config.input if each.optional}
+        self.signature = Signature(
+            tuple(_spec(each, optional=each.name in optional) for each in metadata.inputs),
+            tuple(_spec(each) for each in metadata.outputs),
+            batchable=config.max_batch_size > 0,
+            rows_max=config.max_batch_size or None,
+        )
+        self.identity: dict[str, Any] = {"name": model, "version": self.version, "server": address.target}
+
+    def _ask(self, call: Any, *arguments: object, **options: object) -> Any:  # noqa: ANN401  protobuf messages
+        try:
+            return call(*arguments, **options)
+        except InferenceServerException as error:
+            status = str(error.status()).removeprefix("StatusCode.")
+            raise _ERRORS.get(status, Internal)(f"the server says {status}: {error.message()}") from error
+
+    def score(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> Mapping[str, Tensor]:
+        """See Scorer."""
+        result = self._ask(
+            self._client.infer, self.model, [_input(name, each) for name, each in inputs.items()], str(self.version),
+            [triton.InferRequestedOutput(name) for name in outputs],
+            headers=self._headers, client_timeout=limits.BATCH_REQUEST_S_MAX,
+        )  # fmt: skip
+        answer = result.get_response()
+        if answer.model_version and int(answer.model_version) != self.version:
+            raise FailedPrecondition(f"version {answer.model_version} answered, {self.version} was asked")
+        raws = answer.raw_output_contents
+        return {
+            each.name: Tensor.from_raw(each.name, datatype_named(each.datatype, of=each.name), tuple(each.shape), raw)
+            for each, raw in zip(answer.outputs, raws, strict=True)
+        }
+
+    def close(self) -> None:
+        """See Scorer."""
+        self._client.close()
+
+
+def _spec(message: Any, *, optional: bool = False) -> TensorSpec:  # noqa: ANN401
+    return TensorSpec(message.name, datatype_named(message.datatype, of=message.name), tuple(message.shape), optional)
+
+
+def _input(name: str, tensor: Tensor) -> Any:  # noqa: ANN401
+    made = triton.InferInput(name, list(tensor.shape), tensor.datatype.name)
+    made.set_data_from_numpy(bfloat16_values(tensor.array) if tensor.datatype is BF16 else tensor.array)
+    return made
