@@ -5,7 +5,6 @@ into the cache, without what they depend on, when vectors are first wanted.
 """
 
 import importlib
-import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks.packages import laid_out
 
 SIZE = 384
 TOKENS_MAX = 256
@@ -30,7 +31,7 @@ class Encoder:
     """Sentence vectors of length 1. `threads`: of onnxruntime."""
 
     def __init__(self, cache: Path, *, threads: int = 1) -> None:
-        folder = _packages(cache)
+        folder = laid_out(PACKAGES, cache / "packages")
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
         import onnxruntime
@@ -62,15 +63,6 @@ class Encoder:
         mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
         unit: Floats = (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
         return unit
-
-
-def _packages(cache: Path) -> Path:
-    folder = cache / "packages"
-    if not (folder / "complete").exists() or (folder / "complete").read_text().split() != list(PACKAGES):
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*pip, "--upgrade", "--target", str(folder), *PACKAGES], check=True)
-        (folder / "complete").write_text("\n".join(PACKAGES))
-    return folder
 
 
 def encoded_once(
