@@ -13,6 +13,7 @@ from engine.clock import NEVER_NS, Clock, Deadline, monotonic
 from engine.control.model_config import ConfigReader, ConfigTensor, ModelConfig
 from engine.control.reconciler import IndexEntry
 from engine.description import ModelDescription
+from engine.duration import duration_us
 from engine.engine import Engine
 from engine.errors import (
     Cancelled,
@@ -34,6 +35,7 @@ from engine.errors import (
     quoted,
 )
 from engine.features.answer import FeatureRows
+from engine.features.instant import instant_us
 from engine.features.lookup import FeatureView, ViewStatistics
 from engine.features.store import FeatureStore
 from engine.log.log import Appended, Chunk, DeadLetter
@@ -66,12 +68,17 @@ from engine.vectors.store import CollectionDescription, VectorStore
 from engine.work import Work, current_work
 
 if TYPE_CHECKING:
+    from engine.experiments.estimates import Difference
+    from engine.experiments.reading import Exposures, exposures_in, exposures_of, outcomes_in
+    from engine.experiments.report import experiment_report
+    from engine.experiments.results import ExperimentQuestion, ExperimentReport, LeftOut, VariantResult
     from engine.features.compilation import compile_view
     from engine.features.history import History
     from engine.features.probe import Probe, probe_skew
     from engine.features.skew import FeatureSkew
     from engine.features.state import FeatureState
     from engine.graph.outline import GraphOutline, NodeOutline, outline
+    from engine.log.export import export_log
     from engine.servables.feature_lookup import FeatureLookup
     from engine.vectors.collection import Collection
     from engine.vectors.collection_info import CollectionInfo, PartInfo
@@ -122,20 +129,22 @@ __all__ = [
     "BATCH", "BF16", "BUCKETS_S", "BYTES", "DATATYPES", "INTERACTIVE", "NEVER_NS", "AnyOf", "Appended", "Array",
     "AuthSpec", "Cancelled", "Chunk", "Clock", "Collection", "CollectionDescription", "CollectionInfo",
     "CollectionSpec", "Condition", "ConfigReader", "ConfigTensor", "DataLoss", "DataType", "DeadLetter", "Deadline",
-    "DeadlineExceeded", "DenseLeg", "Diversity", "Duration", "Engine", "FailedPrecondition", "FeatureLookup",
-    "FeatureRows", "FeatureSkew", "FeatureState", "FeatureStore", "FeatureView", "FieldSpec", "Filter", "Found",
-    "GeoBox", "GeoPolygon", "GeoRadius", "GraphOutline", "Group", "GroupBy", "HasId", "HasWords", "Histogram",
-    "History", "Hit", "IndexEntry", "IndexSpec", "Internal", "InvalidArgument", "IsEmpty", "IsNull", "Job", "Layout",
-    "Ledger", "Leg", "Match", "MaxSim", "MinShould", "ModelConfig", "ModelDescription", "ModelLoadError",
-    "ModelStatistics", "NodeOutline", "NoneOf", "NotFound", "Parameter", "PartInfo", "PointId", "Probe", "Query",
-    "QuotaSpec", "Range", "RankFusion", "RecallCount", "RecommendLeg", "Request", "ResourceExhausted", "Response",
-    "ScoreFusion", "SearchParams", "ServerSpec", "Signature", "SnapshotInfo", "SparseLeg", "SparseSpec", "Spec",
-    "SpecError", "Stage", "Tensor", "TensorSpec", "TextLeg", "TlsSpec", "TooLarge", "TracingSpec", "Unauthenticated",
-    "Unavailable", "Unimplemented", "ValuesCount", "VectorSpec", "VectorStore", "VectorStoreSpec", "VersionSpec",
-    "ViewStatistics", "VireoError", "Work", "Written", "as_plain", "bfloat16_values", "collection_spec_of",
-    "compile_view", "current_work", "datatype_named", "element_count", "field_column", "indices_column", "limits",
-    "load_spec", "monotonic", "nearest", "outline", "parse_filter", "parse_spec", "points_of", "points_schema",
-    "probe_skew", "quoted", "values_column", "vector_column",
+    "DeadlineExceeded", "DenseLeg", "Difference", "Diversity", "Duration", "Engine", "ExperimentQuestion",
+    "ExperimentReport", "Exposures", "FailedPrecondition", "FeatureLookup", "FeatureRows", "FeatureSkew",
+    "FeatureState", "FeatureStore", "FeatureView", "FieldSpec", "Filter", "Found", "GeoBox", "GeoPolygon", "GeoRadius",
+    "GraphOutline", "Group", "GroupBy", "HasId", "HasWords", "Histogram", "History", "Hit", "IndexEntry", "IndexSpec",
+    "Internal", "InvalidArgument", "IsEmpty", "IsNull", "Job", "Layout", "Ledger", "LeftOut", "Leg", "Match", "MaxSim",
+    "MinShould", "ModelConfig", "ModelDescription", "ModelLoadError", "ModelStatistics", "NodeOutline", "NoneOf",
+    "NotFound", "Parameter", "PartInfo", "PointId", "Probe", "Query", "QuotaSpec", "Range", "RankFusion",
+    "RecallCount", "RecommendLeg", "Request", "ResourceExhausted", "Response", "ScoreFusion", "SearchParams",
+    "ServerSpec", "Signature", "SnapshotInfo", "SparseLeg", "SparseSpec", "Spec", "SpecError", "Stage", "Tensor",
+    "TensorSpec", "TextLeg", "TlsSpec", "TooLarge", "TracingSpec", "Unauthenticated", "Unavailable", "Unimplemented",
+    "ValuesCount", "VariantResult", "VectorSpec", "VectorStore", "VectorStoreSpec", "VersionSpec", "ViewStatistics",
+    "VireoError", "Work", "Written", "as_plain", "bfloat16_values", "collection_spec_of", "compile_view",
+    "current_work", "datatype_named", "duration_us", "element_count", "experiment_report", "export_log",
+    "exposures_in", "exposures_of", "field_column", "indices_column", "instant_us", "limits", "load_spec", "monotonic",
+    "nearest", "outcomes_in", "outline", "parse_filter", "parse_spec", "points_of", "points_schema", "probe_skew",
+    "quoted", "values_column", "vector_column",
 ]  # fmt: skip
 
 _LATER = {
@@ -144,7 +153,11 @@ _LATER = {
     "CollectionInfo": "engine.vectors.collection_info",
     "Condition": "engine.vectors.filter",
     "DenseLeg": "engine.vectors.query",
+    "Difference": "engine.experiments.estimates",
     "Diversity": "engine.vectors.query",
+    "ExperimentQuestion": "engine.experiments.results",
+    "ExperimentReport": "engine.experiments.results",
+    "Exposures": "engine.experiments.reading",
     "FeatureLookup": "engine.servables.feature_lookup",
     "FeatureSkew": "engine.features.skew",
     "FeatureState": "engine.features.state",
@@ -162,6 +175,7 @@ _LATER = {
     "Hit": "engine.vectors.query",
     "IsEmpty": "engine.vectors.filter",
     "IsNull": "engine.vectors.filter",
+    "LeftOut": "engine.experiments.results",
     "Leg": "engine.vectors.query",
     "Match": "engine.vectors.filter",
     "MaxSim": "engine.vectors.query",
@@ -182,12 +196,18 @@ _LATER = {
     "SparseLeg": "engine.vectors.query",
     "TextLeg": "engine.vectors.query",
     "ValuesCount": "engine.vectors.filter",
+    "VariantResult": "engine.experiments.results",
     "Written": "engine.vectors.writer",
     "as_plain": "engine.vectors.plain_spec",
     "collection_spec_of": "engine.vectors.plain_spec",
     "compile_view": "engine.features.compilation",
+    "experiment_report": "engine.experiments.report",
+    "export_log": "engine.log.export",
+    "exposures_in": "engine.experiments.reading",
+    "exposures_of": "engine.experiments.reading",
     "field_column": "engine.vectors.rows",
     "indices_column": "engine.vectors.rows",
+    "outcomes_in": "engine.experiments.reading",
     "outline": "engine.graph.outline",
     "parse_filter": "engine.vectors.filter_parse",
     "points_of": "engine.vectors.plain_points",

@@ -219,6 +219,9 @@ MARKS_CHARS_MAX: Final = 1024
 TRACING_END_S_MAX: Final = 2.0
 """How long the end of a server waits for its last spans to be taken."""
 
+EXPERIMENT_PLANNED_USERS: Final = 10_000
+"""Of all variants together, at whom an experiment's sequential intervals are narrowest by default."""
+
 SHADOWS_WAITING_MAX: Final = 64
 """Copies of requests that may wait for a shadow; more are left out, and counted."""
 

@@ -1,4 +1,4 @@
-"""The `vireo` command: serve, check, explain, batch, skew, bench."""
+"""The `vireo` command: serve, check, explain, batch, skew, export, experiment, bench."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from engine import Engine, FailedPrecondition, InvalidArgument, Spec, SpecError, VireoError, load_spec, quoted
 from serving.batch.command import add_options, run_batch
+from serving.experiment import add_experiment_options, run_experiment, run_export
 
 if TYPE_CHECKING:
     from engine import GraphOutline
@@ -73,6 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     add_options(
         _app_command(commands, "batch", _batch, "run a model or graph over files of rows; resumes what was begun")
     )
+    text = "write what a log keeps as one Parquet or Arrow file"
+    export = _app_command(commands, "export", run_export, text)
+    export.add_argument("log", metavar="LOG", help="a log of the spec, such as one of exposures")
+    export.add_argument("file", type=Path, metavar="FILE", help="ends with .parquet, .arrow or .feather")
+    text = "say what each variant of a traffic split did to its users"
+    experiment = commands.add_parser("experiment", help=text, description=text)
+    add_experiment_options(experiment)
+    experiment.set_defaults(run=run_experiment)
     bench = commands.add_parser("bench", help="run the benchmarks (see 'vireo bench --help')", add_help=False)
     bench.set_defaults(run=_bench)
     return parser

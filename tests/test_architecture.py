@@ -28,6 +28,7 @@ OWNERS = {
     "confluent_kafka": ("engine/log/kafka",),
     "opentelemetry": ("serving/tracing.py",),
     "torch": ("kernels/gpu/",),
+    "scipy": ("engine/experiments/distributions.py",),
 }
 """Which file (or folder, with a slash, or files that begin so) may import a heavy library. benchmarks/, tests/ are not asked."""
 

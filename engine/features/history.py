@@ -25,8 +25,6 @@ from engine.features.history_events import (
     UNBOUNDED_US,
     Events,
     Known,
-    column_of,
-    flat,
     in_log_order,
     judged,
     times_us,
@@ -34,6 +32,7 @@ from engine.features.history_events import (
 from engine.features.history_lanes import Aggregates
 from engine.features.tables import read_table
 from engine.features.view import Feature, FeatureKind, View
+from engine.log.columns import column_of, flat
 from kernels.ranges import NEVER, Floats, Longs
 from kernels.replay import group
 

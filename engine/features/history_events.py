@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.errors import InvalidArgument, nearest, quoted
+from engine.errors import InvalidArgument, quoted
 from engine.features.compilation_columns import expression_type
 from engine.features.view import View
+from engine.log.columns import column_of, flat, instants
 from kernels import replay
 from kernels.ranges import NEVER, Longs
 
@@ -178,15 +178,9 @@ def _longs(values: pa.Array) -> Longs:
 
 def times_us(table: pa.Table, name: str) -> Longs:
     """A column of instants as microseconds since the epoch (whole numbers are that already), NEVER for null."""
-    values = flat(column_of(table, name))
-    kind = values.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        values = values.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False)
-    elif not pa.types.is_integer(kind):
-        raise InvalidArgument(f"column {quoted(name)}: expected a timestamp or whole microseconds, got {kind}")
+    values = instants(table, name)
     null = np.asarray(values.is_null())
-    found: Longs = _cast(values, pa.int64(), f"column {quoted(name)}").fill_null(0).to_numpy(zero_copy_only=False)
-    found = np.clip(found, -UNBOUNDED_US, UNBOUNDED_US)
+    found: Longs = np.clip(values.fill_null(0).to_numpy(zero_copy_only=False), -UNBOUNDED_US, UNBOUNDED_US)
     found[null] = NEVER
     return found
 
@@ -196,24 +190,3 @@ def _cast(values: pa.Array, kind: pa.DataType, what: str) -> pa.Array:
         return values.cast(kind)
     except pa.ArrowException as error:
         raise InvalidArgument(f"{what}: {error}") from error
-
-
-def column_of(table: pa.Table, name: str) -> pa.ChunkedArray:
-    """A column by name. Raises InvalidArgument where the table has none or several."""
-    count = table.column_names.count(name)
-    if count != 1:
-        known = nearest(name, table.column_names)
-        raise InvalidArgument(f"the table has {count or 'no'} columns {quoted(name)}{known if not count else ''}")
-    return table.column(name)
-
-
-def flat(values: pa.Array | pa.ChunkedArray) -> Any:  # noqa: ANN401  a pa.Array of any kind
-    """One array of plain values: chunks joined, dictionaries decoded, texts with 64-bit offsets, so that none overflows."""
-    kind = values.type
-    if pa.types.is_dictionary(kind):
-        values, kind = values.cast(kind.value_type), kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
-        values = values.cast(pa.large_string())
-    elif pa.types.is_binary(kind):
-        values = values.cast(pa.large_binary())
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

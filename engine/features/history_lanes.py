@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.features.history_events import Events, Known, flat
+from engine.features.history_events import Events, Known
 from engine.features.view import Aggregate, AggregateKind, Column, ColumnKind, View
 from engine.features.window import Window, WindowKind
+from engine.log.columns import flat
 from kernels import ranges
 from kernels.ranges import Floats, Longs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,12 @@ from engine.features.compilation import compile_view
 from engine.features.declaration import FeatureViewSpec
 from engine.features.history import History
 from engine.features.instant import instant_us
-from engine.features.opening import declared_digest, open_log
+from engine.features.opening import declared_digest
 from engine.features.sample_file import SampleFile
 from engine.features.skew import SkewReport, compare
-from engine.features.tables import ARRIVAL, PARTITION, ReadableLog, events_in_order, read_log
+from engine.features.tables import events_in_order
 from engine.features.view import View
-from engine.log.local_past import LocalPast
+from engine.log.past import ARRIVAL, PARTITION, open_past, read_log
 from engine.log.schema import arrow_schema
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _declared(spec: Spec, name: str) -> FeatureViewSpec:
 
 def _logged(spec: Spec, view: View, declared: FeatureViewSpec, schema: pa.Schema) -> tuple[pa.Table, dict[int, int]]:
     """All that the view has read, and where the log no longer begins with its first entry."""
-    log = _opened(spec, declared.source, schema)
+    log = open_past(spec.logs[declared.source], schema, spec.path)
     try:
         kept_from = {partition: offset for partition, offset in log.earliest().items() if offset}
         logged = read_log(log)
@@ -104,12 +104,3 @@ def _logged(spec: Spec, view: View, declared: FeatureViewSpec, schema: pa.Schema
     times = logged.column(view.event_time).cast(pa.int64())
     uncovered = pc.fill_null(pc.greater_equal(times, until_us), True)
     return pa.concat_tables([began, logged.filter(uncovered)]), kept_from
-
-
-def _opened(spec: Spec, name: str, schema: pa.Schema) -> ReadableLog:
-    """The log, to read all of it: beside who writes it, and outside of any group, so that nobody loses a partition."""
-    declared = spec.logs[name]
-    if declared.local is not None:
-        return LocalPast(spec.path(declared.local.path), schema)
-    assert declared.kafka is not None
-    return open_log(name, replace(declared, kafka=replace(declared.kafka, group=None)), spec)

@@ -5,26 +5,19 @@ Events in order of time are sorted in memory: a table must fit, as the columns t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from engine.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, Unavailable, nearest, quoted
-from engine.log.log import Chunk, LogReader, Offsets, Owner
+from engine.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, nearest, quoted
 
 BATCH_ROWS = 1 << 16
 """Of a batch of events in order."""
-
-ARRIVAL, PARTITION = "_appended", "_partition"
-"""Columns that `read_log` adds: when a row was appended, and where."""
-
-_INSTANT = pa.timestamp("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,65 +58,6 @@ def events_in_order(
     at = pc.cast(table.column(event_time), pa.int64()).to_numpy()
     order = pa.array(np.argsort(at, kind="stable"))
     return OrderedEvents(_batches(table, order), found, table.num_rows)
-
-
-@dataclass(slots=True)
-class _FromTheStart:
-    """Reads all partitions from the earliest entry kept, and folds nothing."""
-
-    def assigned(self, partitions: Collection[int]) -> Offsets:
-        return {}
-
-    def revoked(self, partitions: Collection[int]) -> None:
-        pass
-
-
-class ReadableLog(Protocol):
-    """The part of a Log that is needed to read it."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """As of a Log."""
-
-    def reader(self, owner: Owner) -> LogReader:
-        """As of a Log."""
-
-    def earliest(self) -> Offsets:
-        """As of a Log."""
-
-    def latest(self) -> Offsets:
-        """As of a Log."""
-
-    def close(self) -> None:
-        """As of a Log."""
-
-
-def read_log(log: ReadableLog, timeout_s: float = 60.0) -> pa.Table:
-    """All entries that the log keeps now, in its order, with columns `ARRIVAL` and `PARTITION`: a past that judges itself.
-
-    In memory. Of a log shared by a consumer group it would take partitions away from those who serve: read a table then.
-    Raises Unavailable where nothing comes for `timeout_s`.
-    """
-    end = {partition: offset for partition, offset in log.latest().items() if offset > log.earliest().get(partition, 0)}
-    reader, tables, at = log.reader(_FromTheStart()), [], dict.fromkeys(end, 0)
-    try:
-        while any(at[partition] < offset for partition, offset in end.items()):
-            chunks = reader.read(BATCH_ROWS, timeout_s)
-            if not chunks:
-                raise Unavailable(f"the log gave nothing for {timeout_s:g} s, at {at} of {end}")
-            for chunk in chunks:
-                at[chunk.partition] = chunk.next
-                tables.append(_arrived(chunk))
-    finally:
-        reader.close()
-    schema = log.schema.append(pa.field(ARRIVAL, _INSTANT)).append(pa.field(PARTITION, pa.int32()))
-    return pa.concat_tables(tables) if tables else schema.empty_table()
-
-
-def _arrived(chunk: Chunk) -> pa.Table:
-    arrival = pa.array(chunk.appended_us, pa.int64()).cast(_INSTANT)
-    partition = pa.array([chunk.partition] * chunk.batch.num_rows, pa.int32())
-    return pa.Table.from_batches([chunk.batch]).append_column(ARRIVAL, arrival).append_column(PARTITION, partition)
 
 
 def _batches(table: pa.Table, order: pa.Array) -> Iterator[pa.RecordBatch]:

@@ -19,7 +19,7 @@ from engine import FailedPrecondition, InvalidArgument, NotFound, Probe, parse_s
 from engine.errors import DataLoss, SpecError
 from engine.features.sample_file import SampleFile
 from engine.features.skew import ServedRow
-from engine.features.tables import ARRIVAL, read_log
+from engine.log.past import ARRIVAL, read_log
 from tests.engine.features import sample_child
 from tests.engine.features.running import SPEC, START_US, Running, row, running
 from tests.engine.features.streams import whole_view

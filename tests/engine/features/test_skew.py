@@ -17,9 +17,9 @@ import pytest
 from engine.features.answer import FeatureRows
 from engine.features.history import History
 from engine.features.skew import STATUS, ServedRow, ServedSample, compare, served_row
-from engine.features.tables import ARRIVAL, PARTITION, read_log
 from engine.log.declaration import LocalLogSpec
 from engine.log.local import LocalLog
+from engine.log.past import ARRIVAL, PARTITION, read_log
 from tests.engine.features import oracle
 from tests.engine.features.oracle import Oracle
 from tests.engine.features.running import START_US, row, running

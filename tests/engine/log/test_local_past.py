@@ -11,10 +11,10 @@ import pytest
 
 from engine import NotFound
 from engine.errors import DataLoss
-from engine.features.tables import read_log
 from engine.log.declaration import LocalLogSpec
 from engine.log.local import LocalLog
 from engine.log.local_past import LocalPast
+from engine.log.past import read_log
 
 SCHEMA = pa.schema({"n": pa.int64(), "text": pa.string()})
 
