@@ -32,11 +32,13 @@ def _head(report: ExperimentReport) -> str:
         if report.variance_explained is None
         else f"; the past explains {report.variance_explained:.0%} of the variance"
     )
-    return f"{report.experiment}: {report.metric}, {report.confidence:.4g} intervals that hold {looks}{ratio}{past}"
+    return (
+        f"{report.experiment}: {report.metric}, {report.confidence * 100:.4g}% intervals that hold {looks}{ratio}{past}"
+    )
 
 
 def _table(report: ExperimentReport) -> list[str]:
-    level = f"{report.confidence:.4g} interval"
+    level = f"{report.confidence * 100:.4g}% interval"
     head = ("", "users", "exposures", "outcomes", _UNITS[report.metric], "difference", level, "lift", level, "p")
     rows = [head, *(_row(each) for each in report.variants)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
