@@ -6,7 +6,8 @@ Parts, each of which can be run alone with --only:
     memory      bytes a hot and an idle entity takes
     log         through the local log, fsync before every acknowledgement
     reads       1 entity x 20 features and 100 x 50 in process, beside Feast's SDK on sqlite and on Redis
-    wire        the same over gRPC beside an empty call to the same server
+    gather      500 candidates x 100 numbers and 100 x 50 into a ranker's buffer, beside redis-py and Feast's SDK on Redis
+    wire        the same as reads over gRPC beside an empty call to the same server
     freshness   acknowledged to visible, local log and Kafka
     contention  reads while events are folded at half of the peak; no torn read of a hot key
     kafka       a full topic end to end, JSON and Arrow, beside Quix Streams on the same broker
@@ -31,7 +32,7 @@ PARTS = Parts(
     "features",
     "streaming features: ingest, reads, freshness, memory, crashes, and what they are worth",
     (
-        "ingest", "memory", "log", "reads", "wire", "freshness", "contention", "kafka", "crash", "restart", "fraud",
+        "ingest", "memory", "log", "reads", "gather", "wire", "freshness", "contention", "kafka", "crash", "restart", "fraud",
     ),
     "features-data",  # of event files, some gigabytes, that later runs take again
 )  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.bench_features import PARTS
 from benchmarks.command import SkippedError
-from benchmarks.features import contention, ingest, kafka, reads
+from benchmarks.features import contention, gather, ingest, kafka, reads
 from benchmarks.features.latency import latency_of
 from benchmarks.features.part import DriverError, Part, Setting
 from benchmarks.options import Options, parse_options
@@ -91,3 +91,16 @@ def test_every_part_is_a_module_with_its_own_run(name: str) -> None:
     module = __import__(f"benchmarks.features.{name}", fromlist=["run"])
     assert callable(module.run)
     assert (module.__doc__ or "").startswith(f"Part `{name}`")
+
+
+def test_gathers_are_judged_by_the_median_round_of_ours() -> None:
+    def measured(who: str, shape: str, p99_us: float) -> gather.Measured:
+        return gather.Measured(who, shape, latency_of([p99_us] * 100))
+
+    found = [
+        *(measured(gather.OURS, "500 x 100", each) for each in (100.0, 299.0, 900.0)),
+        measured(gather.OURS, "100 x 50", 101.0),
+        measured("redis-py, a packed row a key, MGET", "500 x 100", 598.0),
+    ]
+    assert verdicts(gather.judgements_of(found)) == [True, False]
+    assert gather.table_of(found).rows[-1][-1] == 2.0
