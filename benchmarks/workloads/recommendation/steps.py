@@ -69,3 +69,11 @@ def answer(*, chosen: Longs, item: Longs, retrieval: Singles, score: Singles, oc
         "reasons": names[most],
         "effects": np.take_along_axis(effects, most, axis=1),
     }
+
+
+def nothing(*, count: NDArray[np.int32]) -> Arrays:
+    """A list of no items: what is shown where `count`, the candidates, is 0."""
+    none, pairs = np.empty(0, np.float32), np.empty((0, REASONS), np.float32)
+    return {
+        "item": np.empty(0, np.int64), "score": none, "retrieval": none, "reasons": pairs.astype(object), "effects": pairs
+    }  # fmt: skip

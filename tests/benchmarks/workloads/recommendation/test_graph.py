@@ -81,6 +81,13 @@ def test_what_a_user_rates_counts_in_the_next_list(engine: Engine, shop: Shop) -
     assert not np.allclose(before, expected.scores)
 
 
+def test_who_has_seen_everything_gets_an_empty_list(engine: Engine, shop: Shop) -> None:
+    found = ask(engine, shop, 6, 2, shop.shelf.number.tolist()).outputs
+    assert {name: each.array.shape for name, each in found.items()} == {
+        "item": (0,), "score": (0,), "retrieval": (0,), "reasons": (0, 2), "effects": (0, 2)
+    }  # fmt: skip
+
+
 def test_what_is_shown_is_recorded_with_its_place(engine: Engine, shop: Shop) -> None:
     shown = ask(engine, shop, 3, 1, []).outputs
     until = time.monotonic() + 30
