@@ -1,14 +1,15 @@
-"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|wire|cores|graphs|all|features|vectors|soak] [--quick]`.
+"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|wire|cores|graphs|all|features|vectors|soak|batch] [--quick]`.
 
 `make bench` runs all.
 Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 1 when a promise is broken. `soak` takes
-20 minutes, `features` and `vectors` forty each; they are not part of `all`.
+20 minutes, `features` and `vectors` forty each; they are not part of `all`, nor is `batch`.
 """
 
 import argparse
 import sys
 
 from benchmarks import (
+    bench_batch,
     bench_cores,
     bench_features,
     bench_fraud,
@@ -34,6 +35,7 @@ APART: dict[str, Run] = {
     "features": bench_features.PARTS.run,
     "vectors": bench_vectors.PARTS.run,
     "soak": bench_soak.run,
+    "batch": bench_batch.run,
 }
 """Run only where they are named."""
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyarrow import flight
 
 from engine import (
+    INTERACTIVE,
     Cancelled,
     DeadlineExceeded,
     Engine,
@@ -39,6 +40,7 @@ from engine import (
     nearest,
     quoted,
 )
+from serving.asked import asked_by
 from serving.auth import Authenticator
 from serving.codec import check_name, parse_version
 from serving.event_push import spans
@@ -123,6 +125,25 @@ class _Guard(flight.ServerMiddlewareFactory):  # type: ignore[misc]
             raise flight_error(error) from None
 
 
+class _Asked(flight.ServerMiddleware):  # type: ignore[misc]
+    """What the headers of one call ask for."""
+
+    def __init__(self, priority: int) -> None:
+        self.priority = priority
+
+
+class _Asking(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Reads them, `vireo-priority`, once a call."""
+
+    def start_call(self, info: Any, headers: Any) -> _Asked:  # noqa: ANN401
+        """See pyarrow."""
+        try:
+            asked = asked_by({name.lower(): str(values[-1]) for name, values in headers.items() if values})
+        except InvalidArgument as error:
+            raise flight_error(error) from None
+        return _Asked(INTERACTIVE if asked is None or asked.priority is None else asked.priority)
+
+
 def _security(spec: Spec) -> dict[str, Any]:
     tls = spec.server.tls
     if tls is None:
@@ -147,7 +168,7 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
         self._open = 0
         self._lock = threading.Lock()
         self._ending = False
-        middleware = {"auth": _Guard(authenticator)} if authenticator.required else {}
+        middleware = {"asked": _Asking(), **({"auth": _Guard(authenticator)} if authenticator.required else {})}
         super().__init__(location, middleware=middleware, **_security(spec))
 
     # Events.
@@ -180,7 +201,7 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
             if name in self._store.views:
                 self._look_up(name, tuple(rest), reader, writer)
             else:
-                self._score(name, rest, reader, writer)
+                self._score(name, rest, reader, writer, context.get_middleware("asked").priority)
 
     def _look_up(self, name: str, features: tuple[str, ...], reader: Any, writer: Any) -> None:  # noqa: ANN401
         view = self._store.view(name)
@@ -196,14 +217,14 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
             view = self._store.view(name)  # another one where the spec was applied anew meanwhile
             _write(writer, feature_batch(lookup_of_batch(view, batch, wanted)()), metadata)
 
-    def _score(self, name: str, rest: Sequence[str], reader: Any, writer: Any) -> None:  # noqa: ANN401
+    def _score(self, name: str, rest: Sequence[str], reader: Any, writer: Any, priority: int) -> None:  # noqa: ANN401
         if len(rest) > 1:
             raise InvalidArgument(f"descriptor path of a model: [name] or [name, version], got {len(rest) + 1} parts")
         model, version = check_name("model", name), parse_version(rest[0] if rest else "")
         signature = self._engine.describe(model, version).signature
         begun = False
         for batch, metadata in self._batches(reader):
-            response = self._engine.infer(Request(model, model_inputs(signature, batch), version))
+            response = self._engine.infer(Request(model, model_inputs(signature, batch), version, priority=priority))
             answer = model_batch(response.outputs, batch.num_rows)
             if not begun:
                 writer.begin(answer.schema)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from engine import InvalidArgument, Spec, SpecError, limits
+from engine import InvalidArgument, Spec, SpecError, limits, quoted
 from serving.batch.progress import Progress, clock_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,12 @@ _LOG_S: Final = 10.0
 def add_options(batch: argparse.ArgumentParser) -> None:
     """The options of `vireo batch`, after the spec."""
     batch.add_argument("model", metavar="MODEL", help="a model, function, graph or traffic split of the spec")
-    batch.add_argument("--input", required=True, metavar="PATH", help="a Parquet or Arrow file, or a folder of them")
+    batch.add_argument(
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="a Parquet or Arrow file, a folder of them, or grpc://HOST:PORT/TICKET of Arrow Flight",
+    )
     batch.add_argument(
         "--output", required=True, type=Path, metavar="PATH",
         help="a .parquet or .arrow file; without such an ending, a folder of Parquet parts",
@@ -98,7 +103,6 @@ def run_batch(arguments: argparse.Namespace, load: Load) -> int:
     from serving.batch.columns import resolve_columns
     from serving.batch.parts import Output, check_output
     from serving.batch.run import BatchRun, Settings
-    from serving.batch.source import Files
 
     check_output("--output", arguments.output)
     if arguments.rejects is not None:
@@ -106,7 +110,7 @@ def run_batch(arguments: argparse.Namespace, load: Load) -> int:
         if not arguments.rejects.suffix or arguments.rejects == arguments.output:
             raise InvalidArgument("--rejects: a file of its own, that ends in .parquet or .arrow")
     wanted = _wanted(arguments)
-    source = Files(Path(arguments.input))
+    source = _source(arguments.input)
     with _until_signal() as (stop, caught), closing(_scorer(arguments, load)) as scorer:
         columns = resolve_columns(scorer.model, scorer.signature, source.schema, wanted)
         with closing(Output(arguments.output, arguments.rejects)) as output:
@@ -124,6 +128,18 @@ def run_batch(arguments: argparse.Namespace, load: Load) -> int:
                 ended = BatchRun(source, scorer, columns, output, settings, stop).run(said)
                 said.end()
             return _tell(arguments, scorer, output, ended, caught)
+
+
+def _source(text: str) -> Source:
+    if "://" not in text:
+        from serving.batch.source import Files
+
+        return Files(Path(text))
+    from serving.batch.flight_source import SCHEMES, FlightStream
+
+    if not text.startswith(SCHEMES):
+        raise InvalidArgument(f"--input: expected a path or {SCHEMES[0]}HOST:PORT/TICKET, got {quoted(text)}")
+    return FlightStream(text)
 
 
 def _scorer(arguments: argparse.Namespace, load: Load) -> Scorer:

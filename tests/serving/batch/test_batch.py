@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import flight
 
 from engine import limits
 from serving.cli import main
@@ -302,3 +303,40 @@ def test_a_server_answers_the_same(app: Path, server: ServerHere, tmp_path: Path
         assert values(here) == values(there)
     assert batch(app, "nobody", tmp_path / "x.parquet", "--server", server.address) == 1
     assert "the server says NOT_FOUND" in capsys.readouterr().err
+
+
+class Streams(flight.FlightServerBase):  # type: ignore[misc]
+    """Gives the rows in batches of 50, for the ticket "all rows"; the stream may break at one of them."""
+
+    breaks_at: int | None = None
+
+    def do_get(self, context: object, ticket: flight.Ticket) -> flight.GeneratorStream:
+        """See pyarrow."""
+        assert ticket.ticket == b"all rows"
+        breaks_at = self.breaks_at
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for index, each in enumerate(table().to_batches(50)):
+                if index == breaks_at:
+                    raise flight.FlightUnavailableError("gone")
+                yield each
+
+        return flight.GeneratorStream(table().schema, batches())
+
+
+def test_a_flight_is_read_and_read_again_after_it_broke(app: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "out.parquet"
+    with Streams("grpc://127.0.0.1:0") as server:
+        location = f"grpc://127.0.0.1:{server.port}/all%20rows"
+        arguments = ["batch", str(app), "double", "--input", location, "--output", str(out), "--batch-size", "32"]
+        server.breaks_at = 4
+        assert main(arguments) == 1
+        assert "gone" in capsys.readouterr().err
+        server.breaks_at = None
+        assert main([*arguments, "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["rows"], summary["rows_total"]) == (ROWS, None)
+    assert 100 < summary["rows_before"] <= 200
+    assert values(out)["y"] == doubled()
+    assert main([*arguments[:4], "http://x/y", *arguments[5:]]) == 1
+    assert "expected a path or grpc://HOST:PORT/TICKET" in capsys.readouterr().err
