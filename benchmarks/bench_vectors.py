@@ -6,7 +6,7 @@ Parts, each of which can be run alone with --only:
     million    1,000,000 clustered vectors: bare FAISS with inverted lists
     filtered   0.1 to 90% of the points pass, with and against the query's place: bare FAISS, zvec, qdrant-edge
     load       bulk load until all is indexed; single durable upserts: Redis Stack, milvus-lite
-    hybrid     labelled WordNet: vectors, words, both fused
+    hybrid     labelled WordNet: vectors, words, both fused; tantivy beside exact vectors
     during     searches while a merge runs and 500 upserts a second arrive, beside quiet
     restart    117,659 points, from the start of a process to its first answer
     wire       over gRPC, beside Redis Stack
@@ -14,7 +14,7 @@ Parts, each of which can be run alone with --only:
 What is measured is pinned to core 0, whatever asks over the wire to core 1. Queries a second are of CPU on one core, since
 machines are shared; ratios are within one run, beside FAISS within one process.
 
-    python -m benchmarks.peers.environments install hnswlib usearch zvec qdrant milvus redis-stack    # once
+    python -m benchmarks.peers.environments install hnswlib usearch zvec qdrant milvus tantivy redis-stack    # once
     python -m benchmarks vectors --out .cache/bench                     # some forty minutes, and more the first time
     python -m benchmarks vectors --only inprocess,hybrid --quick        # a minute
 """

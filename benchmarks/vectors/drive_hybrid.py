@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from benchmarks.peers.vector_indexes import timed
+from benchmarks.peers.vector_indexes import ranked
 from benchmarks.vectors.collections import LOADED_AT_ONCE, settle
 from benchmarks.workloads.retrieval.vectors import Glosses, glosses
 from engine import (
@@ -23,7 +23,6 @@ from engine import (
     CollectionSpec,
     DenseLeg,
     FieldSpec,
-    Found,
     Leg,
     Query,
     RankFusion,
@@ -50,7 +49,7 @@ def drive(order: dict[str, Any]) -> list[dict[str, Any]]:
                 collection.upsert(batch)
             settle(collection)
             return [
-                {"query": sort, "by": by, **measured(collection, search, answers)}
+                {"query": sort, "by": by, **ranked(rows_of(collection, search), answers)}
                 for sort, vectors, texts in sorts(data, list(labels))
                 for by, search in searches(vectors, texts)
             ]
@@ -76,7 +75,7 @@ def batches(data: Glosses, rows: Rows) -> Iterator[pa.RecordBatch]:
 
 
 def sorts(data: Glosses, labels: list[int]) -> Iterator[tuple[str, npt.NDArray[np.float32], list[str]]]:
-    """Sentences, and sentences after a word they were given for."""
+    """Sentences, and sentences after the first word of what they show."""
     some = [data.labels[at] for at in labels]
     yield "sentence", np.array(data.sentences[labels]), [each.sentence for each in some]
     yield "lemma + sentence", np.array(data.with_lemmas[labels]), [each.with_lemma for each in some]
@@ -97,19 +96,9 @@ def searches(vectors: npt.NDArray[np.float32], texts: list[str]) -> Iterator[tup
         yield name, lambda at, fusion=fusion: Query((dense(at), words(at)), K, fusion=fusion)  # type: ignore[misc]
 
 
-def measured(collection: Collection, query: Callable[[int], Query], answers: list[int]) -> dict[str, float]:
-    """Recall and rank of the answers, and times."""
-
-    def search(at: int) -> Found:
-        return collection.search(query(at))
-
-    ranks = []
-    for at, answer in enumerate(answers):
-        ids = [each.id for each in search(at).hits]
-        ranks.append(1 / (1 + ids.index(answer)) if answer in ids else 0.0)
-    times = timed(search, len(answers))
-    told = {"recall": float(np.mean(np.array(ranks) > 0)), "rank": float(np.mean(ranks))}
-    return {**told, **{name: times[name] for name in ("cpu_us", "p50_us", "p99_us")}}
+def rows_of(collection: Collection, query: Callable[[int], Query]) -> Callable[[int], list[int]]:
+    """The ids that a query finds, by its number."""
+    return lambda at: [int(each.id) for each in collection.search(query(at)).hits]
 
 
 if __name__ == "__main__":

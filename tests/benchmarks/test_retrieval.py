@@ -20,13 +20,16 @@ def test_a_line_of_wordnet_becomes_words_a_definition_and_examples() -> None:
     assert found.text == "cough, clear up: exhale abruptly; as when ill"
 
 
-def test_sentences_are_labelled_with_the_row_they_show() -> None:
-    found = [Synset("noun", 3, ("thing",), "what is", ()), parsed(LINE, "verb")]
-    labels = labelled(found, 10)
-    assert {each.row for each in labels} == {1}
-    assert sorted(each.sentence for each in labels) == ["He coughed up", "The patient coughs"]
-    assert all(each.with_lemma == f"cough: {each.sentence}" for each in labels)
-    assert labels == labelled(found, 10)
+def test_sentences_with_a_word_of_what_they_show_are_labelled_with_its_row() -> None:
+    examples = ("The patient coughs", "A B too", "That is ab")
+    found = [Synset("noun", 3, ("thing",), "what is", ()), Synset("noun", 3, ("x y", "b"), "", examples)]
+    assert [(each.row, each.sentence, each.with_lemma) for each in labelled(found, 10)] == [
+        (1, "A B too", "x y: A B too")
+    ]
+    more = [*found, Synset("verb", 29, ("patient",), "", examples)]
+    assert {each.row for each in labelled(more, 10)} == {1, 2}
+    assert labelled(more, 10) == labelled(more, 10)
+    assert len(labelled(more, 1)) == 1
 
 
 def test_brute_force_in_slices_is_a_full_sort() -> None:

@@ -30,7 +30,7 @@ class Synset:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A query and the row of the synset it must find. `with_lemma`: the sentence after one of the words it was given for."""
+    """A query and the row of the synset it must find. `with_lemma`: the sentence after the synset's first word."""
 
     sentence: str
     with_lemma: str
@@ -57,16 +57,19 @@ def synsets(folder: Path) -> list[Synset]:
 
 
 def labelled(found: list[Synset], count: int, *, seed: int = SEED) -> list[Labelled]:
-    """`count` sentences at random, no two the same."""
-    pairs = {sentence: row for row, each in enumerate(found) for sentence in each.examples}
-    draw = random.Random(seed)
-    chosen = draw.sample(sorted(pairs), min(count, len(pairs)))
-    return [_label(found[pairs[each]], each, pairs[each], draw) for each in chosen]
+    """`count` examples at random that have one of their synset's words as a whole word, no two the same."""
+    pairs = {
+        sentence: row
+        for row, each in enumerate(found)
+        for sentence in each.examples
+        if _has_word(sentence, each.lemmas)
+    }
+    chosen = random.Random(seed).sample(sorted(pairs), min(count, len(pairs)))
+    return [Labelled(each, f"{found[pairs[each]].lemmas[0]}: {each}", pairs[each]) for each in chosen]
 
 
-def _label(synset: Synset, sentence: str, row: int, draw: random.Random) -> Labelled:
-    used = [each for each in synset.lemmas if each.lower() in sentence.lower()]
-    return Labelled(sentence, f"{draw.choice(used or list(synset.lemmas))}: {sentence}", row)
+def _has_word(sentence: str, words: tuple[str, ...]) -> bool:
+    return any(re.search(rf"\b{re.escape(each.lower())}\b", sentence.lower()) for each in words)
 
 
 def _read(path: Path, part: str) -> Iterator[Synset]:

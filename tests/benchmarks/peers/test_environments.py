@@ -1,10 +1,12 @@
 """Environments of rivals, and the answers of those that are installed."""
 
+import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.features.events import Stream, stream_file
@@ -14,6 +16,7 @@ from benchmarks.peers.environments import (
     INSTALL,
     POLARS,
     REDIS,
+    TANTIVY,
     NotInstalledError,
     PeerEnvironment,
     PeerError,
@@ -98,3 +101,23 @@ def test_redis_comes_up_and_goes_away(tmp_path: Path) -> None:
     with RedisServer(tmp_path, core=None) as server:
         assert server.process.pid
     assert not Path(f"/proc/{server.process.pid}").exists()
+
+
+def test_tantivy_and_exact_vectors_find_what_only_words_or_only_vectors_tell(tmp_path: Path) -> None:
+    if not TANTIVY.installed:
+        pytest.skip(TANTIVY.how)
+    texts = ["cough: exhale abruptly", "run: move fast", "swim, float: be afloat", "wait: stay in one place"]
+    np.save(tmp_path / "vectors.npy", np.eye(4, dtype=np.float32))
+    np.save(tmp_path / "queries.npy", np.array([[0.1, 0.2, 0.9, 0.0]] * 2, np.float32))
+    written = {"texts": texts, "asked": ["Swim now", "wait and wait"], "answers": [2, 3]}
+    for name, value in written.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    sort = {"query": "short", "texts": str(tmp_path / "asked.json"), "vectors": str(tmp_path / "queries.npy")}
+    files = {"texts": "texts.json", "answers": "answers.json", "vectors": "vectors.npy"}
+    order = {**{name: str(tmp_path / file) for name, file in files.items()}, "sorts": [sort]}
+    told = TANTIVY.run("tantivy_hybrid.py", {**order, "k": 2, "depth": 2, "rank_k": 10}, core=None)
+    assert [(each["query"], each["by"], each["recall"]) for each in told] == [
+        ("short", "vectors", 0.5),
+        ("short", "words", 1.0),
+        ("short", "RRF", 1.0),
+    ]

@@ -41,5 +41,5 @@ def test_a_library_that_does_not_find_enough_is_behind() -> None:
 
 def test_default_fusion_is_judged_beside_its_better_leg() -> None:
     recall = {"vectors": 0.7, "words": 0.8, "RRF, default": 0.79}
-    found = [Hybrid(query, by, each, 0.5, 1.0, 1.0, 1.0) for query in BARS for by, each in recall.items()]
+    found = [Hybrid("Vireo", query, by, each, 0.5, 1.0, 1.0, 1.0) for query in BARS for by, each in recall.items()]
     assert [each.kept for each in of_hybrid(found)] == [True, False, False, False]
