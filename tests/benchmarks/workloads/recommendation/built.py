@@ -19,12 +19,13 @@ def small(seed: int = 3) -> Dataset:
     """Odd users like odd items: 60 users, 80 items, 2,400 events, a minute apart."""
     rng = np.random.default_rng(seed)
     genres = np.zeros((ITEMS + 1, len(GENRES)), np.float32)
-    genres[np.arange(1, ITEMS + 1), 1 + np.arange(1, ITEMS + 1) % 2] = 1
+    genres[np.arange(1, ITEMS + 1), np.arange(1, ITEMS + 1) % 2] = 1
     profile = np.zeros((USERS + 1, len(PROFILE)), np.float32)
     profile[1:, 0] = rng.integers(18, 70, USERS)
     offer = drawn_offer(ITEMS + 1, rng)
     year = np.concatenate([[0], rng.integers(50, 98, ITEMS)]).astype(np.float32)
-    items = Items(genres, genres.argmax(axis=1), offer.price, year, offer.in_stock, offer.regions)
+    category = np.where(genres.any(axis=1), 1 + genres.argmax(axis=1), 0)
+    items = Items(genres, category, offer.price, year, offer.in_stock, offer.regions)
     user = rng.integers(1, USERS + 1, EVENTS)
     alike = rng.random(EVENTS) < 0.9
     item = 1 + (2 * rng.integers(0, ITEMS // 2, EVENTS) + np.where(alike, user + 1, user) % 2)

@@ -37,7 +37,7 @@ def test_tables_become_columns_with_nobody_in_row_0() -> None:
     assert found.users.profile[1:, 2:].sum() == 3
     assert [REGIONS[each] for each in found.users.region[1:]] == ["west", "abroad", "north"]
     assert found.items.year.tolist() == [0, 95, 0]
-    assert found.items.category.tolist() == [0, GENRES.index("War"), GENRES.index("Drama")]
+    assert found.items.category.tolist() == [0, 1 + GENRES.index("War"), 1 + GENRES.index("Drama")]
     assert not found.items.offered(0)[0]
     assert found.interactions.time_s.tolist() == [5, 5, 9]
     assert found.interactions.item.tolist() == [1, 2, 1]
@@ -52,7 +52,7 @@ def test_numbers_that_have_holes_are_refused() -> None:
 
 def test_an_item_without_genre_is_of_unknown_category() -> None:
     genres = np.array([[0, 0, 0], [0, 1, 1], [0, 1, 0]], np.float32)
-    assert rarest_genre(genres).tolist() == [0, 2, 1]
+    assert rarest_genre(genres).tolist() == [0, 3, 2]
 
 
 def test_periods_follow_each_other_and_divide_no_second() -> None:

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from benchmarks.workloads.recommendation.baselines import Popularity, item_neighbours
+from benchmarks.workloads.recommendation.application import FEATURES, HISTORY, USER
+from benchmarks.workloads.recommendation.baselines import DAY_S, Popularity, item_neighbours
 from benchmarks.workloads.recommendation.features import (
-    ACTIVITY,
-    DAY_S,
-    HISTORY,
-    HOUR_S,
+    ITEM_COLUMNS,
     USER_COLUMNS,
-    features_of,
+    item_rows,
     padded,
-    scale_of,
-)  # fmt: skip
+    ratings_of,
+    tastes,
+    user_rows,
+)
 from benchmarks.workloads.recommendation.judged import cases_of, quality_of, top
 from benchmarks.workloads.recommendation.metrics import ndcg_at, recall_at
 from benchmarks.workloads.recommendation.split import queries, split_by_time
@@ -64,27 +64,37 @@ def test_popularity_counts_no_event_of_the_moment_or_before_its_window() -> None
     assert np.array_equal(Popularity(events, ITEMS + 1, days=1).scores(query), counts)
 
 
-def test_activity_is_what_a_scan_of_all_earlier_events_finds() -> None:
+def test_a_users_row_is_what_a_scan_of_all_earlier_events_finds() -> None:
     data = small()
     events = data.interactions
-    made = features_of(data.users, data.items, events)
     users, times = events.user[::97], events.time_s[::97]
-    rows = made.user_rows(users, times)
-    assert rows.shape == (len(users), len(USER_COLUMNS))
+    rows = user_rows(data.users, ratings_of(events, data.items), users, times)
+    assert rows.shape == (len(users), len(USER_COLUMNS)) == (len(users), USER)
     for user, moment, row in zip(users, times, rows, strict=True):
         own = events.take(np.flatnonzero((events.user == user) & (events.time_s < moment)))
-        since = {name: own.time_s >= moment - window for name, window in (("1h", HOUR_S), ("1d", DAY_S))}
-        want = [since["1h"].sum(), since["1d"].sum(), len(own), len(own), *[own.rating.mean() if len(own) else 0] * 2]
-        assert row[-len(ACTIVITY) :] == pytest.approx(want, rel=1e-6)
-        assert np.array_equal(row[: -len(ACTIVITY)], data.users.profile[user])
+        likes = ((own.rating - 3)[:, None] * data.items.genres[own.item]).sum(axis=0) / (len(own) + 5)
+        past = [np.log1p(len(own)) / 5, (own.rating - 3.5).sum() / (len(own) + 5)]
+        assert row == pytest.approx([data.users.profile[user, 0] / 50, *data.users.profile[user, 1:], *past, *likes])
+
+
+def test_an_item_that_nobody_has_rated_is_known_by_the_catalogue_alone() -> None:
+    data = small()
+    events = data.interactions.take(np.flatnonzero(data.interactions.item != 7))
+    rows = item_rows(data.items, events, seed=1)
+    assert rows.shape == (ITEMS + 1, len(ITEM_COLUMNS)) == (ITEMS + 1, FEATURES)
+    assert not rows[0].any()
+    assert np.array_equal(rows[7, :18], data.items.genres[7])
+    assert rows[7, 20:] == pytest.approx(np.zeros(18), abs=1e-6)
+    assert rows[8, 20] > 0
+
+
+def test_tastes_tell_items_apart_that_others_like() -> None:
+    data = small()
+    rows = tastes(data.interactions, ITEMS + 1, seed=1)[1:]
+    odd = np.arange(1, ITEMS + 1) % 2 == 1
+    assert max(abs(np.corrcoef(column, odd)[0, 1]) for column in rows.T) > 0.9
 
 
 def test_a_history_is_cut_or_filled_with_none() -> None:
     assert padded(np.arange(1, 99)).tolist() == list(range(1, HISTORY + 1))
     assert padded(np.array([4, 2]))[:3].tolist() == [4, 2, 0]
-
-
-def test_a_column_that_never_varies_is_not_divided_by_nothing() -> None:
-    scale = scale_of(np.array([[1, 7], [3, 7]], np.float32))
-    assert scale.deviation[1] == 1
-    assert scale.deviation[0] == pytest.approx(np.log1p([1, 3]).std())
