@@ -141,7 +141,7 @@ class LegBody(_Strict):
 class Ranks(_Strict):
     """See RankFusion."""
 
-    k: float = 10.0
+    k: float = 20.0
     weights: list[float] = []
     depth: int | None = None
 

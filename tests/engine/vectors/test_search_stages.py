@@ -103,7 +103,7 @@ def test_fusion_is_what_plain_python_adds_up(seed: int) -> None:
 def test_a_hit_of_two_legs_comes_before_one_of_either() -> None:
     scores, places = fused(lists([(1, 9.0), (2, 8.0)], [(3, 5.0), (2, 4.0)]), RankFusion(), 10)
     assert places.tolist() == [2, 1, 3]
-    assert scores.tolist() == pytest.approx([2 / 12, 1 / 11, 1 / 11])
+    assert scores.tolist() == pytest.approx([2 / 22, 1 / 21, 1 / 21])
 
 
 def test_a_leg_that_finds_nothing_changes_nothing(tmp_path: Path) -> None:
