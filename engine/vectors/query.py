@@ -60,8 +60,9 @@ Leg = DenseLeg | SparseLeg | TextLeg | RecommendLeg
 @dataclass(frozen=True, slots=True)
 class RankFusion:
     """Reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009): weight / (k + rank) summed, ranks from 1. `weights`: one a
-    leg, none is 1 each. `depth`: how many hits of each leg are fused, None is by k. The default k finds more than 10 does on two sets
-    of labelled sentences, and on both halves of one."""
+    leg, none is 1 each. `depth`: how many hits of each leg are fused, None is by k.
+
+    The default k finds more than 10 does on two sets of labelled sentences, and on both halves of one."""
 
     k: float = 20.0
     weights: tuple[float, ...] = ()
