@@ -73,8 +73,11 @@ class _Done:
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
+    """`codebooks`: as of _Done; what is trained counts though the order fails, else each try would store another."""
+
     kind: str
     message: str
+    codebooks: Mapping[str, FileSum]
 
 
 class BuildProcess:
@@ -86,7 +89,7 @@ class BuildProcess:
         run = f"from engine.vectors.build_process import main; main({theirs.fileno()}, {alive}, {os.getpid()})"
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", run],
+                [sys.executable, "-P", "-c", run],  # not what the folder we are in has by the same names
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(theirs.fileno(), alive),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(each or "." for each in sys.path)},
             )  # fmt: skip
@@ -100,12 +103,12 @@ class BuildProcess:
         self._connection = Connection(ours.detach())
 
     @property
-    def running(self) -> bool:
-        """It has not ended yet."""
-        return self._process.poll() is None
+    def code(self) -> int | None:
+        """What it ended with, negative a signal; None while it runs."""
+        return self._process.poll()
 
     def reserved(self) -> bool:
-        """Whether it still runs, and then will until it got an order."""
+        """Whether it has come up and still runs, and then will until it got an order."""
         try:
             self._connection.send(None)
             self._connection.recv()
@@ -120,8 +123,7 @@ class BuildProcess:
             answer = self._ordered(order, given, codebooks)
         except (EOFError, OSError) as error:
             self.close()
-            code = self._process.returncode
-            raise Unavailable(f"the process that built {order.folder.name} ended with code {code}") from error
+            raise Unavailable(f"the process that built {order.folder.name} ended with code {self.code}") from error
         except BaseException:
             self.close()
             raise
@@ -142,10 +144,9 @@ class BuildProcess:
             stored = codebooks.store(answer.content)
             new[stored.file] = answer.content
             self._connection.send(stored)
-        if isinstance(answer, _Done):
-            for name, each in answer.codebooks.items():
-                if each.file in new:
-                    codebooks.files[name], codebooks.known[name] = each, Codebook.decoded(new[each.file], each.file)
+        for name, each in answer.codebooks.items():
+            if each.file in new:
+                codebooks.files[name], codebooks.known[name] = each, Codebook.decoded(new[each.file], each.file)
         return answer
 
     def _received(self) -> _NewCodebook | _Done | _Failed:
@@ -181,7 +182,7 @@ class BuildProcesses:
         finally:
             with self._lock:
                 self._lent -= 1
-                if process.running:
+                if process.code is None:
                     self._free.append(process)
 
     def _taken(self) -> BuildProcess | None:
@@ -194,12 +195,17 @@ class BuildProcesses:
                     return process
                 process.close()
         try:
-            return BuildProcess()
+            process = BuildProcess()
+            if process.reserved():
+                return process
+            process.close()
+            problem = f"it ended with code {process.code}"
         except OSError as error:
-            log.warning("no process beside can be started, segments are built in this one: %s", error)
-            with self._lock:
-                self._lent -= 1
-            return None
+            problem = str(error)
+        log.warning("no process beside can be started, segments are built in this one: %s", problem)
+        with self._lock:
+            self._lent -= 1
+        return None
 
     def close(self) -> None:
         """Ends those that are free."""
@@ -245,21 +251,25 @@ def _end_with(lifeline: int) -> None:
 
 
 def _answer(sent: _Sent, orders: Connection, parent: int) -> _Done | _Failed:
-    given = _Given(orders)
+    given, codebooks = _Given(orders), _codebooks(sent, orders)
     try:
         with building_in(Path(sent.folder).parents[1]):
             if os.getppid() != parent:  # it ended before the lock was held: another may have opened the folder
                 os._exit(1)
-            return _made(sent, given, orders)
+            sources = [(SealedSegment.open(Path(folder), checked=True), rows) for folder, rows in sent.sources]
+            spec = msgspec.json.decode(sent.spec, type=CollectionSpec)
+            make_segment(SegmentOrder(Path(sent.folder), spec, sent.first, sent.next, sources), given, codebooks)
+            return _Done(codebooks.files)
     except VireoError as error:
-        return _Failed(type(error).__name__, error.message)
+        return _Failed(type(error).__name__, error.message, codebooks.files)
     except Exception:
-        return _Failed("Internal", f"{Path(sent.folder).name} could not be built: {traceback.format_exc()}")
+        told = f"{Path(sent.folder).name} could not be built: {traceback.format_exc()}"
+        return _Failed("Internal", told, codebooks.files)
     finally:
         given.drain()
 
 
-def _made(sent: _Sent, given: Iterable[pa.RecordBatch], orders: Connection) -> _Done:
+def _codebooks(sent: _Sent, orders: Connection) -> Codebooks:
     def store(content: bytes) -> FileSum:
         orders.send(_NewCodebook(content))
         stored: FileSum = orders.recv()
@@ -267,11 +277,7 @@ def _made(sent: _Sent, given: Iterable[pa.RecordBatch], orders: Connection) -> _
 
     files = {name: file for name, (file, _) in sent.codebooks.items()}
     known = {name: Codebook.decoded(content, file.file) for name, (file, content) in sent.codebooks.items()}
-    codebooks = Codebooks(store, files, known)
-    sources = [(SealedSegment.open(Path(folder), checked=True), rows) for folder, rows in sent.sources]
-    spec = msgspec.json.decode(sent.spec, type=CollectionSpec)
-    make_segment(SegmentOrder(Path(sent.folder), spec, sent.first, sent.next, sources), given, codebooks)
-    return _Done(codebooks.files)
+    return Codebooks(store, files, known)
 
 
 class _Given:

@@ -114,7 +114,7 @@ def test_what_is_given_may_fail_here(directory: Directory) -> None:
     process = BuildProcess()
     with pytest.raises(TooLarge, match="no more"):
         process.make_segment(order(directory), given(), codebooks(directory))
-    assert not process.running
+    assert process.code is not None
 
 
 def test_a_process_that_is_killed_fails_its_order_and_another_follows(directory: Directory) -> None:
@@ -142,10 +142,35 @@ def test_a_process_that_is_killed_fails_its_order_and_another_follows(directory:
     processes.close()
 
 
-def test_where_no_process_can_be_started_the_caller_builds(
-    directory: Directory, monkeypatch: pytest.MonkeyPatch
+def test_a_codebook_of_an_order_that_failed_is_not_made_again_by_the_next_try(
+    process: BuildProcess, directory: Directory
 ) -> None:
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    made = codebooks(directory)
+    for _ in range(2):
+        doomed = order(directory)
+        (doomed.folder / "in the way").mkdir(parents=True)
+        with pytest.raises(Unavailable, match="seal the segment"):
+            process.make_segment(doomed, (), made)
+    assert len(list((directory.folder / "codebooks").iterdir())) == 2, "that of segment 1 and this one"
+    assert process.make_segment(order(directory), (), made).rows == len(ROWS)
+
+
+def test_what_the_working_folder_has_is_not_taken_for_ours(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "__init__.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    processes = BuildProcesses(1)
+    assert processes.make_segment(order(directory), (), codebooks(directory)) is not None
+    processes.close()
+
+
+@pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false"])
+def test_where_no_process_can_be_started_or_none_comes_up_the_caller_builds(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", program)
     processes = BuildProcesses(1)
     for _ in range(2):
         assert processes.make_segment(order(directory), (), codebooks(directory)) is None
