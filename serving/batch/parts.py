@@ -72,6 +72,8 @@ class Output:
             self._check_nothing_there(restart=restart)
             self.manifest = Manifest(identity)
             self._store()
+        if not self.manifest.done:
+            self._remove_uncounted()
 
     def _finished(self) -> Manifest | None:
         """What a finished file says of itself, while no run of it is under way."""
@@ -103,22 +105,40 @@ class Output:
         stored = decoded(path.read_bytes(), str(path))
         if stored.done and not self._folder:
             return stored  # a kill while it was tidied up
-        for index, part in enumerate(stored.parts):
-            for each in (self._part(index) if part.rows else None, self._reject(index) if part.rejected else None):
-                if each is not None and not each.is_file():
-                    raise DataLoss(f"{each} is gone; --restart begins anew")
+        for each in self._counted(stored):
+            if not each.is_file():
+                raise DataLoss(f"{each} is gone; --restart begins anew")
         return stored
+
+    def _counted(self, manifest: Manifest) -> list[Path]:
+        """The files of its parts."""
+        parts = [self._part(index) for index, each in enumerate(manifest.parts) if each.rows]
+        return parts + [self._reject(index) for index, each in enumerate(manifest.parts) if each.rejected]
 
     def _clear(self) -> None:
         (self._beside / _MANIFEST).unlink(missing_ok=True)  # first: without it the rest counts for nothing
-        for each in (*self._parts.glob("part-*"), *self._beside.glob("rejects-*")):
+        for each in self._written():
             each.unlink()
+
+    def _written(self) -> list[Path]:
+        """Files of parts, whole or not, counted or not."""
+        return [*self._parts.glob("part-*"), *self._beside.glob("rejects-*")]
+
+    def _remove_uncounted(self) -> None:
+        """What a kill left beyond the last part. The next one may have other rows, or none: who reads the folder of parts would
+        find those of both."""
+        left = set(self._written()).difference(self._counted(self.manifest))
+        for each in left:
+            each.unlink()
+        if left:
+            _sync_folder(self._parts)
 
     def _check_nothing_there(self, *, restart: bool) -> None:
         if self._folder:
-            other = next((each for each in self.path.iterdir() if each.name != _PROGRESS and not _is_ours(each)), None)
+            other = next((each for each in sorted(self.path.iterdir()) if each.name != _PROGRESS), None)
             if other is not None:
-                raise FailedPrecondition(f"{self.path} is not empty: it has {quoted(other.name)}")
+                hint = "; --restart begins anew" if other.name.startswith("part-") else ""
+                raise FailedPrecondition(f"{self.path} is not empty: it has {quoted(other.name)}{hint}")
         elif self.path.is_dir():
             raise FailedPrecondition(f"{self.path} is a folder")
         if self.rejects is not None and self.rejects.exists() and not restart:
@@ -175,10 +195,6 @@ class Output:
             self._lock = None
 
 
-def _is_ours(path: Path) -> bool:
-    return path.name.startswith("part-")
-
-
 def _write_durably(path: Path, write: Callable[[Path], object]) -> None:
     """A file that is there whole or not at all, whatever happens."""
     draft = path.with_name(path.name + _DRAFT)
@@ -187,15 +203,19 @@ def _write_durably(path: Path, write: Callable[[Path], object]) -> None:
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         draft.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(path.parent)
     except OSError as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         raise FailedPrecondition(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _write_table(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
