@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from engine.clock import NEVER_NS, Clock, monotonic
 from engine.control.model_config import ConfigReader, ModelConfig
@@ -26,7 +26,7 @@ from engine.graph.runner import GraphRunner
 from engine.graph.shadow import ShadowStatistics
 from engine.graph.statistics import NodeStatistics
 from engine.graph.traffic import TrafficRunner, VariantStatistics
-from engine.hosting import GraphHost, Hosted, ModelHost, is_stale, search_signature, warmup_rows
+from engine.hosting import GraphHost, Hosted, ModelHost, search_signature, warmup_rows
 from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
 from engine.spec import Spec
@@ -58,7 +58,7 @@ class Engine:
         host = ModelHost(clock, self.features, self.vectors, self.flush)
         self._reconciler: Reconciler[Hosted] = Reconciler(host, self._registry, clock)
         self.vectors.on_change = self._renew_searches
-        self.vectors.before_alias = self._check_alias
+        self.vectors.before_aliases = self._check_aliases
         self._repository: Repository | None = None
         self._accepting = False
 
@@ -96,19 +96,20 @@ class Engine:
         """Those whose collection was not there when they were loaded, or is another now."""
         names = [name for name, each in self._spec.searches.items() if each.collection in collections]
         if names:
-            self._reconciler.renew(names, is_stale)
+            self._reconciler.renew(names)
 
-    def _check_alias(self, alias: str, collection: CollectionSpec) -> None:
-        """Raises FailedPrecondition where a graph that is served could not be with `collection` behind the alias."""
+    def _check_aliases(self, meant: Mapping[str, CollectionSpec]) -> None:
+        """Raises FailedPrecondition where a graph that is served could not be with these collections behind the aliases."""
         snapshot, declared = self._registry.snapshot, self._board.declared
-        for name, search in self._spec.searches.items():
-            if search.collection == alias:
-                graphs = [each for each in declared if each in snapshot.served and name in called_names(declared[each])]
-                try:
-                    for each in graphs:
-                        self._graphs.check(each, declared[each], snapshot, name, search_signature(search, collection))
-                except VireoError as error:
-                    raise FailedPrecondition(f"alias {quoted(alias)}: {error.message}") from error
+        moved = {name: each for name, each in self._spec.searches.items() if each.collection in meant}
+        graphs = {each: called_names(declared[each]) & moved.keys() for each in declared if each in snapshot.served}
+        try:
+            called = {name for names in graphs.values() for name in names}
+            changed = {name: search_signature(moved[name], meant[moved[name].collection]) for name in sorted(called)}
+            for name in [name for name, names in graphs.items() if names]:
+                self._graphs.check(name, declared[name], snapshot, changed)
+        except VireoError as error:
+            raise FailedPrecondition(f"alias {', '.join(map(quoted, meant))}: {error.message}") from error
 
     def stop_accepting(self) -> None:
         """Refuses new requests as unavailable from now on; what was admitted is still computed."""

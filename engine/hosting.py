@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -131,12 +131,11 @@ class ModelHost:
         if hosted.servable is not None:
             hosted.servable.close()
 
+    def stale(self, hosted: Hosted) -> bool:
+        """See `reconciler.Host`: a search is, whose collection has other tensors now than when it was loaded."""
+        from engine.servables.vector_search import VectorSearch
 
-def is_stale(hosted: Hosted) -> bool:
-    """Whether it is a search whose collection has other tensors now than when it was loaded."""
-    from engine.servables.vector_search import VectorSearch
-
-    return isinstance(hosted.servable, VectorSearch) and not hosted.servable.fits()
+        return isinstance(hosted.servable, VectorSearch) and not hosted.servable.fits()
 
 
 def search_signature(search: VectorSearchSpec, collection: CollectionSpec) -> Signature:
@@ -276,13 +275,13 @@ class GraphHost:
         )
 
     def check(
-        self, name: str, declared: GraphSpec | TrafficSpec, snapshot: Snapshot[Hosted], called: str, signature: Signature
+        self, name: str, declared: GraphSpec | TrafficSpec, snapshot: Snapshot[Hosted], changed: Mapping[str, Signature]
     ) -> None:  # fmt: skip
-        """Raises FailedPrecondition where a graph could not be resolved if what it calls `called` had that signature."""
+        """Raises FailedPrecondition where a graph could not be resolved if what it calls had the signatures of `changed`."""
 
         def look_up(each: str, version: int | None) -> Target:
             target = self.target(find(snapshot, each, version))
-            return replace(target, signature=signature) if each == called else target
+            return replace(target, signature=changed.get(each, target.signature))
 
         if isinstance(declared, GraphSpec):
             resolve(name, declared, look_up)

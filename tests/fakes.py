@@ -183,9 +183,10 @@ def answer(job: Job) -> list[float]:
 
 @dataclass(slots=True)
 class FakeHosted:
-    """What `FakeHost` loads: nothing but the artifact."""
+    """What `FakeHost` loads: nothing but the artifact, and what its name meant then."""
 
     artifact: Artifact
+    meaning: int = 1
 
 
 class FakeHost:
@@ -199,16 +200,18 @@ class FakeHost:
         self.closed: list[FakeHosted] = []
         self.fail_close = False
         self.before_load: Callable[[], None] | None = None
+        self.meaning = 1
+        """What everything loaded from now on is bound to; what is bound to another is stale."""
 
     def load(self, artifact: Artifact) -> FakeHosted:
         """See `reconciler.Host`."""
         key = f"{artifact.name}/{artifact.version}"
         self.events.append(f"load {key}")
+        failure, hosted = self.fail_load.get(key), FakeHosted(artifact, self.meaning)
         if self.before_load is not None:
             self.before_load()
-        if key in self.fail_load:
-            raise VireoError(self.fail_load[key])
-        hosted = FakeHosted(artifact)
+        if (failure := failure or self.fail_load.get(key)) is not None:
+            raise VireoError(failure)
         self.loaded.append(hosted)
         return hosted
 
@@ -225,3 +228,7 @@ class FakeHost:
         self.closed.append(hosted)
         if self.fail_close:
             raise OSError("the device is gone")
+
+    def stale(self, hosted: FakeHosted) -> bool:
+        """See `reconciler.Host`."""
+        return hosted.meaning != self.meaning

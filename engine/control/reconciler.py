@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from engine.control.model_config import ModelConfig
 from engine.control.registry import Handle, Registry, Served, Snapshot
 from engine.control.repository import FoundModel, Repository, beside_old
 from engine.control.rollout import (
+    KIND_WORDS,
     Action,
     Artifact,
     Fact,
@@ -37,16 +38,6 @@ _END_S, _END_LOADING_S = 5.0, 0.5
 RENEW_S_MAX = 30.0
 """So long who asks for it waits until something is loaded anew."""
 
-_WORDS = {
-    "functions": "function",
-    "searches": "search",
-    "feature_views": "feature view",
-    "gathers": "gather",
-    "slates": "slate",
-    "graphs": "graph",
-    "traffic": "traffic split",
-}
-
 Hosted = TypeVar("Hosted")
 
 
@@ -61,6 +52,9 @@ class Host(Protocol[Hosted]):
 
     def close(self, hosted: Hosted) -> None:
         """Gives it back; nobody uses it."""
+
+    def stale(self, hosted: Hosted) -> bool:
+        """Whether it would be another if it were loaded now. Any thread; returns at once."""
 
 
 @dataclass(slots=True)
@@ -97,7 +91,7 @@ class Reconciler(Generic[Hosted]):
         self._found: dict[str, FoundModel] = {}
         self._selected: set[str] = set()
         self._stale: set[str] = set()
-        """Keys of records that are to be loaded anew though nothing else is wanted."""
+        """Keys of records that may have to be loaded anew though nothing else is wanted."""
         self._records: dict[str, Record[Hosted]] = {}
         self._loads = 0
         self._changed = threading.Condition(threading.RLock())
@@ -155,26 +149,26 @@ class Reconciler(Generic[Hosted]):
         if failures:
             raise ModelLoadError(f"model {quoted(name)} version {failures[0].artifact.version}: {failures[0].reason}")
 
-    def renew(self, names: Collection[str], stale: Callable[[Hosted], bool]) -> None:
-        """Tries again what could not be loaded of `names`, and loads anew what is `stale`: beside the old, which serves until
-        then. Returns when that is so or has failed, or after RENEW_S_MAX."""
+    def renew(self, names: Collection[str]) -> None:
+        """Tries again what could not be loaded of `names`, and loads anew what is stale: beside the old, which serves until all
+        of it can take its place in one snapshot. Returns when that is so or has failed, or after RENEW_S_MAX."""
         with self._changed:
-            renewed = set()
+            asked = set()
             for record in [each for each in self._records.values() if each.artifact.name in names]:
                 if record.state is State.FAILED:
                     self._forget(record)
-                elif record.state is State.READY and record.handle is not None and stale(record.handle.hosted):
-                    renewed.add(record.artifact.key)
-            self._stale |= renewed
+                else:  # it is looked at once it is loaded
+                    asked.add(record.artifact.key)
+            self._stale |= asked
             self._wake()
             if self._thread is not threading.current_thread():
-                self._changed.wait_for(lambda: self._stopping or renewed.isdisjoint(self._stale), RENEW_S_MAX)
+                self._changed.wait_for(lambda: self._stopping or asked.isdisjoint(self._stale), RENEW_S_MAX)
 
     def unload(self, name: str) -> None:
         """Wants a model no more. Returns when no request can reach it; those in flight finish."""
         with self._changed:
             if name in declared_names(self._spec):
-                kind = _WORDS[declared_kind(self._spec, name)]
+                kind = KIND_WORDS[declared_kind(self._spec, name)]
                 raise FailedPrecondition(f"model {quoted(name)} is a {kind} of the spec; it cannot be unloaded")
             if name not in self._selected:
                 raise NotFound(f"model {quoted(name)} is not loaded")
@@ -267,12 +261,12 @@ class Reconciler(Generic[Hosted]):
                     return
                 stale = self._next_stale()
                 wanted = self._wanted()
-                action = None if stale is not None else next_action(wanted, self._facts())
-                if action is None and stale is None:
+                action = None if stale else next_action(wanted, self._facts())
+                if action is None and not stale:
                     self._publish()
                     self._dirty = False
                     self._changed.notify_all()
-            if stale is not None:
+            if stale:
                 self._replace(stale)
             elif action is None:
                 self._poll()
@@ -350,39 +344,45 @@ class Reconciler(Generic[Hosted]):
         else:
             log.info("model %s version %d is ready", artifact.name, artifact.version)
 
-    def _next_stale(self) -> Record[Hosted] | None:
-        """One that is to be loaded anew; others of them are gone, or were loaded anew by now."""
-        for key in sorted(self._stale):
-            record = self._records.get(key)
-            if record is not None and record.state is State.READY:
-                return record
-            self._stale.discard(key)
-            self._changed.notify_all()
-        return None
+    def _next_stale(self) -> list[Record[Hosted]]:
+        """Those to be loaded anew; what failed since it was asked for is tried again."""
+        found = []
+        for record in [self._records[key] for key in sorted(self._stale & self._records.keys())]:
+            if record.state is State.FAILED:
+                self._forget(record)
+            elif record.state is State.READY and record.handle is not None and self._host.stale(record.handle.hosted):
+                found.append(record)
+        self._stale = {each.artifact.key for each in found}
+        self._changed.notify_all()
+        return found
 
-    def _replace(self, record: Record[Hosted]) -> None:
-        """Loads it anew and publishes that in its place; what served before drains. It is retired where that fails."""
-        hosted: Hosted | None = None
+    def _replace(self, records: Collection[Record[Hosted]]) -> None:
+        """Loads them anew and publishes that in their place, at once; what served before drains. What fails is retired."""
+        made = [(each, self._loaded_anew(each)) for each in records]
+        late, before = [], []
+        with self._changed:
+            for record, hosted in made:
+                old = record.handle
+                if self._stopping or record.state is not State.READY or old is None:
+                    late.append(hosted)
+                elif hosted is None:
+                    before.append(record)  # and is tried again, so that it is known why it fails
+                else:
+                    self._loads += 1
+                    before.append(Record(record.artifact, record.order, State.READY, handle=old))
+                    self._records[f"{record.artifact.key} before {self._loads}"] = before[-1]
+                    record.handle = Handle(record.artifact.name, record.artifact.version, hosted, self._wake)
+            self._retire(*before)
+        for each in late:
+            if each is not None:
+                self._close(each)
+
+    def _loaded_anew(self, record: Record[Hosted]) -> Hosted | None:
         try:
-            hosted = self._load_warm(Record(record.artifact, record.order, State.LOADING))
+            return self._load_warm(Record(record.artifact, record.order, State.LOADING))
         except Exception as error:
             log.warning("model %s could not be loaded anew: %s", record.artifact.name, error)
-        with self._changed:
-            self._stale.discard(record.artifact.key)
-            old = record.handle
-            late = self._stopping or record.state is not State.READY or old is None
-            if not late and hosted is None:
-                self._retire(record)  # and is tried again, so that it is known why it fails
-            elif not late:
-                assert hosted is not None
-                self._loads += 1
-                before = Record(record.artifact, record.order, State.READY, handle=old)
-                self._records[f"{record.artifact.key} before {self._loads}"] = before
-                record.handle = Handle(record.artifact.name, record.artifact.version, hosted, self._wake)
-                self._retire(before)
-            self._changed.notify_all()
-        if late and hosted is not None:
-            self._close(hosted)
+            return None
 
     def _load_warm(self, record: Record[Hosted]) -> Hosted:
         hosted = self._host.load(record.artifact)
@@ -409,12 +409,14 @@ class Reconciler(Generic[Hosted]):
             self._publish()
         log.error("model %s version %d failed to load: %s", record.artifact.name, record.artifact.version, text)
 
-    def _retire(self, record: Record[Hosted]) -> None:
-        assert record.handle is not None
-        record.state = move(record.state, State.DRAINING)
-        record.drain_until_ns = self._clock() + int(self._spec.server.drain_s * 1e9)
+    def _retire(self, *records: Record[Hosted]) -> None:
+        for each in records:
+            each.state = move(each.state, State.DRAINING)
+            each.drain_until_ns = self._clock() + int(self._spec.server.drain_s * 1e9)
         self._publish()
-        record.handle.retire()
+        for each in records:
+            assert each.handle is not None
+            each.handle.retire()
 
     def _unload(self, record: Record[Hosted]) -> None:
         assert record.handle is not None

@@ -22,6 +22,16 @@ from engine.vectors.declaration import VectorSearchSpec
 
 _DECLARED = ("functions", "searches", "feature_views", "gathers", "slates", "graphs", "traffic")
 """Sections of the spec that say themselves what is served."""
+KIND_WORDS = {
+    "functions": "function",
+    "searches": "search",
+    "feature_views": "feature view",
+    "gathers": "gather",
+    "slates": "slate",
+    "graphs": "graph",
+    "traffic": "traffic split",
+}
+"""What each of a section of the spec is called."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,12 +128,18 @@ class _Resolution:
 
     def _find_embedders(self) -> None:
         """Of a node whose version is open, the one that what it is wired to was made for."""
+        chosen: dict[str, tuple[str, int]] = {}
         for name, target in self._targets.items():
             for wire in target.signature.inputs:
                 if wire.embedder is None:
                     continue
                 with self._at(_node(name), f"input {quoted(wire.name)}"):
                     for source in embedding_nodes(self._spec, name, wire):
+                        if (other := chosen.setdefault(source, wire.embedder)) != wire.embedder:
+                            raise FailedPrecondition(
+                                f"takes what version {wire.embedder[1]} of node {quoted(source)} gives, and others what version "
+                                f"{other[1]} does"
+                            )
                         self._targets[source] = self._find(*wire.embedder)
 
     def _used(self) -> dict[str, set[str]]:

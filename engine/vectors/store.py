@@ -71,8 +71,8 @@ class VectorStore:
         self._closing = False
         self.on_change: Callable[[Several[str]], None] = lambda _: None
         """Is told of names, of collections or aliases, that have come to mean something else, by the thread that made them so."""
-        self.before_alias: Callable[[str, CollectionSpec], None] = lambda _alias, _spec: None
-        """Is asked before an alias is pointed at a collection of that spec. Raises what it is refused with."""
+        self.before_aliases: Callable[[Mapping[str, CollectionSpec]], None] = lambda _: None
+        """Is asked before aliases are pointed, all at once, at collections of these specs. Raises what that is refused with."""
 
     # Questions.
 
@@ -223,9 +223,8 @@ class VectorStore:
         with self._alone(*changes, *(each for each in changes.values() if each is not None)) as folder, self._changed:
             self._check_not_fixed()
             new = self._shown.renamed(changes)
-            for alias, name in changes.items():
-                if name is not None and (found := new.find(name)) is not None:
-                    self.before_alias(alias, found.spec)
+            meant = {alias: new.find(name) for alias, name in changes.items() if name is not None}
+            self.before_aliases({alias: each.spec for alias, each in meant.items() if each is not None})
             folder.write_aliases(new.aliases)
             self._shown = new
         self.on_change([alias for alias, name in changes.items() if name is not None])

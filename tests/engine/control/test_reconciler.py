@@ -11,7 +11,7 @@ import pytest
 
 from engine import FailedPrecondition, ModelConfig, ModelLoadError, NotFound, Spec, SpecError, Unavailable, VersionSpec
 from engine.control.reconciler import Reconciler
-from engine.control.registry import Registry
+from engine.control.registry import Registry, Snapshot
 from engine.control.repository import Repository
 from engine.spec import FunctionSpec, ModelSpec, RepositorySpec, ServerSpec
 from tests.fakes import PATIENCE_S, FakeHost, FakeHosted, Gate, ManualClock
@@ -469,3 +469,66 @@ def test_requests_go_on_while_a_new_version_is_loading(plant: Plant) -> None:
     gate.open()
     loading.join(PATIENCE_S)
     assert plant.serving() == {"a": [2]}
+
+
+# What is loaded anew.
+
+FUNCTIONS = Spec(functions={name: FunctionSpec("m:f", {}, {}) for name in "fg"})
+
+
+def meanings(plant: Plant) -> list[int]:
+    """Of what serves: f, g."""
+    return [plant.registry.snapshot.served[name].newest.hosted.meaning for name in "fg"]
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_what_becomes_another_while_it_is_loaded_anew_is_loaded_once_more(plant: Plant, last: int) -> None:
+    plant.apply(FUNCTIONS)
+    plant.host.before_load = gate = Gate()
+    plant.host.meaning = 2
+    askers = [threading.Thread(target=plant.reconciler.renew, args=("f",)) for _ in range(2)]
+    askers[0].start()
+    gate.wait_entered()
+    plant.host.meaning = last
+    askers[1].start()
+    askers[1].join(0.1)
+    assert askers[1].is_alive(), "what it asks for has not happened"
+    gate.open()
+    for each in askers:
+        each.join(PATIENCE_S)
+    assert meanings(plant)[0] == last
+
+
+@pytest.mark.parametrize("failure", [None, "there is nothing"])
+def test_what_is_asked_for_anew_while_it_is_first_loaded_is_not_forgotten(plant: Plant, failure: str | None) -> None:
+    if failure is not None:
+        plant.host.fail_load["f/1"] = failure
+    plant.host.before_load = gate = Gate()
+    applying = threading.Thread(target=plant.apply, args=(FUNCTIONS,))
+    applying.start()
+    gate.wait_entered()
+    plant.host.fail_load.clear()
+    plant.host.meaning = 2
+    asking = threading.Thread(target=plant.reconciler.renew, args=("f",))
+    asking.start()
+    asking.join(0.1)
+    gate.open()
+    for each in (asking, applying):
+        each.join(PATIENCE_S)
+    assert meanings(plant) == [2, 2]
+
+
+def test_what_is_loaded_anew_is_published_at_once(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant.apply(FUNCTIONS)
+    published, publish = [], plant.registry.publish
+
+    def watched(snapshot: Snapshot[FakeHosted]) -> None:
+        publish(snapshot)
+        published.append(meanings(plant))
+
+    monkeypatch.setattr(plant.registry, "publish", watched)
+    plant.host.meaning = 2
+    plant.reconciler.renew(("f", "g"))
+    assert published[-1] == [2, 2]
+    assert [2, 1] not in published
+    assert [1, 2] not in published

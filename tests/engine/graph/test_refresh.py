@@ -164,6 +164,46 @@ def test_an_alias_is_not_moved_to_what_a_graph_could_not_search(engine: Engine, 
         engine.vectors.set_alias("items", "nothing")
 
 
+TWO = APPLICATION.replace("k: 1}}", "k: 1}, more: {collection: others, k: 1}}")
+TWO = TWO.replace(
+    "    outputs: {", "      again: {call: more, inputs: {query: embed.e}}\n    outputs: {others: again.ids, "
+)
+
+
+def test_searches_for_one_embedder_move_together(engine: Engine, tmp_path: Path) -> None:
+    """A graph with a node that embeds for two searches never has one search of each kind, nor is it refused as a whole."""
+    engine.vectors.set_alias("others", "items-1")
+    engine.apply(parse_spec(TWO, folder=tmp_path))
+    assert engine.ready, engine.problems()
+    stop, wrong = threading.Event(), list[object]()
+
+    def ask() -> None:
+        request = Request("recommend", inputs={"x": Tensor(FP32, np.eye(2, dtype=np.float32)[:1])})
+        try:
+            while not stop.is_set():
+                outputs = engine.infer(request).outputs
+                found = [int(outputs[each].array[0, 0]) for each in ("ids", "others", "version")]
+                if found not in ([1000, 1000, 1], [2000, 2000, 2]):
+                    wrong.append(found)
+        except BaseException as error:
+            wrong.append(error)
+
+    callers = [threading.Thread(target=ask) for _ in range(2)]
+    for each in callers:
+        each.start()
+    for version in (2, 1, 2):
+        engine.vectors.change_aliases(dict.fromkeys(("items", "others"), f"items-{version}"))
+    with pytest.raises(
+        FailedPrecondition, match=r"takes what version . of node 'embed' gives, and others what version . does"
+    ):
+        engine.vectors.set_alias("items", "items-1")
+    stop.set()
+    for each in callers:
+        each.join()
+    assert not wrong, wrong[:3]
+    assert asked(engine, 1) == (2001, 2)
+
+
 @pytest.mark.parametrize(
     ("node", "told"),
     [
