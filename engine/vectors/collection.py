@@ -216,7 +216,8 @@ class Collection:
         self, ids: npt.NDArray[np.uint64] | Sequence[str], vector: str, defaults: Singles, buffer: Singles, first: int
     ) -> npt.NDArray[np.bool_]:
         """One vector of each of n points into columns `first` and on of `buffer` (float32 [n, W]), `defaults` where a point is
-        not there; which are. The collection has no tenants, and `ids` are of its kind. Raises Unavailable."""
+        not there; which are. The collection has no tenants, and `ids` are of its kind. Raises Unavailable; FailedPrecondition
+        where it has no such vector any more."""
         view, locations = self._fold.locate(ids, None)
         return gather_vectors(view, locations, vector, defaults, buffer, first)
 

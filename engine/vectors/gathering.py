@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from engine.errors import FailedPrecondition, nearest, quoted
 from engine.vectors.locations import ABSENT
 from engine.vectors.places import parts_of
 from engine.vectors.view import Longs, Singles, View
@@ -19,7 +20,11 @@ def gather_vectors(
     view: View, locations: Longs, vector: str, defaults: Singles, buffer: Singles, first: int
 ) -> npt.NDArray[np.bool_]:
     """Row i of `buffer` (float32 [n, W]) gets in columns `first` and on the vector (float32 [d]) of the point at `locations`
-    [i], and `defaults` where that is ABSENT; which are there. Locations are of the view, their parts by key."""
+    [i], and `defaults` where that is ABSENT; which are there. Locations are of the view, their parts by key.
+
+    Raises FailedPrecondition where the view has no such vector: it was altered since somebody looked."""
+    if vector not in view.spec.vectors:
+        raise FailedPrecondition(f"no vector {quoted(vector)}{nearest(vector, view.spec.vectors)}")
     for key, places, rows in parts_of(locations):
         living = view.part(key)
         if living is None:

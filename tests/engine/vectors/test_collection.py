@@ -81,6 +81,18 @@ def test_several_searches_are_answered_from_one_view_and_a_bad_one_is_named(tmp_
             collection.search_many([QUERY, replace(QUERY, k=0)], paths=["searches[5]", "searches[8]"])
 
 
+def test_a_vector_that_is_gone_is_told_to_who_gathers_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as collection:
+        collection.upsert(points([1]))
+        buffer = np.zeros((2, 5), np.float32)
+        ids, nothing = np.array([1, 2], np.uint64), np.full(4, 7, np.float32)
+        assert collection.gather(ids, "v", nothing, buffer, 1).tolist() == [True, False]
+        assert buffer[1].tolist() == [0, 7, 7, 7, 7]
+        assert buffer[0, 1:].any()
+        with pytest.raises(FailedPrecondition, match="no vector 'w'"):
+            collection.gather(ids, "w", nothing, buffer, 1)
+
+
 def test_an_empty_collection_answers_everything_with_nothing(tmp_path: Path) -> None:
     with opened(tmp_path) as collection:
         assert collection.search(QUERY).hits == []
