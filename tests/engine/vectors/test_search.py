@@ -248,7 +248,7 @@ def test_plans_tell_of_fusion_and_what_comes_after(mixed: Core) -> None:
     sparse = SparseLeg("s", np.array([1, 8], np.uint32), np.array([1.0, 2.0], np.float32))
     query = Query((dense, TextLeg("body", "word1"), sparse), 10, fusion=RankFusion(weights=(1, 2, 0.5)))
     plans = search(mixed.view, query, explain=True).plans
-    assert plans[-1] == "the best 100 of each of 3 legs are fused by rank, k 10, weights 1, 2, 0.5"
+    assert plans[-1] == "the best 100 of each of 3 legs are fused by rank, k 20, weights 1, 2, 0.5"
     assert any("terms in 9500 texts" in each for each in plans)
     assert any("indices in 9500 sparse vectors" in each for each in plans)
     scaled = replace(query, fusion=ScoreFusion(depth=150), diversity=Diversity("v"))
