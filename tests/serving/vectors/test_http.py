@@ -32,7 +32,7 @@ def test_legs_are_fused_and_the_plan_is_told(one: Call) -> None:
     assert status == 200
     assert found["hits"][0]["id"] == 2
     assert len(found["plans"]) == 4
-    assert found["plans"][-1] == "the best 100 of each of 3 legs are fused by rank, k 10"
+    assert found["plans"][-1] == "the best 100 of each of 3 legs are fused by rank, k 20"
 
 
 FILTERS: list[tuple[dict[str, Any], set[int]]] = [
