@@ -23,9 +23,8 @@ from engine.features.state_reads import Memory, StateReads, Words
 from engine.features.verdicts import Counts, dead_letters
 from engine.features.view import ColumnKind, View
 from engine.log.log import Chunk, DeadLetter
-from kernels import entities, gather, ingest, record
+from kernels import entities, ingest, record
 from kernels.ingest import NO_WATERMARK
-from kernels.signed import make_ready
 
 _TABLE_WORDS = 1 << 10
 _EVICTED_SHARE = 0.05
@@ -87,7 +86,6 @@ class FeatureState(StateReads):
         entities.index_pools(plan, memory.address)
         self.lookup_hashed(none, np.zeros(0, np.uint32), np.zeros(1, np.int64))
         self.lookup_one(0, 0)
-        make_ready(gather)
 
     @property
     def entities(self) -> int:

@@ -162,7 +162,11 @@ class Gather:
 
 
 def load_gather(name: str, spec: GatherSpec, features: FeatureStore, vectors: VectorStore) -> Gather:
-    """The gather `name`, ready. Raises ModelLoadError."""
+    """The gather `name`, ready, its kernels too: nobody else needs them. Raises ModelLoadError."""
+    from kernels import gather
+    from kernels.signed import make_ready
+
+    make_ready(gather)
     try:
         return Gather(name, spec, features, vectors)
     except VireoError as error:

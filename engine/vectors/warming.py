@@ -19,14 +19,14 @@ def warm_kernels() -> None:
         if _warm:
             return
         from engine.vectors.words import term_hashes
-        from kernels import bitsets, directions, gather, idmap, postings, ranking, scoring, words
+        from kernels import bitsets, directions, idmap, postings, ranking, scoring, words
         from kernels.signed import make_ready
 
         log.info(
             "kernels of vector collections are made ready; where none did it before they are compiled, which takes up to a minute"
         )
         began_s = time.perf_counter()
-        for each in (bitsets, directions, gather, idmap, postings, ranking, scoring, words):
+        for each in (bitsets, directions, idmap, postings, ranking, scoring, words):
             make_ready(each)
         term_hashes(("word",))  # its kernel declares nothing
         _warm = True
