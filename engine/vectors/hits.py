@@ -26,8 +26,12 @@ def hits_of(
         return []
     if len(places) <= _FEW and not payload and not vectors:
         return _bare(view, scores, places)
+    parts = list(parts_of(places))
+    if len(parts) == 1:
+        at, _, rows = parts[0]
+        return _of_part(view, at, scores, rows, payload, vectors)
     found: list[Hit | None] = [None] * len(places)
-    for at, here, rows in parts_of(places):
+    for at, here, rows in parts:
         some = _of_part(view, at, [scores[each] for each in here.tolist()], rows, payload, vectors)
         for place, hit in zip(here.tolist(), some, strict=True):
             found[place] = hit
