@@ -2,13 +2,12 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from benchmarks.features.latency import Latency, latency_of
+from benchmarks.features.latency import latency_of
 from benchmarks.features.part import Part, Setting, kept, run_driver, say
+from benchmarks.features.reads import Measured, middle
 from benchmarks.harness import LOAD_CORE, SERVER_CORE
 from benchmarks.peers.environments import FEAST, NotInstalledError, PeerError
 from benchmarks.peers.redis_server import RedisServer
@@ -19,15 +18,6 @@ COLUMNS = ["who", "gather", "p50 µs", "p99 µs", "p99.9 µs", "calls", "p50 x o
 SHAPES: dict[str, tuple[int, int]] = {"500 x 100": (500, 100), "100 x 50": (100, 50)}
 BARS = {"500 x 100": 300.0, "100 x 50": 100.0}
 OURS = "gather of a collection"
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One round of gathers of one shape."""
-
-    who: str
-    shape: str
-    latency: Latency
 
 
 def run(setting: Setting) -> Part:
@@ -92,12 +82,6 @@ def _rival_order(setting: Setting) -> dict[str, Any]:
         "warmup": 20,
         "seed": setting.seed,
     }
-
-
-def middle(found: list[Measured], who: str, shape: str, percentile: str) -> float | None:
-    """The median over the rounds; None where it was not run."""
-    values = [getattr(each.latency, percentile) for each in found if (each.who, each.shape) == (who, shape)]
-    return median(values) if values else None
 
 
 def judgements_of(found: list[Measured]) -> list[Judgement]:

@@ -29,7 +29,7 @@ OURS = "view"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One round of reads of one shape by one of ours (by its depth) or of Feast's (by its store)."""
+    """One round of reads, or gathers, of one shape by one of ours (by its depth) or of a rival's (by its store)."""
 
     who: str
     shape: str

@@ -94,8 +94,8 @@ def test_every_part_is_a_module_with_its_own_run(name: str) -> None:
 
 
 def test_gathers_are_judged_by_the_median_round_of_ours() -> None:
-    def measured(who: str, shape: str, p99_us: float) -> gather.Measured:
-        return gather.Measured(who, shape, latency_of([p99_us] * 100))
+    def measured(who: str, shape: str, p99_us: float) -> reads.Measured:
+        return reads.Measured(who, shape, latency_of([p99_us] * 100))
 
     found = [
         *(measured(gather.OURS, "500 x 100", each) for each in (100.0, 299.0, 900.0)),
