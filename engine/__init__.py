@@ -78,7 +78,9 @@ if TYPE_CHECKING:
     from engine.features.skew import FeatureSkew
     from engine.features.state import FeatureState
     from engine.graph.outline import GraphOutline, NodeOutline, outline
+    from engine.log.disk import put_in_place, sync_folder
     from engine.log.export import export_log
+    from engine.log.folder import lock_file
     from engine.servables.feature_lookup import FeatureLookup
     from engine.vectors.collection import Collection
     from engine.vectors.collection_info import CollectionInfo, PartInfo
@@ -142,9 +144,9 @@ __all__ = [
     "ValuesCount", "VariantResult", "VectorSpec", "VectorStore", "VectorStoreSpec", "VersionSpec", "ViewStatistics",
     "VireoError", "Work", "Written", "as_plain", "bfloat16_values", "collection_spec_of", "compile_view",
     "current_work", "datatype_named", "duration_us", "element_count", "experiment_report", "export_log",
-    "exposures_in", "exposures_of", "field_column", "indices_column", "instant_us", "limits", "load_spec", "monotonic",
-    "nearest", "outcomes_in", "outline", "parse_filter", "parse_spec", "points_of", "points_schema", "probe_skew",
-    "quoted", "values_column", "vector_column",
+    "exposures_in", "exposures_of", "field_column", "indices_column", "instant_us", "limits", "load_spec", "lock_file",
+    "monotonic", "nearest", "outcomes_in", "outline", "parse_filter", "parse_spec", "points_of", "points_schema", "probe_skew",
+    "put_in_place", "quoted", "sync_folder", "values_column", "vector_column",
 ]  # fmt: skip
 
 _LATER = {
@@ -207,12 +209,15 @@ _LATER = {
     "exposures_of": "engine.experiments.reading",
     "field_column": "engine.vectors.rows",
     "indices_column": "engine.vectors.rows",
+    "lock_file": "engine.log.folder",
     "outcomes_in": "engine.experiments.reading",
     "outline": "engine.graph.outline",
     "parse_filter": "engine.vectors.filter_parse",
     "points_of": "engine.vectors.plain_points",
+    "put_in_place": "engine.log.disk",
     "points_schema": "engine.vectors.rows",
     "probe_skew": "engine.features.probe",
+    "sync_folder": "engine.log.disk",
     "values_column": "engine.vectors.rows",
     "vector_column": "engine.vectors.rows",
 }

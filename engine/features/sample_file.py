@@ -7,7 +7,6 @@ A row each: `served.entity`, `served.as_of` and `served.read_at` (UTC), `served.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from engine.errors import DataLoss, FailedPrecondition, NotFound, quoted
 from engine.features.skew import ServedRow
 from engine.features.view import View
-from engine.log.disk import Disk, disk_fault
+from engine.log.disk import disk_fault, put_in_place
 
 FORMAT = 1
 _METADATA = b"vireo.sample"
@@ -52,10 +51,7 @@ class SampleFile:
             self._clear_drafts()
             with draft.open("xb") as file:
                 pq.write_table(table, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(self.path)
-            Disk().sync_folder(self.path.parent)
+            put_in_place(draft, self.path)
         except OSError as error:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ import msgspec
 import pyarrow as pa
 
 from engine.errors import DataLoss, ResourceExhausted, Unavailable, quoted
+from engine.log.disk import put_in_place
 from engine.log.log import Offsets
 
 log = logging.getLogger("vireo.features")
@@ -141,9 +142,7 @@ class SnapshotFolder:
             with open(draft.path, "r+b") as file:
                 trailer = _Trailer(draft.header, _checked(file.fileno(), draft.spans))
                 _append_trailer(file, msgspec.json.encode(trailer))
-                os.fsync(file.fileno())
-            draft.path.rename(self._path / draft.name)
-            _fsync_folder(self._path)
+            put_in_place(draft.path, self._path / draft.name)
         except OSError as error:
             self.discard(draft)
             raise self._refused(error) from error
@@ -296,11 +295,3 @@ def _parts_of(source: Any, trailer: _Trailer) -> Iterator[tuple[str, pa.RecordBa
             source.seek(part.start)
             with pa.ipc.open_stream(source.read_buffer(part.size)) as stream:
                 yield part.name, stream.read_next_batch()
-
-
-def _fsync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

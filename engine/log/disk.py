@@ -41,11 +41,7 @@ class Disk:
 
     def sync_folder(self, folder: Path) -> None:
         """Returns when the disk has the folder's names."""
-        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
+        sync_folder(folder)
 
     def create(self, path: Path, content: bytes) -> int:
         """A file with `content` that is there whole or not at all, whatever happens; its descriptor. Replaces an older one."""
@@ -62,6 +58,24 @@ class Disk:
                 draft.unlink(missing_ok=True)
             raise
         return file
+
+
+def put_in_place(draft: Path, path: Path) -> None:
+    """Gives a file that was written as `draft`, in the same folder, the name `path`: it is there whole or not at all, whatever
+    happens, and on the disk when this returns. Replaces an older one. Raises OSError."""
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.rename(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """As `Disk.sync_folder`."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 DRAFT_SUFFIX: Final = ".draft"

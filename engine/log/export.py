@@ -11,7 +11,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from engine.errors import InvalidArgument, NotFound, nearest, quoted
-from engine.log.disk import DRAFT_SUFFIX, Disk, disk_fault
+from engine.log.disk import DRAFT_SUFFIX, disk_fault, put_in_place
 from engine.log.past import open_past, tables_of
 from engine.log.schema import arrow_schema
 
@@ -40,8 +40,7 @@ def export_log(spec: Spec, name: str, path: Path) -> int:
             for table in tables_of(log):
                 writer.write_table(table.select(schema.names))
                 rows += table.num_rows
-        draft.rename(path)
-        Disk().sync_folder(path.parent)
+        put_in_place(draft, path)
     except OSError as error:
         raise disk_fault(error, path, "export the log") from error
     finally:

@@ -48,12 +48,18 @@ def make_folder(folder: Path, disk: Disk) -> None:
 def lock_folder(folder: Path, name: str) -> int:
     """Makes the folder ours until the descriptor is closed or this process ends. Raises OSError; Unavailable, which begins with
     `name`, where it is another's."""
-    file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        return lock_file(folder / LOCK_NAME)
+    except BlockingIOError as error:
+        raise Unavailable(f"{name}: is open already, here or in another process") from error
+
+
+def lock_file(path: Path) -> int:
+    """Holds a file, made where it is not there, until the descriptor is closed or this process ends. Raises OSError;
+    BlockingIOError where another holds it."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(file)
-        raise Unavailable(f"{name}: is open already, here or in another process") from error
     except BaseException:
         os.close(file)
         raise

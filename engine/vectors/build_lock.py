@@ -6,7 +6,6 @@ that it removes, or numbers that it gives again, could be written to.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import Unavailable, quoted
+from engine.log.folder import lock_file
 
 BUILD_LOCK: Final = "build.lock"
 WAIT_S_MAX: Final = 30.0
@@ -24,9 +24,8 @@ _LOOK_S: Final = 0.01
 @contextmanager
 def building_in(folder: Path) -> Iterator[None]:
     """Holds the lock of a collection's folder. Raises OSError; BlockingIOError where another builds there."""
-    file = os.open(folder / BUILD_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    file = lock_file(folder / BUILD_LOCK)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(file)

@@ -6,7 +6,6 @@ under another name, synced, renamed, and its folder synced (Pillai et al., "All 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import json, structs
 
-from engine import DataLoss, FailedPrecondition, InvalidArgument, quoted
+from engine import DataLoss, FailedPrecondition, InvalidArgument, lock_file, put_in_place, quoted, sync_folder
 from serving.batch.manifest import Manifest, Part, check_same, decoded
 
 _MANIFEST, _LOCK, _PROGRESS, _DRAFT = "progress.json", "lock", "_progress", ".draft"
@@ -90,10 +89,8 @@ class Output:
     def _take_lock(self) -> None:
         try:
             self._beside.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self._beside / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock_file(self._beside / _LOCK)
         except BlockingIOError as error:
-            self.close()
             raise FailedPrecondition(f"{self.path} is being written by another run") from error
         except OSError as error:
             raise FailedPrecondition(f"{self._beside} cannot be written: {error.strerror}") from error
@@ -131,7 +128,7 @@ class Output:
         for each in left:
             each.unlink()
         if left:
-            _sync_folder(self._parts)
+            sync_folder(self._parts)
 
     def _check_nothing_there(self, *, restart: bool) -> None:
         if self._folder:
@@ -200,22 +197,11 @@ def _write_durably(path: Path, write: Callable[[Path], object]) -> None:
     draft = path.with_name(path.name + _DRAFT)
     try:
         write(draft)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.rename(path)
-        _sync_folder(path.parent)
+        put_in_place(draft, path)
     except OSError as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         raise FailedPrecondition(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _write_table(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
