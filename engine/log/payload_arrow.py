@@ -60,16 +60,21 @@ class ArrowPayload:
 
     def encode(self, batch: pa.RecordBatch, bytes_max: int) -> list[bytes]:
         """Payload. One message for the whole batch, halved until each part fits."""
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema) as stream:
-            stream.write_batch(batch)
-        payload: bytes = sink.getvalue().to_pybytes()
+        payload: bytes = stream_of(batch).to_pybytes()
         if len(payload) <= bytes_max:
             return [payload]
         if batch.num_rows == 1:
             raise TooLarge(f"one row is a message of {len(payload)} bytes, the most is {bytes_max}")
         half = batch.num_rows // 2
         return self.encode(batch.slice(0, half), bytes_max) + self.encode(batch.slice(half), bytes_max)
+
+
+def stream_of(batch: pa.RecordBatch) -> pa.Buffer:
+    """One batch as an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return sink.getvalue()
 
 
 def _joined(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:

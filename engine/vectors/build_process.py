@@ -29,6 +29,7 @@ import pyarrow as pa
 
 import engine.errors
 from engine.errors import Internal, Unavailable, VireoError
+from engine.log.payload_arrow import stream_of
 from engine.vectors.build_lock import building_in
 from engine.vectors.building import Codebooks, SegmentOrder, make_segment
 from engine.vectors.codebook import Codebook
@@ -137,7 +138,7 @@ class BuildProcess:
         spec = msgspec.json.encode(order.spec)
         self._connection.send(_Sent(str(order.folder), spec, order.first, order.next, sources, known))
         for batch in given:
-            self._connection.send_bytes(_encoded(batch))
+            self._connection.send_bytes(memoryview(stream_of(batch)))
         self._connection.send_bytes(b"")
         new: dict[str, bytes] = {}
         while isinstance(answer := self._received(), _NewCodebook):
@@ -216,13 +217,6 @@ class BuildProcesses:
 
 
 PROCESSES: Final = BuildProcesses(max(1, (os.cpu_count() or 1) // 2))
-
-
-def _encoded(batch: pa.RecordBatch) -> memoryview:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as stream:
-        stream.write_batch(batch)
-    return memoryview(sink.getvalue())
 
 
 # In the process.
