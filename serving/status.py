@@ -47,6 +47,15 @@ _CODES: Final[dict[type[VireoError], tuple[int, str, int]]] = {
 }
 
 
+# of two with one name the general one, which stands later
+_NAMED: Final = {name: kind for kind, (_, name, _) in _CODES.items()}
+
+
+def error_named(status: str) -> type[VireoError]:
+    """What a server means by the name of a gRPC status; Internal where it is none."""
+    return _NAMED.get(status, Internal)
+
+
 def _codes(error: VireoError) -> tuple[int, str, int]:
     return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 

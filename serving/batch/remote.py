@@ -12,35 +12,16 @@ from tritonclient.utils import InferenceServerException
 
 from engine import (
     BF16,
-    DeadlineExceeded,
     FailedPrecondition,
-    Internal,
-    InvalidArgument,
-    NotFound,
-    ResourceExhausted,
     Signature,
     Tensor,
     TensorSpec,
-    Unauthenticated,
-    Unavailable,
-    Unimplemented,
-    VireoError,
     bfloat16_values,
     datatype_named,
     limits,
     quoted,
 )
-
-_ERRORS: Mapping[str, type[VireoError]] = {
-    "INVALID_ARGUMENT": InvalidArgument,
-    "NOT_FOUND": NotFound,
-    "FAILED_PRECONDITION": FailedPrecondition,
-    "RESOURCE_EXHAUSTED": ResourceExhausted,
-    "DEADLINE_EXCEEDED": DeadlineExceeded,
-    "UNAVAILABLE": Unavailable,
-    "UNAUTHENTICATED": Unauthenticated,
-    "UNIMPLEMENTED": Unimplemented,
-}
+from serving.status import error_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +64,7 @@ class ServerScorer:
             return call(*arguments, **options)
         except InferenceServerException as error:
             status = str(error.status()).removeprefix("StatusCode.")
-            raise _ERRORS.get(status, Internal)(f"the server says {status}: {error.message()}") from error
+            raise error_named(status)(f"the server says {status}: {error.message()}") from error
 
     def score(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> Mapping[str, Tensor]:
         """See Scorer."""
