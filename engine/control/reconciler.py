@@ -59,8 +59,9 @@ class Host(Protocol[Hosted]):
 
 @dataclass(slots=True)
 class Record(Generic[Hosted]):
-    """One version in the engine: the reconciler's own book."""
+    """One version in the engine, by `key` in the reconciler's own book; one that was replaced has a key of its own."""
 
+    key: str
     artifact: Artifact
     order: int
     state: State = State.WANTED
@@ -324,8 +325,8 @@ class Reconciler(Generic[Hosted]):
     def _load(self, artifact: Artifact) -> None:
         with self._changed:
             self._loads += 1
-            record: Record[Hosted] = Record(artifact, self._loads)
-            self._records[artifact.key] = record
+            record: Record[Hosted] = Record(artifact.key, artifact, self._loads)
+            self._records[record.key] = record
             record.state = move(record.state, State.LOADING)
             self._publish()
         try:
@@ -369,8 +370,9 @@ class Reconciler(Generic[Hosted]):
                     before.append(record)  # and is tried again, so that it is known why it fails
                 else:
                     self._loads += 1
-                    before.append(Record(record.artifact, record.order, State.READY, handle=old))
-                    self._records[f"{record.artifact.key} before {self._loads}"] = before[-1]
+                    key = f"{record.key} before {self._loads}"
+                    self._records[key] = Record(key, record.artifact, record.order, State.READY, handle=old)
+                    before.append(self._records[key])
                     record.handle = Handle(record.artifact.name, record.artifact.version, hosted, self._wake)
             self._retire(*before)
         for each in late:
@@ -379,7 +381,7 @@ class Reconciler(Generic[Hosted]):
 
     def _loaded_anew(self, record: Record[Hosted]) -> Hosted | None:
         try:
-            return self._load_warm(Record(record.artifact, record.order, State.LOADING))
+            return self._load_warm(Record(record.key, record.artifact, record.order, State.LOADING))
         except Exception as error:
             log.warning("model %s could not be loaded anew: %s", record.artifact.name, error)
             return None
@@ -427,8 +429,7 @@ class Reconciler(Generic[Hosted]):
 
     def _forget(self, record: Record[Hosted]) -> None:
         record.state = move(record.state, State.UNLOADED)
-        for key in [key for key, each in self._records.items() if each is record]:  # `stop` may have been first
-            del self._records[key]
+        self._records.pop(record.key, None)  # `stop` may have been first
         self._publish()
         self._changed.notify_all()
 
