@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 Value = bool | int | float | str
@@ -15,3 +16,9 @@ class TensorDeclaration:
     datatype: str
     shape: tuple[int, ...]
     optional: bool = False
+
+
+def timeout_problems(timeout_ms: float | None) -> Iterator[tuple[str, str]]:
+    """The key, and why it can be no deadline of requests that bring none."""
+    if timeout_ms is not None and not 0.001 <= timeout_ms <= 86_400_000:
+        yield "timeout_ms", f"must be from 0.001 to 86400000, got {timeout_ms}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.candidates.declaration import GatherSourceSpec, GatherSpec
-from engine.declaration import TensorDeclaration
+from engine.declaration import TensorDeclaration, timeout_problems
 from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.limits import GATHER_SOURCES_MAX
@@ -54,8 +54,7 @@ def _problems(gather: GatherSpec, known: Sources) -> Iterator[Problem]:
         yield "sources", f"expected from 1 to {GATHER_SOURCES_MAX} sources, got {len(gather.sources)}"
     if gather.key == AS_OF:
         yield "key", f"{quoted(AS_OF)} is the name of another input"
-    if gather.timeout_ms is not None and not 0.001 <= gather.timeout_ms <= 86_400_000:
-        yield "timeout_ms", f"must be from 0.001 to 86400000, got {gather.timeout_ms}"
+    yield from timeout_problems(gather.timeout_ms)
     kinds: dict[bool, int] = {}
     for at, source in enumerate(gather.sources):
         below = f"sources[{at}]"

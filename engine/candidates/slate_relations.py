@@ -7,7 +7,7 @@ from typing import Final
 
 from engine.candidates.declaration import SlateSpec
 from engine.candidates.gather_relations import Problem
-from engine.declaration import TensorDeclaration
+from engine.declaration import TensorDeclaration, timeout_problems
 from engine.errors import SpecError
 from engine.limits import SEARCH_K_MAX, SLATE_CAPS_MAX, VECTOR_DIMENSIONS_MAX
 from engine.strict_yaml import Place
@@ -51,8 +51,7 @@ def _problems(slate: SlateSpec) -> Iterator[Problem]:
             yield f"caps.{name}", "is the name of another input"
         if cap < 1:
             yield f"caps.{name}", f"must be 1 or more, got {cap}"
-    if slate.timeout_ms is not None and not 0.001 <= slate.timeout_ms <= 86_400_000:
-        yield "timeout_ms", f"must be from 0.001 to 86400000, got {slate.timeout_ms}"
+    yield from timeout_problems(slate.timeout_ms)
 
 
 def tensors_of(slate: SlateSpec) -> tuple[Tensors, Tensors]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from engine.declaration import TensorDeclaration, Value
+from engine.declaration import TensorDeclaration, Value, timeout_problems
 from engine.errors import InvalidArgument, SpecError, nearest, quoted
 from engine.limits import SEARCH_CANDIDATES_MAX, SEARCH_K_MAX
 from engine.strict_yaml import Place
@@ -77,9 +77,10 @@ def _problems(
 
 def _bounds(search: VectorSearchSpec) -> Iterator[Problem]:
     bounds = (("k", search.k, 1, SEARCH_K_MAX), ("candidates", search.candidates, 1, SEARCH_CANDIDATES_MAX))
-    for key, value, low, high in (*bounds, ("timeout_ms", search.timeout_ms, 0.001, 86_400_000)):
+    for key, value, low, high in bounds:
         if value is not None and not low <= value <= high:
             yield key, f"must be from {low} to {high}, got {value}"
+    yield from timeout_problems(search.timeout_ms)
     for name in search.payload:
         if name in (IDS, SCORES, COUNT):
             yield f"payload.{name}", "every search has an output of that name already"
