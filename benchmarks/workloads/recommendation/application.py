@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine import Engine
+from engine import DATATYPES, Deadline, Engine, Request, Response, Tensor, monotonic
 
 GRAPH = "recommend"
 HERE = Path(__file__).parent
@@ -20,6 +20,7 @@ REGIONS = 10
 
 Singles = NDArray[np.float32]
 Longs = NDArray[np.int64]
+FOLLOWED_S_MAX, ANSWER_S_MAX = 60.0, 30.0
 LOADED_ROWS = 50_000
 """Points of one load."""
 
@@ -87,6 +88,35 @@ def load_users(engine: Engine, number: Longs, profile: Singles) -> None:
         some = slice(begin, begin + LOADED_ROWS)
         ids = pa.array(number[some].astype(np.uint64))
         users.load(pa.record_batch({"id": ids, "vector.profile": _rows(profile[some])}))
+
+
+def push_ratings(
+    engine: Engine, user: Longs, item: Longs, at_us: Longs, stars: Singles, genres: NDArray[np.bool_]
+) -> None:
+    """Events into the log, `genres` [n, 18] of the items; returns when the features have them. Raises TimeoutError."""
+    schema = engine.features.schema("ratings")
+    columns = {"user": user, "item": item, "at": at_us, "stars": stars}
+    columns |= {f"genre_{each + 1}": genres[:, each] for each in range(GENRES)}
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
+    appended = engine.features.push("ratings", pa.RecordBatch.from_arrays(arrays, schema=schema))
+    if not engine.features.view("user_ratings").wait(appended, FOLLOWED_S_MAX):
+        raise TimeoutError(f"ratings are not followed within {FOLLOWED_S_MAX:g} s")
+
+
+def ask(
+    engine: Engine, user: int, region: int, history: Longs, seen: Longs, as_of_us: int, *, id_: str = ""
+) -> Response:  # fmt: skip
+    """The list for a user: `history` [50], the latest first; `seen`: what is not to be in it."""
+    tensors = {
+        "user": ("INT64", np.array([user])),
+        "key": ("UINT64", np.array([user], np.uint64)),
+        "region": ("INT64", np.array([region])),
+        "history": ("INT64", history[None]),
+        "seen": ("UINT64", seen.astype(np.uint64)[None]),
+        "as_of": ("INT64", np.array([as_of_us])),
+    }
+    inputs = {name: Tensor(DATATYPES[datatype], array) for name, (datatype, array) in tensors.items()}
+    return engine.infer(Request(GRAPH, inputs, id=id_, deadline=Deadline.after(ANSWER_S_MAX, monotonic())))
 
 
 def _rows(numbers: Singles) -> pa.FixedSizeListArray:

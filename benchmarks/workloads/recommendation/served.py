@@ -12,16 +12,15 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-import pyarrow as pa
 
 from benchmarks.workloads.recommendation.application import (
-    GENRES,
-    GRAPH,
     SLATE,
     Application,
     Shelf,
+    ask,
     load_items,
     load_users,
+    push_ratings,
 )
 from benchmarks.workloads.recommendation.artifacts import read_shelf
 from benchmarks.workloads.recommendation.catalogue import Dataset, Interactions, Items, Longs, Singles
@@ -30,10 +29,7 @@ from benchmarks.workloads.recommendation.judged import Case
 from benchmarks.workloads.recommendation.metrics import ndcg_at
 from benchmarks.workloads.recommendation.offline import Offline, offline_of
 from benchmarks.workloads.recommendation.split import Query
-from engine import DATATYPES, Deadline, Engine, Request, Tensor, load_spec, monotonic
-
-ANSWER_S_MAX = 30.0
-FOLLOWED_S_MAX = 60.0
+from engine import Engine, load_spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +55,9 @@ def agreement(out: Path, dataset: Dataset, cases: Sequence[Case]) -> Agreement:
         followed = 0
         for case in ordered:
             until = int(np.searchsorted(dataset.interactions.time_s, case.query.time_s))
-            push(engine, dataset.interactions.take(slice(followed, until)), dataset.items)
+            _follow(engine, dataset.interactions.take(slice(followed, until)), dataset.items)
             followed = until
-            items, scores = ask(engine, case.query, int(dataset.users.region[case.query.user]))
+            items, scores = _listed(engine, case.query, int(dataset.users.region[case.query.user]))
             expected, by_ranker = _offline_list(offline, case)
             same = items.tolist() == expected.tolist()
             other += not same
@@ -100,29 +96,13 @@ def _served(out: Path, shelf: Shelf, profile: Singles) -> Iterator[Engine]:
             sys.modules.pop("recommendation_steps", None)
 
 
-def push(engine: Engine, events: Interactions, items: Items) -> None:
-    """Into the log; returns when the features have them."""
-    if not len(events):
-        return
-    schema = engine.features.schema("ratings")
-    columns = {"user": events.user, "item": events.item, "at": events.time_s * 1_000_000, "stars": events.rating}
-    columns |= {f"genre_{each + 1}": items.genres[events.item, each] > 0 for each in range(GENRES)}
-    arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
-    appended = engine.features.push("ratings", pa.RecordBatch.from_arrays(arrays, schema=schema))
-    if not engine.features.view("user_ratings").wait(appended, FOLLOWED_S_MAX):
-        raise TimeoutError(f"ratings are not followed within {FOLLOWED_S_MAX:g} s")
+def _follow(engine: Engine, events: Interactions, items: Items) -> None:
+    if len(events):
+        push_ratings(
+            engine, events.user, events.item, events.time_s * 1_000_000, events.rating, items.genres[events.item] > 0
+        )
 
 
-def ask(engine: Engine, query: Query, region: int) -> tuple[Longs, Singles]:
-    """The items of the list, and their scores."""
-    tensors = {
-        "user": ("INT64", np.array([query.user])),
-        "key": ("UINT64", np.array([query.user], np.uint64)),
-        "region": ("INT64", np.array([region])),
-        "history": ("INT64", padded(query.history)[None]),
-        "seen": ("UINT64", query.history.astype(np.uint64)[None]),
-        "as_of": ("INT64", np.array([query.time_s * 1_000_000])),
-    }
-    inputs = {name: Tensor(DATATYPES[datatype], array) for name, (datatype, array) in tensors.items()}
-    outputs = engine.infer(Request(GRAPH, inputs, deadline=Deadline.after(ANSWER_S_MAX, monotonic()))).outputs
-    return outputs["item"].array, outputs["score"].array
+def _listed(engine: Engine, query: Query, region: int) -> tuple[Longs, Singles]:
+    answer = ask(engine, query.user, region, padded(query.history), query.history, query.time_s * 1_000_000)
+    return answer.outputs["item"].array, answer.outputs["score"].array

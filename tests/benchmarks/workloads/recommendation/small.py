@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
@@ -24,6 +23,7 @@ from benchmarks.workloads.recommendation.application import (
     Shelf,
     load_items,
     load_users,
+    push_ratings,
 )
 from benchmarks.workloads.recommendation.steps import GROUPS
 from engine import Engine
@@ -131,12 +131,7 @@ class Shop:
 
     def _append(self, engine: Engine, user: Any, item: Any, at: Any, stars: Any) -> None:  # noqa: ANN401  numpy's arrays
         """Into the log; returns when the view has them."""
-        schema = engine.features.schema("ratings")
-        columns = {"user": user, "item": item, "at": at, "stars": stars}
-        columns |= {f"genre_{each + 1}": self.genres[item, each] for each in range(GENRES)}
-        arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
-        appended = engine.features.push("ratings", pa.RecordBatch.from_arrays(arrays, schema=schema))
-        assert engine.features.view("user_ratings").wait(appended, 30)
+        push_ratings(engine, user, item, at, stars, self.genres[item])
 
     # The same by plain numpy.
 

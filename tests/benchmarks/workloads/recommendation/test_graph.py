@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.workloads.recommendation.application import GRAPH, SLATE
-from engine import DATATYPES, Deadline, Engine, Request, Response, Tensor, load_spec, monotonic
+from benchmarks.workloads.recommendation import application
+from benchmarks.workloads.recommendation.application import SLATE
+from engine import Engine, Response, load_spec
 from engine.log.local import LocalLog
 from tests.benchmarks.workloads.recommendation.small import NOW_US, RATERS, USERS, Shop, application_at
 from tests.engine.graph.recording import kept
-
-INT64, UINT64 = DATATYPES["INT64"], DATATYPES["UINT64"]
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +25,9 @@ def shop() -> Shop:
 
 @pytest.fixture(scope="module")
 def engine(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    application = application_at(tmp_path_factory.mktemp("shop"), shop)
-    sys.path.insert(0, str(application.folder))
-    engine = Engine(load_spec(application.spec))
+    served = application_at(tmp_path_factory.mktemp("shop"), shop)
+    sys.path.insert(0, str(served.folder))
+    engine = Engine(load_spec(served.spec))
     engine.start()
     try:
         assert engine.ready, engine.problems()
@@ -36,20 +35,12 @@ def engine(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eng
         yield engine
     finally:
         engine.close()
-        sys.path.remove(str(application.folder))
+        sys.path.remove(str(served.folder))
         sys.modules.pop("recommendation_steps", None)
 
 
 def ask(engine: Engine, shop: Shop, user: int, region: int, seen: list[int]) -> Response:
-    inputs = {
-        "user": Tensor(INT64, np.array([user])),
-        "key": Tensor(UINT64, np.array([user], np.uint64)),
-        "region": Tensor(INT64, np.array([region])),
-        "history": Tensor(INT64, shop.history(user)[None]),
-        "seen": Tensor(UINT64, np.array(seen, np.uint64).reshape(1, -1)),
-        "as_of": Tensor(INT64, np.array([NOW_US])),
-    }
-    return engine.infer(Request(GRAPH, inputs, id=f"u{user}", deadline=Deadline.after(30, monotonic())))
+    return application.ask(engine, user, region, shop.history(user), np.array(seen, np.int64), NOW_US, id_=f"u{user}")
 
 
 @pytest.mark.parametrize(
