@@ -18,6 +18,7 @@ from engine.control.repository import Repository
 from engine.description import ModelDescription
 from engine.errors import FailedPrecondition, Unavailable, VireoError, quoted
 from engine.features.store import FeatureStore
+from engine.generation.store import LanguageModels
 from engine.graph.board import GraphBoard, called_names
 from engine.graph.plan import Plan
 from engine.graph.port import NodePort
@@ -26,7 +27,7 @@ from engine.graph.runner import GraphRunner
 from engine.graph.shadow import ShadowStatistics
 from engine.graph.statistics import NodeStatistics
 from engine.graph.traffic import TrafficRunner, VariantStatistics
-from engine.hosting import GraphHost, Hosted, ModelHost, search_signature, warmup_rows
+from engine.hosting import GraphHost, Hosted, ModelHost, load_language_model, search_signature, warmup_rows
 from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
 from engine.spec import Spec
@@ -52,6 +53,8 @@ class Engine:
         """The logs and feature views of the spec."""
         self.vectors = VectorStore()
         """The vector collections, of the spec and of clients."""
+        self.language_models = LanguageModels(clock, load_language_model)
+        """The language models of the spec."""
         self._graphs = GraphHost(clock, self.features, self._ripen, self.flush, self._idle)
         self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)
         self._registry: Registry[Hosted] = Registry(self._board)
@@ -86,6 +89,7 @@ class Engine:
             self._board.apply(before)
             raise
         self._spec, self._repository = spec, repository
+        self.language_models.apply(spec.language_models, spec.folder, spec.server.drain_s)
         for name in (*spec.graphs, *spec.traffic):
             if (reason := self._registry.snapshot.unserved.get(name)) is not None:
                 log.error("%s is not served: %s", name, reason)
@@ -114,6 +118,7 @@ class Engine:
     def stop_accepting(self) -> None:
         """Refuses new requests as unavailable from now on; what was admitted is still computed."""
         self._accepting = False
+        self.language_models.stop_accepting()
 
     def close(self, drain_s: float | None = None) -> bool:
         """Refuses new requests, lets those in flight finish for up to `drain_s` (the spec's by default), unloads all.
@@ -123,7 +128,9 @@ class Engine:
         self.stop_accepting()
         self.features.stop_waiting()
         self._board.apply({})
-        ended = self._reconciler.stop(self._spec.server.drain_s if drain_s is None else drain_s)
+        drain_s = self._spec.server.drain_s if drain_s is None else drain_s
+        ended = self._reconciler.stop(drain_s)
+        ended = self.language_models.close(drain_s) and ended
         self._graphs.close()
         self.features.close()
         self.vectors.close()
@@ -212,7 +219,8 @@ class Engine:
     def problems(self) -> dict[str, str]:
         """Why each wanted model that does not answer does not, by name; and each vector collection, by "collection NAME"."""
         searches = {name: problem for name in self._spec.searches if (problem := self._search_problem(name))}
-        return self.features.problems() | self.vectors.problems() | searches | self._reconciler.problems()
+        stored = self.features.problems() | self.vectors.problems() | self.language_models.problems()
+        return stored | searches | self._reconciler.problems()
 
     def _search_problem(self, name: str) -> str | None:
         """Why a search of the spec does not answer, though it is loaded: an alias may have gone since."""

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 
 from engine.candidates.declaration import GatherSpec, SlateSpec
@@ -16,9 +17,11 @@ from engine.control.model_config import ModelConfig, check_config
 from engine.control.registry import Handle, Snapshot, find
 from engine.control.rollout import Artifact
 from engine.declaration import TensorDeclaration
-from engine.errors import InvalidArgument, ModelFailed, ModelLoadError, Unavailable
+from engine.errors import InvalidArgument, ModelFailed, ModelLoadError, Unavailable, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.features.store import FeatureStore
+from engine.generation.declaration import LanguageModelSpec
+from engine.generation.language_model import Ask, LanguageModel
 from engine.graph.alarm import Alarm
 from engine.graph.board import Find
 from engine.graph.declaration import GraphSpec, TrafficSpec
@@ -40,7 +43,7 @@ from engine.limits import (
 from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.queue import QueueBounds
 from engine.scheduling.worker import Worker, WorkerOptions
-from engine.servables.function import load_function
+from engine.servables.function import load_function, named_callable
 from engine.servables.onnx import OnnxOptions, load_onnx
 from engine.servables.probe import sample_inputs
 from engine.servables.servable import Servable, Traits
@@ -136,6 +139,13 @@ class ModelHost:
         from engine.servables.vector_search import VectorSearch
 
         return isinstance(hosted.servable, VectorSearch) and not hosted.servable.fits()
+
+
+def load_language_model(name: str, spec: LanguageModelSpec, folder: Path, ask: Ask) -> LanguageModel:
+    """See `engine.generation.store.Load`."""
+    assert spec.call is not None, "checked with the spec"
+    made: LanguageModel = named_callable(f"language model {quoted(name)}", spec.call)(name)
+    return made
 
 
 def search_signature(search: VectorSearchSpec, collection: CollectionSpec) -> Signature:

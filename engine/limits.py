@@ -323,3 +323,18 @@ after the third the run ends, to be resumed."""
 
 BATCH_FILES_MAX: Final = 100_000
 """Files of one folder that a batch run reads."""
+
+GENERATION_CALLS_MAX: Final = 1_024
+"""Calls of one language model that may be under way, those that wait inside it among them."""
+
+GENERATION_RESTART_S_MIN: Final = 1.0
+GENERATION_RESTART_S_MAX: Final = 60.0
+"""A language model that died is loaded anew at once; where that fails, or it dies again while it is young, after the
+first of these, then twice as long each time, up to the second."""
+
+GENERATION_YOUNG_S_MAX: Final = 60.0
+GENERATION_WATCH_S: Final = 0.25
+"""How often it is looked whether language models live."""
+
+GENERATION_END_S_MAX: Final = 10.0
+"""A language model that is not wanted any more may take so long to close."""

@@ -11,10 +11,12 @@ from typing import Literal
 from engine.candidates.declaration import GatherSpec, SlateSpec
 from engine.candidates.gather_relations import Sources, check_gathers
 from engine.candidates.slate_relations import check_slates
-from engine.declaration import TensorDeclaration
+from engine.declaration import TensorDeclaration, call_problem
 from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.features.relations import check_compiled, check_logs, check_views
+from engine.generation.declaration import LanguageModelSpec
+from engine.generation.relations import check_language_models
 from engine.graph.declaration import GraphSpec, TrafficSpec
 from engine.graph.known import Known
 from engine.graph.relations import Surroundings, check_graphs
@@ -183,6 +185,7 @@ class Spec:
     searches: Mapping[str, VectorSearchSpec] = field(default_factory=dict)
     gathers: Mapping[str, GatherSpec] = field(default_factory=dict)
     slates: Mapping[str, SlateSpec] = field(default_factory=dict)
+    language_models: Mapping[str, LanguageModelSpec] = field(default_factory=dict)
     folder: Path = field(default_factory=Path)
 
     def path(self, relative: str) -> Path:
@@ -244,6 +247,7 @@ def _check(spec: Spec, place: Place) -> None:
     known |= {name: Known("slate", *tensors) for name, tensors in found.items()}
     models = None if repository is None else spec.models
     check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
+    check_language_models(spec.language_models, {*known, *spec.graphs, *spec.traffic, *spec.models}, place)
     taken = {f"logs.{name}.local.path": log.local.path for name, log in spec.logs.items() if log.local}
     if repository is not None:
         taken["repository.path"] = repository.path
@@ -277,9 +281,8 @@ def _check_versions(place: Place, where: str, versions: VersionSpec | str | None
 
 
 def _check_function(place: Place, where: str, function: FunctionSpec) -> None:
-    module, _, name = function.call.partition(":")
-    if not module or not name:
-        raise SpecError(f"{place(f'{where}.call')}: expected 'package.module:name', got {quoted(function.call)}")
+    if (problem := call_problem(function.call)) is not None:
+        raise SpecError(f"{place(f'{where}.call')}: {problem}")
     for side, tensors in (("inputs", function.inputs), ("outputs", function.outputs)):
         for tensor, declared in tensors.items():
             datatype, shape = (place(f"{where}.{side}.{tensor}.{key}") for key in ("datatype", "shape"))

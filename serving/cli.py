@@ -237,14 +237,18 @@ def _check(arguments: argparse.Namespace) -> int:
         for each in failed:
             version = "" if each.version is None else f" version {each.version}"
             print(f"{each.name}{version}: {each.reason}", file=sys.stderr)
-        broken = engine.vectors.problems()
-        for name, problem in broken.items():
-            print(f"{name}: {problem}", file=sys.stderr)
-        served, collections = len(engine.statistics()), len(engine.vectors.names())
+        stores = [
+            ("vector collection", engine.vectors.names(), engine.vectors.problems()),
+            ("language model", engine.language_models.names(), engine.language_models.problems()),
+        ]
+        served = len(engine.statistics())
     counts = f"{served} model version(s) load, {len(failed)} do not"
-    if collections:
-        counts += f"; {collections} vector collection(s), {len(broken)} with a problem"
-    well = not failed and not broken
+    for what, names, problems in stores:
+        for name, problem in problems.items():
+            print(f"{name}: {problem}", file=sys.stderr)
+        if names:
+            counts += f"; {len(names)} {what}(s), {len(problems)} with a problem"
+    well = not failed and not any(problems for _, _, problems in stores)
     print(f"{arguments.app}: {'ok' if well else 'not ok'}, {counts}; transport {transport.name}")
     return 0 if well else 1
 
@@ -252,6 +256,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     from engine import outline
     from serving.explain import explain
+    from serving.language_explanation import language_lines
 
     with _started(arguments.app) as (engine, transport):
         models = [engine.describe(name, version) for name, version, _ in engine.statistics()]
@@ -259,6 +264,8 @@ def _explain(arguments: argparse.Namespace) -> int:
         graphs = [outline(each) for each in plans if each is not None]
         collections = [engine.vectors.describe(name) for name in engine.vectors.names()]
         print(explain(engine.spec, transport, models, engine.index(), graphs, collections), end="")
+        for name in engine.language_models.names():
+            print("\n" + "\n".join(language_lines(engine.language_models, engine.spec.language_models[name], name)))
         if arguments.query is not None:
             _explain_query(engine, arguments)
     if arguments.svg is not None:

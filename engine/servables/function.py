@@ -123,16 +123,22 @@ def _as_many(array: Array, inputs: Tensors) -> bool:
     return True
 
 
-def load_function(name: str, target: str, signature: Signature) -> FunctionServable:
-    """The function `target` ("package.module:name"). Raises ModelLoadError where it cannot be imported."""
+def named_callable(owner: str, target: str) -> Callable[..., Any]:
+    """What "package.module:name" means. Raises ModelLoadError, beginning with `owner`, where it can't be imported or called."""
     module_name, _, attribute = target.partition(":")
     try:
-        function: Any = importlib.import_module(module_name)
+        found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
-            function = getattr(function, part)
+            found = getattr(found, part)
     except (Exception, SystemExit) as error:
-        raise ModelLoadError(f"function {quoted(name)}: cannot import {quoted(target)}: {error}") from error
-    if not callable(function):
-        raise ModelLoadError(f"function {quoted(name)}: {quoted(target)} is not callable")
+        raise ModelLoadError(f"{owner}: cannot import {quoted(target)}: {error}") from error
+    if not callable(found):
+        raise ModelLoadError(f"{owner}: {quoted(target)} is not callable")
+    return cast(Callable[..., Any], found)
+
+
+def load_function(name: str, target: str, signature: Signature) -> FunctionServable:
+    """The function `target` ("package.module:name"). Raises ModelLoadError where it cannot be imported."""
+    function = named_callable(f"function {quoted(name)}", target)
     kind = StreamingFunctionServable if inspect.isgeneratorfunction(function) else FunctionServable
     return kind(name, function, signature)

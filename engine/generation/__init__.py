@@ -1,0 +1,1 @@
+"""Language models: what they are asked, what they answer, and how they are loaded, swapped, drained and restarted."""

@@ -1,0 +1,24 @@
+"""What a spec says of language models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.limits import GENERATION_CALLS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModelSpec:
+    """One language model. `call` is "package.module:name", of a factory that takes the model's name and gives a `LanguageModel`.
+
+    `timeout_ms` is the deadline of a call that brings none. More than `calls_max` under way are refused.
+    """
+
+    call: str | None = None
+    timeout_ms: float | None = None
+    calls_max: int = GENERATION_CALLS_MAX
+
+    @property
+    def source(self) -> str:
+        """What it is, in words."""
+        return f"call {self.call}"

@@ -1,0 +1,37 @@
+"""What the language models of a spec may say, checked with the place in the file. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
+
+from engine.declaration import call_problem, timeout_problems
+from engine.errors import SpecError
+from engine.generation.declaration import LanguageModelSpec
+from engine.limits import NAME_CHARS_MAX
+from engine.strict_yaml import Place
+
+_SOURCES: Final = ("call",)
+
+
+def check_language_models(models: Mapping[str, LanguageModelSpec], taken: Collection[str], place: Place) -> None:
+    """Raises SpecError. `taken`: names of what else is called as a model."""
+    for name, model in models.items():
+        where = f"language_models.{name}"
+        if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
+            raise SpecError(f"{place(where)}: a name has from 1 to {NAME_CHARS_MAX} printable characters")
+        if name in taken:
+            raise SpecError(f"{place(where)}: something else has that name already; all are called by it")
+        for key, what in _problems(model):
+            raise SpecError(f"{place(f'{where}.{key}'.rstrip('.'))}: {what}")
+
+
+def _problems(model: LanguageModelSpec) -> Iterator[tuple[str, str]]:
+    given = [each for each in _SOURCES if getattr(model, each) is not None]
+    if len(given) != 1:
+        yield "", f"exactly one of {', '.join(_SOURCES)} says what it is, got {' and '.join(given) or 'none'}"
+    if model.call is not None and (problem := call_problem(model.call)) is not None:
+        yield "call", problem
+    if not 1 <= model.calls_max <= 1 << 20:
+        yield "calls_max", f"must be from 1 to {1 << 20}, got {model.calls_max}"
+    yield from timeout_problems(model.timeout_ms)

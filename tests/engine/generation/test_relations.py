@@ -1,0 +1,34 @@
+"""What a spec may say of language models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine import SpecError, parse_spec
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ("a: {}", "app.yaml:2: language_models.a: exactly one of"),
+        ("a: {call: nowhere}", "app.yaml:2: language_models.a.call: expected 'package.module:name', got 'nowhere'"),
+        ("a: {call: 'm:f', calls_max: 0}", "language_models.a.calls_max: must be from 1"),
+        ("a: {call: 'm:f', timeout_ms: -1}", "language_models.a.timeout_ms: must be from 0.001"),
+        ("a: {cal: 'm:f'}", "unknown key 'cal'; nearest: 'call'"),
+        ("f: {call: 'm:f'}", "language_models.f: something else has that name already"),
+        ("'': {call: 'm:f'}", "a name has from 1 to"),
+    ],
+)
+def test_a_wrong_declaration_is_refused_with_its_place(section: str, told: str) -> None:
+    functions = "functions: {f: {call: 'm:f', inputs: {}, outputs: {}}}"
+    with pytest.raises(SpecError) as raised:
+        parse_spec(f"language_models:\n  {section}\n{functions}", folder=Path(), source="app.yaml")
+    assert told in raised.value.message
+
+
+def test_defaults_are_told_by_the_declaration() -> None:
+    spec = parse_spec("language_models: {a: {call: 'm:f'}}", folder=Path())
+    model = spec.language_models["a"]
+    assert (model.call, model.timeout_ms, model.calls_max) == ("m:f", None, 1024)

@@ -1,0 +1,92 @@
+"""A small language model for tests, served by the spec's `language_models`: it goes on as its prompt went, word by word."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+from engine import GenerationAnswer, GenerationCall, GenerationKind, InvalidArgument, ModelCard, ModelLoadError
+
+MADE: list[Bigrams] = []
+"""All so far, the last one last."""
+
+REFUSING = threading.Event()
+"""While it is set, none can be loaded."""
+
+END = b"data: [DONE]\n\n"
+
+
+class Bigrams:
+    """After each word comes the one that came after it last in the prompt. `max_tokens` words, or for ever."""
+
+    kinds = frozenset((GenerationKind.CHAT, GenerationKind.COMPLETION))
+
+    def __init__(self, name: str) -> None:
+        if REFUSING.is_set():
+            raise ModelLoadError(f"language model '{name}' is not to be had now")
+        self.name = name
+        self.adapters: list[str] = []
+        self.dead: str | None = None
+        self.closed = False
+        self.open = asyncio.Event()
+        self.open.set()
+        self.asked: list[GenerationCall] = []
+        self.under_way = 0
+        MADE.append(self)
+
+    def cards(self) -> Sequence[ModelCard]:
+        """See `LanguageModel`."""
+        return [ModelCard(self.name, 0), *(ModelCard(each, 0, parent=self.name) for each in self.adapters)]
+
+    def problem(self) -> str | None:
+        """See `LanguageModel`."""
+        return self.dead
+
+    async def answer(self, call: GenerationCall) -> GenerationAnswer:
+        """See `LanguageModel`."""
+        self.asked.append(call)
+        words = _prompt(call.body).split()
+        if not words:
+            raise InvalidArgument("prompt: it has no words")
+        if words[0] == "teapot":
+            return GenerationAnswer(b'{"error": {"message": "I am one"}}', 418, (("x-pot", "tea"),))
+        told = self._told(words, call.body.get("max_tokens"))
+        if call.streams:
+            return GenerationAnswer(_events(told))
+        text = " ".join([each async for each in told])
+        message = {"role": "assistant", "content": text}
+        return GenerationAnswer(json.dumps({"choices": [{"index": 0, "message": message, "text": text}]}).encode())
+
+    async def _told(self, words: list[str], most: int | None) -> AsyncGenerator[str, None]:
+        after = dict(zip(words, words[1:] + words[:1], strict=True))
+        word, said = words[-1], 0
+        self.under_way += 1
+        try:
+            while most is None or said < most:
+                await self.open.wait()
+                word, said = after[word], said + 1
+                yield word
+                await asyncio.sleep(0)
+        finally:
+            self.under_way -= 1
+
+    async def aclose(self) -> None:
+        """See `LanguageModel`."""
+        self.closed = True
+
+
+def _prompt(body: Mapping[str, Any]) -> str:
+    return str(body["messages"][-1]["content"] if "messages" in body else body["prompt"])
+
+
+async def _events(words: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:
+    try:
+        async for each in words:
+            piece = {"choices": [{"index": 0, "delta": {"content": each}, "text": each}]}
+            yield b"data: " + json.dumps(piece).encode() + b"\n\n"
+    finally:
+        await words.aclose()
+    yield END
