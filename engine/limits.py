@@ -338,3 +338,42 @@ GENERATION_WATCH_S: Final = 0.25
 
 GENERATION_END_S_MAX: Final = 10.0
 """A language model that is not wanted any more may take so long to close."""
+UPSTREAM_ATTEMPTS_MAX: Final = 3
+"""Times that one call to a language model elsewhere is tried, by default."""
+
+UPSTREAM_ATTEMPTS_CEILING: Final = 20
+UPSTREAM_TARGETS_MAX: Final = 64
+"""Servers that one language model is asked of."""
+
+UPSTREAM_BACKOFF_S_MIN: Final = 0.25
+UPSTREAM_BACKOFF_S_MAX: Final = 4.0
+UPSTREAM_RETRY_SHARE: Final = 0.2
+"""Of all calls, so many may be tries again: servers that are down are not also flooded."""
+
+UPSTREAM_RETRIES_SPARE: Final = 20
+"""Tries again that may come at once, whatever their share."""
+
+UPSTREAM_FAILURES_MAX: Final = 5
+UPSTREAM_EJECT_S: Final = 5.0
+UPSTREAM_EJECT_S_MAX: Final = 300.0
+UPSTREAM_CONNECT_S_MAX: Final = 5.0
+UPSTREAM_FIRST_BYTE_S_MAX: Final = 120.0
+"""A long prompt, or an answer that is not streamed, takes long to begin."""
+
+UPSTREAM_SILENCE_S_MAX: Final = 60.0
+UPSTREAM_CONNECTIONS_MAX: Final = 1_000
+"""Connections to one server; each call holds one while it lasts."""
+
+UPSTREAM_OUTPUT_TOKENS_DEFAULT: Final = 4_096
+UPSTREAM_EVENT_BYTES_MAX: Final = 8 << 20
+"""Largest event of a stream from another server."""
+
+UPSTREAM_ERROR_BYTES_MAX: Final = 64 << 10
+"""So much is read of another server's error."""
+
+TENANTS_MAX: Final = 10_000
+"""Tenants whose use of their quota is remembered at once."""
+
+SECRET_BYTES_MAX: Final = 16 << 10
+TOKEN_COMMAND_S_MAX: Final = 30.0
+"""How long a command that prints a token may take."""

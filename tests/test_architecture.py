@@ -27,6 +27,8 @@ OWNERS = {
     "onnx": ("engine/servables/onnx.py",),
     "confluent_kafka": ("engine/log/kafka",),
     "opentelemetry": ("serving/tracing.py",),
+    "httpx2": ("engine/generation/upstream/http_client.py",),
+    "azure": ("engine/generation/upstream/entra.py",),
     "torch": ("kernels/gpu/",),
     "scipy": ("engine/experiments/distributions.py",),
 }
@@ -36,6 +38,8 @@ PURE = (
     *(f"engine/scheduling/{name}.py" for name in ("admission", "queue", "batcher", "estimate")),
     *(f"engine/control/{name}.py" for name in ("lifecycle", "rollout")),
     "engine/vectors/merge_policy.py",
+    *(f"engine/generation/upstream/{name}.py" for name in ("routing", "health", "quota", "usage", "refusal", "sse")),
+    *(f"engine/generation/upstream/anthropic_{name}.py" for name in ("request", "answer", "stream")),
 )
 IMPURE_MODULES = {"asyncio", "time", "random", "threading", "socket", "os", "subprocess", "multiprocessing", "io"}
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "manager", "managers"}
