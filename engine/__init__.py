@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine import limits
 from engine.clock import NEVER_NS, Clock, Deadline, monotonic
+from engine.control.book import IndexEntry
 from engine.control.model_config import ConfigReader, ConfigTensor, ModelConfig
-from engine.control.reconciler import IndexEntry
 from engine.description import ModelDescription
 from engine.duration import duration_us
 from engine.engine import Engine
@@ -48,6 +48,7 @@ from engine.request import BATCH, INTERACTIVE, Layout, Ledger, Parameter, Reques
 from engine.scheduling.job import Job
 from engine.servables.signature import Signature, TensorSpec
 from engine.spec import AuthSpec, ServerSpec, Spec, TlsSpec, TracingSpec, VersionSpec, load_spec, parse_spec
+from engine.table_files import PARQUET_SUFFIX, TABLE_SUFFIXES, endings
 from engine.telemetry import BUCKETS_S, Duration, Histogram, ModelStatistics
 from engine.tensor import (
     BF16,
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from engine.log.disk import put_in_place, sync_folder
     from engine.log.export import export_log
     from engine.log.folder import lock_file
+    from engine.log.payload_arrow import arrow_stream
     from engine.servables.feature_lookup import FeatureLookup
     from engine.vectors.collection import Collection
     from engine.vectors.collection_info import CollectionInfo, PartInfo
@@ -140,6 +142,8 @@ __all__ = [
     "DATATYPES",
     "INTERACTIVE",
     "NEVER_NS",
+    "PARQUET_SUFFIX",
+    "TABLE_SUFFIXES",
     "AnyOf",
     "Appended",
     "Array",
@@ -258,6 +262,7 @@ __all__ = [
     "VireoError",
     "Work",
     "Written",
+    "arrow_stream",
     "as_plain",
     "bfloat16_values",
     "collection_spec_of",
@@ -266,6 +271,7 @@ __all__ = [
     "datatype_named",
     "duration_us",
     "element_count",
+    "endings",
     "experiment_report",
     "export_log",
     "exposures_in",
@@ -343,6 +349,7 @@ _LATER = {
     "ValuesCount": "engine.vectors.filter",
     "VariantResult": "engine.experiments.results",
     "Written": "engine.vectors.writer",
+    "arrow_stream": "engine.log.payload_arrow",
     "as_plain": "engine.vectors.plain_spec",
     "collection_spec_of": "engine.vectors.plain_spec",
     "compile_view": "engine.features.compilation",

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from engine.clock import NEVER_NS, Clock, monotonic
+from engine.control.book import IndexEntry
 from engine.control.model_config import ConfigReader, ModelConfig
-from engine.control.reconciler import IndexEntry, Reconciler
+from engine.control.reconciler import Reconciler
 from engine.control.registry import Handle, Registry
 from engine.control.repository import Repository
 from engine.description import ModelDescription

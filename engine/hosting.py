@@ -16,7 +16,6 @@ from engine.clock import Clock
 from engine.control.model_config import ModelConfig, check_config
 from engine.control.registry import Handle, Snapshot, find
 from engine.control.rollout import Artifact
-from engine.declaration import TensorDeclaration
 from engine.errors import InvalidArgument, ModelFailed, ModelLoadError, Unavailable, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.features.store import FeatureStore
@@ -47,10 +46,9 @@ from engine.servables.function import load_function, named_callable
 from engine.servables.onnx import OnnxOptions, load_onnx
 from engine.servables.probe import sample_inputs
 from engine.servables.servable import Servable, Traits
-from engine.servables.signature import ANY, Signature, TensorSpec
+from engine.servables.signature import ANY, Signature, declared_specs
 from engine.spec import FunctionSpec
 from engine.telemetry import ModelStatistics
-from engine.tensor import DATATYPES
 from engine.vectors.declaration import CollectionSpec, VectorSearchSpec
 from engine.vectors.store import VectorStore
 
@@ -204,14 +202,7 @@ def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorSt
 
 
 def _declared(function: FunctionSpec) -> Signature:
-    def spec(name: str, each: TensorDeclaration) -> TensorSpec:
-        return TensorSpec(name, DATATYPES[each.datatype], each.shape, each.optional)
-
-    return Signature(
-        tuple(spec(name, each) for name, each in function.inputs.items()),
-        tuple(spec(name, each) for name, each in function.outputs.items()),
-        function.batchable,
-    )
+    return Signature(declared_specs(function.inputs), declared_specs(function.outputs), function.batchable)
 
 
 def _told(artifact: Artifact) -> str:

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import Engine, FailedPrecondition, InvalidArgument, Spec, SpecError, VireoError, load_spec, quoted
+from engine import Engine, FailedPrecondition, InvalidArgument, Spec, SpecError, VireoError, endings, load_spec, quoted
 from serving.batch.command import add_options, run_batch
 from serving.experiment import add_experiment_options, run_experiment, run_export
 
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "write what a log keeps as one Parquet or Arrow file"
     export = _app_command(commands, "export", run_export, text)
     export.add_argument("log", metavar="LOG", help="a log of the spec, such as one of exposures")
-    export.add_argument("file", type=Path, metavar="FILE", help="ends with .parquet, .arrow or .feather")
+    export.add_argument("file", type=Path, metavar="FILE", help=f"ends with {endings()}")
     text = "say what each variant of a traffic split did to its users"
     experiment = commands.add_parser("experiment", help=text, description=text)
     add_experiment_options(experiment)

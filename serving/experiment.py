@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import Spec, SpecError, duration_us, instant_us, limits, load_spec, quoted
+from engine import Spec, SpecError, duration_us, endings, instant_us, limits, load_spec, quoted
 
 if TYPE_CHECKING:
     from engine import ExperimentQuestion, ExperimentReport, Exposures
@@ -28,7 +28,7 @@ def add_experiment_options(command: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="what users did: .parquet, .arrow, .feather or .csv",
+        help=f"what users did: {endings('.csv')}",
     )
     command.add_argument("--experiment", metavar="NAME", help="the split, where there are several")
     command.add_argument("--champion", metavar="VARIANT", help="what the others are held against (default: 'champion')")

@@ -376,11 +376,3 @@ def feature_batch(rows: FeatureRows) -> pa.RecordBatch:
     times = pa.array(rows.event_time_us, pa.int64(), mask=rows.status == 1).cast(_TIMESTAMP)
     status = pa.array(STATUS_WORDS).take(pa.array(rows.status))
     return pa.RecordBatch.from_arrays([*arrays, times, status], schema=feature_schema(rows.names, list(rows.texts)))
-
-
-def arrow_stream(batch: pa.RecordBatch) -> bytes:
-    """One batch as an Arrow IPC stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from engine import InvalidArgument, limits, quoted
+from engine import InvalidArgument, arrow_stream, limits, quoted
 from serving.codec import check_name
 from serving.dispatch import Dispatch
 from serving.event_push import Pushes, spans
 from serving.event_rows import rows_batch
 from serving.features_codec import (
     Lookup,
-    arrow_stream,
     feature_batch,
     json_rows,
     lookup_of_batch,
@@ -103,7 +102,10 @@ class FeaturesEndpoints:
 
 def _looked_up(view: FeatureView, body: bytes, is_arrow: bool, as_arrow: bool) -> bytes:
     rows = (_arrow_lookup(view, body) if is_arrow else _json_lookup(view, body))()
-    return arrow_stream(feature_batch(rows)) if as_arrow else json_rows(rows)
+    if not as_arrow:
+        return json_rows(rows)
+    answer: bytes = arrow_stream(feature_batch(rows)).to_pybytes()
+    return answer
 
 
 def _json_lookup(view: FeatureView, body: bytes) -> Lookup:

@@ -19,6 +19,7 @@ FOUND: Final = "found"
 AS_OF: Final = "as_of"
 
 Tensors = Mapping[str, TensorDeclaration | None]
+Declared = Mapping[str, TensorDeclaration]
 Problem = tuple[str, str]
 """The key it is at, below the gather, and what is wrong."""
 
@@ -30,6 +31,15 @@ class Sources:
     collections: Mapping[str, CollectionSpec]
     views: Mapping[str, FeatureViewSpec]
     tensors: Mapping[str, tuple[Tensors, Tensors]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a source decides what its gather takes and gives: whether a view or a collection has it, its keys, its columns."""
+
+    of_view: bool
+    is_text: bool
+    width: int
 
 
 def check_gathers(
@@ -45,7 +55,7 @@ def check_gathers(
             )
         for key, what in _problems(gather, known):
             raise SpecError(f"{place(f'{where}.{key}')}: {what}")
-        found[name] = tensors_of(gather, known)
+        found[name] = tensors_of(gather.key, [_part(each, known) for each in gather.sources])
     return found
 
 
@@ -136,18 +146,18 @@ def _is_text(source: GatherSourceSpec, known: Sources) -> bool:
     return entity is not None and entity.datatype == "BYTES"
 
 
-def tensors_of(gather: GatherSpec, known: Sources) -> tuple[Tensors, Tensors]:
-    """By name; there are no problems. Keys of a collection are unsigned, as its ids are."""
-    sources: Sequence[GatherSourceSpec] = gather.sources
-    if _is_text(sources[0], known):
-        datatype = "BYTES"
-    else:
-        datatype = "UINT64" if any(each.collection is not None for each in sources) else "INT64"
-    inputs = {gather.key: TensorDeclaration(datatype, (-1,))}
-    if any(each.view is not None for each in sources):
+def _part(source: GatherSourceSpec, known: Sources) -> Part:
+    return Part(source.view is not None, _is_text(source, known), width_of(source, known.collections))
+
+
+def tensors_of(key: str, parts: Sequence[Part]) -> tuple[Declared, Declared]:
+    """By name, of a gather whose keys are called `key`: those of a collection are unsigned, as its ids are. All parts have texts
+    as keys, or none has."""
+    datatype = "BYTES" if parts[0].is_text else "INT64" if all(each.of_view for each in parts) else "UINT64"
+    inputs = {key: TensorDeclaration(datatype, (-1,))}
+    if any(each.of_view for each in parts):
         inputs[AS_OF] = TensorDeclaration("INT64", (-1,), optional=True)
-    width = sum(width_of(each, known.collections) for each in sources)
     return inputs, {
-        ROWS: TensorDeclaration("FP32", (-1, width)),
-        FOUND: TensorDeclaration("BOOL", (-1, len(sources))),
+        ROWS: TensorDeclaration("FP32", (-1, sum(each.width for each in parts))),
+        FOUND: TensorDeclaration("BOOL", (-1, len(parts))),
     }

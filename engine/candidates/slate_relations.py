@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from engine.candidates.declaration import SlateSpec
-from engine.candidates.gather_relations import Problem
+from engine.candidates.gather_relations import Declared, Problem, Tensors
 from engine.declaration import TensorDeclaration, timeout_problems
 from engine.errors import SpecError
 from engine.limits import SEARCH_K_MAX, SLATE_CAPS_MAX, VECTOR_DIMENSIONS_MAX
@@ -15,8 +15,6 @@ from engine.strict_yaml import Place
 SCORES: Final = "scores"
 VECTORS: Final = "vectors"
 CHOSEN: Final = "chosen"
-
-Tensors = Mapping[str, TensorDeclaration | None]
 
 
 def check_slates(
@@ -54,7 +52,7 @@ def _problems(slate: SlateSpec) -> Iterator[Problem]:
     yield from timeout_problems(slate.timeout_ms)
 
 
-def tensors_of(slate: SlateSpec) -> tuple[Tensors, Tensors]:
+def tensors_of(slate: SlateSpec) -> tuple[Declared, Declared]:
     """By name; there are no problems."""
     inputs = {SCORES: TensorDeclaration("FP32", (-1,))}
     if slate.size is not None:

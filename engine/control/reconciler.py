@@ -8,19 +8,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from engine.clock import Clock
-from engine.control.lifecycle import State, move
+from engine.control.book import Book, IndexEntry, Record
+from engine.control.lifecycle import State
 from engine.control.model_config import ModelConfig
-from engine.control.registry import Handle, Registry, Served, Snapshot
+from engine.control.registry import Handle, Registry
 from engine.control.repository import FoundModel, Repository, beside_old
 from engine.control.rollout import (
     KIND_WORDS,
     Action,
     Artifact,
-    Fact,
     declared_kind,
     declared_names,
     next_action,
@@ -57,31 +56,8 @@ class Host(Protocol[Hosted]):
         """Whether it would be another if it were loaded now. Any thread; returns at once."""
 
 
-@dataclass(slots=True)
-class Record(Generic[Hosted]):
-    """One version in the engine, by `key` in the reconciler's own book; one that was replaced has a key of its own."""
-
-    key: str
-    artifact: Artifact
-    order: int
-    state: State = State.WANTED
-    reason: str = ""
-    handle: Handle[Hosted] | None = None
-    drain_until_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
-    """One line of the repository index. `version` None: a model of which no version is loaded or tried."""
-
-    name: str
-    version: int | None
-    state: str
-    reason: str
-
-
 class Reconciler(Generic[Hosted]):
-    """Owns the records and the wish. Public methods may be called from any thread."""
+    """Owns the book and the wish. Public methods may be called from any thread."""
 
     def __init__(self, host: Host[Hosted], registry: Registry[Hosted], clock: Clock) -> None:
         self._host = host
@@ -93,8 +69,7 @@ class Reconciler(Generic[Hosted]):
         self._selected: set[str] = set()
         self._stale: set[str] = set()
         """Keys of records that may have to be loaded anew though nothing else is wanted."""
-        self._records: dict[str, Record[Hosted]] = {}
-        self._loads = 0
+        self._book: Book[Hosted] = Book()
         self._changed = threading.Condition(threading.RLock())
         self._dirty = False
         self._stopping = False
@@ -138,8 +113,8 @@ class Reconciler(Generic[Hosted]):
         with self._changed:
             self._found[name] = found
             self._selected.add(name)
-            for record in [each for each in self._records.values() if each.artifact.name == name]:
-                if record.state is State.FAILED:
+            for record in self._book:
+                if record.artifact.name == name and record.state is State.FAILED:
                     self._forget(record)
         self._settle()
         records = self._wanted_records(name)
@@ -155,7 +130,7 @@ class Reconciler(Generic[Hosted]):
         of it can take its place in one snapshot. Returns when that is so or has failed, or after RENEW_S_MAX."""
         with self._changed:
             asked = set()
-            for record in [each for each in self._records.values() if each.artifact.name in names]:
+            for record in [each for each in self._book if each.artifact.name in names]:
                 if record.state is State.FAILED:
                     self._forget(record)
                 else:  # it is looked at once it is loaded
@@ -187,22 +162,12 @@ class Reconciler(Generic[Hosted]):
     def index(self) -> list[IndexEntry]:
         """Every version known, and every model folder of which none is."""
         with self._changed:
-            entries = [
-                IndexEntry(each.artifact.name, each.artifact.version, each.state.value, each.reason)
-                for each in self._records.values()
-            ]
-            seen = {entry.name for entry in entries}
-            entries += [
-                IndexEntry(name, None, "UNAVAILABLE", model.problem or "not loaded")
-                for name, model in self._found.items()
-                if name not in seen
-            ]
-        return sorted(entries, key=lambda entry: (entry.name, entry.version or 0))
+            return self._book.index(self._found)
 
     def records(self) -> list[Record[Hosted]]:
         """The book as it stands, for reports."""
         with self._changed:
-            return list(self._records.values())
+            return list(self._book)
 
     # The work.
 
@@ -218,28 +183,24 @@ class Reconciler(Generic[Hosted]):
         with self._changed:
             self._spec = Spec(server=self._spec.server)
             self._found, self._selected = {}, set()
-            for record in [each for each in self._records.values() if each.state is State.READY]:
+            for record in [each for each in self._book if each.state is State.READY]:
                 self._retire(record)
             self._wake()
             self._changed.wait_for(self._nothing_to_wait_for, timeout=drain_s)
             self._stopping = True
             self._wake()
-            end_s = _END_LOADING_S if self._loading() else _END_S
+            end_s = _END_LOADING_S if self._book.loading() else _END_S
         if self._thread.is_alive():
             self._thread.join(end_s)
-        while self._records:
-            record = self._records.popitem()[1]
+        while self._book:
+            record = self._book.take()
             if record.handle is not None:
                 self._close(record.handle.hosted)
         return not self._thread.is_alive()
 
-    def _loading(self) -> bool:
-        return any(each.state in (State.LOADING, State.WARMING) for each in self._records.values())
-
     def _nothing_to_wait_for(self) -> bool:
         """Whether all is closed; or the thread is busy with a load, so closes nothing, and nobody uses a model."""
-        used = any(each.handle.users for each in self._records.values() if each.handle is not None)
-        return not self._records or (self._loading() and not used)
+        return not self._book or (self._book.loading() and not self._book.used())
 
     def _wake(self) -> None:
         with self._changed:
@@ -262,7 +223,7 @@ class Reconciler(Generic[Hosted]):
                     return
                 stale = self._next_stale()
                 wanted = self._wanted()
-                action = None if stale else next_action(wanted, self._facts())
+                action = None if stale else next_action(wanted, self._book.facts(self._clock()))
                 if action is None and not stale:
                     self._publish()
                     self._dirty = False
@@ -278,7 +239,7 @@ class Reconciler(Generic[Hosted]):
 
     def _pause_s(self) -> float | None:
         """How long to sleep unwoken: until the next poll, or the end of a drain."""
-        if any(each.state is State.DRAINING for each in self._records.values()):
+        if self._book.draining():
             return 0.1
         repository = self._spec.repository
         return repository.poll_s if repository and repository.control == "poll" else None
@@ -296,25 +257,11 @@ class Reconciler(Generic[Hosted]):
 
     def _wanted_records(self, name: str) -> list[Record[Hosted]]:
         with self._changed:
-            return [
-                self._records[each.key] for each in self._wanted() if each.name == name and each.key in self._records
-            ]
-
-    def _facts(self) -> list[Fact]:
-        now_ns = self._clock()
-        return [
-            Fact(
-                key,
-                each.artifact.name,
-                each.state,
-                each.handle is None or each.handle.users == 0 or now_ns >= each.drain_until_ns,
-            )
-            for key, each in self._records.items()
-        ]
+            return self._book.of([each.key for each in self._wanted() if each.name == name])
 
     def _end(self, action: Action) -> None:
         with self._changed:
-            record = self._records[action.key]
+            record = self._book[action.key]
             if action.kind == "retire" and record.state is State.READY:  # `stop` may have been first
                 self._retire(record)
             elif action.kind == "forget":
@@ -324,10 +271,8 @@ class Reconciler(Generic[Hosted]):
 
     def _load(self, artifact: Artifact) -> None:
         with self._changed:
-            self._loads += 1
-            record: Record[Hosted] = Record(artifact.key, artifact, self._loads)
-            self._records[record.key] = record
-            record.state = move(record.state, State.LOADING)
+            record = self._book.enter(artifact)
+            record.move(State.LOADING)
             self._publish()
         try:
             hosted = self._load_warm(record)
@@ -338,7 +283,7 @@ class Reconciler(Generic[Hosted]):
             late = self._stopping
             if not late:
                 record.handle = Handle(artifact.name, artifact.version, hosted, self._wake)
-                record.state = move(record.state, State.READY)
+                record.move(State.READY)
                 self._publish()
         if late:
             self._close(hosted)
@@ -348,7 +293,7 @@ class Reconciler(Generic[Hosted]):
     def _next_stale(self) -> list[Record[Hosted]]:
         """Those to be loaded anew; what failed since it was asked for is tried again."""
         found = []
-        for record in [self._records[key] for key in sorted(self._stale & self._records.keys())]:
+        for record in self._book.of(sorted(self._stale)):
             if record.state is State.FAILED:
                 self._forget(record)
             elif record.state is State.READY and record.handle is not None and self._host.stale(record.handle.hosted):
@@ -363,17 +308,14 @@ class Reconciler(Generic[Hosted]):
         late, before = [], []
         with self._changed:
             for record, hosted in made:
-                old = record.handle
-                if self._stopping or record.state is not State.READY or old is None:
+                if self._stopping or record.state is not State.READY:
                     late.append(hosted)
                 elif hosted is None:
                     before.append(record)  # and is tried again, so that it is known why it fails
                 else:
-                    self._loads += 1
-                    key = f"{record.key} before {self._loads}"
-                    self._records[key] = Record(key, record.artifact, record.order, State.READY, handle=old)
-                    before.append(self._records[key])
-                    record.handle = Handle(record.artifact.name, record.artifact.version, hosted, self._wake)
+                    artifact = record.artifact
+                    handle = Handle(artifact.name, artifact.version, hosted, self._wake)
+                    before.append(self._book.replace(record, handle))
             self._retire(*before)
         for each in late:
             if each is not None:
@@ -388,7 +330,7 @@ class Reconciler(Generic[Hosted]):
 
     def _load_warm(self, record: Record[Hosted]) -> Hosted:
         hosted = self._host.load(record.artifact)
-        record.state = move(record.state, State.WARMING)
+        record.move(State.WARMING)
         try:
             self._host.warm(hosted)
         except BaseException:
@@ -406,14 +348,14 @@ class Reconciler(Generic[Hosted]):
         known = error if isinstance(error, VireoError) else VireoError(f"{type(error).__name__}: {error}")
         text = known.message
         with self._changed:
-            record.state = move(record.state, State.FAILED)
+            record.move(State.FAILED)
             record.reason = text
             self._publish()
         log.error("model %s version %d failed to load: %s", record.artifact.name, record.artifact.version, text)
 
     def _retire(self, *records: Record[Hosted]) -> None:
         for each in records:
-            each.state = move(each.state, State.DRAINING)
+            each.move(State.DRAINING)
             each.drain_until_ns = self._clock() + int(self._spec.server.drain_s * 1e9)
         self._publish()
         for each in records:
@@ -428,23 +370,9 @@ class Reconciler(Generic[Hosted]):
         log.info("model %s version %d is unloaded", record.artifact.name, record.artifact.version)
 
     def _forget(self, record: Record[Hosted]) -> None:
-        record.state = move(record.state, State.UNLOADED)
-        self._records.pop(record.key, None)  # `stop` may have been first
+        self._book.forget(record)
         self._publish()
         self._changed.notify_all()
 
     def _publish(self) -> None:
-        ready: dict[str, dict[int, Handle[Hosted]]] = {}
-        for record in sorted(self._records.values(), key=lambda each: each.order):
-            if record.state is State.READY and record.handle is not None:
-                ready.setdefault(record.artifact.name, {})[record.artifact.version] = record.handle
-        served = {name: Served(versions[max(versions)], versions) for name, versions in ready.items()}
-        self._registry.publish(Snapshot(served, self._unserved(served.keys())))
-
-    def _unserved(self, served: Collection[str]) -> dict[str, str]:
-        reasons = {name: "not loaded" for name in declared_names(self._spec) if name not in served}
-        reasons |= {name: model.problem or "not loaded" for name, model in self._found.items() if name not in served}
-        for record in self._records.values():
-            if record.artifact.name not in served:
-                reasons[record.artifact.name] = record.reason or record.state.value.lower()
-        return reasons
+        self._registry.publish(self._book.snapshot(declared_names(self._spec), self._found))

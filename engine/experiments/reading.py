@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from engine.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, nearest, quoted
 from engine.log.columns import column_of, instants
-from engine.log.export import ARROW_SUFFIXES
 from engine.log.past import open_past, read_log
 from engine.log.schema import arrow_schema
+from engine.table_files import ARROW_SUFFIXES, PARQUET_SUFFIX, endings
 
 if TYPE_CHECKING:
     from engine.spec import Spec
@@ -75,7 +75,7 @@ def outcomes_in(path: Path, *, key: str = "key", time: str = "time") -> pa.Table
 
 
 def read_file(path: Path, key: str) -> pa.Table:
-    """A Parquet file, an Arrow IPC file (.arrow, .feather) or CSV with a header, whose column `key` is then text as it stands.
+    """A Parquet or Arrow IPC file (see `engine.table_files`), or CSV with a header, whose column `key` is text as it stands.
 
     Raises NotFound where there is none, InvalidArgument for another kind of file, DataLoss for what cannot be read.
     """
@@ -88,7 +88,7 @@ def read_file(path: Path, key: str) -> pa.Table:
 
 
 def _read(path: Path, key: str) -> Any:  # noqa: ANN401  a pa.Table
-    if path.suffix == ".parquet":
+    if path.suffix == PARQUET_SUFFIX:
         import pyarrow.parquet as pq
 
         return pq.read_table(path)
@@ -100,7 +100,7 @@ def _read(path: Path, key: str) -> Any:  # noqa: ANN401  a pa.Table
         from pyarrow import csv
 
         return csv.read_csv(path, convert_options=csv.ConvertOptions(column_types={key: pa.string()}))
-    raise InvalidArgument(f"{quoted(str(path))}: expected a name that ends with .parquet, .arrow, .feather or .csv")
+    raise InvalidArgument(f"{quoted(str(path))}: expected a name that ends with {endings('.csv')}")
 
 
 def _chosen(experiment: str | None, told: list[str], known: list[str]) -> str:

@@ -34,7 +34,7 @@ from engine.graph.reference import Reference, parse_reference
 from engine.graph.shapes import constant_of, either, fits, sized, told
 from engine.graph.slots import Slots
 from engine.graph.stream import check_stream
-from engine.servables.signature import ANY, Signature, TensorSpec
+from engine.servables.signature import ANY, Signature, TensorSpec, declared_specs
 from engine.tensor import DATATYPES
 
 Find = Callable[[str, int | None], Target]
@@ -333,10 +333,7 @@ class _Resolution:
         return PlannedRecord(name, declared.log, columns, when, declared.durable)
 
     def _signature(self, outputs: Sequence[TensorSpec]) -> Signature:
-        inputs = [
-            TensorSpec(name, DATATYPES[each.datatype], each.shape, each.optional)
-            for name, each in self._spec.inputs.items()
-        ]
+        inputs = declared_specs(self._spec.inputs)
         called = [each.signature for each in (*self._targets.values(), *self._lighter.values())]
         batchable = (
             all(each.shape[:1] == (ANY,) for each in (*inputs, *outputs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -14,15 +14,14 @@ from engine.errors import InvalidArgument, NotFound, nearest, quoted
 from engine.log.disk import DRAFT_SUFFIX, disk_fault, put_in_place
 from engine.log.past import open_past, tables_of
 from engine.log.schema import arrow_schema
+from engine.table_files import ARROW_SUFFIXES, PARQUET_SUFFIX, endings
 
 if TYPE_CHECKING:
     from engine.spec import Spec
 
-ARROW_SUFFIXES: Final = (".arrow", ".feather")
-
 
 def export_log(spec: Spec, name: str, path: Path) -> int:
-    """Writes what the log `name` of `spec` keeps now, in its order, as `path` says: .parquet, .arrow or .feather. Rows written.
+    """Writes what the log `name` of `spec` keeps now, in its order, as `path` ends (see `engine.table_files`). Rows written.
 
     The log may be in use: nothing of it is changed. The file is replaced as a whole, once all of it is written.
     Raises NotFound for a log that is not there, InvalidArgument for another kind of file, Unavailable or ResourceExhausted
@@ -51,10 +50,10 @@ def export_log(spec: Spec, name: str, path: Path) -> int:
 
 
 def _writer_of(path: Path) -> Callable[[Any, pa.Schema], Any]:
-    if path.suffix == ".parquet":
+    if path.suffix == PARQUET_SUFFIX:
         import pyarrow.parquet as pq
 
         return pq.ParquetWriter  # type: ignore[no-any-return]
     if path.suffix in ARROW_SUFFIXES:
         return pa.ipc.new_file  # type: ignore[no-any-return]
-    raise InvalidArgument(f"{quoted(str(path))}: expected a name that ends with .parquet, .arrow or .feather")
+    raise InvalidArgument(f"{quoted(str(path))}: expected a name that ends with {endings()}")

@@ -60,7 +60,7 @@ class ArrowPayload:
 
     def encode(self, batch: pa.RecordBatch, bytes_max: int) -> list[bytes]:
         """Payload. One message for the whole batch, halved until each part fits."""
-        payload: bytes = stream_of(batch).to_pybytes()
+        payload: bytes = arrow_stream(batch).to_pybytes()
         if len(payload) <= bytes_max:
             return [payload]
         if batch.num_rows == 1:
@@ -69,7 +69,7 @@ class ArrowPayload:
         return self.encode(batch.slice(0, half), bytes_max) + self.encode(batch.slice(half), bytes_max)
 
 
-def stream_of(batch: pa.RecordBatch) -> pa.Buffer:
+def arrow_stream(batch: pa.RecordBatch) -> pa.Buffer:
     """One batch as an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:

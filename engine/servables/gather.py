@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.candidates.declaration import GatherSourceSpec, GatherSpec
-from engine.candidates.gather_relations import AS_OF, FOUND, ROWS, defaults_of
+from engine.candidates.gather_relations import AS_OF, FOUND, ROWS, Part, defaults_of, tensors_of
 from engine.errors import FailedPrecondition, InvalidArgument, ModelLoadError, VireoError, quoted
 from engine.features.store import FeatureStore
 from engine.limits import LOOKUP_ROWS_MAX
 from engine.servables.servable import Tensors, Traits
-from engine.servables.signature import ANY, Signature, TensorSpec
-from engine.tensor import BOOL, BYTES, FP32, INT64, UINT64, Array, Tensor
+from engine.servables.signature import Signature, declared_specs
+from engine.tensor import BOOL, FP32, Array, Tensor
 from engine.vectors.store import VectorStore
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class _Vectors:
             raise FailedPrecondition(
                 f"collection {quoted(source.collection)} has no dense vector {quoted(source.vector)} without tenants"
             )
-        self.width, self.is_text = declared.size, self._spec.id == "text"
-        self._defaults = np.array(defaults_of(source, self.width), np.float32)
+        self.part = Part(of_view=False, is_text=self._spec.id == "text", width=declared.size)
+        self._defaults = np.array(defaults_of(source, declared.size), np.float32)
         self.note = f"vector {source.vector} of collection {source.collection}"
 
     def fill(self, keys: Any, buffer: Singles, first: int, as_of_us: Array | None) -> Flags:  # noqa: ANN401
@@ -55,10 +55,10 @@ class _Vectors:
         spec = collection.spec
         if spec is not self._spec:
             vector = spec.vectors.get(self._vector)
-            if vector is None or vector.size != self.width or spec.id != self._spec.id or spec.tenant is not None:
+            if vector is None or vector.size != self.part.width or spec.id != self._spec.id or spec.tenant is not None:
                 raise FailedPrecondition(
                     f"collection {quoted(self._collection)} has become another; expected vector {quoted(self._vector)} of "
-                    f"{self.width}"
+                    f"{self.part.width}"
                 )
             self._spec = spec
         return collection.gather(keys, self._vector, self._defaults, buffer, first)
@@ -76,18 +76,17 @@ class _Features:
             raise FailedPrecondition(f"feature view {quoted(source.view)} is not there")
         self._view: FeatureView = view
         self._numbers = view.numbers_of(source.features)
-        self.width = len(self._numbers)
-        self._defaults = np.array(defaults_of(source, self.width), np.float32)
         self._kind = view.entity_type
-        self.is_text = not pa.types.is_integer(self._kind)
-        self.note = f"{self.width} features of view {source.view}"
+        self.part = Part(of_view=True, is_text=not pa.types.is_integer(self._kind), width=len(self._numbers))
+        self._defaults = np.array(defaults_of(source, self.part.width), np.float32)
+        self.note = f"{self.part.width} features of view {source.view}"
 
     def fill(self, keys: Any, buffer: Singles, first: int, as_of_us: Array | None) -> Flags:  # noqa: ANN401
         """Its columns, from `first` on; which keys it has. `keys`: uint64, int64 or texts."""
         import pyarrow as pa
 
         try:
-            if self.is_text:
+            if self.part.is_text:
                 entities = pa.array(keys, self._kind)
             else:
                 entities = pa.array(keys.view(np.int64))
@@ -117,25 +116,17 @@ class Gather:
         for each in spec.sources:
             source = _Vectors(vectors, each) if each.view is None else _Features(features, each)
             self._blocks.append(_Block(source, self._width))
-            self._width += source.width
-        texts = {each.source.is_text for each in self._blocks}
-        if len(texts) > 1:
+            self._width += source.part.width
+        parts = [each.source.part for each in self._blocks]
+        if len({each.is_text for each in parts}) > 1:
             raise FailedPrecondition("some sources have texts as keys, others whole numbers")
-        unsigned = any(isinstance(each.source, _Vectors) for each in self._blocks)
-        datatype = BYTES if texts == {True} else UINT64 if unsigned else INT64
-        self._read: Callable[[Array], Any] = self._texts if datatype is BYTES else np.ascontiguousarray
-        live = any(isinstance(each.source, _Features) for each in self._blocks)
+        self._read: Callable[[Array], Any] = self._texts if parts[0].is_text else np.ascontiguousarray
+        inputs, outputs = tensors_of(spec.key, parts)
         self.signature = Signature(
-            (
-                TensorSpec(spec.key, datatype, (ANY,)),
-                *((TensorSpec(AS_OF, INT64, (ANY,), optional=True),) if live else ()),
-            ),
-            (TensorSpec(ROWS, FP32, (ANY, self._width)), TensorSpec(FOUND, BOOL, (ANY, len(self._blocks)))),
-            batchable=True,
-            rows_max=LOOKUP_ROWS_MAX,
+            declared_specs(inputs), declared_specs(outputs), batchable=True, rows_max=LOOKUP_ROWS_MAX
         )
         notes = tuple(
-            f"rows[{each.first}:{each.first + each.source.width}]: {each.source.note}" for each in self._blocks
+            f"rows[{each.first}:{each.first + each.source.part.width}]: {each.source.note}" for each in self._blocks
         )
         self.traits = Traits("vireo_gather", "every key is looked up alone", notes)
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from engine.declaration import TensorDeclaration
 from engine.errors import InvalidArgument, nearest, quoted
 from engine.limits import LAYOUTS_MAX
 from engine.request import Layout, Request
-from engine.tensor import DataType, Tensor
+from engine.tensor import DATATYPES, DataType, Tensor
 
 ANY = -1
 """A dimension that may have any size."""
@@ -36,6 +37,13 @@ class TensorSpec:
             if got != want and want != ANY:
                 return False
         return True
+
+
+def declared_specs(declared: Mapping[str, TensorDeclaration]) -> tuple[TensorSpec, ...]:
+    """The tensors that a spec declares, in its order."""
+    return tuple(
+        TensorSpec(name, DATATYPES[each.datatype], each.shape, each.optional) for name, each in declared.items()
+    )
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from engine.candidates.declaration import SlateSpec
 from engine.candidates.slate_relations import CHOSEN, SCORES, VECTORS, tensors_of
 from engine.errors import InvalidArgument, quoted
 from engine.servables.servable import Tensors, Traits
-from engine.servables.signature import Signature, TensorSpec
-from engine.tensor import DATATYPES, INT64, Tensor
+from engine.servables.signature import Signature, declared_specs
+from engine.tensor import INT64, Tensor
 from kernels.ranking import diverse_within
 from kernels.relevance import scaled
 
@@ -26,17 +26,10 @@ class Slate:
     """See the module. Any number of threads."""
 
     def __init__(self, spec: SlateSpec) -> None:
-        inputs, outputs = (
-            tuple(
-                TensorSpec(name, DATATYPES[each.datatype], each.shape)
-                for name, each in tensors.items()
-                if each is not None
-            )
-            for tensors in tensors_of(spec)
-        )
+        inputs, outputs = tensors_of(spec)
         self._spec = spec
         self._caps = np.array(list(spec.caps.values()), np.int64)
-        self.signature = Signature(inputs, outputs)
+        self.signature = Signature(declared_specs(inputs), declared_specs(outputs))
         told = ", ".join(f"{name}: {cap}" for name, cap in spec.caps.items()) or "none"
         self.traits = Traits(
             "vireo_slate", "a slate is of one request", (f"k: {spec.k}, relevance: {spec.relevance:g}, caps: {told}",)

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.declaration import TensorDeclaration
 from engine.errors import FailedPrecondition, InvalidArgument, ModelLoadError, VireoError, quoted
 from engine.limits import SEARCH_ROWS_MAX
 from engine.servables.servable import Tensors, Traits
-from engine.servables.signature import Signature, TensorSpec
+from engine.servables.signature import Signature, declared_specs
 from engine.tensor import BYTES, DATATYPES, Array, DataType, Tensor
 from engine.vectors.declaration import CollectionSpec, VectorSearchSpec
 from engine.vectors.filter import Filter
@@ -175,17 +174,13 @@ def signature_of(search: VectorSearchSpec, collection: CollectionSpec) -> Signat
         raise FailedPrecondition(f"{key}: {problem}")
     embedder = collection.vectors[vector_of(search, collection)].embedder
     made_by = None if embedder is None else (embedder.model, embedder.version)
-    inputs = _specs(inputs_of(search, collection))
+    inputs = declared_specs(inputs_of(search, collection))
     return Signature(
         tuple(replace(each, embedder=made_by) if each.name == QUERY else each for each in inputs),
-        _specs(outputs_of(search, collection)),
+        declared_specs(outputs_of(search, collection)),
         batchable=True,
         rows_max=SEARCH_ROWS_MAX,
     )
-
-
-def _specs(declared: Mapping[str, TensorDeclaration]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(name, DATATYPES[each.datatype], each.shape) for name, each in declared.items())
 
 
 def _filters(template: FilterOf, inputs: Tensors, rows: int) -> Sequence[Filter | None]:

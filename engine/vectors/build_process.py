@@ -29,7 +29,7 @@ import pyarrow as pa
 
 import engine.errors
 from engine.errors import Internal, Unavailable, VireoError
-from engine.log.payload_arrow import stream_of
+from engine.log.payload_arrow import arrow_stream
 from engine.vectors.build_lock import building_in
 from engine.vectors.building import Codebooks, SegmentOrder, make_segment
 from engine.vectors.codebook import Codebook
@@ -138,7 +138,7 @@ class BuildProcess:
         spec = msgspec.json.encode(order.spec)
         self._connection.send(_Sent(str(order.folder), spec, order.first, order.next, sources, known))
         for batch in given:
-            self._connection.send_bytes(memoryview(stream_of(batch)))
+            self._connection.send_bytes(memoryview(arrow_stream(batch)))
         self._connection.send_bytes(b"")
         new: dict[str, bytes] = {}
         while isinstance(answer := self._received(), _NewCodebook):

@@ -17,21 +17,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import json, structs
 
-from engine import DataLoss, FailedPrecondition, InvalidArgument, lock_file, put_in_place, quoted, sync_folder
+from engine import (
+    PARQUET_SUFFIX,
+    TABLE_SUFFIXES,
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    endings,
+    lock_file,
+    put_in_place,
+    quoted,
+    sync_folder,
+)
 from serving.batch.manifest import Manifest, Part, check_same, decoded
 
 _MANIFEST, _LOCK, _PROGRESS, _DRAFT = "progress.json", "lock", "_progress", ".draft"
 _KEY: Final = b"vireo.batch"
 _GROUP_ROWS: Final = 1 << 17
 _GROUP_BYTES: Final = 64 << 20
-_PARQUET, _ARROW = (".parquet",), (".arrow", ".ipc", ".feather")
 
 
 def check_output(option: str, path: Path) -> None:
     """Raises InvalidArgument unless `path` says what is to be written."""
-    if path.suffix and path.suffix not in (*_PARQUET, *_ARROW):
+    if path.suffix and path.suffix not in TABLE_SUFFIXES:
         raise InvalidArgument(
-            f"{option}: {path.name} must end in {', '.join((*_PARQUET, *_ARROW))}, or in none of them for a folder of parts"
+            f"{option}: {path.name} must end in {endings()}, or in none of them for a folder of parts"
         )
 
 
@@ -47,7 +57,7 @@ class Output:
         self._folder = not path.suffix
         self._parts = path if self._folder else path.with_name(f"{path.name}.parts")
         self._beside = path / _PROGRESS if self._folder else self._parts
-        self._suffix = ".parquet" if self._folder else path.suffix
+        self._suffix = PARQUET_SUFFIX if self._folder else path.suffix
         self.manifest = Manifest({})
         self._lock: int | None = None
 
@@ -214,7 +224,7 @@ def _write_table(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> N
 
 
 def _writer(draft: Path, suffix: str, schema: pa.Schema) -> Any:  # noqa: ANN401  two kinds of writer
-    if suffix in _PARQUET:
+    if suffix == PARQUET_SUFFIX:
         return pq.ParquetWriter(draft, schema, compression="zstd")
     return pa.ipc.new_file(str(draft), schema)
 
@@ -234,7 +244,7 @@ def _gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 def _tables(paths: Sequence[Path]) -> Iterator[pa.Table]:
     for path in paths:
         try:
-            if path.suffix in _PARQUET:
+            if path.suffix == PARQUET_SUFFIX:
                 with pq.ParquetFile(path) as file:
                     yield file.read()
             else:
@@ -245,7 +255,7 @@ def _tables(paths: Sequence[Path]) -> Iterator[pa.Table]:
 
 
 def _file_metadata(path: Path) -> dict[bytes, bytes]:
-    if path.suffix in _PARQUET:
+    if path.suffix == PARQUET_SUFFIX:
         return dict(pq.read_schema(path).metadata or {})
     with pa.memory_map(str(path)) as mapped:
         return dict(pa.ipc.open_file(mapped).schema.metadata or {})

@@ -14,9 +14,8 @@ from typing import Any, Final, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine import DataLoss, FailedPrecondition, InvalidArgument, NotFound, limits, quoted
+from engine import TABLE_SUFFIXES, DataLoss, FailedPrecondition, InvalidArgument, NotFound, endings, limits, quoted
 
-SUFFIXES: Final = (".parquet", ".arrow", ".ipc", ".feather")
 _PARQUET, _ARROW = b"PAR1", b"ARROW1"
 _SAMPLED_BYTES: Final = 64 << 10
 _BUFFER_BYTES: Final = 1 << 20
@@ -72,13 +71,13 @@ def files_of(path: Path) -> list[Path]:
     found = sorted(
         each
         for each in path.rglob("*")
-        if each.suffix in SUFFIXES
+        if each.suffix in TABLE_SUFFIXES
         and not any(part.startswith((".", "_")) for part in each.relative_to(path).parts)
         and each.is_file()
     )
     if not found or len(found) > limits.BATCH_FILES_MAX:
         raise InvalidArgument(
-            f"--input: {quoted(str(path))} has {len(found)} files that end in {', '.join(SUFFIXES)}, "
+            f"--input: {quoted(str(path))} has {len(found)} files that end in {endings()}, "
             f"1 to {limits.BATCH_FILES_MAX} are read"
         )
     return found

@@ -98,7 +98,7 @@ def test_what_is_not_counted_is_told_and_keys_of_csv_stay_as_they_are(capsys: py
         (["seen.parquet", "--outcomes", "none.parquet"], "no file at 'none.parquet'"),
         (
             ["seen.parquet", "--outcomes", "app.yaml"],
-            "expected a name that ends with .parquet, .arrow, .feather or .csv",
+            "expected a name that ends with .parquet, .arrow, .ipc, .feather or .csv",
         ),
         (["seen.parquet", "--outcomes", "spent.parquet"], "the table has no columns 'key'"),
         (["seen.parquet", *COLUMNS, "--experiment", "t"], "no experiment 't'; known: 's'"),
