@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 
 from engine.clock import NEVER_NS, Clock, monotonic
 from engine.control.book import IndexEntry
@@ -54,7 +55,7 @@ class Engine:
         """The logs and feature views of the spec."""
         self.vectors = VectorStore()
         """The vector collections, of the spec and of clients."""
-        self.language_models = LanguageModels(clock, load_language_model)
+        self.language_models = LanguageModels(clock, partial(load_language_model, self.submit))
         """The language models of the spec."""
         self._graphs = GraphHost(clock, self.features, self._ripen, self.flush, self._idle)
         self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 from engine.candidates.declaration import GatherSpec, SlateSpec
 from engine.clock import Clock
@@ -51,6 +52,9 @@ from engine.spec import FunctionSpec
 from engine.telemetry import ModelStatistics
 from engine.vectors.declaration import CollectionSpec, VectorSearchSpec
 from engine.vectors.store import VectorStore
+
+if TYPE_CHECKING:
+    from engine.generation.grounding.retrieval import Submit
 
 
 @dataclass(slots=True)
@@ -139,8 +143,14 @@ class ModelHost:
         return isinstance(hosted.servable, VectorSearch) and not hosted.servable.fits()
 
 
-def load_language_model(name: str, spec: LanguageModelSpec, folder: Path, ask: Ask) -> LanguageModel:
-    """See `engine.generation.store.Load`."""
+def load_language_model(submit: Submit, name: str, spec: LanguageModelSpec, folder: Path, ask: Ask) -> LanguageModel:
+    """See `engine.generation.store.Load`. `submit` is the engine's."""
+    if (grounded := spec.grounded) is not None:
+        from engine.generation.grounding.grounded import GroundedModel
+        from engine.generation.grounding.retrieval import Retrieval
+
+        retrieval = Retrieval(submit, grounded.retrieval, grounded.question, grounded.passages)
+        return GroundedModel(name, grounded, retrieval, ask)
     assert spec.call is not None, "checked with the spec"
     made: LanguageModel = named_callable(f"language model {quoted(name)}", spec.call)(name)
     return made

@@ -327,6 +327,11 @@ BATCH_FILES_MAX: Final = 100_000
 GENERATION_CALLS_MAX: Final = 1_024
 """Calls of one language model that may be under way, those that wait inside it among them."""
 
+GROUNDING_PASSAGES_MAX: Final = 100
+GROUNDING_CHARS_MAX: Final = 1_000_000
+GROUNDING_QUERIES_MAX: Final = 8
+"""Passages that one prompt shows, their characters, and more ways to search for one question."""
+
 GENERATION_RESTART_S_MIN: Final = 1.0
 GENERATION_RESTART_S_MAX: Final = 60.0
 """A language model that died is loaded anew at once; where that fails, or it dies again while it is young, after the

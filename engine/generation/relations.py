@@ -8,10 +8,11 @@ from typing import Final
 from engine.declaration import call_problem, timeout_problems
 from engine.errors import SpecError
 from engine.generation.declaration import LanguageModelSpec
+from engine.generation.grounding.relations import grounding_problems
 from engine.limits import NAME_CHARS_MAX
 from engine.strict_yaml import Place
 
-_SOURCES: Final = ("call",)
+_SOURCES: Final = ("call", "grounded")
 
 
 def check_language_models(models: Mapping[str, LanguageModelSpec], taken: Collection[str], place: Place) -> None:
@@ -22,16 +23,21 @@ def check_language_models(models: Mapping[str, LanguageModelSpec], taken: Collec
             raise SpecError(f"{place(where)}: a name has from 1 to {NAME_CHARS_MAX} printable characters")
         if name in taken:
             raise SpecError(f"{place(where)}: something else has that name already; all are called by it")
-        for key, what in _problems(model):
+        for key, what in _problems(name, model, taken, models):
             raise SpecError(f"{place(f'{where}.{key}'.rstrip('.'))}: {what}")
 
 
-def _problems(model: LanguageModelSpec) -> Iterator[tuple[str, str]]:
+def _problems(
+    name: str, model: LanguageModelSpec, servables: Collection[str], models: Collection[str]
+) -> Iterator[tuple[str, str]]:
     given = [each for each in _SOURCES if getattr(model, each) is not None]
     if len(given) != 1:
         yield "", f"exactly one of {', '.join(_SOURCES)} says what it is, got {' and '.join(given) or 'none'}"
     if model.call is not None and (problem := call_problem(model.call)) is not None:
         yield "call", problem
+    if model.grounded is not None:
+        problems = grounding_problems(model.grounded, name, servables, models)
+        yield from ((f"grounded.{key}", problem) for key, problem in problems)
     if not 1 <= model.calls_max <= 1 << 20:
         yield "calls_max", f"must be from 1 to {1 << 20}, got {model.calls_max}"
     yield from timeout_problems(model.timeout_ms)
