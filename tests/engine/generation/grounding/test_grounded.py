@@ -41,6 +41,7 @@ SPEC = """
 functions:
   facts:
     call: tests.engine.generation.grounding.test_grounded:facts
+    inline_us_max: 0
     inputs: {question: {datatype: BYTES, shape: [-1]}}
     outputs:
       ids: {datatype: BYTES, shape: [-1, -1]}
