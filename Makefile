@@ -19,7 +19,7 @@ NATIVE := $(wildcard serving/native/src/*.?pp)
 $(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Vireo needs Python 3.11 or later; set PYTHON=...'; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,features,experiments,kafka,text,bench,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,features,experiments,kafka,text,ray,bench,test]'
 	touch $(STAMP)
 
 demo: $(STAMP)

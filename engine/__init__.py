@@ -47,7 +47,18 @@ from engine.log.log import Appended, Chunk, DeadLetter
 from engine.request import BATCH, INTERACTIVE, Layout, Ledger, Parameter, Request, Response, Stage
 from engine.scheduling.job import Job
 from engine.servables.signature import Signature, TensorSpec
-from engine.spec import AuthSpec, ServerSpec, Spec, TlsSpec, TracingSpec, VersionSpec, load_spec, parse_spec
+from engine.spec import (
+    AuthSpec,
+    ServerSpec,
+    Spec,
+    TlsSpec,
+    TracingSpec,
+    VersionSpec,
+    load_spec,
+    parse_spec,
+    spec_as_plain,
+    spec_of_plain,
+)
 from engine.table_files import PARQUET_SUFFIX, TABLE_SUFFIXES, endings
 from engine.telemetry import BUCKETS_S, Duration, Histogram, ModelStatistics
 from engine.tensor import (
@@ -293,6 +304,8 @@ __all__ = [
     "probe_skew",
     "put_in_place",
     "quoted",
+    "spec_as_plain",
+    "spec_of_plain",
     "sync_folder",
     "values_column",
     "vector_column",

@@ -65,6 +65,8 @@ WARMUP_BYTES_MAX: Final = 256 << 20
 """A batch bucket whose inputs would be larger is not warmed up."""
 
 DRAIN_S_DEFAULT: Final = 20.0
+LEAVE_S: Final = 0.2
+"""A server that leaves callers to others gives them so long to go there before it looks whether calls are in flight."""
 HTTP_HEADER_BYTES_MAX: Final = 64 << 10
 """Request line and headers of one HTTP request together."""
 

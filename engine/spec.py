@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from engine.candidates.declaration import GatherSpec, SlateSpec
 from engine.candidates.gather_relations import Sources, check_gathers
@@ -31,7 +31,7 @@ from engine.limits import (
     QUEUE_REQUESTS_MAX,
 )
 from engine.log.declaration import LogSpec
-from engine.strict_yaml import Place, read_strict
+from engine.strict_yaml import Place, plain_of, read_plain, read_strict
 from engine.tensor import DATATYPES
 from engine.vectors.declaration import VectorSearchSpec, VectorStoreSpec
 from engine.vectors.relations import check_vector_store
@@ -73,7 +73,8 @@ class ServerSpec:
 
     `transport`: `native` serves gRPC, HTTP/2 and HTTP/1.1 on each port, and on `unix_socket`; `grpcio` serves gRPC on one
     port and on `unix_socket`, and HTTP/1.1 on the other port; `auto` is native where it is installed. `flight_port` is
-    Arrow Flight's.
+    Arrow Flight's. `share_ports`: other processes of this machine may listen on the same ports, and each gets some of the
+    connections.
     """
 
     name: str = "vireo"
@@ -89,6 +90,7 @@ class ServerSpec:
     tls: TlsSpec | None = None
     tracing: TracingSpec | None = None
     allow_remote_without_auth: bool = False
+    share_ports: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,19 @@ def parse_spec(text: str, *, folder: Path, source: str = "spec") -> Spec:
     """The spec in YAML `text`. Raises SpecError with `source`, the line and the key."""
     spec, place = read_strict(text, Spec, source)
     _check(spec, place)
+    return dataclasses.replace(spec, folder=folder)
+
+
+def spec_as_plain(spec: Spec) -> dict[str, Any]:
+    """`spec` as JSON has it, without its folder: `spec_of_plain` reads it back."""
+    found: dict[str, Any] = plain_of(spec)
+    return found
+
+
+def spec_of_plain(plain: Mapping[str, Any], *, folder: Path, source: str = "spec") -> Spec:
+    """The spec that JSON says. Raises SpecError with `source` and the key."""
+    spec = read_plain(plain, Spec, source)
+    _check(spec, lambda where: f"{source}.{where}")
     return dataclasses.replace(spec, folder=folder)
 
 

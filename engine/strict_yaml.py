@@ -43,6 +43,15 @@ def read_plain(value: object, kind: type[Record], source: str) -> Record:
         raise SpecError(f"{source}: nested too deep") from error
 
 
+def plain_of(value: Any) -> Any:  # noqa: ANN401
+    """`value`, a record or what one holds, as JSON has it, every key but those of type Path: `read_plain` reads it back."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: plain_of(getattr(value, name)) for name in _field_kinds(type(value))}
+    if isinstance(value, Mapping):
+        return {name: plain_of(each) for name, each in value.items()}
+    return [plain_of(each) for each in value] if isinstance(value, tuple) else value
+
+
 def _node_of(value: object, source: str, count: list[int]) -> yaml.Node:
     """`value` as a document of YAML would have it, without lines."""
     count[0] += 1

@@ -29,6 +29,9 @@ log = logging.getLogger("vireo.serving")
 
 Command = Callable[[argparse.Namespace], int]
 
+_ON_RAY = "ray"
+"""In the place of an address to listen on."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command: 0 when it did what it says, 1 when the spec or a model is at fault, 2 for wrong usage."""
@@ -51,7 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vireo", description="One low-latency serving engine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = _app_command(commands, "serve", _serve, "serve what a spec says until SIGTERM")
-    serve.add_argument("--host", help="listen here instead of where the spec says")
+    serve.add_argument(
+        "--host",
+        help="listen here instead of where the spec says; 'ray': be hosted by a Ray cluster, that of RAY_ADDRESS or one here",
+    )
     serve.add_argument("--grpc-port", type=_port, help="0 takes a free port")
     serve.add_argument("--http-port", type=_port, help="0 takes a free port")
     _app_command(commands, "check", _check, "load everything a spec names, serve nothing, report what is wrong")
@@ -124,16 +130,28 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     use_one_arena()
     _allow_files()
+    if arguments.host == _ON_RAY:
+        from serving.ray_host.command import run_on_ray
+
+        run_on_ray(arguments.app, _load, lambda spec: _as_asked(spec, arguments))
+        return 0
     spec = _load(arguments.app)
-    given = {name: getattr(arguments, name) for name in ("host", "grpc_port", "http_port")}
-    server = replace(spec.server, **{name: value for name, value in given.items() if value is not None})
-    if all(each is None for each in (server.grpc_port, server.http_port, server.flight_port, server.unix_socket)):
-        raise SpecError("server: grpc_port, http_port and unix_socket are all null, so nobody could connect")
-    if not uvloop.run(_serve_until_signal(arguments.app, spec, replace(spec, server=server))):
+    if not uvloop.run(_serve_until_signal(arguments.app, spec, _as_asked(spec, arguments))):
         logging.shutdown()
         sys.stdout.flush()
         os._exit(0)  # a thread is inside a model's library, which need not survive Python's own end
     return 0
+
+
+def _as_asked(spec: Spec, arguments: argparse.Namespace) -> Spec:
+    """`spec`, its server where the command line says. Raises SpecError where nobody could connect."""
+    given = {name: getattr(arguments, name) for name in ("host", "grpc_port", "http_port")}
+    if given["host"] == _ON_RAY:
+        del given["host"]
+    server = replace(spec.server, **{name: value for name, value in given.items() if value is not None})
+    if all(each is None for each in (server.grpc_port, server.http_port, server.flight_port, server.unix_socket)):
+        raise SpecError("server: grpc_port, http_port and unix_socket are all null, so nobody could connect")
+    return replace(spec, server=server)
 
 
 def _allow_files() -> None:

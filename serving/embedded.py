@@ -31,6 +31,7 @@ from serving.transport import transport_of
 
 if TYPE_CHECKING:
     from serving.features_fronts import FeaturesFronts
+    from serving.native.server import NativeServer
     from serving.tracing import Tracing
     from serving.vectors_fronts import VectorsFronts
 
@@ -75,6 +76,7 @@ class EmbeddedHost:
         self._counter = CallCounter()
         self._gauges = Gauges()
         self._fronts: list[Front] = []
+        self._native: NativeServer | None = None
         self._features: FeaturesFronts | None = None
         self._vectors: VectorsFronts | None = None
         self.tracing = _tracing(spec, self.engine.clock)
@@ -131,6 +133,7 @@ class EmbeddedHost:
         around = Surroundings(self._authenticator, self._counter, clock, server.message_bytes_max, loop)
         methods = {method.path: method for method in self._methods(service)}
         native = NativeServer(self._spec, methods, around, app, http.protocol, self._dispatch.flush)
+        self._native = native
         self._fronts += [native, http]
         self._gauges.add("vireo_connections", native.connections, protocol="http2")
         self._gauges.add("vireo_connections", http.connections, protocol="http1")
@@ -207,6 +210,17 @@ class EmbeddedHost:
             raise SpecError("vectors: the server was started without any; they need a restart")
         await asyncio.to_thread(self.engine.apply, replace(spec, server=self._spec.server))
 
+    async def leave(self) -> bool:
+        """As `stop`, where callers have another server to go to: no call is refused until they have been asked to go there, and
+        those in flight have been answered.
+        """
+        if self._native is not None:
+            self._native.announce_end()
+            await asyncio.sleep(limits.LEAVE_S)
+        await self._dispatch.drained(self._spec.server.drain_s)
+        await self._close_fronts()
+        return await self.stop()
+
     async def stop(self) -> bool:
         """Takes no new work, finishes what is in flight within the spec's bound, closes everything.
 
@@ -221,7 +235,7 @@ class EmbeddedHost:
         return await asyncio.to_thread(self.engine.close, drain_s)
 
     async def _close_fronts(self) -> None:
-        for front in self._fronts:
-            await front.stop()
+        while self._fronts:
+            await self._fronts.pop(0).stop()
         for each in self._more():
             each.close()

@@ -92,7 +92,7 @@ class FlightFront:
         assert server.flight_port is not None
         host = server.host.strip("[]")
         try:
-            listener(host, server.flight_port).close()  # gRPC does not say why it cannot
+            listener(host, server.flight_port, shared=server.share_ports).close()  # gRPC does not say why it cannot
             self._server = FlightServer(self._spec, self._engine, self._authenticator, _location(self._spec, host))
         except (OSError, pa.ArrowException) as error:
             reason = getattr(error, "strerror", None) or error

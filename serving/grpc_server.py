@@ -23,7 +23,6 @@ from serving.unix_socket import UnixSocket
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _GRACE_S = 1.0
 _OPTIONS = (
-    ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", 1024),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
@@ -73,7 +72,8 @@ class GrpcServer:
         self._counter = counter
         self._clock = clock
         size = spec.server.message_bytes_max
-        options = [*_OPTIONS, ("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", size)]
+        shared = ("grpc.so_reuseport", int(spec.server.share_ports))
+        options = [*_OPTIONS, shared, ("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", size)]
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_Handlers(methods, self._wrap),))
         self._spec = spec
@@ -83,7 +83,7 @@ class GrpcServer:
         host = server.host.strip("[]")
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            listener(host, port).close()  # grpcio does not say why it cannot
+            listener(host, port, shared=server.share_ports).close()  # grpcio does not say why it cannot
             return self._add(address)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or error

@@ -98,7 +98,7 @@ class HttpServer:
 def _bind(spec: Spec) -> socket.socket:
     host, port = spec.server.host.strip("[]"), spec.server.http_port or 0
     try:
-        made = listener(host, port)
+        made = listener(host, port, shared=spec.server.share_ports)
         made.listen(_BACKLOG)  # two sockets may be bound alike as long as neither listens
         return made
     except OSError as error:

@@ -20,7 +20,7 @@ BANNED_IN_ENGINE = {
     "flask", "httptools", "requests", "protos", "tritonclient", "google",
 }  # fmt: skip
 OWNERS = {
-    "ray": ("serving/ray_host.py",),
+    "ray": ("serving/ray_host/",),
     "vllm": ("engine/servables/vllm.py",),
     "faiss": ("engine/vectors/faiss_index.py", "engine/vectors/gpu_index.py"),
     "onnxruntime": ("engine/servables/onnx.py",),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from engine.strict_yaml import read_plain
+from engine.strict_yaml import plain_of, read_plain
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.relations import check_collection
 
@@ -21,13 +20,5 @@ def collection_spec_of(mapping: Mapping[str, Any], path: str = "collection") -> 
 
 def as_plain(spec: CollectionSpec) -> dict[str, Any]:
     """`spec` as JSON has it, every key: `collection_spec_of` reads it back."""
-    found: dict[str, Any] = _plain(spec)
+    found: dict[str, Any] = plain_of(spec)
     return found
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    if dataclasses.is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    return list(value) if isinstance(value, tuple) else value

@@ -86,7 +86,7 @@ class NativeServer:
         """Begins to answer on a TCP port; the port. `name` is its key in the spec. Raises SpecError."""
         host = self._spec.server.host.strip("[]")
         try:
-            bound = listener(host, port)
+            bound = listener(host, port, shared=self._spec.server.share_ports)
             bound.listen(_BACKLOG)  # two sockets may be bound alike as long as neither listens
         except OSError as error:
             reason = error.strerror or error
@@ -236,8 +236,8 @@ class NativeServer:
 
     # The end.
 
-    async def stop(self) -> None:
-        """Takes no new connections or calls; those open may finish within `_GRACE_S`, then they are ended."""
+    def announce_end(self) -> None:
+        """Takes no new connections, and asks those open to go elsewhere (GOAWAY, RFC 9113, 6.8); calls are still served."""
         for server in self._servers:
             server.close()
         if self._unix is not None:
@@ -245,6 +245,10 @@ class NativeServer:
         for door in list(self._doors):
             door.close()
         self._tell_all(_wire.Session.announce_end)
+
+    async def stop(self) -> None:
+        """Takes no new connections or calls; those open may finish within `_GRACE_S`, then they are ended."""
+        self.announce_end()
         await asyncio.sleep(_POLL_S)  # calls already on their way are still served
         self._tell_all(_wire.Session.end)
         for _ in range(round(_GRACE_S / _POLL_S)):

@@ -119,7 +119,13 @@ class ServerHere:
 class ServerProcess:
     """`vireo serve` as a user runs it. Raises AssertionError with its output where it does not come up."""
 
-    def __init__(self, app: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        app: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self._lines: list[str] = []
         self._process = subprocess.Popen(
             [str(VIREO), "serve", str(app), *arguments],
@@ -131,8 +137,9 @@ class ServerProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._changed = threading.Condition()
         self._reader.start()
-        line = self.wait_for_line("vireo: serving")
+        line = self.wait_for_line("vireo: serving", patience_s)
         self.address = re.split(r"gRPC(?: and HTTP)? on ", line)[1].split(",")[0].strip()
+        self.http_address = re.split(r"HTTP on ", line)[-1].split(",")[0].strip()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -148,14 +155,14 @@ class ServerProcess:
         """Everything it has written so far."""
         return "".join(self._lines)
 
-    def wait_for_line(self, text: str) -> str:
+    def wait_for_line(self, text: str, patience_s: float = PATIENCE_S) -> str:
         """The first line with `text` in it."""
 
         def found() -> list[str]:
             return [line for line in self._lines if text in line]
 
         with self._changed:
-            self._changed.wait_for(lambda: found() or not self._reader.is_alive(), PATIENCE_S)
+            self._changed.wait_for(lambda: found() or not self._reader.is_alive(), patience_s)
         assert found(), f"no line has {text!r}:\n{self.output}"
         return found()[0]
 
@@ -163,9 +170,9 @@ class ServerProcess:
         """Sends a signal."""
         self._process.send_signal(number)
 
-    def wait(self) -> int:
+    def wait(self, patience_s: float = PATIENCE_S) -> int:
         """The exit status, once it has ended."""
-        status = self._process.wait(PATIENCE_S)
+        status = self._process.wait(patience_s)
         self._reader.join(PATIENCE_S)
         return status
 

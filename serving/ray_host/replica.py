@@ -1,0 +1,105 @@
+"""What runs in each replica: an engine with its doors, from the first configuration to the drain. Called by Ray Serve alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import ray
+from ray import serve
+
+from engine import ModelLoadError, Spec, VireoError, spec_of_plain
+from serving.embedded import EmbeddedHost
+from serving.ray_host.doors import Doors
+
+log = logging.getLogger("vireo.ray")
+
+_WARMED_POLL_S: Final = 0.2
+_EVERYWHERE: Final = ("0.0.0.0", "::")
+
+
+class Replica:
+    """A copy of one deployment. Ray Serve makes it, gives it its configuration, asks after its health and ends it.
+
+    A configuration is a mapping: `spec`, as `spec_as_plain` gives it, and `folder`, where its relative paths start. The
+    first one starts the engine; the replica takes part once all of it is warmed. Each later one is applied to the running
+    engine as `EmbeddedHost.apply` does, so that no request fails for it.
+    """
+
+    def __init__(self) -> None:
+        self._doors: Doors | None = None
+        self._refused: str | None = None
+
+    async def reconfigure(self, config: Mapping[str, Any]) -> None:
+        """Serves what `config` says. Raises VireoError where it cannot be started; a running one keeps what it has."""
+        folder = Path(config["folder"])
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))  # where the modules of functions are looked for first
+        spec = spec_of_plain(config["spec"], folder=folder)
+        spec = replace(spec, server=replace(spec.server, share_ports=True))
+        if self._doors is None:
+            await self._start(spec)
+            return
+        host = self._host()
+        try:
+            await self._doors.run(host.apply(spec))
+        except VireoError as error:
+            log.error("%s is not applied: %s", spec.server.name, error.message)
+            self._refused = error.message
+        else:
+            self._refused = None
+
+    async def _start(self, spec: Spec) -> None:
+        doors = Doors()
+        try:
+            host = await doors.start(spec)
+            await _warmed(host)
+        except BaseException:
+            await doors.stop()
+            raise
+        self._doors = doors
+
+    def _host(self) -> EmbeddedHost:
+        assert self._doors is not None
+        assert self._doors.host is not None
+        return self._doors.host
+
+    async def check_health(self) -> None:
+        """Returns where the loop that serves still turns; Ray replaces a replica where this does not."""
+        if self._doors is not None:
+            await self._doors.run(asyncio.sleep(0))
+
+    async def report(self) -> dict[str, Any]:
+        """What this replica says of itself: its name and process, its address with the port of each front or None, and what of
+        the configuration is not served and why.
+        """
+        host = self._host()
+        problems = host.engine.problems() if self._refused is None else {"the spec": self._refused}
+        address = host.engine.spec.server.host
+        return {
+            "replica": serve.get_replica_context().replica_id.unique_id, "pid": os.getpid(),
+            "host": ray.util.get_node_ip_address() if address.strip("[]") in _EVERYWHERE else address,
+            "grpc": host.grpc_port, "http": host.http_port, "flight": host.flight_port, "problems": problems,
+        }  # fmt: skip
+
+    async def __del__(self) -> None:
+        """Called by Ray Serve before it ends the process."""
+        if self._doors is not None:
+            doors, self._doors = self._doors, None
+            await doors.stop()
+
+
+async def _warmed(host: EmbeddedHost) -> None:
+    """Returns when every servable of the spec answers. Raises ModelLoadError where one cannot."""
+    engine = host.engine
+    while not engine.ready:
+        failed = {each.name: each.reason for each in engine.index() if each.state == "FAILED" or each.version is None}
+        if failed:
+            raise ModelLoadError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+        await asyncio.sleep(_WARMED_POLL_S)  # what is restored from a log takes its time

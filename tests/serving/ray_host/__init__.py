@@ -1,0 +1,1 @@
+"""The Ray host, on a real cluster of this machine."""

@@ -1,0 +1,55 @@
+"""One Ray cluster for all tests of the Ray host: several nodes' worth of cores on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from serving.ray_host.command import SETTINGS
+from tests.serving import functions
+from tests.serving.servers import PROJECT, ServerProcess
+
+CORES = 16
+"""Ray's word for how much may be placed, not what this machine has."""
+START_S = 120.0
+"""A cluster starts many processes, each of which imports Ray."""
+
+OnRay = Callable[..., ServerProcess]
+
+
+@pytest.fixture(scope="session")
+def meeting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the function `meeting` of any replica meets the test."""
+    return tmp_path_factory.mktemp("meeting")
+
+
+@pytest.fixture(scope="session")
+def cluster(meeting: Path) -> Iterator[str]:
+    """The address of a cluster."""
+    with pytest.MonkeyPatch.context() as patched:
+        environment = {**SETTINGS, "PYTHONPATH": str(PROJECT), functions.MEETING_VARIABLE: str(meeting)}
+        for name, value in environment.items():
+            patched.setenv(name, value)
+        ray.init(address="local", num_cpus=CORES, include_dashboard=False, log_to_driver=False)
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def on_ray(cluster: str) -> Iterator[OnRay]:
+    """Runs `vireo serve --host ray` on the cluster."""
+    started: list[ServerProcess] = []
+
+    def serve(app: Path, *arguments: str) -> ServerProcess:
+        environment = {"RAY_ADDRESS": cluster, **os.environ}
+        made = ServerProcess(app, "--host", "ray", *arguments, environment=environment, patience_s=START_S)
+        started.append(made)
+        return made
+
+    yield serve
+    for each in started:
+        each.kill()
