@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -131,8 +131,8 @@ class Source:
 
 
 def _imported_by_call(node: ast.Call) -> str | None:
-    called = ast.unparse(node.func)
-    if called not in ("importlib.import_module", "import_module", "__import__") or not node.args:
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+    if called not in ("import_module", "__import__") or not node.args:
         return None
     first = node.args[0]
     return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None
@@ -145,11 +145,17 @@ def _is_type_checking(node: ast.AST) -> bool:
 def read(root: Path, *packages: str) -> list[Source]:
     """Every Python file of `packages` under `root`; generated protobuf code is nobody's style, installed code is others'."""
     return [
-        Source(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8"))
+        _source(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8"))
         for package in packages
         for path in sorted((root / package).rglob("*.py"))
         if "_pb2" not in path.name and not any(part.startswith(".") for part in path.relative_to(root).parts)
     ]
+
+
+@cache
+def _source(path: str, text: str) -> Source:
+    """Parsed once for all rules."""
+    return Source(path, text)
 
 
 # Rules: each takes a tree and gives a line for every breach.
