@@ -17,6 +17,7 @@ from engine.clock import Clock
 from engine.control.model_config import ModelConfig, check_config
 from engine.control.registry import Handle, Snapshot, find
 from engine.control.rollout import Artifact
+from engine.encoders.declaration import EncoderSpec, RerankerSpec
 from engine.errors import InvalidArgument, ModelFailed, ModelLoadError, Unavailable, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.features.store import FeatureStore
@@ -35,6 +36,7 @@ from engine.graph.traffic import TrafficRunner
 from engine.graph.traffic_plan import resolve_traffic
 from engine.limits import (
     BATCH_ROWS_MAX,
+    ENCODER_TOKEN_BYTES,
     GATHER_BATCH_ROWS_MAX,
     LOOKUP_BATCH_ROWS_MAX,
     SEARCH_BATCH_ROWS_MAX,
@@ -46,7 +48,7 @@ from engine.scheduling.worker import Worker, WorkerOptions
 from engine.servables.function import load_function, named_callable
 from engine.servables.onnx import OnnxOptions, load_onnx
 from engine.servables.probe import sample_inputs
-from engine.servables.servable import Servable, Traits
+from engine.servables.servable import SampledServable, Servable, Tensors, Traits
 from engine.servables.signature import ANY, Signature, declared_specs
 from engine.spec import FunctionSpec
 from engine.telemetry import ModelStatistics
@@ -115,7 +117,7 @@ class ModelHost:
             return
         assert isinstance(hosted.worker, Worker)
         for rows in warmup_rows(hosted.worker.batchable, hosted.options.batch.rows_max):
-            inputs = sample_inputs(hosted.signature, rows, hosted.seed)
+            inputs = _samples(hosted, rows)
             if sum(each.bytes_size for each in inputs.values()) > WARMUP_BYTES_MAX:
                 return
             try:
@@ -156,6 +158,12 @@ def load_language_model(submit: Submit, name: str, spec: LanguageModelSpec, fold
     return made
 
 
+def _samples(hosted: Hosted, rows: int) -> Tensors:
+    if isinstance(hosted.servable, SampledServable):
+        return hosted.servable.samples(rows)
+    return sample_inputs(hosted.signature, rows, hosted.seed)
+
+
 def search_signature(search: VectorSearchSpec, collection: CollectionSpec) -> Signature:
     """What a search of such a collection would take and give. Raises FailedPrecondition."""
     from engine.servables.vector_search import signature_of
@@ -194,12 +202,8 @@ def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorSt
         from engine.servables.gather import load_gather
 
         return load_gather(artifact.name, settings, features, vectors)
-    if isinstance(settings, SlateSpec):
-        from engine.servables.slate import Slate
-
-        return Slate(settings)
-    if isinstance(settings, FunctionSpec):
-        return load_function(artifact.name, settings.call, _declared(settings))
+    if isinstance(settings, FunctionSpec | SlateSpec | EncoderSpec | RerankerSpec):
+        return _load_declared(artifact.name, settings)
     source, config = artifact.source, artifact.config
     assert source is not None
     if source.problem:
@@ -209,6 +213,23 @@ def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorSt
     if config is not None:
         check_config(config, servable.signature)
     return servable
+
+
+def _load_declared(name: str, settings: FunctionSpec | SlateSpec | EncoderSpec | RerankerSpec) -> Servable:
+    """Of what needs nothing but its declaration."""
+    if isinstance(settings, SlateSpec):
+        from engine.servables.slate import Slate
+
+        return Slate(settings)
+    if isinstance(settings, EncoderSpec):
+        from engine.servables.text_encoder import load_text_encoder
+
+        return load_text_encoder(settings)
+    if isinstance(settings, RerankerSpec):
+        from engine.servables.reranker import load_reranker
+
+        return load_reranker(settings)
+    return load_function(name, settings.call, _declared(settings))
 
 
 def _declared(function: FunctionSpec) -> Signature:
@@ -225,6 +246,8 @@ def _told(artifact: Artifact) -> str:
         return f"search of collection {settings.collection}"
     if isinstance(settings, GatherSpec | SlateSpec):
         return "gather" if isinstance(settings, GatherSpec) else "slate"
+    if isinstance(settings, EncoderSpec | RerankerSpec):
+        return settings.model
     return f"function {settings.call}" if isinstance(settings, FunctionSpec) else "model"
 
 
@@ -238,6 +261,13 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
         return WorkerOptions(BatchBounds(GATHER_BATCH_ROWS_MAX), instances=usable_cores())
     if isinstance(settings, SlateSpec):
         return WorkerOptions(instances=usable_cores())
+    if isinstance(settings, EncoderSpec | RerankerSpec):
+        batching = settings.batching
+        return WorkerOptions(
+            BatchBounds(batching.rows_max, batching.tokens_max * ENCODER_TOKEN_BYTES),
+            instances=settings.instances or usable_cores(),
+            batching=batching.enabled,
+        )
     rows_max = min(settings.batching.rows_max, signature.rows_max or settings.batching.rows_max)
     return WorkerOptions(
         BatchBounds(rows_max, settings.batching.bytes_max),

@@ -384,3 +384,17 @@ TENANTS_MAX: Final = 10_000
 SECRET_BYTES_MAX: Final = 16 << 10
 TOKEN_COMMAND_S_MAX: Final = 30.0
 """How long a command that prints a token may take."""
+
+ENCODER_TOKENS_MAX: Final = 512
+"""Tokens of one text: the positions that most encoders learnt."""
+
+ENCODER_TOKENS_CEILING: Final = 1 << 17
+ENCODER_TEXT_BYTES_MAX: Final = 1 << 20
+"""Bytes of one text to encode: all of it is tokenised before it is cut."""
+
+ENCODER_BATCH_TOKENS_MAX: Final = 4_096
+ENCODER_TOKEN_BYTES: Final = 4
+"""Bytes of English text a token: by it a batch of texts that wait is bounded before they are tokenised."""
+
+RERANK_PAIRS_MAX: Final = 4_096
+"""Pairs of one row of a reranker's request."""

@@ -12,6 +12,8 @@ from engine.candidates.declaration import GatherSpec, SlateSpec
 from engine.candidates.gather_relations import Sources, check_gathers
 from engine.candidates.slate_relations import check_slates
 from engine.declaration import TensorDeclaration, call_problem
+from engine.encoders.declaration import EncoderSpec, RerankerSpec
+from engine.encoders.relations import check_encoders, with_encodings
 from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.features.relations import check_compiled, check_logs, check_views
@@ -188,6 +190,8 @@ class Spec:
     gathers: Mapping[str, GatherSpec] = field(default_factory=dict)
     slates: Mapping[str, SlateSpec] = field(default_factory=dict)
     language_models: Mapping[str, LanguageModelSpec] = field(default_factory=dict)
+    encoders: Mapping[str, EncoderSpec] = field(default_factory=dict)
+    rerankers: Mapping[str, RerankerSpec] = field(default_factory=dict)
     folder: Path = field(default_factory=Path)
 
     def path(self, relative: str) -> Path:
@@ -210,7 +214,8 @@ def parse_spec(text: str, *, folder: Path, source: str = "spec") -> Spec:
     """The spec in YAML `text`. Raises SpecError with `source`, the line and the key."""
     spec, place = read_strict(text, Spec, source)
     _check(spec, place)
-    return dataclasses.replace(spec, folder=folder)
+    vectors = with_encodings(spec.vectors, spec.encoders, place)
+    return dataclasses.replace(spec, folder=folder, vectors=vectors)
 
 
 def spec_as_plain(spec: Spec) -> dict[str, Any]:
@@ -260,6 +265,9 @@ def _check(spec: Spec, place: Place) -> None:
     known |= {name: Known("gather", *tensors, rows=True) for name, tensors in found.items()}
     found = check_slates(spec.slates, known, place)
     known |= {name: Known("slate", *tensors) for name, tensors in found.items()}
+    encoders, rerankers = check_encoders(spec.encoders, spec.rerankers, known, place)
+    known |= {name: Known("encoder", *tensors, rows=True) for name, tensors in encoders.items()}
+    known |= {name: Known("reranker", *tensors, rows=True) for name, tensors in rerankers.items()}
     models = None if repository is None else spec.models
     check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
     check_language_models(spec.language_models, {*known, *spec.graphs, *spec.traffic, *spec.models}, place)

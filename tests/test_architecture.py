@@ -30,6 +30,7 @@ OWNERS = {
     "httpx2": ("engine/generation/upstream/http_client.py",),
     "azure": ("engine/generation/upstream/entra.py",),
     "torch": ("kernels/gpu/",),
+    "tokenizers": ("engine/encoders/tokens.py",),
     "scipy": ("engine/experiments/distributions.py",),
 }
 """Which file (or folder, with a slash, or files that begin so) may import a heavy library. benchmarks/, tests/ are not asked."""
@@ -58,7 +59,7 @@ HEAVY = (
     "starlette",
     "google.protobuf",
 )
-MODULES_LOADED_MAX = 350
+MODULES_LOADED_MAX = 360
 FUNCTION_LINES_MAX, FUNCTION_LINES_COMMON, FILE_LINES_MAX = 60, 30, 450
 
 

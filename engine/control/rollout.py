@@ -8,19 +8,30 @@ stays.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.candidates.declaration import GatherSpec, SlateSpec
 from engine.control.lifecycle import State
 from engine.control.model_config import ModelConfig
 from engine.control.repository import FoundModel, FoundVersion
+from engine.encoders.declaration import EncoderSpec, RerankerSpec
 from engine.errors import NotFound, SpecError, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
 from engine.vectors.declaration import VectorSearchSpec
 
-_DECLARED = ("functions", "searches", "feature_views", "gathers", "slates", "graphs", "traffic")
+_DECLARED = (
+    "functions",
+    "searches",
+    "feature_views",
+    "gathers",
+    "slates",
+    "encoders",
+    "rerankers",
+    "graphs",
+    "traffic",
+)
 """Sections of the spec that say themselves what is served."""
 KIND_WORDS = {
     "functions": "function",
@@ -28,6 +39,8 @@ KIND_WORDS = {
     "feature_views": "feature view",
     "gathers": "gather",
     "slates": "slate",
+    "encoders": "encoder",
+    "rerankers": "reranker",
     "graphs": "graph",
     "traffic": "traffic split",
 }
@@ -44,7 +57,16 @@ class Artifact:
     name: str
     version: int
     fingerprint: str
-    settings: ModelSpec | FunctionSpec | FeatureViewSpec | VectorSearchSpec | GatherSpec | SlateSpec
+    settings: (
+        ModelSpec
+        | FunctionSpec
+        | FeatureViewSpec
+        | VectorSearchSpec
+        | GatherSpec
+        | SlateSpec
+        | EncoderSpec
+        | RerankerSpec
+    )
     source: FoundVersion | None = None
     config: ModelConfig | None = None
 
@@ -85,14 +107,23 @@ def choose_versions(policy: VersionSpec | str | None, available: Collection[int]
 
 def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Collection[str]) -> list[Artifact]:
     """Every version that should serve: functions, of the `selected` models the versions their policy chooses, slates,
-    searches, feature views, late, because they may take long to catch up with their logs, and gathers, which take of both."""
+    encoders and rerankers, searches, feature views, late, because they may take long to catch up with their logs, and
+    gathers, which take of both."""
     functions = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.functions.items()]
     declared = declared_names(spec)
     names = sorted(name for name in selected if name in found and name not in declared)
     models = [artifact for name in names for artifact in _of_model(spec, found[name])]
     views = [Artifact(name, 1, _view_mark(spec, name), each) for name, each in spec.feature_views.items()]
     slates = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.slates.items()]
-    return functions + models + slates + list(_searches(spec)) + views + list(_gathers(spec))
+    return functions + models + slates + list(_encoders(spec)) + list(_searches(spec)) + views + list(_gathers(spec))
+
+
+def _encoders(spec: Spec) -> Iterator[Artifact]:
+    """With the paths of their files."""
+    declared: tuple[tuple[str, EncoderSpec | RerankerSpec], ...] = (*spec.encoders.items(), *spec.rerankers.items())
+    for name, each in declared:
+        settings = replace(each, model=str(spec.path(each.model)), tokenizer=str(spec.path(each.tokenizer)))
+        yield Artifact(name, each.version, f"{settings!r}", settings)
 
 
 def _view_mark(spec: Spec, name: str) -> str:

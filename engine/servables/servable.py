@@ -49,6 +49,14 @@ class Servable(Protocol):
 
 
 @runtime_checkable
+class SampledServable(Servable, Protocol):
+    """A servable that knows better than its signature what a request looks like: for warming it up."""
+
+    def samples(self, rows: int) -> Tensors:
+        """Inputs of `rows` rows that it answers."""
+
+
+@runtime_checkable
 class StreamingServable(Servable, Protocol):
     """A servable that may answer one request with many responses."""
 

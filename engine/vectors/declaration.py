@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from engine.declaration import Value
+from engine.encoders.declaration import EncodingSpec
 from engine.limits import COLLECTION_POINTS_MAX, SEGMENT_ROWS_GROWING
 
 Metric = Literal["cosine", "dot", "l2"]
@@ -34,10 +35,12 @@ class IndexSpec:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderSpec:
-    """One version of a model that embeds queries."""
+    """One version of a model that embeds queries. `encoding`: how it makes vectors of texts, beside its weights; filled in where
+    the model is an encoder of the spec."""
 
     model: str
     version: int
+    encoding: EncodingSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import DataLoss, FailedPrecondition, quoted
-from engine.vectors.declaration import CollectionSpec, FieldSpec, VectorSpec
+from engine.vectors.declaration import CollectionSpec, EmbedderSpec, FieldSpec, VectorSpec
 from engine.vectors.segment_file import FileSum, framed, read_framed
 
 MANIFEST: Final = "manifest.json"
@@ -112,7 +112,26 @@ def _check_vector(name: str, stored: VectorSpec | None, declared: VectorSpec, *,
         return
     _check_same(f"vector {quoted(name)}", stored, declared, ("size", "metric", "multi"))
     if stored.embedder is not None:  # it may be told later, and then stays
-        _check_same(f"vector {quoted(name)}", stored, declared, ("embedder",))
+        _check_embedder(f"vector {quoted(name)}", stored.embedder, declared)
+
+
+def _check_embedder(what: str, stored: EmbedderSpec, declared: VectorSpec) -> None:
+    """How it encodes may be told later too."""
+    wanted = declared.embedder
+    if wanted is None or (wanted.model, wanted.version) != (stored.model, stored.version):
+        raise FailedPrecondition(f"{what}: embedder is stored as {_told(stored)}, the spec says {_told(wanted)}")
+    if stored.encoding is None:
+        return
+    if wanted.encoding is None:
+        raise FailedPrecondition(f"{what}: its embedder's encoding is stored, and the spec says none")
+    if differing := wanted.encoding.told_unlike(stored.encoding):
+        raise FailedPrecondition(
+            f"{what}: the stored vectors of embedder {_told(stored)} were made otherwise: {differing}"
+        )
+
+
+def _told(embedder: EmbedderSpec | None) -> str:
+    return "none" if embedder is None else f"{quoted(embedder.model)} version {embedder.version}"
 
 
 def _check_field(name: str, stored: FieldSpec | None, declared: FieldSpec, *, empty: bool) -> None:

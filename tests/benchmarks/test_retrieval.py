@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.workloads.retrieval.embedding import MODEL, TOKENIZER, TOKENS_MAX, Encoder
 from benchmarks.workloads.retrieval.vectors import clustered, exact
 from benchmarks.workloads.retrieval.wordnet import Synset, labelled, parsed
+from engine import Engine, Request, parse_spec
+from tests.engine.encoders.small import texts_of
+from tests.test_docs import ROOT
 
 LINE = (
     "00005815 29 v 02 cough 0 clear_up(p) 1 001 @ 00004227 v 0000 01 + 02 00 "
@@ -38,3 +42,21 @@ def test_brute_force_in_slices_is_a_full_sort() -> None:
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert np.array_equal(exact(vectors, queries, 7), np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :7])
     assert exact(vectors[:3], queries, 7).shape == (5, 3)
+
+
+def test_the_encoder_that_serves_minilm_gives_what_plain_onnxruntime_and_numpy_give() -> None:
+    reference = Encoder(ROOT / ".cache" / "retrieval")
+    packages = ROOT / ".cache" / "retrieval" / "packages"
+    spec = f"""
+encoders:
+  minilm: {{model: {packages / MODEL}, tokenizer: {packages / TOKENIZER}, encoding: {{tokens_max: {TOKENS_MAX}}}}}
+"""
+    texts = ["cough, clear up: exhale abruptly; as when ill", "", "Ünïcode 海", "tide " * 400]
+    engine = Engine(parse_spec(spec, folder=ROOT))
+    engine.start()
+    try:
+        assert "texts together equal texts one by one" in engine.describe("minilm", None).traits.batching
+        found = engine.infer(Request("minilm", {"text": texts_of(texts)})).outputs["embedding"].array
+    finally:
+        engine.close()
+    np.testing.assert_allclose(found, np.concatenate([reference.encode([each]) for each in texts]), atol=1e-5)

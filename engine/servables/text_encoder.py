@@ -1,0 +1,98 @@
+"""A text encoder as a servable: texts in, vectors out, as Sentence-BERT has it (Reimers and Gurevych, EMNLP 2019).
+
+Inputs: "text" BYTES [-1], UTF-8; where the encoder has prompts "prompt" BYTES [-1], optional, the name of the prompt that is put
+before each text, empty for none. Output: "embedding" FP32 [-1, d].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.encoders.declaration import EncoderSpec, EncodingSpec
+from engine.encoders.pooling import Floats, normalised, pooled
+from engine.encoders.relations import EMBEDDING, PROMPT, TEXT
+from engine.encoders.tokens import Tokens
+from engine.errors import InvalidArgument, ModelLoadError, nearest, quoted
+from engine.servables.servable import Tensors, Traits
+from engine.servables.signature import ANY, Signature, TensorSpec
+from engine.servables.token_model import TokenModel, Values, batching_told, byte_rows, load_token_model, text_of
+from engine.tensor import BYTES, FP32, Tensor
+
+
+class TextEncoder:
+    """See the module. Any number of threads."""
+
+    def __init__(self, model: TokenModel, encoding: EncodingSpec, size: int) -> None:
+        self._model, self._encoding = model, encoding
+        self._prompts = {"": "", **encoding.prompts}
+        prompt = (TensorSpec(PROMPT, BYTES, (ANY,), optional=True),) if encoding.prompts else ()
+        self.signature = Signature(
+            (TensorSpec(TEXT, BYTES, (ANY,)), *prompt), (TensorSpec(EMBEDDING, FP32, (ANY, size)),), batchable=True
+        )
+        told = f"pooling {encoding.pooling}, normalised: {encoding.normalise}, tokens_max {encoding.tokens_max}"
+        self.traits = Traits("vireo_encoder", batching_told(model), (told,))
+
+    def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        """See `Servable.execute`. Raises InvalidArgument for text that is no UTF-8 or too long, and for an unknown prompt."""
+        texts = [text_of(TEXT, each) for each in inputs[TEXT].array]
+        prompts = self._prompts_of(inputs, len(texts))
+        vectors = encoded(
+            self._model, [f"{prompt}{text}" for prompt, text in zip(prompts, texts, strict=True)], self._encoding
+        )
+        return {EMBEDDING: Tensor(FP32, vectors)}
+
+    def _prompts_of(self, inputs: Tensors, rows: int) -> list[str]:
+        if PROMPT not in inputs:
+            return [self._prompts[self._encoding.default_prompt or ""]] * rows
+        return [self._prompt(each) for each in inputs[PROMPT].array]
+
+    def _prompt(self, value: bytes) -> str:
+        name = text_of(PROMPT, value)
+        found = self._prompts.get(name)
+        if found is None:
+            raise InvalidArgument(
+                f"input {quoted(PROMPT)}: there is no prompt {quoted(name)}{nearest(name, self._prompts)}"
+            )
+        return found
+
+    def samples(self, rows: int) -> dict[str, Tensor]:
+        """See `SampledServable`."""
+        return {TEXT: Tensor(BYTES, byte_rows(self._model.samples(), rows))}
+
+    def close(self) -> None:
+        """Drops the model."""
+        self._model.close()
+
+
+def encoded(model: TokenModel, texts: Sequence[str], encoding: EncodingSpec) -> Floats:
+    """float32 [n, d]."""
+    found: Floats | None = None
+    for places, values, mask in model.run(texts):
+        vectors = values if encoding.pooling == "none" else pooled(values, mask, encoding.pooling)
+        if found is None:
+            found = np.empty((len(texts), vectors.shape[1]), np.float32)
+        found[places] = normalised(vectors) if encoding.normalise else vectors
+    assert found is not None, "a request has a row"
+    return found
+
+
+def load_text_encoder(spec: EncoderSpec) -> TextEncoder:
+    """Loaded. Paths of `spec` are absolute. Raises ModelLoadError, naming the file and the reason."""
+    encoding = spec.encoding
+    tokens = Tokens(Path(spec.tokenizer), encoding.tokens_max, truncate=encoding.truncate)
+
+    def values(model: TokenModel) -> Values:
+        _, sample, _ = next(model.run(model.samples()[:1]))
+        wanted = 2 if encoding.pooling == "none" else 3
+        if sample.ndim != wanted or sample.dtype != np.float32:
+            raise ModelLoadError(
+                f"{spec.model}: with pooling {quoted(encoding.pooling)} output {quoted(model.output)} must be FP32 of {wanted} "
+                f"dimensions, got {sample.dtype} {list(sample.shape)}"
+            )
+        return lambda texts: encoded(model, texts, encoding)
+
+    model = load_token_model(spec, tokens, values)
+    return TextEncoder(model, encoding, encoded(model, model.samples()[:1], encoding).shape[1])
