@@ -1,8 +1,9 @@
-"""Run the benchmarks: `python -m benchmarks [fraud|overhead|swap|wire|cores|graphs|all|features|vectors|soak|batch] [--quick]`.
+"""Run the benchmarks: `python -m benchmarks [NAME] [--quick]`, all of fraud, overhead, swap, wire, cores and graphs unless named.
 
 `make bench` runs all.
 Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 1 when a promise is broken. `soak` takes
-20 minutes, `features` and `vectors` forty each; they are not part of `all`, nor is `batch`.
+20 minutes, `features` and `vectors` forty each; they are not part of `all`, nor are `batch` and
+`recommendation`, which wants trained models.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from benchmarks import (
     bench_fraud,
     bench_graphs,
     bench_overhead,
+    bench_recommendation,
     bench_soak,
     bench_swap,
     bench_vectors,
@@ -36,6 +38,7 @@ APART: dict[str, Run] = {
     "vectors": bench_vectors.PARTS.run,
     "soak": bench_soak.run,
     "batch": bench_batch.run,
+    "recommendation": bench_recommendation.run,
 }
 """Run only where they are named."""
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.command import run_command
 from benchmarks.features.part import Part, say
 from benchmarks.fraud_inputs import FraudInputs, fraud_inputs
-from benchmarks.fraud_report import COLUMNS, SHARES, TARGET_MS, Found, FraudData, load_row, report_of
+from benchmarks.fraud_report import TARGET_MS, FraudData, report_of
 from benchmarks.graphs.contenders import STACKS, Contender, contenders
 from benchmarks.graphs.overload import overload
 from benchmarks.harness import LOAD_CORE
@@ -33,16 +33,14 @@ from benchmarks.options import Options
 from benchmarks.peers.environments import NotInstalledError
 from benchmarks.report import Report
 from benchmarks.servers import Server
-from benchmarks.sweep import SweepPlan, sweep
-
-__all__ = ["COLUMNS", "TARGET_MS", "base_order", "held", "load_row", "run"]
+from benchmarks.sustained import Found, sustained
+from benchmarks.sweep import SweepPlan
 
 HTTP_CONNECTIONS = 64
 QUICK_RATES_PER_S = (250.0, 500.0, 1000.0, 2000.0)
 STACK_QUICK_RATES_PER_S = (100.0, 200.0, 400.0)
 PLAN = SweepPlan(start_per_s=2000.0, least_per_s=250.0)
 STACK_PLAN = SweepPlan(start_per_s=250.0, least_per_s=100.0)
-HELD_S = 15.0
 
 
 def run(options: Options) -> Report:
@@ -68,23 +66,11 @@ def run(options: Options) -> Report:
 
 
 def measured(contender: Contender, options: Options) -> Found:
-    """The sweep and what is held after it; fixed rates where there is little time."""
+    """What it sustains."""
     order = order_of(contender.port, contender.frames, options)
-    stack = contender.name in STACKS
-    before = contender.cpu_by_part()
-    if options.quick:
-        swept = None
-        orders = [replace(order, rate_per_s=rate) for rate in (STACK_QUICK_RATES_PER_S if stack else QUICK_RATES_PER_S)]
-    else:
-        plan = STACK_PLAN if stack else PLAN
-        swept = sweep(order, plan, contender.measure)
-        found = swept.rate_per_s
-        orders = [replace(order, rate_per_s=share * found, duration_s=HELD_S) for share in SHARES] if found else []
-    fixed = [contender.measure(one) for one in orders]
-    after = contender.cpu_by_part()
-    used = {name: after[name] - before[name] for name in after}
-    whole = sum(used.values())
-    return Found(contender.name, swept, fixed, {name: each / whole for name, each in used.items()} if whole else {})
+    if contender.name in STACKS:
+        return sustained(contender, order, STACK_PLAN, STACK_QUICK_RATES_PER_S, quick=options.quick)
+    return sustained(contender, order, PLAN, QUICK_RATES_PER_S, quick=options.quick)
 
 
 def overloaded_part(contender: Contender, found: Found, out: Path, options: Options) -> Part | None:

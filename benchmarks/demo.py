@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.bench_fraud import COLUMNS, TARGET_MS, held, load_row, order_of
+from benchmarks.bench_fraud import held, order_of
+from benchmarks.fraud_report import TARGET_MS
 from benchmarks.graphs.running import serve
 from benchmarks.graphs.whole import CHECKED, Past, Stream, files_beside, whole_spec
 from benchmarks.harness import Measured, measure
@@ -30,6 +31,7 @@ from benchmarks.load.verdict import Verdict
 from benchmarks.machine import ROOT
 from benchmarks.options import Options
 from benchmarks.servers import Server
+from benchmarks.sustained import COLUMNS, load_row
 from benchmarks.sweep import at_rate, outcome_of
 from benchmarks.table import Cell, Table, as_text
 from benchmarks.workloads.fraud.application import GRAPH, Application, Expected, decision_application, is_built

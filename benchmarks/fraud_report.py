@@ -1,51 +1,31 @@
 """What the benchmark `fraud` says of its measurements. Pure but for the machine's description."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.features.part import Part
 from benchmarks.graphs.contenders import FULL, LIKE, OURS, STACKS
-from benchmarks.harness import Measured
-from benchmarks.load.verdict import Verdict
 from benchmarks.plots import percentile_plot, rate_plot
 from benchmarks.report import Judgement, Report
-from benchmarks.sweep import SweepResult
+from benchmarks.sustained import (
+    COLUMNS,
+    SHARES,
+    Found,
+    curves,
+    held_by_name,
+    load_row,
+    named,
+    p99_ms,
+    rate_curves,
+    told_parts,
+)
 from benchmarks.table import Cell, Table, number_cell
 from benchmarks.turns import number_or_nan
 
 TARGET_MS = 100.0
-SHARES = (0.5, 0.8)
 P99_MS_MAX = 10.0
 """At the larger of SHARES."""
 
 RATIO_MIN = 10.0
-COLUMNS = [
-    "load", "offered/s", "goodput", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "server CPU µs/request",
-    "server core", "generator core", "lateness p99 ms", "verdict",
-]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What one service did; `swept` is None in a quick run. `fixed` are SHARES of the rate found, or the quick rates. `parts`:
-    CPU of each of its processes, as shares of all."""
-
-    name: str
-    swept: SweepResult | None
-    fixed: list[Measured]
-    parts: Mapping[str, float]
-
-    @property
-    def rate_per_s(self) -> float | None:
-        """The highest rate that met the target."""
-        if self.swept is not None:
-            return self.swept.rate_per_s
-        met = [one.load.order.rate_per_s or 0.0 for one in self.fixed if one.load.verdict == Verdict.MET]
-        return max(met, default=None)
-
-    def at(self, share: float) -> Measured | None:
-        """The measurement at one of SHARES of the rate found; None in a quick run, or where no rate was found."""
-        return None if self.swept is None or not self.fixed else self.fixed[SHARES.index(share)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +47,11 @@ class FraudData:
         return max(known, key=lambda one: one[1], default=None)
 
 
-def load_row(measured: Measured) -> list[Cell]:
-    """One line of the latency table."""
-    load = measured.load
-    latency = load.latency_ms
-    name = f"{load.order.protocol.value} {load.order.rate_per_s or 0:,.0f}/s"
-    return [
-        name, load.offered_per_s, f"{load.goodput_share:.2%}", latency.p50, latency.p90, latency.p99, latency.p999,
-        latency.max, measured.server_cpu_us_per_request, f"{measured.server_cpu_share:.0%}",
-        f"{load.generator.cpu_share:.0%}", load.generator.lateness_p99_ms, load.verdict,
-    ]  # fmt: skip
-
-
 def report_of(seed: int, data: FraudData, *, quick: bool) -> Report:
     """Tables, plots and judgements."""
     over = data.overload or Part()
     told = "Every point, in the order taken; points whose generator was late are repeated."
-    fixed = {f"{each.name}, {load_row(one)[0]}": one for each in data.found for one in each.fixed}
+    fixed = held_by_name(data.found)
     tables = [summary(data), Table("Latency at fixed rates", "From the scheduled send.", COLUMNS, named(fixed))]
     figures = [percentile_plot("Latency percentiles", curves(fixed), TARGET_MS)]
     for each in data.found:
@@ -102,25 +70,6 @@ def report_of(seed: int, data: FraudData, *, quick: bool) -> Report:
         data=data,
         notes=notes_of(data),
     )
-
-
-def named(fixed: Mapping[str, Measured]) -> list[list[Cell]]:
-    """A line for each measurement, the service named."""
-    return [[name, *load_row(one)[1:]] for name, one in fixed.items()]
-
-
-def curves(fixed: Mapping[str, Measured]) -> dict[str, list[tuple[float, float]]]:
-    """Percentile curves by name."""
-    return {name: one.load.latency_curve for name, one in fixed.items()}
-
-
-def rate_curves(measured: Sequence[Measured]) -> dict[str, list[tuple[float, float]]]:
-    """p50 and p99 over the offered rate, of the valid points."""
-    valid = [one.load for one in measured if one.load.verdict in (Verdict.MET, Verdict.MISSED)]
-    return {
-        "p50": [(load.offered_per_s, load.latency_ms.p50) for load in valid if load.latency_ms.p50 is not None],
-        "p99": [(load.offered_per_s, load.latency_ms.p99) for load in valid if load.latency_ms.p99 is not None],
-    }
 
 
 def summary(data: FraudData) -> Table:
@@ -145,15 +94,10 @@ def held(each: Found) -> list[Cell]:
     """p99 at both shares, CPU at the larger."""
     lower, upper = (each.at(share) for share in SHARES)
     return [
-        None if lower is None else lower.load.latency_ms.p99,
-        None if upper is None else upper.load.latency_ms.p99,
+        p99_ms(lower),
+        p99_ms(upper),
         None if upper is None else number_cell(number_or_nan(upper.server_cpu_us_per_request)),
     ]
-
-
-def told_parts(parts: Mapping[str, float]) -> str | None:
-    """Such as "gateway 60%, Triton 36%"."""
-    return ", ".join(f"{name} {share:.0%}" for name, share in parts.items()) or None
 
 
 def judgements_of(data: FraudData, *, quick: bool) -> list[Judgement]:
@@ -178,11 +122,10 @@ def sustained(each: Found) -> Judgement:
 
 def quiet_enough(each: Found) -> Judgement:
     """p99 at the larger share of the rate found."""
-    upper = each.at(SHARES[-1])
-    p99_ms = None if upper is None else upper.load.latency_ms.p99
+    found = p99_ms(each.at(SHARES[-1]))
     promise = f"{each.name}: p99 below {P99_MS_MAX:g} ms at {SHARES[-1]:.0%} of that"
     return Judgement(
-        promise, None if p99_ms is None else p99_ms < P99_MS_MAX, "unknown" if p99_ms is None else f"{p99_ms:.2f} ms"
+        promise, None if found is None else found < P99_MS_MAX, "unknown" if found is None else f"{found:.2f} ms"
     )
 
 

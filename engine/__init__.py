@@ -74,6 +74,7 @@ from engine.tensor import (
 )
 from engine.vectors.declaration import (
     CollectionSpec,
+    EmbedderSpec,
     FieldSpec,
     IndexSpec,
     QuotaSpec,
@@ -178,6 +179,7 @@ __all__ = [
     "Difference",
     "Diversity",
     "Duration",
+    "EmbedderSpec",
     "Engine",
     "ExperimentQuestion",
     "ExperimentReport",

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
+from engine.candidates.gather_relations import alias_problems
 from engine.clock import NEVER_NS, Clock, monotonic
 from engine.control.book import IndexEntry
 from engine.control.model_config import ConfigReader, ModelConfig
@@ -62,7 +63,7 @@ class Engine:
         self._registry: Registry[Hosted] = Registry(self._board)
         host = ModelHost(clock, self.features, self.vectors, self.flush)
         self._reconciler: Reconciler[Hosted] = Reconciler(host, self._registry, clock)
-        self.vectors.on_change = self._renew_searches
+        self.vectors.on_change = self._renew_readers
         self.vectors.before_aliases = self._check_aliases
         self._repository: Repository | None = None
         self._accepting = False
@@ -98,14 +99,17 @@ class Engine:
             elif (reason := self._board.behind.get(name)) is not None:
                 log.error("%s answers as it was declared before: %s", name, reason)
 
-    def _renew_searches(self, collections: Collection[str]) -> None:
+    def _renew_readers(self, collections: Collection[str]) -> None:
         """Those whose collection was not there when they were loaded, or is another now."""
-        names = [name for name, each in self._spec.searches.items() if each.collection in collections]
+        searches, gathers = self._spec.searches, self._spec.gathers
+        names = [name for name, each in searches.items() if each.collection in collections]
+        names += [name for name, each in gathers.items() if any(one.collection in collections for one in each.sources)]
         if names:
             self._reconciler.renew(names)
 
     def _check_aliases(self, meant: Mapping[str, CollectionSpec]) -> None:
-        """Raises FailedPrecondition where a graph that is served could not be with these collections behind the aliases."""
+        """Raises FailedPrecondition where a gather, or a graph that is served, could not be with these collections behind the
+        aliases."""
         snapshot, declared = self._registry.snapshot, self._board.declared
         moved = {name: each for name, each in self._spec.searches.items() if each.collection in meant}
         graphs = {each: called_names(declared[each]) & moved.keys() for each in declared if each in snapshot.served}
@@ -116,6 +120,8 @@ class Engine:
                 self._graphs.check(name, declared[name], snapshot, changed)
         except VireoError as error:
             raise FailedPrecondition(f"alias {', '.join(map(quoted, meant))}: {error.message}") from error
+        for problem in alias_problems(self._spec.gathers, meant):
+            raise FailedPrecondition(problem)
 
     def stop_accepting(self) -> None:
         """Refuses new requests as unavailable from now on; what was admitted is still computed."""

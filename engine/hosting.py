@@ -139,10 +139,12 @@ class ModelHost:
             hosted.servable.close()
 
     def stale(self, hosted: Hosted) -> bool:
-        """See `reconciler.Host`: a search is, whose collection has other tensors now than when it was loaded."""
+        """See `reconciler.Host`: a search or gather is, whose collection has other tensors now than when it was loaded, or is for
+        another embedder."""
+        from engine.servables.gather import Gather
         from engine.servables.vector_search import VectorSearch
 
-        return isinstance(hosted.servable, VectorSearch) and not hosted.servable.fits()
+        return isinstance(hosted.servable, VectorSearch | Gather) and not hosted.servable.fits()
 
 
 def load_language_model(submit: Submit, name: str, spec: LanguageModelSpec, folder: Path, ask: Ask) -> LanguageModel:

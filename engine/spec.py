@@ -260,7 +260,8 @@ def _check(spec: Spec, place: Place) -> None:
     known |= {name: Known("feature view", *tensors, rows=True) for name, tensors in looked_up.items()}
     found = check_searches(spec.searches, spec.vectors, known, place)
     known |= {name: Known("search", *tensors, rows=True) for name, tensors in found.items()}
-    sources = Sources(spec.vectors.collections if spec.vectors else {}, spec.feature_views, looked_up)
+    collections = spec.vectors.collections if spec.vectors else {}
+    sources = Sources(spec.vectors is not None, collections, spec.feature_views, looked_up)
     found = check_gathers(spec.gathers, sources, known, place)
     known |= {name: Known("gather", *tensors, rows=True) for name, tensors in found.items()}
     found = check_slates(spec.slates, known, place)

@@ -19,7 +19,9 @@ from benchmarks.machine import ROOT
 from benchmarks.servers import Server
 
 Declared = dict[str, Any]
-DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.float64): "FP64", np.dtype(np.int64): "INT64"}
+DATATYPES = {
+    np.dtype(np.float32): "FP32", np.dtype(np.float64): "FP64", np.dtype(np.int64): "INT64", np.dtype(np.uint64): "UINT64",
+}  # fmt: skip
 DRIVER_S_MAX = 600.0
 
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 class GatherSourceSpec:
     """Some columns of a gather: a vector of a collection, or features of a feature view; exactly one of the two.
 
-    `features` are numbers that the view aggregates. `default` stands where a key, or a feature of it, is not there: one number
-    for all columns, or one for each.
+    `size`: of the vector, where the spec does not declare the collection (an alias names it, or a client makes it); its ids are
+    then whole numbers. `features` are numbers that the view aggregates. `default` stands where a key, or a feature of it, is not
+    there: one number for all columns, or one for each.
     """
 
     collection: str | None = None
     vector: str | None = None
+    size: int | None = None
     view: str | None = None
     features: tuple[str, ...] = ()
     default: float | tuple[float, ...] = 0.0

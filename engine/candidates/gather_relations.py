@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from engine.candidates.declaration import GatherSourceSpec, GatherSpec
 from engine.declaration import TensorDeclaration, timeout_problems
 from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
-from engine.limits import GATHER_SOURCES_MAX
+from engine.limits import GATHER_SOURCES_MAX, VECTOR_DIMENSIONS_MAX
 from engine.strict_yaml import Place
 from engine.vectors.declaration import CollectionSpec
 
@@ -26,8 +26,10 @@ Problem = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a gather may take from: the spec's collections and views, and of each view the tensors that it takes and gives."""
+    """What a gather may take from: the spec's collections and views, and of each view the tensors that it takes and gives; where
+    the spec `has_store`, other collections too."""
 
+    has_store: bool
     collections: Mapping[str, CollectionSpec]
     views: Mapping[str, FeatureViewSpec]
     tensors: Mapping[str, tuple[Tensors, Tensors]]
@@ -84,20 +86,52 @@ def _problems(gather: GatherSpec, known: Sources) -> Iterator[Problem]:
 def _collection_problems(source: GatherSourceSpec, known: Sources) -> Iterator[Problem]:
     if source.features:
         yield "features", "belong to a view; of a collection a 'vector' is gathered"
-    collection = known.collections.get(source.collection or "")
-    if collection is None:
-        hint = nearest(source.collection or "", known.collections)
-        yield "collection", f"the spec declares no collection {quoted(source.collection or '')}{hint}"
-        return
+    name = source.collection or ""
+    collection = known.collections.get(name)
+    if collection is not None:
+        if source.size is not None:
+            yield "size", f"is the collection's own: the spec declares {quoted(name)}"
+        yield from vector_problems(replace(source, size=None), collection)
+    elif not known.has_store:
+        yield "collection", "the spec has no 'vectors'"
+    elif source.size is None:
+        hint = nearest(name, known.collections)
+        yield (
+            "collection",
+            f"the spec declares no collection {quoted(name)}{hint}; of another, or an alias, give the 'size'",
+        )
+    elif not 1 <= source.size <= VECTOR_DIMENSIONS_MAX:
+        yield "size", f"expected from 1 to {VECTOR_DIMENSIONS_MAX}, got {source.size}"
+    elif source.vector is None:
+        yield "vector", "none is given"
+
+
+def vector_problems(source: GatherSourceSpec, collection: CollectionSpec) -> Iterator[Problem]:
+    """Why the source cannot be taken from this collection."""
     if collection.tenant is not None:
         yield "collection", "has tenants, and a gather names none"
-    vectors = [name for name, each in collection.vectors.items() if not each.multi]
+    vectors = {name: each for name, each in collection.vectors.items() if not each.multi}
     if source.vector not in vectors:
         given = "none is given" if source.vector is None else f"no dense vector {quoted(source.vector)}"
         yield "vector", f"{given}{nearest(source.vector or '', vectors)}"
+    elif source.size is not None and vectors[source.vector].size != source.size:
+        yield "size", f"vector {quoted(source.vector)} has {vectors[source.vector].size}, not {source.size}"
+    if source.size is not None and collection.id == "text":
+        yield "collection", "has texts as ids"
+
+
+def alias_problems(gathers: Mapping[str, GatherSpec], meant: Mapping[str, CollectionSpec]) -> Iterator[str]:
+    """Why gathers could not take from these collections behind the aliases."""
+    for name, gather in gathers.items():
+        for at, source in enumerate(gather.sources):
+            if source.collection is not None and source.collection in meant:
+                for _, what in vector_problems(source, meant[source.collection]):
+                    yield f"alias {quoted(source.collection)}: gather {quoted(name)}, sources[{at}]: {what}"
 
 
 def _view_problems(source: GatherSourceSpec, known: Sources) -> Iterator[Problem]:
+    if source.size is not None:
+        yield "size", "belongs to a vector of a collection"
     if source.vector is not None:
         yield "vector", "belongs to a collection; of a view 'features' are gathered"
     view = known.views.get(source.view or "")
@@ -131,6 +165,8 @@ def width_of(source: GatherSourceSpec, collections: Mapping[str, CollectionSpec]
     """How many columns; there are no problems."""
     if source.collection is None or source.vector is None:
         return len(source.features)
+    if source.size is not None:
+        return source.size
     return collections[source.collection].vectors[source.vector].size
 
 
@@ -141,7 +177,8 @@ def defaults_of(source: GatherSourceSpec, width: int) -> tuple[float, ...]:
 
 def _is_text(source: GatherSourceSpec, known: Sources) -> bool:
     if source.view is None:
-        return known.collections[source.collection or ""].id == "text"
+        collection = known.collections.get(source.collection or "")
+        return collection is not None and collection.id == "text"
     entity = known.tensors[source.view][0][known.views[source.view].entity]
     return entity is not None and entity.datatype == "BYTES"
 

@@ -129,16 +129,17 @@ class Reconciler(Generic[Hosted]):
         """Tries again what could not be loaded of `names`, and loads anew what is stale: beside the old, which serves until all
         of it can take its place in one snapshot. Returns when that is so or has failed, or after RENEW_S_MAX."""
         with self._changed:
-            asked = set()
-            for record in [each for each in self._book if each.artifact.name in names]:
-                if record.state is State.FAILED:
-                    self._forget(record)
-                else:  # it is looked at once it is loaded
-                    asked.add(record.artifact.key)
+            records = [each for each in self._book if each.artifact.name in names]
+            failed = [each for each in records if each.state is State.FAILED]
+            for record in failed:
+                self._forget(record)
+            asked = {each.artifact.key for each in records if each not in failed}  # each is looked at once it is loaded
             self._stale |= asked
             self._wake()
             if self._thread is not threading.current_thread():
-                self._changed.wait_for(lambda: self._stopping or asked.isdisjoint(self._stale), RENEW_S_MAX)
+                self._changed.wait_for(
+                    lambda: self._stopping or not (asked & self._stale or (failed and self._dirty)), RENEW_S_MAX
+                )
 
     def unload(self, name: str) -> None:
         """Wants a model no more. Returns when no request can reach it; those in flight finish."""

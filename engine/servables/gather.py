@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.candidates.declaration import GatherSourceSpec, GatherSpec
-from engine.candidates.gather_relations import AS_OF, FOUND, ROWS, Part, defaults_of, tensors_of
+from engine.candidates.gather_relations import AS_OF, FOUND, ROWS, Part, defaults_of, tensors_of, vector_problems
 from engine.errors import FailedPrecondition, InvalidArgument, ModelLoadError, VireoError, quoted
 from engine.features.store import FeatureStore
 from engine.limits import LOOKUP_ROWS_MAX
@@ -27,41 +27,70 @@ from engine.vectors.store import VectorStore
 
 if TYPE_CHECKING:
     from engine.features.lookup import FeatureView
+    from engine.vectors.collection import Collection
 
 Singles = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 
 
 class _Vectors:
-    """A vector of the points of a collection, as it is now."""
+    """A vector of the points of the collection of a name or alias, as it is now.
+
+    Where the name has come to mean a collection that does not suit, or one whose vectors are for another embedder, the one that
+    it meant: who calls this is to be given another gather together with the search and the embedder that belong to it.
+    """
 
     def __init__(self, store: VectorStore, source: GatherSourceSpec) -> None:
+        """Raises NotFound, FailedPrecondition."""
         assert source.collection is not None
         assert source.vector is not None
-        self._store, self._collection, self._vector = store, source.collection, source.vector
-        self._spec = store.collection(source.collection).spec
-        declared = self._spec.vectors.get(source.vector)
-        if declared is None or declared.multi or self._spec.tenant is not None:
-            raise FailedPrecondition(
-                f"collection {quoted(source.collection)} has no dense vector {quoted(source.vector)} without tenants"
-            )
-        self.part = Part(of_view=False, is_text=self._spec.id == "text", width=declared.size)
+        self._store, self._source, self._vector = store, source, source.vector
+        found = store.collection(source.collection)
+        for _, problem in vector_problems(source, found.spec):
+            raise FailedPrecondition(f"collection {quoted(source.collection)}: {problem}")
+        declared = found.spec.vectors[source.vector]
+        self.part = Part(of_view=False, is_text=found.spec.id == "text", width=declared.size)
+        self._bound = found, found.spec
         self._defaults = np.array(defaults_of(source, declared.size), np.float32)
         self.note = f"vector {source.vector} of collection {source.collection}"
 
     def fill(self, keys: Any, buffer: Singles, first: int, as_of_us: Array | None) -> Flags:  # noqa: ANN401
-        """Its columns, from `first` on; which keys it has. `keys`: uint64 or texts."""
-        collection = self._store.collection(self._collection)
-        spec = collection.spec
-        if spec is not self._spec:
-            vector = spec.vectors.get(self._vector)
-            if vector is None or vector.size != self.part.width or spec.id != self._spec.id or spec.tenant is not None:
-                raise FailedPrecondition(
-                    f"collection {quoted(self._collection)} has become another; expected vector {quoted(self._vector)} of "
-                    f"{self.part.width}"
-                )
-            self._spec = spec
-        return collection.gather(keys, self._vector, self._defaults, buffer, first)
+        """Its columns, from `first` on; which keys it has. `keys`: uint64 or texts. Raises the store's NotFound where the name
+        means none, FailedPrecondition where the collection was altered."""
+        return self._current().gather(keys, self._vector, self._defaults, buffer, first)
+
+    def fits(self) -> bool:
+        """Whether the collection, if it is there, is one whose vectors may stand in this gather."""
+        try:
+            return self._suits(self._store.collection(self._name))
+        except VireoError:
+            return True
+
+    @property
+    def _name(self) -> str:
+        return self._source.collection or ""
+
+    def _current(self) -> Collection:
+        bound = self._bound
+        found = self._store.collection(self._name)
+        if found is bound[0] and found.spec is bound[1]:
+            return found
+        if self._suits(found):
+            self._bound = found, found.spec
+            return found
+        if found is bound[0]:  # it was altered
+            raise FailedPrecondition(
+                f"collection {quoted(self._name)} has become another; expected vector {quoted(self._vector)} of {self.part.width}"
+            )
+        return bound[0]
+
+    def _suits(self, found: Collection) -> bool:
+        (bound, before), spec = self._bound, found.spec
+        if any(vector_problems(self._source, spec)) or (spec.id == "text") != self.part.is_text:
+            return False
+        vector = spec.vectors[self._vector]
+        same = found is bound or vector.embedder == before.vectors[self._vector].embedder
+        return same and vector.size == self.part.width
 
 
 class _Features:
@@ -141,6 +170,10 @@ class Gather:
             found[:, at] = each.source.fill(keys, buffer, each.first, as_of_us)
         answer = {ROWS: Tensor(FP32, buffer), FOUND: Tensor(BOOL, found)}
         return {name: answer[name] for name in outputs} if outputs else answer
+
+    def fits(self) -> bool:
+        """Whether every source is still what it was when this was loaded, or suits as well; see `_Vectors`."""
+        return all(each.source.fits() for each in self._blocks if isinstance(each.source, _Vectors))
 
     def _texts(self, array: Array) -> list[str]:
         try:

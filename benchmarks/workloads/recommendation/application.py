@@ -8,9 +8,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine import DATATYPES, Deadline, Engine, Request, Response, Tensor, monotonic
+from engine import (
+    DATATYPES,
+    CollectionSpec,
+    Deadline,
+    EmbedderSpec,
+    Engine,
+    FieldSpec,
+    IndexSpec,
+    Request,
+    Response,
+    Tensor,
+    VectorSpec,
+    monotonic,
+)
 
-GRAPH = "recommend"
+GRAPH, ITEMS = "recommend", "items"
 HERE = Path(__file__).parent
 DECLARED, STEPS = HERE / "graph.yaml", HERE / "steps.py"
 GENRES, PROFILE, USER, HISTORY = 18, 23, 43, 50
@@ -36,9 +49,9 @@ class Application:
         """What to serve."""
         return self.folder / "recommendation.yaml"
 
-    def model(self, name: str) -> Path:
-        """Where version 1 of a model belongs."""
-        return self.folder / "models" / name / "1" / "model.onnx"
+    def model(self, name: str, version: int = 1) -> Path:
+        """Where a version of a model belongs."""
+        return self.folder / "models" / name / str(version) / "model.onnx"
 
     def write(self) -> None:
         """The spec and its functions; the models are somebody else's."""
@@ -60,9 +73,9 @@ class Shelf:
     vector: Singles
 
 
-def load_items(engine: Engine, shelf: Shelf) -> None:
-    """Into the collection that is searched and gathered."""
-    items = engine.vectors.collection("items")
+def load_items(engine: Engine, shelf: Shelf, *, tower: int = 1) -> None:
+    """Into a new collection for this version of the user tower; `show_items` has it answer."""
+    items = engine.vectors.create(collection_for(tower), items_spec(tower))
     for begin in range(0, len(shelf.number), LOADED_ROWS):
         some = slice(begin, begin + LOADED_ROWS)
         sold = (shelf.regions[some, None] >> np.arange(REGIONS)) & 1 == 1
@@ -79,6 +92,31 @@ def load_items(engine: Engine, shelf: Shelf) -> None:
                 }
             )
         )
+
+
+def show_items(engine: Engine, *, tower: int = 1) -> None:
+    """From now on user tower and items of this version answer; returns when they do."""
+    engine.vectors.set_alias(ITEMS, collection_for(tower))
+
+
+def collection_for(tower: int) -> str:
+    """The name of the collection whose vectors belong to this version of the user tower."""
+    return f"{ITEMS}_{tower}"
+
+
+def items_spec(tower: int) -> CollectionSpec:
+    """`features` is what else than the item tower's vector the ranker is told; `regions`: where an item is sold; `stock`: units;
+    `category` 0: none."""
+    vectors = {
+        "vector": VectorSpec(VECTOR, metric="dot", embedder=EmbedderSpec("user_tower", tower)),
+        "features": VectorSpec(FEATURES, metric="dot", index=IndexSpec("flat")),
+    }
+    fields = {
+        "regions": FieldSpec("integer", array=True),
+        "stock": FieldSpec("integer"),
+        "category": FieldSpec("integer"),
+    }
+    return CollectionSpec(vectors, fields=fields, durability="os")
 
 
 def load_users(engine: Engine, number: Longs, profile: Singles) -> None:

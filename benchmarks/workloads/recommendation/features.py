@@ -60,16 +60,21 @@ def item_rows(items: Items, train: Interactions, *, seed: int) -> Singles:
     """float32 [items, ITEM_COLUMNS] by what was rated in `train`."""
     counts = np.bincount(train.item, minlength=len(items))
     stars = np.bincount(train.item, weights=train.rating - EXPECTED_STARS, minlength=len(items))
+    return item_columns(items, counts, stars / (counts + PRIOR), tastes(train, len(items), seed=seed))
+
+
+def item_columns(items: Items, counts: Longs, rating: NDArray[np.float64], taste: Singles) -> Singles:
+    """float32 [items, ITEM_COLUMNS]. `counts`: ratings; `rating`: their mean less EXPECTED_STARS, shrunk."""
     known = items.year > 0
     learnt = np.column_stack(
         [
             np.where(known, (items.year - 90) / 10, 0),
             np.where(items.price > 0, np.log(np.maximum(items.price, 0.01) / 12) / 0.5, 0),
             np.log1p(counts) / 5,
-            stars / (counts + PRIOR),
+            rating,
         ]
     )
-    return np.hstack([items.genres, learnt, tastes(train, len(items), seed=seed)]).astype(np.float32)
+    return np.hstack([items.genres, learnt, taste]).astype(np.float32)
 
 
 def tastes(train: Interactions, items: int, *, seed: int) -> Singles:

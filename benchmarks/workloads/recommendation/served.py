@@ -21,6 +21,7 @@ from benchmarks.workloads.recommendation.application import (
     load_items,
     load_users,
     push_ratings,
+    show_items,
 )
 from benchmarks.workloads.recommendation.artifacts import read_shelf
 from benchmarks.workloads.recommendation.catalogue import Dataset, Interactions, Items, Longs, Singles
@@ -85,9 +86,10 @@ def _served(out: Path, shelf: Shelf, profile: Singles) -> Iterator[Engine]:
         engine = Engine(load_spec(application.spec))
         try:
             engine.start()
+            load_items(engine, shelf)
+            show_items(engine)
             if not engine.ready:
                 raise RuntimeError(f"the recommendation graph is not served: {engine.problems()}")
-            load_items(engine, shelf)
             load_users(engine, np.arange(1, len(profile)), profile[1:])
             yield engine
         finally:

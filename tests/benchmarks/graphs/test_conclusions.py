@@ -9,7 +9,7 @@ from benchmarks import bench_fraud
 from benchmarks.bench_graphs import PARTS
 from benchmarks.command import SkippedError
 from benchmarks.features.part import Setting
-from benchmarks.fraud_report import SHARES, Found, FraudData, judgements_of, report_of
+from benchmarks.fraud_report import FraudData, judgements_of, report_of
 from benchmarks.graphs import overhead, overload, shadow
 from benchmarks.graphs.contenders import FULL, LIKE, STACKS
 from benchmarks.graphs.empty import CHAIN, FAN, GRAPH, NODE
@@ -22,6 +22,7 @@ from benchmarks.load.verdict import Verdict
 from benchmarks.options import Options
 from benchmarks.peers.environments import NotInstalledError
 from benchmarks.report import Judgement
+from benchmarks.sustained import SHARES, Found
 from benchmarks.sweep import SweepResult, met_although_late
 from benchmarks.turns import Turn
 

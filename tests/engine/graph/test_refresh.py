@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from onnx import ModelProto, helper, numpy_helper
 
 from engine import (
@@ -31,17 +32,31 @@ repository: {path: models, control: explicit, load: ["*"]}
 models: {tower: {versions: all}}
 vectors: {path: store}
 searches: {find: {collection: items, k: 1}}
+gathers: {vectors: {sources: [{collection: items, vector: v, size: 4}]}}
+functions:
+  flat:
+    call: tests.engine.graph.test_refresh:flat
+    batchable: true
+    inputs: {ids: {datatype: UINT64, shape: [-1, 1]}}
+    outputs:
+      key: {datatype: UINT64, shape: [-1]}
 graphs:
   recommend:
     inputs: {x: {datatype: FP32, shape: [-1, 2]}}
     nodes:
       embed: {call: tower, inputs: {x: x}}
       found: {call: find, inputs: {query: embed.e}}
-    outputs: {ids: found.ids, version: embed.version}
+      flat: {call: flat, inputs: {ids: found.ids}}
+      vectors: {call: vectors, inputs: {key: flat.key}}
+    outputs: {ids: found.ids, version: embed.version, gathered: vectors.found}
 """
 BASE = np.array([[1, 0, 0.5, 0], [0, 1, 0, 0.5]], np.float32)
 SIGN = {1: 1.0, 2: -1.0, 3: 1.0}
 """By version: a query of version 1 finds the farthest among the vectors of version 2."""
+
+
+def flat(*, ids: NDArray[np.uint64]) -> dict[str, NDArray[np.uint64]]:
+    return {"key": ids[:, 0]}
 
 
 def tower(version: int) -> ModelProto:
@@ -90,10 +105,12 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 def asked(engine: Engine, at: int) -> tuple[int, int]:
-    """The id that was found for unit vector `at`, and the version of the tower."""
+    """The id that was found for unit vector `at`, and the version of the tower; the gather must know that id, which the other
+    collection has not."""
     outputs = engine.infer(
         Request("recommend", inputs={"x": Tensor(FP32, np.eye(2, dtype=np.float32)[at : at + 1])})
     ).outputs
+    assert outputs["gathered"].array.all(), "search and gather were of different collections"
     return int(outputs["ids"].array[0, 0]), int(outputs["version"].array[0, 0])
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from engine import (
     DATATYPES,
     Array,
-    FailedPrecondition,
     Request,
     Spec,
     SpecError,
@@ -178,6 +177,8 @@ def test_the_buffer_that_is_filled_is_the_one_that_the_model_reads(
     ("old", "new", "message"),
     [
         ("vector: facts", "vector: fact", "gathers.item.sources[0].vector: no dense vector 'fact'; nearest: 'facts'"),
+        ("vector: half}", "vector: half, size: 3}", "sources[2].size: is the collection's own: the spec declares 'items'"),
+        ("collection: items, vector: half}", "collection: other, vector: half, size: 0}", "sources[2].size: expected from 1 to"),
         ("collection: items", "collection: item", "sources[0].collection: the spec declares no collection 'item'; nearest"),
         ("{collection: items, vector: half}", "{collection: shared, vector: v}", "has tenants, and a gather names none"),
         ("{collection: items, vector: half}", "{collection: texts, vector: v}", "sources[2]: has texts as keys, and sources[0]"),
@@ -226,10 +227,13 @@ class TestGather(ServableContract):
         return {"key": Tensor(UINT64, np.random.default_rng(seed).integers(0, 30, rows).astype(np.uint64))}
 
 
-def test_a_collection_that_has_become_another_is_refused(store: VectorStore) -> None:
+def test_a_gather_stays_with_its_collection_until_it_is_loaded_anew_for_another(store: VectorStore) -> None:
     spec = GatherSpec((GatherSourceSpec(collection="items", vector="facts"),))
     gather = load_gather("m", spec, FeatureStore(), store)
+    keys = {"key": Tensor(UINT64, np.arange(2, dtype=np.uint64))}
+    before = gather.execute(keys, ())["rows"].array
+    assert gather.fits()
     store.drop("items")
     store.create("items", CollectionSpec({"facts": VectorSpec(2, metric="dot")}, durability="os"))
-    with pytest.raises(FailedPrecondition, match="collection 'items' has become another; expected vector 'facts' of 3"):
-        gather.execute({"key": Tensor(UINT64, np.arange(2, dtype=np.uint64))}, ())
+    assert not gather.fits()
+    np.testing.assert_array_equal(gather.execute(keys, ())["rows"].array, before)

@@ -24,6 +24,7 @@ from benchmarks.workloads.recommendation.application import (
     load_items,
     load_users,
     push_ratings,
+    show_items,
 )
 from benchmarks.workloads.recommendation.steps import GROUPS
 from engine import Engine
@@ -120,6 +121,7 @@ class Shop:
     def fill(self, engine: Engine) -> None:
         """The collections, users without the last of them, and the log."""
         load_items(engine, self.shelf)
+        show_items(engine)
         load_users(engine, np.arange(USERS - 1), self.profile[:-1])
         self._append(engine, self.user, self.item, self.at, self.stars)
 

@@ -30,8 +30,8 @@ def engine(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eng
     engine = Engine(load_spec(served.spec))
     engine.start()
     try:
-        assert engine.ready, engine.problems()
         shop.fill(engine)
+        assert engine.ready, engine.problems()
         yield engine
     finally:
         engine.close()

@@ -1,0 +1,1 @@
+"""What the benchmark `recommendation` is made of."""

@@ -1,0 +1,60 @@
+"""The stack's part of the benchmark: how thorough its search must be, and what both its forms sustain."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.features.part import say
+from benchmarks.graphs.contenders import Contender
+from benchmarks.peers.slate_stack import NAMES, ROWS, FilledRedis, filled_redis, stack_contender
+from benchmarks.recommendation.inputs import Shop
+from benchmarks.recommendation.recall import found_by_redis, recall_of
+from benchmarks.recommendation.served import Answers, answers
+from benchmarks.sustained import Found
+
+EFFORTS = (500, 600, 800, 1000, 1400, 2000)
+CHECKED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Glued:
+    """What the stack did. `lists`: its answers to the first requests."""
+
+    found: list[Found] = field(default_factory=list)
+    lists: Answers = field(default_factory=list)
+    ef: int = 0
+    recall: float = 0.0
+    filled_s: float = 0.0
+
+    def alike(self, lists: Answers) -> float | None:
+        """The share of the items of these lists that the stack's lists have too."""
+        if not self.lists:
+            return None
+        pairs = zip(lists, self.lists, strict=True)
+        return float(np.mean([np.isin(ours["item"], theirs["item"]).mean() for ours, theirs in pairs]))
+
+
+def glued(shop: Shop, out: Path, recall: float, measure: Callable[[Contender], Found]) -> Glued:
+    """Both forms, searching about as thoroughly as `recall`. Raises NotInstalledError, ServerError, PeerError."""
+    say("recommendation: filling the stack, which takes minutes for a million items")
+    found, lists = [], Answers()
+    with filled_redis(shop, out) as redis:
+        ef, reached = thorough(shop, redis, recall, out)
+        for rows in ROWS:
+            say(f"recommendation: {NAMES[rows]}, ef {ef}")
+            with stack_contender(shop, redis, rows, ef, out) as contender:
+                lists = answers(contender.port, shop.frames, CHECKED)
+                found.append(measure(contender))
+        return Glued(found, lists, ef, reached, redis.took_s)
+
+
+def thorough(shop: Shop, redis: FilledRedis, wanted: float, out: Path) -> tuple[int, float]:
+    """The least effort of enough recall, else the greatest; and its recall."""
+    recall = 0.0
+    for ef in EFFORTS:
+        recall = recall_of(shop, found_by_redis(shop, redis.server.port, ef, out))
+        if recall >= wanted:
+            return ef, recall
+    return EFFORTS[-1], recall

@@ -1,0 +1,136 @@
+"""What the benchmark `recommendation` says of its measurements. Pure but for the machine's description."""
+
+from dataclasses import dataclass
+
+from benchmarks.plots import percentile_plot, rate_plot
+from benchmarks.recommendation.glued import Glued
+from benchmarks.recommendation.inputs import Filled
+from benchmarks.recommendation.served import Stages, stage_table
+from benchmarks.report import Judgement, Report
+from benchmarks.sustained import (
+    COLUMNS,
+    SHARES,
+    Found,
+    curves,
+    held_by_name,
+    load_row,
+    named,
+    p99_ms,
+    rate_curves,
+    told_parts,
+)
+from benchmarks.table import Table
+
+TARGET_MS = 50.0
+P99_MS_MAX = 15.0
+"""At the smaller of SHARES."""
+
+RATIO_MIN = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendationData:
+    """The raw results. `recall`: of our search among the exact 500; `alike`: the share of our lists' items that are in the
+    stack's. `missing` says what was not run, and why."""
+
+    filled: Filled
+    ours: Found
+    stages: Stages
+    recall: float
+    stack: Glued
+    alike: float | None
+    missing: list[str]
+
+    def best_stack(self) -> tuple[str, float] | None:
+        """The rival that sustained most."""
+        known = [(each.name, each.rate_per_s) for each in self.stack.found if each.rate_per_s is not None]
+        return max(known, key=lambda one: one[1], default=None)
+
+
+def report_of(seed: int, data: RecommendationData, *, quick: bool) -> Report:
+    """Tables, plots and judgements."""
+    services = [data.ours, *data.stack.found]
+    fixed = held_by_name(services)
+    held = Table("Latency at fixed rates", "From the scheduled send.", COLUMNS, named(fixed))
+    tables = [summary(data), stage_table(data.stages), held]
+    figures = [percentile_plot("Latency percentiles", curves(fixed), TARGET_MS)]
+    for each in services:
+        if each.swept is not None:
+            told = "Every point, in the order taken; points whose generator was late are repeated."
+            rows = [load_row(one) for one in each.swept.measured]
+            tables.append(Table(f"Rate sweep, {each.name}", told, COLUMNS, rows))
+            curve = rate_curves(each.swept.measured)
+            figures.append(rate_plot(f"Latency over offered rate, {each.name}", curve, TARGET_MS))
+    return Report(
+        name="recommendation",
+        about=(
+            f"recommendations among {data.filled.items:,} items for {data.filled.users:,} users, 500 candidates of 102 features, "
+            "open loop (Poisson), each service on one core, generator on another"
+        ),
+        seed=seed,
+        judgements=judgements_of(data, quick=quick),
+        tables=tables,
+        figures=figures,
+        data=data,
+        notes=notes_of(data),
+    )
+
+
+def summary(data: RecommendationData) -> Table:
+    """A line for each service."""
+    columns = [
+        "service", f"requests/s, p99 ≤ {TARGET_MS:g} ms", "p99 ms at 50%", "p99 ms at 80%", "CPU µs/request at 80%",
+        "CPU by process",
+    ]  # fmt: skip
+    rows = []
+    for each in (data.ours, *data.stack.found):
+        lower, upper = (each.at(share) for share in SHARES)
+        cpu_us = None if upper is None else upper.server_cpu_us_per_request
+        rows.append([each.name, each.rate_per_s, p99_ms(lower), p99_ms(upper), cpu_us, told_parts(each.parts)])
+    return Table("What one core sustains", "", columns, rows)
+
+
+def judgements_of(data: RecommendationData, *, quick: bool) -> list[Judgement]:
+    """The rate, its latency at half of it, and the ratio to the stack."""
+    rate, lower = data.ours.rate_per_s, p99_ms(data.ours.at(SHARES[0]))
+    promise = f"p99 at most {TARGET_MS:g} ms with at least 99.9% answered in time"
+    judged = [Judgement(promise, rate is not None, "at no rate" if rate is None else f"up to {rate:,.0f}/s")]
+    if quick:
+        return judged
+    promise = f"p99 below {P99_MS_MAX:g} ms at {SHARES[0]:.0%} of that"
+    judged.append(
+        Judgement(promise, None, "unknown")
+        if lower is None
+        else Judgement(promise, lower < P99_MS_MAX, f"{lower:.2f} ms")
+    )
+    best = data.best_stack()
+    promise = f"at least {RATIO_MIN:g} times the requests/s of the stack"
+    if best is None or rate is None:
+        judged.append(Judgement(promise, None, "no stack was run, or no rate was found"))
+    else:
+        judged.append(
+            Judgement(promise, rate >= RATIO_MIN * best[1], f"{rate / best[1]:.1f} x {best[1]:,.0f}/s of {best[0]}")
+        )
+    return judged
+
+
+def notes_of(data: RecommendationData) -> list[str]:
+    """How the shop was filled, and what was not run."""
+    filled = data.filled
+    told = (
+        f"Filled in bulk: {filled.items:,} items in {filled.items_s:.0f} s, two collections of them and {filled.users:,} users "
+        f"indexed after {filled.indexed_s:.0f} s; {filled.events:,} ratings appended and followed in {filled.events_s:.0f} s."
+    )
+    return [told, f"Our search finds {data.recall:.1%} of the exact 500 candidates.", *stack_notes(data), *data.missing]
+
+
+def stack_notes(data: RecommendationData) -> list[str]:
+    """What the stack is, where it was run."""
+    stack = data.stack
+    if data.alike is None:
+        return []
+    return [
+        f"The stack: HNSW (M 16, ef {stack.ef}) finds {stack.recall:.1%} of them; filled and indexed in {stack.filled_s:.0f} s; "
+        f"{data.alike:.1%} of our lists' items are in its. Its three processes share one core, as ours has one. What it knows of "
+        "users is computed beforehand and stands still, it gives no reasons, records nothing and keeps nothing on the disk."
+    ]
