@@ -122,12 +122,12 @@ if TYPE_CHECKING:
         ValuesCount,
     )
     from engine.vectors.filter_parse import parse_filter
+    from engine.vectors.found import Found
     from engine.vectors.plain_points import points_of
     from engine.vectors.plain_spec import as_plain, collection_spec_of
     from engine.vectors.query import (
         DenseLeg,
         Diversity,
-        Found,
         GroupBy,
         Hit,
         Leg,
@@ -328,7 +328,7 @@ _LATER = {
     "FeatureSkew": "engine.features.skew",
     "FeatureState": "engine.features.state",
     "Filter": "engine.vectors.filter",
-    "Found": "engine.vectors.query",
+    "Found": "engine.vectors.found",
     "GeoBox": "engine.vectors.filter",
     "GeoPolygon": "engine.vectors.filter",
     "GeoRadius": "engine.vectors.filter",

@@ -16,6 +16,7 @@ from kernels.bitsets import has
 from kernels.compiled import kernel
 from kernels.hashing import mix
 from kernels.instructions import borrowed
+from kernels.memory import load_u64
 from kernels.signed import fills, reads, signed
 
 Longs = npt.NDArray[np.int64]
@@ -116,6 +117,15 @@ def offer_part(
         if row >= 0 and (everything or has(alive, row)):
             size = offer(best_scores, best_locations, size, scores[index], (part << PART_SHIFT) | row)
     return size
+
+
+@signed(types.void(reads(_I64), reads(_I64), fills(types.uint64)), quick=True)
+def ids_of(places: Longs, ids_at: Longs, ids: npt.NDArray[np.uint64]) -> None:
+    """Fills `ids` [m] with the uint64 that row `places` & 2^32 - 1 of part `places` >> 32 has: those of a part lie at address
+    `ids_at` [part], one after another."""
+    for index in range(places.shape[0]):
+        place = places[index]
+        ids[index] = load_u64(ids_at[place >> PART_SHIFT] + 8 * (place & ((1 << PART_SHIFT) - 1)))
 
 
 @kernel()

@@ -27,7 +27,7 @@ from numba.extending import overload
 from kernels.bitsets import has, members
 from kernels.compiled import kernel
 from kernels.instructions import borrowed, half_to_float, ones, prefetch_row, sum_masked
-from kernels.ranking import offer, sort_heap
+from kernels.ranking import PART_SHIFT, offer
 from kernels.signed import fills, reads, signed
 
 Stored = npt.NDArray[Any]
@@ -185,49 +185,62 @@ def score_range(data: Stored, query: Singles, scales: Singles, metric: int, begi
     _let_go(own_numbers, own_signs)
 
 
-@signed(*_for_kinds(_I64, reads(_I64), reads(_U8), fills(_F32), fills(_I64)), fastmath=_SUMS, quick=True)
-def best_of_rows(
-    data: Stored, query: Singles, scales: Singles, metric: int, rows: Longs, alive: Bytes, best_scores: Singles,
-    best_rows: Longs,
+@signed(
+    *_for_kinds(_I64, reads(_I64), reads(_U8), _I64, _I64, fills(_F32), fills(_I64), _I64), fastmath=_SUMS, quick=True
+)
+def offer_rows(
+    data: Stored, query: Singles, scales: Singles, metric: int, rows: Longs, alive: Bytes, least: int, part: int,
+    best_scores: Singles, best_places: Longs, size: int,
 ) -> int:  # fmt: skip
-    """Fills `best_*` [k] with the best of `rows`, the best first, and returns how many there are.
+    """Puts `rows` of a part on a heap of places (see `kernels.ranking`), `size` of which are there; returns its new size.
 
-    But for rows below 0 and those not in the bitset `alive` (empty: all are). A row named twice may be found twice.
+    But for rows below 0 and those not in the bitset `alive` (empty: all are). A row named twice may be there twice. Where fewer
+    than `least` have a score that is a number, nothing is put there, and -1 is returned.
     """
     own_numbers, own_signs = _made_ready(data, query, scales, metric)
+    count, scored, everything = rows.shape[0], 0, alive.shape[0] == 0
+    own_found, own_scores = np.empty(count + 1, np.int64), np.empty(count + 1, np.float32)
     data, scales, numbers, signs = borrowed(data), borrowed(scales), borrowed(own_numbers), borrowed(own_signs)
-    alive, best_scores, best_rows = borrowed(alive), borrowed(best_scores), borrowed(best_rows)
-    count, size, everything = rows.shape[0], 0, alive.shape[0] == 0
+    rows, alive, found, scores = borrowed(rows), borrowed(alive), borrowed(own_found), borrowed(own_scores)
+    heap_scores, heap_places = borrowed(best_scores), borrowed(best_places)
     for index in range(count):
         if index + _AHEAD < count and rows[index + _AHEAD] >= 0:
             prefetch_row(data, rows[index + _AHEAD])
         row = rows[index]
         if row >= 0 and (everything or has(alive, row)):
-            size = offer(best_scores, best_rows, size, _score(data, row, numbers, signs, scales, metric), row)
-    sort_heap(best_scores, best_rows, size)
+            score = _score(data, row, numbers, signs, scales, metric)
+            found[scored], scores[scored] = row, score
+            scored += score == score
+    if scored < least:
+        size = -1
+    else:
+        for index in range(scored):
+            size = offer(heap_scores, heap_places, size, scores[index], (part << PART_SHIFT) | found[index])
     _let_go(own_numbers, own_signs)
+    own_found[0], own_scores[0] = 0, 0
     return size
 
 
-@signed(*_for_kinds(_I64, _I64, reads(_U8), fills(_F32), fills(_I64)), fastmath=_SUMS)
-def best_of_set(
-    data: Stored, query: Singles, scales: Singles, metric: int, rows: int, chosen: Bytes, best_scores: Singles,
-    best_rows: Longs,
+@signed(*_for_kinds(_I64, _I64, _I64, reads(_U8), _I64, fills(_F32), fills(_I64), _I64), fastmath=_SUMS)
+def offer_set(
+    data: Stored, query: Singles, scales: Singles, metric: int, begin: int, end: int, chosen: Bytes, part: int,
+    best_scores: Singles, best_places: Longs, size: int,
 ) -> int:  # fmt: skip
-    """As `best_of_rows`, of those of the first `rows` rows that are in the bitset `chosen`, which says so of each."""
+    """As `offer_rows`, of those of the rows `begin` to `end` - 1 that are in the bitset `chosen`, which says so of each row from
+    0 on."""
     own_numbers, own_signs = _made_ready(data, query, scales, metric)
     data, scales, numbers, signs = borrowed(data), borrowed(scales), borrowed(own_numbers), borrowed(own_signs)
-    chosen, best_scores, best_rows = borrowed(chosen), borrowed(best_scores), borrowed(best_rows)
-    some, begin, size = np.empty(_AT_ONCE, np.int64), 0, 0
-    while begin < rows:
-        count = members(chosen, begin, rows, some)
+    chosen, best_scores, best_places = borrowed(chosen), borrowed(best_scores), borrowed(best_places)
+    some = np.empty(_AT_ONCE, np.int64)
+    while begin < end:
+        count = members(chosen, begin, end, some)
         for index in range(count):
-            if index + _AHEAD < count:
-                prefetch_row(data, some[index + _AHEAD])
             row = some[index]
-            size = offer(best_scores, best_rows, size, _score(data, row, numbers, signs, scales, metric), row)
-        begin = some[count - 1] + 1 if count == _AT_ONCE else rows
-    sort_heap(best_scores, best_rows, size)
+            if index + _AHEAD < count and some[index + _AHEAD] - row > _AHEAD:  # the processor reads on by itself
+                prefetch_row(data, some[index + _AHEAD])
+            score = _score(data, row, numbers, signs, scales, metric)
+            size = offer(best_scores, best_places, size, score, (part << PART_SHIFT) | row)
+        begin = some[count - 1] + 1 if count == _AT_ONCE else end
     _let_go(own_numbers, own_signs)
     return size
 

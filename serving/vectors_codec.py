@@ -164,24 +164,20 @@ def _rerank(given: pb.MaxSim) -> MaxSim:
     return MaxSim(given.using, rows_of(given.vector, found, "rerank.vector"), given.candidates or None)
 
 
-def encode_found(found: Found, query: Query, spec: CollectionSpec) -> bytes:
+def encode_found(found: Found, query: Query) -> bytes:
     """An encoded SearchResponse."""
-    encoded: bytes = found_message(found, query, spec).SerializeToString()
+    encoded: bytes = found_message(found, query).SerializeToString()
     return encoded
 
 
-def found_message(found: Found, query: Query, spec: CollectionSpec) -> pb.SearchResponse:
+def found_message(found: Found, query: Query) -> pb.SearchResponse:
     """As a message."""
-    hits = found.hits
-    message = pb.SearchResponse(scores=[each.score for each in hits], plans=found.plans)
-    if spec.id == "text":
-        message.text_ids.extend([str(each.id) for each in hits])
-    else:
-        message.ids.extend([int(each.id) for each in hits])
+    message, spec = pb.SearchResponse(scores=found.scores.tolist(), plans=found.plans), found.view.spec
+    (message.text_ids if spec.id == "text" else message.ids).extend(found.ids.tolist())
     if query.payload or query.vectors:
-        message.points.extend(point_message(each, spec) for each in hits)
-    if query.group_by is not None:
-        message.groups.extend(id_message(each.group) for each in hits if each.group is not None)
+        message.points.extend(point_message(each, spec) for each in found.hits)
+    if found.groups is not None:
+        message.groups.extend(map(id_message, found.groups))
     return message
 
 

@@ -39,7 +39,7 @@ def query_lines(collection: Collection, query: Query) -> Iterator[str]:
     begin = time.perf_counter()
     found = collection.search(query, explain=True)
     took_us = (time.perf_counter() - begin) * 1e6
-    yield f"query of collection {collection.name}: {len(found.hits)} hits in {took_us:.0f} µs"
+    yield f"query of collection {collection.name}: {len(found)} hits in {took_us:.0f} µs"
     for plan in found.plans:
         yield f"  {plan}"
     yield f"  {_recall(collection, query, found)}"

@@ -142,7 +142,7 @@ class VectorsService:
             collection = self._collection(name)
             found = collection.search_many([queries[at] for at in places], paths=[f"searches[{at}]" for at in places])
             for at, each in zip(places, found, strict=True):
-                results[at] = found_message(each, queries[at], collection.spec)
+                results[at] = found_message(each, queries[at])
         return pb.SearchBatchResponse(results=results)
 
     # Points.
@@ -265,7 +265,7 @@ class VectorsService:
 
 
 def _searched(collection: Collection, query: Query, explain: bool) -> bytes:
-    return encode_found(collection.search(query, explain=explain), query, collection.spec)
+    return encode_found(collection.search(query, explain=explain), query)
 
 
 def _points_in(request: Any, collection: Collection) -> pa.RecordBatch:  # noqa: ANN401

@@ -58,12 +58,12 @@ class SearchTurn:
                 each.call.fail(error)
             return
         for each, hits in zip(alike, found, strict=True):
-            each.call.answer(encode_found(hits, each.query, collection.spec), "", ())
+            each.call.answer(encode_found(hits, each.query), "", ())
 
 
 def _answer_one(asked: _Asked) -> None:
     try:
         found = asked.collection.search(asked.query)
-        asked.call.answer(encode_found(found, asked.query, asked.collection.spec), "", ())
+        asked.call.answer(encode_found(found, asked.query), "", ())
     except Exception as error:
         asked.call.fail(error)

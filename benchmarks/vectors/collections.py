@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.vectors.touched import Touched
-from engine import Collection, CollectionSpec, DenseLeg, FieldSpec, Filter, Found, Query, SearchParams, VectorSpec
+from engine import Collection, CollectionSpec, DenseLeg, FieldSpec, Filter, Query, SearchParams, VectorSpec
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.uint64]
 Columns = Mapping[str, npt.NDArray[Any]]
 
 VECTOR = "v"
@@ -74,37 +75,32 @@ def filled(folder: Path, touched: Touched, columns: Columns, seed: int) -> Colle
 
 def search_of(
     collection: Collection, queries: Floats, k: int, candidates: int | None, effort: float = 1.0
-) -> Callable[[int], Found]:
-    """The search for one of the queries, made anew each time as a caller would."""
+) -> Callable[[int], Ids]:
+    """The search for one of the queries, made anew each time as a caller would; gives the ids of the hits, best first."""
     params = SearchParams(candidates, effort=effort)
 
-    def search(at: int) -> Found:
-        return collection.search(Query((DenseLeg(VECTOR, queries[at]),), k, params=params))
+    def search(at: int) -> Ids:
+        return collection.search(Query((DenseLeg(VECTOR, queries[at]),), k, params=params)).ids
 
     return search
 
 
 def filtered_search_of(
     collection: Collection, queries: Floats, k: int, filters: list[Filter], candidates: int | None
-) -> Callable[[int], Found]:
+) -> Callable[[int], Ids]:
     """Likewise, each with its filter."""
     params = SearchParams(candidates)
 
-    def search(at: int) -> Found:
-        return collection.search(Query((DenseLeg(VECTOR, queries[at]),), k, filter=filters[at], params=params))
+    def search(at: int) -> Ids:
+        return collection.search(Query((DenseLeg(VECTOR, queries[at]),), k, filter=filters[at], params=params)).ids
 
     return search
 
 
-def ids_of(found: Found, k: int) -> list[int]:
-    """Of the hits, -1 for those that are missing."""
-    ids = [int(each.id) for each in found.hits]
-    return (ids + [-1] * k)[:k]
-
-
-def known_rows(found: Found, alive: Rows, k: int) -> list[int]:
-    """The places in `alive`, ascending ids, of the hits; -1 for those that are missing, and for a deleted point that came."""
-    ids = np.array(ids_of(found, k))
+def known_rows(found: Ids, alive: Rows, k: int) -> list[int]:
+    """The places in `alive`, ascending ids, of k ids; -1 for those that are missing, and for a deleted point that came."""
+    ids = np.full(k, -1)
+    ids[: len(found)] = found[:k]
     at = np.searchsorted(alive, ids)
     at[at == len(alive)] = 0
     rows: list[int] = np.where(alive[at] == ids, at, -1).tolist()

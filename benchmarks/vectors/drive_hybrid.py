@@ -98,7 +98,7 @@ def searches(vectors: npt.NDArray[np.float32], texts: list[str]) -> Iterator[tup
 
 def rows_of(collection: Collection, query: Callable[[int], Query]) -> Callable[[int], list[int]]:
     """The ids that a query finds, by its number."""
-    return lambda at: [int(each.id) for each in collection.search(query(at)).hits]
+    return lambda at: collection.search(query(at)).ids.tolist()
 
 
 if __name__ == "__main__":

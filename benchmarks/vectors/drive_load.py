@@ -41,7 +41,7 @@ def singles(collection: Collection, vectors: Any, first: int) -> tuple[list[floa
         collection.upsert(point)
         took.append((time.perf_counter_ns() - began) / 1e3)
         found = collection.search(Query((DenseLeg(VECTOR, np.array(vectors[row])),), 10))
-        seen += any(each.id == row for each in found.hits)  # some glosses are the same text
+        seen += row in found.ids  # some glosses are the same text
     return took, seen
 
 

@@ -22,7 +22,8 @@ from engine.servables.signature import Signature, declared_specs
 from engine.tensor import BYTES, DATATYPES, Array, DataType, Tensor
 from engine.vectors.declaration import CollectionSpec, VectorSearchSpec
 from engine.vectors.filter import Filter
-from engine.vectors.query import DenseLeg, Hit, Query, SearchParams
+from engine.vectors.found_arrays import FoundArrays
+from engine.vectors.query import DenseLeg, Query, SearchParams
 from engine.vectors.search_filter import FilterOf
 from engine.vectors.search_tensors import (
     COUNT,
@@ -50,15 +51,14 @@ class _Column:
     datatype: DataType
     fill: Any
 
-    def of(self, hits: Sequence[Hit]) -> list[Any]:
-        """One element a hit."""
-        name, fill = self.name, self.fill
-        if name == SCORES:
-            return [each.score for each in hits]
-        found = [each.id for each in hits] if name == IDS else [each.payload.get(name, fill) for each in hits]
-        if self.datatype is BYTES:
-            return [each.encode() if isinstance(each, str) else each for each in found]
-        return found
+    def tensor(self, found: FoundArrays) -> Tensor:
+        """Of all rows."""
+        if self.name == COUNT:
+            return Tensor(self.datatype, found.counts)
+        if self.name == SCORES:
+            return Tensor(self.datatype, found.scores(self.fill))
+        array = found.ids(self.fill) if self.name == IDS else found.field(self.name, self.fill)
+        return Tensor(self.datatype, array)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +103,8 @@ class VectorSearch:
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """See `Servable.execute`. Raises InvalidArgument that names the row."""
         collection, reading = self._current()
-        found = [each.hits for each in collection.search_many(self._queries(reading, inputs))]
-        columns = reading.columns
-        return {name: _tensor(columns[name], self._search.k, found) for name in outputs or columns}
+        found = FoundArrays(collection.search_many(self._queries(reading, inputs)), self._search.k)
+        return {name: reading.columns[name].tensor(found) for name in outputs or reading.columns}
 
     def _current(self) -> tuple[Collection, _Reading]:
         """Of a name that has come to mean a collection of other tensors, or for another embedder, the one it meant before: who
@@ -223,21 +222,6 @@ def _columns(search: VectorSearchSpec, collection: CollectionSpec) -> dict[str, 
         else:
             fill = float("nan")
         datatype = DATATYPES[each.datatype]
-        filled = fill.encode() if datatype is BYTES else (fill, fill) if len(each.shape) > 2 else fill
+        filled = fill.encode() if datatype is BYTES else fill
         found[name] = _Column(name, datatype, filled)
     return found
-
-
-def _tensor(column: _Column, k: int, found: Sequence[Sequence[Hit]]) -> Tensor:
-    if column.name == COUNT:
-        return Tensor(column.datatype, np.array([len(each) for each in found], np.int32))
-    flat: list[Any] = []
-    for hits in found:
-        flat += column.of(hits)
-        flat += [column.fill] * (k - len(hits))
-    if column.datatype is BYTES:
-        array = np.empty(len(flat), object)
-        array[:] = flat
-    else:
-        array = np.array(flat, column.datatype.dtype)
-    return Tensor(column.datatype, array.reshape(len(found), k, *array.shape[1:]))

@@ -28,6 +28,7 @@ from engine.vectors.directory import Directory
 from engine.vectors.export import exported
 from engine.vectors.filter import Filter, placed
 from engine.vectors.fold import Fold
+from engine.vectors.found import Found
 from engine.vectors.gathering import gather_vectors
 from engine.vectors.hits import hits_of
 from engine.vectors.indexer import Indexer
@@ -37,7 +38,7 @@ from engine.vectors.matching import count
 from engine.vectors.payload_change import clearing, setting
 from engine.vectors.places import ROW_MASK, SHIFT
 from engine.vectors.plain_points import payload_patch
-from engine.vectors.query import DenseLeg, Found, Hit, Query
+from engine.vectors.query import DenseLeg, Hit, Query
 from engine.vectors.recommend import resolved
 from engine.vectors.relations import check_alter, remembered
 from engine.vectors.rows import log_schema

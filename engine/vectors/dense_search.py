@@ -6,8 +6,7 @@ at once: scoring 40 more rows takes 3 µs, pooling them first would take as long
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,8 +18,8 @@ from engine.vectors.index import VectorIndex
 from engine.vectors.planner import Plan, plan
 from engine.vectors.view import Bits, Living, Longs, Singles, View
 from kernels.bitsets import bitset_bytes, count, count_both, fill_range, intersect
-from kernels.ranking import offer_part, settle
-from kernels.scoring import DOT, HAMMING, L2, best_of_rows, best_of_set
+from kernels.ranking import settle
+from kernels.scoring import DOT, HAMMING, L2, offer_rows, offer_set
 
 _NO_BITS: Final = np.empty(0, np.uint8)
 _NO_SCALE: Final = np.empty(0, np.float32)
@@ -30,9 +29,10 @@ Best = tuple[Singles, Longs]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Slot:
-    """A part as the loop wants it. `alive` is empty where all rows are, `every` then says so of each. `unit`: queries are
-    multiplied by it, since signs have length sqrt(d) and a cosine is of vectors of length 1."""
+    """Part `at` of the view as the loop wants it. `alive` is empty where all rows are, `every` then says so of each. `unit`:
+    queries are multiplied by it, since signs have length sqrt(d) and a cosine is of vectors of length 1."""
 
+    at: int
     living: Living
     index: VectorIndex | None
     indexed: int
@@ -43,24 +43,21 @@ class _Slot:
     every: Bits
     rows: int
     count: int
-    unit: float
+    unit: np.float32 | None
 
 
-class _Room(threading.local):
-    """Arrays of one thread, by size."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """A slot, the rows of it that may be found and how many, the plan. `selected`: what the index is told; `checked`: its
+    candidates that are not in it are dropped, all where it is empty; `least`: so many of them it must give."""
 
-    def __init__(self) -> None:
-        self.pairs: dict[int, tuple[Singles, Longs]] = {}
-
-    def pair(self, size: int) -> tuple[Singles, Longs]:
-        if (found := self.pairs.get(size)) is None:
-            if len(self.pairs) > 32:
-                self.pairs.clear()
-            found = self.pairs[size] = (np.empty(size, np.float32), np.empty(size, np.int64))
-        return found
-
-
-_room = _Room()
+    slot: _Slot
+    bits: Bits
+    survivors: int
+    plan: Plan
+    selected: Bits | None
+    checked: Bits
+    least: int
 
 
 class DenseSearch:
@@ -71,9 +68,9 @@ class DenseSearch:
         self.is_distance = self._spec.metric == "l2"
         """Whether scores are negative squares of distances."""
         self._total = max(1, view.count)
-        self._plans: dict[tuple[int, int | None, bool], tuple[Plan, ...]] = {}
+        self._known: dict[tuple[int, int | None, bool], tuple[_Asked, ...]] = {}
         self._slots = tuple(
-            (at, _slot(each, name, self._spec.metric)) for at, each in enumerate(view.parts) if each.count
+            _slot(at, each, name, self._spec.metric) for at, each in enumerate(view.parts) if each.count
         )
 
     @classmethod
@@ -90,16 +87,16 @@ class DenseSearch:
     ) -> Best:  # fmt: skip
         """The k nearest: scores as of `kernels.scoring`, and places: a part's position in the view << 32 | the row; best first,
         fewer where there are no more. `candidates`: None is the plan's. `told`: gets a line a part."""
-        best_scores, best_places = np.empty(k, np.float32), np.empty(k, np.int64)
-        size = 0
-        for at, slot, bits, survivors, decided in self._planned(k, candidates, filter_, exact):
-            asked = query if slot.unit == 1 else query * np.float32(slot.unit)
-            near = None if decided.scan else _near(slot, asked.reshape(1, -1), decided, bits, effort)[0]
+        scores, places, size = np.empty(k, np.float32), np.empty(k, np.int64), 0
+        for asked in self._asked(k, candidates, filter_, exact):
+            slot, decided = asked.slot, asked.plan
             if told is not None:
-                told.append(decided.told(slot.living.part.name, slot.rows, survivors))
-            size = _offered(at, slot, asked, near, bits, survivors, best_scores, best_places, size, told)
-        settle(best_scores, best_places, size)
-        return best_scores[:size], best_places[:size]
+                told.append(decided.told(slot.living.part.name, slot.rows, asked.survivors))
+            wanted = query if slot.unit is None else query * slot.unit
+            near = None if decided.scan else _near(asked, wanted.reshape(1, -1), effort)[0]
+            size = _offered(asked, wanted, near, scores, places, size, told)
+        settle(scores, places, size)
+        return (scores, places) if size == k else (scores[:size], places[:size])
 
     def best_of_each(
         self, queries: Singles, k: int, *, candidates: int | None = None, filter_: Filter | None = None,
@@ -108,100 +105,81 @@ class DenseSearch:
         """As `best` of each of `queries` [q, d], which an index is asked for at once: of 32 each took 90 µs instead of 112, with
         half of the rows selected 98 instead of 150 (105,893 x 384 of `pq`)."""
         many = len(queries)
-        best_scores, best_places = np.empty((many, k), np.float32), np.empty((many, k), np.int64)
+        scores, places = np.empty((many, k), np.float32), np.empty((many, k), np.int64)
         sizes = [0] * many
-        for at, slot, bits, survivors, decided in self._planned(k, candidates, filter_, exact):
-            asked = queries if slot.unit == 1 else queries * np.float32(slot.unit)
-            near = None if decided.scan else _near(slot, asked, decided, bits, effort)
+        for asked in self._asked(k, candidates, filter_, exact):
+            unit = asked.slot.unit
+            wanted = queries if unit is None else queries * unit
+            near = None if asked.plan.scan else _near(asked, wanted, effort)
             for nth in range(many):
                 sizes[nth] = _offered(
-                    at, slot, asked[nth], None if near is None else near[nth], bits, survivors,
-                    best_scores[nth], best_places[nth], sizes[nth],
-                )  # fmt: skip
+                    asked, wanted[nth], None if near is None else near[nth], scores[nth], places[nth], sizes[nth]
+                )
         for nth, size in enumerate(sizes):
-            settle(best_scores[nth], best_places[nth], size)
-        return [(best_scores[nth, :size], best_places[nth, :size]) for nth, size in enumerate(sizes)]
+            settle(scores[nth], places[nth], size)
+        return [(scores[nth, :size], places[nth, :size]) for nth, size in enumerate(sizes)]
 
-    def _planned(
-        self, k: int, candidates: int | None, filter_: Filter | None, exact: bool
-    ) -> Iterator[tuple[int, _Slot, Bits, int, Plan]]:
-        """Of each part: its position, itself, the rows that may be found, how many, and the plan."""
-        if filter_ is None:
-            for (at, slot), decided in zip(self._slots, self._plans_of(k, candidates, exact), strict=True):
-                yield at, slot, slot.every, slot.count, decided
-            return
-        for at, slot in self._slots:
-            bits, survivors = _chosen(slot, filter_)
-            yield at, slot, bits, survivors, self._plan(slot, survivors, k, candidates, exact)
-
-    def _plans_of(self, k: int, candidates: int | None, exact: bool) -> tuple[Plan, ...]:
-        """Without a filter they are always the same."""
+    def _asked(self, k: int, candidates: int | None, filter_: Filter | None, exact: bool) -> Sequence[_Asked]:
+        """How each part is asked; without a filter it is worked out once."""
+        if filter_ is not None:
+            found = [(slot, *_chosen(slot, filter_)) for slot in self._slots]
+            return [self._asked_of(*each, k, candidates, exact) for each in found]
         key = (k, candidates, exact)
-        if (found := self._plans.get(key)) is None:
-            if len(self._plans) >= _PLANS_MAX:
-                self._plans.clear()
-            found = tuple(self._plan(slot, slot.count, k, candidates, exact) for _, slot in self._slots)
-            self._plans[key] = found
-        return found
+        if (known := self._known.get(key)) is None:
+            if len(self._known) >= _PLANS_MAX:
+                self._known.clear()
+            known = self._known[key] = tuple(
+                self._asked_of(each, each.every, each.count, k, candidates, exact) for each in self._slots
+            )
+        return known
 
-    def _plan(self, slot: _Slot, survivors: int, k: int, candidates: int | None, exact: bool) -> Plan:
-        return plan(
+    def _asked_of(
+        self, slot: _Slot, bits: Bits, survivors: int, k: int, candidates: int | None, exact: bool
+    ) -> _Asked:  # fmt: skip
+        decided = plan(
             rows=slot.indexed, tail=slot.rows - slot.indexed, survivors=survivors, alive=slot.count, total=self._total, k=k,
             candidates=candidates or self._spec.index.candidates, size=self._spec.size,
             filtered=survivors < slot.count, indexed=slot.index is not None and not exact,
         )  # fmt: skip
+        if decided.scan:
+            return _Asked(slot, bits, survivors, decided, None, bits, 0)
+        within = bits[: bitset_bytes(slot.indexed)]
+        # what an index might have found: rows past it do not make up for what it left out
+        there = survivors if slot.indexed == slot.rows else int(count(within))
+        checked = slot.alive if survivors == slot.count else bits
+        return _Asked(slot, bits, survivors, decided, within if decided.selects else None, checked, min(k, there))
 
 
-def _near(slot: _Slot, queries: Singles, decided: Plan, bits: Bits, effort: float) -> Longs:
+def _near(asked: _Asked, queries: Singles, effort: float) -> Longs:
     """Candidates for each query, [q, candidates], -1 where there are fewer."""
-    assert slot.index is not None
-    selected = bits[: bitset_bytes(slot.indexed)] if decided.selects else None
-    return slot.index.search(queries, decided.candidates, selected, effort=effort)[1]
+    index = asked.slot.index
+    assert index is not None
+    return index.search(queries, asked.plan.candidates, asked.selected, effort=effort)[1]
 
 
 def _offered(
-    at: int, slot: _Slot, query: Singles, near: Longs | None, bits: Bits, survivors: int, best_scores: Singles,
-    best_places: Longs, size: int, told: list[str] | None = None,
+    asked: _Asked, query: Singles, near: Longs | None, scores: Singles, places: Longs, size: int,
+    told: list[str] | None = None,
 ) -> int:  # fmt: skip
     """Puts the best of a part on a heap: of the candidates `near` and of rows past the index, or of all where it is None.
     Returns the heap's new size."""
-    if not survivors:
+    slot, begin = asked.slot, 0
+    if not asked.survivors:
         return size
-    scores, rows = _room.pair(len(best_scores))
     if near is not None:
-        alive = slot.alive if survivors == slot.count else bits
-        found = best_of_rows(slot.data, query, slot.scales, slot.metric, near, alive, scores, rows)
-        if found == len(scores) or found >= _indexed_survivors(slot, bits, survivors):
-            size = _put(at, scores, rows, found, best_scores, best_places, size)
-            if slot.indexed == slot.rows:
+        new: int = offer_rows(
+            slot.data, query, slot.scales, slot.metric, near, asked.checked, asked.least, slot.at, scores, places, size
+        )
+        if new >= 0:
+            size, begin = new, slot.indexed
+            if begin == slot.rows:
                 return size
-            found = _tail(slot, query, bits, scores, rows)
-            return _put(at, scores, rows, found, best_scores, best_places, size)
-        if told is not None:
-            told.append(f"{slot.living.part.name}: the index found too few, all {survivors} rows are scored")
-    found = best_of_set(slot.data, query, slot.scales, slot.metric, slot.rows, bits, scores, rows)
-    return _put(at, scores, rows, found, best_scores, best_places, size)
-
-
-def _put(at: int, scores: Singles, rows: Longs, found: int, best_scores: Singles, best_places: Longs, size: int) -> int:
-    if found < len(scores):
-        scores, rows = scores[:found], rows[:found]
-    return int(offer_part(scores, rows, at, _NO_BITS, best_scores, best_places, size))
-
-
-def _indexed_survivors(slot: _Slot, bits: Bits, survivors: int) -> int:
-    """How many an index might have found: rows past it do not make up for what it left out."""
-    return survivors if slot.indexed == slot.rows else int(count(bits[: bitset_bytes(slot.indexed)]))
-
-
-def _tail(slot: _Slot, query: Singles, bits: Bits, scores: Singles, rows: Longs) -> int:
-    """Scans the rows past the index, whose rows are whole bytes of the bitset."""
-    begin = slot.indexed
-    found = best_of_set(
-        slot.data[begin:], query, slot.scales, slot.metric, slot.rows - begin, bits[begin >> 3 :], scores, rows
-    )  # fmt: skip
-    rows[:found] += begin
-    return int(found)
+        elif told is not None:
+            told.append(f"{slot.living.part.name}: the index found too few, all {asked.survivors} rows are scored")
+    found: int = offer_set(
+        slot.data, query, slot.scales, slot.metric, begin, slot.rows, asked.bits, slot.at, scores, places, size
+    )
+    return found
 
 
 def _chosen(slot: _Slot, filter_: Filter | None) -> tuple[Bits, int]:
@@ -218,7 +196,7 @@ def _chosen(slot: _Slot, filter_: Filter | None) -> tuple[Bits, int]:
     return bits, survivors
 
 
-def _slot(living: Living, name: str, metric: str) -> _Slot:
+def _slot(at: int, living: Living, name: str, metric: str) -> _Slot:
     part = living.part
     dense = part.dense(name)
     index, indexed = part.indexed(name)
@@ -228,7 +206,7 @@ def _slot(living: Living, name: str, metric: str) -> _Slot:
         every = np.zeros(bitset_bytes(part.rows), np.uint8)
         fill_range(every, 0, part.rows)
     return _Slot(
-        living, index, indexed, dense.plain, _NO_SCALE if dense.scale is None else dense.scale, kind,
+        at, living, index, indexed, dense.plain, _NO_SCALE if dense.scale is None else dense.scale, kind,
         _NO_BITS if living.alive is None else living.alive, every, part.rows, living.count,
-        dense.size**-0.5 if dense.stored == "binary" and metric == "cosine" else 1.0,
+        np.float32(dense.size**-0.5) if dense.stored == "binary" and metric == "cosine" else None,
     )  # fmt: skip

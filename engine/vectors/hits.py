@@ -1,65 +1,71 @@
-"""Hits of places: ids, and what of the payload and the vectors is asked for."""
+"""Points of places: their ids, and what of the payload and the vectors is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from engine.vectors.places import ROW_MASK, SHIFT, parts_of
+from engine.vectors.places import parts_of
 from engine.vectors.query import Hit
-from engine.vectors.view import Longs, Part, View, ids_at
+from engine.vectors.rows import field_type
+from engine.vectors.view import Longs, Part, View
+from kernels.ranking import ids_of
 
-_FEW: Final = 32
-"""So many hits are quicker made one by one than part by part: 10 of three parts in 6 µs instead of 13."""
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_ADDRESSES: Final = "addresses of ids"
 
 
-def hits_of(
-    view: View, scores: Sequence[float], places: Longs, payload: Sequence[str] = (), vectors: Sequence[str] = ()
-) -> list[Hit]:
+def ids_of_places(view: View, places: Longs) -> npt.NDArray[np.uint64] | pa.StringArray:
     """In the order of the places: see engine/vectors/places.py."""
-    if not len(places):
-        return []
-    if len(places) <= _FEW and not payload and not vectors:
-        return _bare(view, scores, places)
-    parts = list(parts_of(places))
-    if len(parts) == 1:
-        at, _, rows = parts[0]
-        return _of_part(view, at, scores, rows, payload, vectors)
-    found: list[Hit | None] = [None] * len(places)
-    for at, here, rows in parts:
-        some = _of_part(view, at, [scores[each] for each in here.tolist()], rows, payload, vectors)
-        for place, hit in zip(here.tolist(), some, strict=True):
-            found[place] = hit
-    return [each for each in found if each is not None]
-
-
-def _bare(view: View, scores: Sequence[float], places: Longs) -> list[Hit]:
-    """Ids and scores, one by one."""
-    found = []
-    for score, place in zip(scores, places.tolist(), strict=True):
-        ids, row = view.parts[place >> SHIFT].part.ids, place & ROW_MASK
-        id_ = ids.item(row) if isinstance(ids, np.ndarray) else ids[row].as_py()
-        found.append(Hit(id_, score, _NOTHING, _NOTHING))
+    if view.spec.id == "text":
+        return _taken(places, lambda at: view.parts[at].part.ids, pa.string())
+    if (addresses := view.derived.get(_ADDRESSES)) is None:
+        starts = [each.part.ids.ctypes.data for each in view.parts]  # the view holds the arrays
+        addresses = view.derived[_ADDRESSES] = np.array(starts, np.int64)
+    found = np.empty(len(places), np.uint64)
+    ids_of(places, addresses, found)
     return found
 
 
-def _of_part(
-    view: View, at_part: int, scores: Sequence[float], rows: Longs, payload: Sequence[str], vectors: Sequence[str]
-) -> list[Hit]:
-    part = view.parts[at_part].part
-    hits = [Hit(id_, score, _NOTHING, _NOTHING) for id_, score in zip(ids_at(part, rows), scores, strict=True)]
+def field_values(view: View, field: str, places: Longs) -> pa.Array:
+    """A field of the payload, likewise; null where there is none."""
+    return _taken(places, lambda at: view.parts[at].part.column(field), field_type(view.spec.fields[field]))
+
+
+def _taken(places: Longs, column: Callable[[int], pa.Array], kind: pa.DataType) -> pa.Array:
+    """Of each place the value that its part's column has."""
+    found, order = [], []
+    for at, here, rows in parts_of(places):
+        found.append(column(at).take(pa.array(rows)))
+        order.append(here)
+    if len(found) <= 1:
+        return found[0] if found else pa.nulls(0, kind)
+    back = np.empty(len(places), np.int64)
+    back[np.concatenate(order)] = np.arange(len(places))
+    return pa.concat_arrays(found).take(pa.array(back))
+
+
+def hits_of(
+    view: View, scores: Sequence[float], places: Longs, payload: Sequence[str] = (), vectors: Sequence[str] = (), *,
+    ids: npt.NDArray[np.uint64] | pa.StringArray | None = None,
+) -> list[Hit]:  # fmt: skip
+    """In the order of the places; `ids`: of them, where they are known."""
+    known = ids_of_places(view, places) if ids is None else ids
+    plain = known.tolist() if isinstance(known, np.ndarray) else known.to_pylist()
+    hits = [Hit(id_, score, _NOTHING, _NOTHING) for id_, score in zip(plain, scores, strict=True)]
     if payload:
-        columns = [(name, column_values(part.column(name).take(pa.array(rows)))) for name in payload]
+        columns = [(name, column_values(field_values(view, name, places))) for name in payload]
         for at, hit in enumerate(hits):
             hit.payload = {name: values[at] for name, values in columns if values[at] is not None}
     if vectors:
-        for hit, of_hit in zip(hits, _vectors(view, part, rows, vectors), strict=True):
-            hit.vectors = of_hit
+        for at, here, rows in parts_of(places):
+            for place, of_hit in zip(here.tolist(), _vectors(view, view.parts[at].part, rows, vectors), strict=True):
+                hits[place].vectors = of_hit
     return hits
 
 

@@ -129,12 +129,12 @@ class Query:
     offset: int = 0
     filter: Filter | None = None
     tenant: str | None = None
-    fusion: RankFusion | ScoreFusion = field(default_factory=RankFusion)
+    fusion: RankFusion | ScoreFusion = RankFusion()
     score_threshold: float | None = None
     group_by: GroupBy | None = None
     diversity: Diversity | None = None
     rerank: MaxSim | None = None
-    params: SearchParams = field(default_factory=SearchParams)
+    params: SearchParams = SearchParams()
     payload: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
 
@@ -149,11 +149,3 @@ class Hit:
     payload: Mapping[str, Any] = field(default_factory=dict)
     vectors: Mapping[str, Vector] = field(default_factory=dict)
     group: PointId | None = None
-
-
-@dataclass(slots=True)
-class Found:
-    """`plans`: how each segment was searched, in words, for `explain`."""
-
-    hits: list[Hit]
-    plans: tuple[str, ...] = ()

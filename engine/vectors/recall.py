@@ -20,8 +20,9 @@ from random import Random
 from typing import Final
 
 from engine.limits import RECALL_WAITING_MAX
+from engine.vectors.found import Found
 from engine.vectors.matching import count
-from engine.vectors.query import DenseLeg, Found, Hit, Query, RecommendLeg
+from engine.vectors.query import DenseLeg, Hit, Query, RecommendLeg
 from engine.vectors.search import exact, filter_of
 from engine.vectors.view import View
 
@@ -81,7 +82,7 @@ class _Sampled:
     watcher: RecallWatcher
     view: View
     query: Query
-    hits: tuple[Hit, ...]
+    found: Found
 
 
 class RecallWatcher:
@@ -112,7 +113,7 @@ class RecallWatcher:
             return
         if self._share > 0 and measurable(query):
             self._skip = self._gap(self._share)
-            self._meter.take(_Sampled(self, view, query, tuple(found.hits)))
+            self._meter.take(_Sampled(self, view, query, found))
 
     def count(self, bucket: str, hits: int, wanted: int) -> None:
         """One search more. One thread at a time."""
@@ -185,7 +186,7 @@ class RecallMeter:
         true = self._exact(view, query).hits
         filter_ = filter_of(view, query)
         bucket = "none" if filter_ is None else bucket_of(count(view, filter_), view.count)
-        sampled.watcher.count(bucket, hits_found(sampled.hits, true, fused=len(query.legs) > 1), len(true))
+        sampled.watcher.count(bucket, hits_found(sampled.found.hits, true, fused=len(query.legs) > 1), len(true))
 
     # The thread.
 

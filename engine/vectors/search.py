@@ -1,4 +1,4 @@
-"""A query answered from one view: legs, their fusion, then reranking, a threshold, diversity and groups, and the hits at last.
+"""A query answered from one view: legs, their fusion, then reranking, a threshold, diversity and groups, at last the columns.
 
 Each stage takes and gives scores and places, best first; a place is a part's position in the view << 32 | the row.
 """
@@ -15,12 +15,12 @@ import numpy.typing as npt
 from engine.errors import quoted
 from engine.vectors.dense_search import Best, DenseSearch
 from engine.vectors.filter import Filter, for_tenant, of_value
+from engine.vectors.found import Found
 from engine.vectors.fusion import fused
 from engine.vectors.grouping import Groups
-from engine.vectors.hits import hits_of
 from engine.vectors.legs import best_of_leg
 from engine.vectors.matching import count
-from engine.vectors.query import DenseLeg, Found, Hit, Query, RankFusion, ScoreFusion
+from engine.vectors.query import DenseLeg, Query, RankFusion, ScoreFusion
 from engine.vectors.rescoring import diversified, rescored
 from engine.vectors.values import PointId
 from engine.vectors.view import Longs, View
@@ -46,13 +46,16 @@ def search(view: View, query: Query, *, explain: bool = False) -> Found:
         )  # fmt: skip
         return _found_nearest(view, query, best, distances=search_of.is_distance)
     told: list[str] | None = [] if explain else None
+    groups: list[PointId] | None = None
     if query.group_by is None:
         scores, places = _ranked(view, query, query.k + query.offset, told)
-        places = places[query.offset :]
-        hits = hits_of(view, _told_scores(view, query, scores[query.offset :]), places, query.payload, query.vectors)
+        scores, places = scores[query.offset :], places[query.offset :]
     else:
-        hits = _grouped(view, query, told)
-    return Found(hits, tuple(told or ()))
+        scores, places, groups = _grouped(view, query, told)
+    return Found(
+        view, _told_scores(view, query, scores), places, payload=query.payload, vectors=query.vectors, groups=groups,
+        plans=tuple(told or ()),
+    )  # fmt: skip
 
 
 def _is_nearest(query: Query) -> bool:
@@ -70,8 +73,14 @@ def _is_nearest(query: Query) -> bool:
 
 def _found_nearest(view: View, query: Query, best: Best, *, distances: bool) -> Found:
     scores, places = best
-    told_scores: list[float] = (np.sqrt(np.maximum(-scores, 0)) if distances else scores).tolist()
-    return Found(hits_of(view, told_scores, places, query.payload, query.vectors))
+    told = _distances(scores) if distances else scores
+    return Found(view, told, places, payload=query.payload, vectors=query.vectors)
+
+
+def _distances(scores: Scores) -> Scores:
+    """Of negative squares of distances."""
+    found: Scores = np.sqrt(np.maximum(-scores, 0))
+    return found
 
 
 def search_many(view: View, queries: Sequence[Query]) -> list[Found]:
@@ -174,22 +183,21 @@ def _is_distance(view: View, query: Query) -> bool:
     return isinstance(leg, DenseLeg) and view.spec.vectors[leg.vector].metric == "l2"
 
 
-def _told_scores(view: View, query: Query, scores: Scores) -> list[float]:
-    found: list[float] = (np.sqrt(np.maximum(-scores, 0)) if _is_distance(view, query) else scores).tolist()
-    return found
+def _told_scores(view: View, query: Query, scores: Scores) -> Scores:
+    return _distances(scores) if _is_distance(view, query) else scores
 
 
 def _above(view: View, query: Query, scores: Scores, places: Longs) -> tuple[Scores, Longs]:
     assert query.score_threshold is not None
-    told = np.array(_told_scores(view, query, scores))
+    told = _told_scores(view, query, scores).astype(np.float64)
     kept = told <= query.score_threshold if _is_distance(view, query) else told >= query.score_threshold
     return scores[kept], places[kept]
 
 
-def _grouped(view: View, query: Query, told: list[str] | None) -> list[Hit]:
-    """More and more hits are looked at, until the groups are full or there are no more. Where only few groups lack some, and
-    scores do not depend on what else is found, these are searched for instead: rare values, or fewer than are wanted, would take
-    all hits there are."""
+def _grouped(view: View, query: Query, told: list[str] | None) -> tuple[Scores, Longs, list[PointId]]:
+    """Scores, places and the group of each. More and more hits are looked at, until the groups are full or there are no more.
+    Where only few groups lack some, and scores do not depend on what else is found, these are searched for instead: rare values,
+    or fewer than are wanted, would take all hits there are."""
     assert query.group_by is not None
     wanted = query.k + query.offset
     total = count(view, filter_of(view, query))
@@ -212,10 +220,7 @@ def _grouped(view: View, query: Query, told: list[str] | None) -> list[Hit]:
         pool = min(total, 4 * pool)
         told = None
     rows, values = groups.after(query.offset)
-    hits = hits_of(view, _told_scores(view, query, scores[rows]), places[rows], query.payload, query.vectors)
-    for hit, value in zip(hits, values, strict=True):
-        hit.group = value
-    return hits
+    return scores[rows], places[rows], values
 
 
 def _is_alone(query: Query) -> bool:

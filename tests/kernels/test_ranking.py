@@ -51,6 +51,16 @@ def test_parts_merge_to_the_best_of_all_without_the_dead(size: int, k: int) -> N
     assert merged == best(everything, k)
 
 
+def test_ids_are_those_of_the_places_whatever_part_they_are_of() -> None:
+    rng = np.random.default_rng(2)
+    parts = [rng.integers(0, 2**63, rows, np.uint64) << np.uint64(1) for rows in (5, 1, 70)]
+    places = np.array([(at << 32) | row for at, ids in enumerate(parts) for row in range(len(ids))], np.int64)
+    rng.shuffle(places)
+    ids = np.empty(len(places), np.uint64)
+    ranking.ids_of(places, np.array([each.ctypes.data for each in parts], np.int64), ids)
+    assert ids.tolist() == [int(parts[place >> 32][place & 0xFFFFFFFF]) for place in places.tolist()]
+
+
 def legs_of(rng: np.random.Generator, size: int) -> tuple[list[list[int]], list[float]]:
     """Three legs of different keys, of which some are in several, one leg empty; and weights."""
     legs = [(rng.permutation(2 * size)[: rng.integers(0, size + 1)] - size // 2).tolist() for _ in range(3)]

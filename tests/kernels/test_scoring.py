@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kernels import scoring
+from kernels.ranking import PART_SHIFT, settle
 from kernels.reference_vectors import best, bitset_of, decoded, maxsim, scores_of
 from kernels.scoring import DOT, HAMMING, L2
 
@@ -89,39 +90,73 @@ def test_the_best_of_a_set_and_of_rows_are_those_of_a_sort(kind: str, metric: in
         every = scores_of(decoded(data, 19, scales), query, metric)
         members = np.flatnonzero(rng.random(size) < share).tolist()
         alive = bitset_of(members, size)
-        scores, rows = np.empty(k, np.float32), np.empty(k, np.int64)
-        found = scoring.best_of_set(data, query, scales, metric, size, alive, scores, rows)
+        stored = (data, query, scales, metric)
+        found, scores, rows = heap_of(k, scoring.offer_set, *stored, 0, size, alive, 0)
         assert found == min(k, len(members))
-        agree(scores[:found], rows[:found], every, members)
-        prefix = size // 2
-        found = scoring.best_of_set(data, query, scales, metric, prefix, alive, scores, rows)
-        agree(scores[:found], rows[:found], every, [row for row in members if row < prefix])
+        agree(scores, rows, every, members)
+        begin, end = sorted(rng.integers(0, size + 1, 2).tolist())
+        _, scores, rows = heap_of(k, scoring.offer_set, *stored, begin, end, alive, 0)
+        agree(scores, rows, every, [row for row in members if begin <= row < end])
         asked = np.append(rng.permutation(size)[: size // 2 + 1], -1)
-        found = scoring.best_of_rows(data, query, scales, metric, asked, alive, scores, rows)
-        agree(scores[:found], rows[:found], every, [row for row in asked.tolist() if row in set(members)])
-        found = scoring.best_of_rows(data, query, scales, metric, asked, NO_BITS, scores, rows)
-        agree(scores[:found], rows[:found], every, [row for row in asked.tolist() if row >= 0])
+        _, scores, rows = heap_of(k, scoring.offer_rows, *stored, asked, alive, 0, 0)
+        agree(scores, rows, every, [row for row in asked.tolist() if row in set(members)])
+        _, scores, rows = heap_of(k, scoring.offer_rows, *stored, asked, NO_BITS, 0, 0)
+        agree(scores, rows, every, [row for row in asked.tolist() if row >= 0])
+
+
+def heap_of(k: int, offer: Callable[..., int], *given: object) -> tuple[int, NDArray[np.float32], NDArray[np.int64]]:
+    """What is on a heap of k afterwards: how many, and their scores and places, best first."""
+    scores, places = np.empty(k, np.float32), np.empty(k, np.int64)
+    found = offer(*given, scores, places, 0)
+    settle(scores, places, found)
+    return found, scores[:found], places[:found]
+
+
+def test_parts_are_put_on_one_heap_and_too_few_of_one_are_none() -> None:
+    rng = np.random.default_rng(3)
+    parts = [rng.normal(size=(50, 5)).astype(np.float32) for _ in range(3)]
+    query, scales, rows = rng.normal(size=5).astype(np.float32), np.empty(0, np.float32), np.arange(-1, 50)
+    scores, places, size = np.empty(20, np.float32), np.empty(20, np.int64), 0
+    for at, data in enumerate(parts):
+        alive = bitset_of(range(0, 50, 2), 50)
+        before = scores[:size].copy(), places[:size].copy()
+        assert scoring.offer_rows(data, query, scales, DOT, rows, alive, 26, at, scores, places, size) == -1
+        assert np.array_equal(scores[:size], before[0])
+        assert np.array_equal(places[:size], before[1])
+        size = scoring.offer_rows(data, query, scales, DOT, rows, alive, 25, at, scores, places, size)
+    settle(scores, places, size)
+    every = [
+        (float(score), at << PART_SHIFT | row)
+        for at, data in enumerate(parts)
+        for row, score in enumerate(scores_of(data.astype(np.float64), query, DOT))
+        if row % 2 == 0
+    ]
+    assert places.tolist() == [place for _, place in best(every, 20)]
 
 
 def test_of_equal_scores_the_lower_row_is_the_better_whatever_the_order() -> None:
     rng = np.random.default_rng(1)
     data, scales = np.repeat(rng.normal(size=(3, 4)).astype(np.float32), 30, axis=0), np.empty(0, np.float32)
-    scores, rows = np.empty(40, np.float32), np.empty(40, np.int64)
     query = data[0].copy()
     every = np.empty(90, np.float32)
     scoring.score_range(data, query, scales, L2, 0, 90, every)
     wanted = [row for _, row in best(zip(every.tolist(), range(90), strict=True), 40)]
     for _ in range(5):
-        assert scoring.best_of_rows(data, query, scales, L2, rng.permutation(90), NO_BITS, scores, rows) == 40
+        asked = rng.permutation(90)
+        _, _, rows = heap_of(40, scoring.offer_rows, data, query, scales, L2, asked, NO_BITS, 0, 0)
         assert rows.tolist() == wanted
 
 
 def test_a_vector_that_is_not_a_number_is_never_among_the_best() -> None:
     data = np.array([[1, 2], [np.nan, 1], [3, 4]], np.float32)
-    scores, rows = np.empty(3, np.float32), np.empty(3, np.int64)
     query, alive = np.ones(2, np.float32), bitset_of([0, 1, 2], 3)
-    assert scoring.best_of_set(data, query, query, DOT, 3, alive, scores, rows) == 2
-    assert rows[:2].tolist() == [2, 0]
+    stored = (data, query, query, DOT)
+    _, _, rows = heap_of(3, scoring.offer_set, *stored, 0, 3, alive, 0)
+    assert rows.tolist() == [2, 0]
+    _, _, rows = heap_of(3, scoring.offer_rows, *stored, np.arange(3), alive, 2, 0)
+    assert rows.tolist() == [2, 0]
+    scores, places = np.empty(3, np.float32), np.empty(3, np.int64)
+    assert scoring.offer_rows(*stored, np.arange(3), alive, 3, 0, scores, places, 0) == -1
 
 
 def test_every_half_float_is_decoded_as_numpy_does() -> None:

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from engine import (
@@ -28,7 +29,9 @@ from engine import (
     points_of,
 )
 from engine.vectors.declaration import IndexSpec
+from engine.vectors.fold import Fold
 from engine.vectors.recall import BUCKETS, RecallCount, RecallMeter, bucket_of, hits_found, measurable
+from engine.vectors.rows import OP, UPSERT
 from engine.vectors.search import exact
 from engine.vectors.view import View
 
@@ -39,7 +42,22 @@ SPEC = CollectionSpec(
     durability="os",
 )
 LEG = DenseLeg("v", np.eye(8, dtype=np.float32)[0])
-VIEW = View(SPEC, ())
+
+
+def view_of(points: int) -> View:
+    """Of ids from 0 on."""
+    given = points_of(SPEC, [{"id": at, "vector": LEG.query} for at in range(points)])
+    fold = Fold(SPEC, [], 0, 1)
+    fold.apply(given.add_column(0, OP, pa.array([UPSERT] * points, pa.int8())), 0)
+    return fold.view
+
+
+VIEW = view_of(4)
+
+
+def found(*scores: float) -> Found:
+    """Of ids from 0 on."""
+    return Found(VIEW, np.array(scores, np.float32), np.arange(len(scores)))
 
 
 def hits(*scores: float, first: int = 0) -> list[Hit]:
@@ -96,17 +114,17 @@ def test_fused_scores_say_nothing_of_truth() -> None:
 )
 def test_what_cannot_miss_or_be_compared_is_not_sampled(query: Query, measured: bool) -> None:
     assert measurable(query) is measured
-    meter = RecallMeter(lambda *_: Found([]))
-    meter.watcher("c", 1.0).offer(VIEW, query, Found([]))
+    meter = RecallMeter(lambda *_: found())
+    meter.watcher("c", 1.0).offer(VIEW, query, found())
     assert meter.step() is measured
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 1.0])
 def test_about_the_share_that_is_asked_for_is_sampled(share: float) -> None:
-    meter = RecallMeter(lambda *_: Found(hits(1.0)), waiting_max=1)
+    meter = RecallMeter(lambda *_: found(1.0), waiting_max=1)
     watcher = meter.watcher("c", share, seed=4)
     for _ in range(20_000):
-        watcher.offer(VIEW, Query((LEG,), 1), Found(hits(1.0)))
+        watcher.offer(VIEW, Query((LEG,), 1), found(1.0))
         meter.step()
     count = watcher.read().get("none", RecallCount())
     assert count.searches == count.hits == count.wanted
@@ -114,10 +132,10 @@ def test_about_the_share_that_is_asked_for_is_sampled(share: float) -> None:
 
 
 def test_samples_that_find_no_room_are_left_out_and_counted() -> None:
-    meter = RecallMeter(lambda *_: Found(hits(1.0)), waiting_max=3)
+    meter = RecallMeter(lambda *_: found(1.0), waiting_max=3)
     watcher = meter.watcher("c", 1.0)
     for _ in range(10):
-        watcher.offer(VIEW, Query((LEG,), 1), Found(hits(1.0)))
+        watcher.offer(VIEW, Query((LEG,), 1), found(1.0))
     while meter.step():
         pass
     assert watcher.read() == {"none": RecallCount(3, 3, 3)}
@@ -130,12 +148,12 @@ def test_a_measurement_that_fails_is_left_out_and_the_next_is_made() -> None:
     def answer(_: View, __: Query) -> Found:
         if fails.pop(0):
             raise ValueError("broken")
-        return Found(hits(1.0))
+        return found(1.0)
 
     meter = RecallMeter(answer)
     watcher = meter.watcher("c", 1.0)
     for _ in range(2):
-        watcher.offer(VIEW, Query((LEG,), 1), Found([]))
+        watcher.offer(VIEW, Query((LEG,), 1), found())
     assert meter.step()
     assert meter.step()
     assert not meter.step()
@@ -143,11 +161,11 @@ def test_a_measurement_that_fails_is_left_out_and_the_next_is_made() -> None:
 
 
 def test_counts_go_with_their_collection_and_stay_while_its_share_changes() -> None:
-    meter = RecallMeter(lambda *_: Found(hits(1.0)))
-    meter.watcher("c", 1.0).offer(VIEW, Query((LEG,), 1), Found(hits(1.0)))
+    meter = RecallMeter(lambda *_: found(1.0))
+    meter.watcher("c", 1.0).offer(VIEW, Query((LEG,), 1), found(1.0))
     meter.step()
     watcher = meter.watcher("c", 0.0)
-    watcher.offer(VIEW, Query((LEG,), 1), Found(hits(1.0)))
+    watcher.offer(VIEW, Query((LEG,), 1), found(1.0))
     assert not meter.step()
     assert watcher.read()["none"].recall == 1.0
     meter.forget("c")
@@ -160,15 +178,15 @@ def test_its_thread_measures_and_ends() -> None:
 
     def answer(_: View, __: Query) -> Found:
         measured.set()
-        return Found([])
+        return found()
 
     meter = RecallMeter(answer)
     meter.start()
     watcher = meter.watcher("c", 1.0)
-    watcher.offer(VIEW, Query((LEG,), 1), Found([]))
+    watcher.offer(VIEW, Query((LEG,), 1), found())
     assert measured.wait(30)
     meter.close()
-    watcher.offer(VIEW, Query((LEG,), 1), Found([]))
+    watcher.offer(VIEW, Query((LEG,), 1), found())
     assert not meter.step()
 
 

@@ -1,0 +1,68 @@
+"""What several searches of one view found, as arrays: a row a search, k hits of each, filled up where there are fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from engine.vectors.found import Found
+from engine.vectors.view import Singles
+
+
+class FoundArrays:
+    """Of n searches, n at least 1. `counts` int32 [n]: how many hits each has, at most k."""
+
+    def __init__(self, found: Sequence[Found], k: int) -> None:
+        self.counts = np.array([len(each) for each in found], np.int32)
+        self._k = k
+        self._there = None if (self.counts == k).all() else np.arange(k) < self.counts[:, np.newaxis]
+        """[n, k]; None is all."""
+        scores, places = (
+            np.concatenate(each) for each in zip(*((one.scores, one.places) for one in found), strict=True)
+        )
+        self._found = Found(found[0].view, scores, places)
+
+    def scores(self, fill: float) -> Singles:
+        """float32 [n, k]."""
+        return self._filled(self._found.scores, fill)
+
+    def ids(self, fill: int | bytes) -> npt.NDArray[Any]:
+        """uint64 [n, k], of text bytes objects."""
+        ids = self._found.ids
+        return self._filled(ids if isinstance(ids, np.ndarray) else plain(ids), fill)
+
+    def field(self, name: str, fill: Any) -> npt.NDArray[Any]:  # noqa: ANN401  an element
+        """A field that is no array, see `plain`, [n, k] or [n, k, 2]; `fill` also where a hit has none."""
+        column = self._found.column(name)
+        if not column.null_count:
+            return self._filled(plain(column), fill)
+        some = plain(column.drop_null())
+        every = np.full((len(column), *some.shape[1:]), fill, some.dtype)
+        every[column.is_valid().to_numpy(zero_copy_only=False)] = some
+        return self._filled(every, fill)
+
+    def _filled(self, values: npt.NDArray[Any], fill: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+        rows, more = len(self.counts), values.shape[1:]
+        if self._there is None:
+            return values.reshape(rows, self._k, *more)
+        found = np.full((rows, self._k, *more), fill, values.dtype)
+        found[self._there] = values
+        return found
+
+
+def plain(column: pa.Array) -> npt.NDArray[Any]:
+    """None of it null: text as bytes objects, integers int64, datetimes as int64 microseconds since the Unix epoch, floats
+    float64, bools, latitude and longitude float64 [n, 2]."""
+    kind = column.type
+    if pa.types.is_string(kind):
+        column = column.cast(pa.binary())
+    elif pa.types.is_timestamp(kind):
+        column = column.cast(pa.int64())
+    elif pa.types.is_fixed_size_list(kind):
+        return plain(column.flatten()).reshape(len(column), kind.list_size)
+    found: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return found
