@@ -38,7 +38,7 @@ from engine.features.answer import FeatureRows
 from engine.features.instant import instant_us
 from engine.features.lookup import FeatureView, ViewStatistics
 from engine.features.store import FeatureStore
-from engine.generation.call import GenerationAnswer, GenerationCall, GenerationKind
+from engine.generation.call import Chunks, GenerationAnswer, GenerationCall, GenerationKind
 from engine.generation.declaration import LanguageModelSpec
 from engine.generation.language_model import LanguageModel, ModelCard
 from engine.generation.statistics import GenerationStatistics
@@ -161,7 +161,7 @@ __all__ = [
     "Array",
     "AuthSpec",
     "Cancelled",
-    "Chunk",
+    "Chunk", "Chunks",
     "Clock",
     "Collection",
     "CollectionDescription",

@@ -31,6 +31,7 @@ from serving.transport import transport_of
 
 if TYPE_CHECKING:
     from serving.features_fronts import FeaturesFronts
+    from serving.language_fronts import LanguageFronts
     from serving.native.server import NativeServer
     from serving.tracing import Tracing
     from serving.vectors_fronts import VectorsFronts
@@ -79,6 +80,7 @@ class EmbeddedHost:
         self._native: NativeServer | None = None
         self._features: FeaturesFronts | None = None
         self._vectors: VectorsFronts | None = None
+        self._language: LanguageFronts | None = None
         self.tracing = _tracing(spec, self.engine.clock)
         self._accounts = Accounts(self.engine.clock, self.tracing)
         self.flight_port: int | None = None
@@ -98,6 +100,11 @@ class EmbeddedHost:
             from serving.vectors_fronts import VectorsFronts  # which loads Arrow
 
             self._vectors = VectorsFronts(self._dispatch)
+        if self._spec.language_models:
+            from serving.language_fronts import LanguageFronts  # whose messages protobuf need not load without
+
+            self.engine.language_models.home.bind(asyncio.get_running_loop())
+            self._language = LanguageFronts(self._dispatch)
         try:
             await self._open()
             await asyncio.to_thread(self.engine.start)
@@ -182,8 +189,8 @@ class EmbeddedHost:
             *ReflectionService([*names, HEALTH]).methods(),
         ]
 
-    def _more(self) -> list[FeaturesFronts | VectorsFronts]:
-        return [each for each in (self._features, self._vectors) if each is not None]
+    def _more(self) -> list[FeaturesFronts | VectorsFronts | LanguageFronts]:
+        return [each for each in (self._features, self._vectors, self._language) if each is not None]
 
     def _app(self, service: InferenceService) -> HttpApp:
         described = InferenceEndpoints(self._dispatch, service, self._accounts).endpoints()
@@ -208,6 +215,8 @@ class EmbeddedHost:
             raise SpecError("logs and feature_views: the server was started without any; they need a restart")
         if self._vectors is None and spec.vectors is not None:
             raise SpecError("vectors: the server was started without any; they need a restart")
+        if self._language is None and spec.language_models:
+            raise SpecError("language_models: the server was started without any; they need a restart")
         await asyncio.to_thread(self.engine.apply, replace(spec, server=self._spec.server))
 
     async def leave(self) -> bool:

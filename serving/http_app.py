@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs
 
 from starlette.routing import Match, Route
 
 from engine import (
+    Cancelled,
+    Chunks,
     Clock,
     Deadline,
     InvalidArgument,
@@ -33,6 +35,7 @@ from serving.http_body import Receive, UnknownEncoding, chosen_encoding, pack, r
 from serving.metrics import CallCounter
 from serving.status import grpc_name, http_status, retry_after_ms, told
 
+Result = TypeVar("Result")
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -48,7 +51,7 @@ _PACK_BYTES_MIN: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an endpoint answers.
+    """What an endpoint answers: a whole `body`, or `chunks`, sent one by one as they come and closed in the end.
 
     `packable`: may be compressed. Only what is asked to be large is: tritonclient's aio client accepts gzip for every
     answer and unpacks only those to inference.
@@ -59,6 +62,7 @@ class Reply:
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     packable: bool = False
+    chunks: Chunks | None = None
 
 
 class HttpCall:
@@ -124,6 +128,22 @@ class HttpCall:
             pass
 
 
+async def while_here(call: HttpCall, work: Coroutine[Any, Any, Result]) -> Result:
+    """What `work` gives or raises. Where the caller leaves first it is stopped, and Cancelled raised; to be awaited once the body
+    has been read."""
+    task, gone = asyncio.create_task(work), asyncio.create_task(call.gone())
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Cancelled("the caller has left")
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+
+
 Handler = Callable[[HttpCall], Awaitable[Reply]]
 
 
@@ -131,7 +151,8 @@ Handler = Callable[[HttpCall], Awaitable[Reply]]
 class Endpoint:
     """A method and a path (Starlette's syntax for its variable parts) with what answers there.
 
-    `open_to_all`: answered without credentials, as health checks must be. The rest is for the API's description: the
+    `open_to_all`: answered without credentials, as health checks must be. `failed`: how its errors are told, where that is not
+    as everywhere. The rest is for the API's description: the
     schema of the JSON it takes, the media type it gives, and whether it is `offered` or known only to be refused.
     """
 
@@ -143,6 +164,7 @@ class Endpoint:
     takes: str | None = None
     gives: str = JSON
     offered: bool = True
+    failed: Callable[[VireoError], Reply] | None = None
 
 
 class HttpApp:
@@ -176,12 +198,10 @@ class HttpApp:
             reply = await endpoint.handler(call)
             self._succeeded[endpoint]()
         except asyncio.CancelledError:  # only the end of the server's patience with what is in flight cancels
-            reply = self._failed(
-                _label(endpoint) if endpoint else "unrouted", Unavailable("the server is shutting down")
-            )
+            reply = self._failed(endpoint, Unavailable("the server is shutting down"))
         except Exception as error:
-            reply = self._failed("unrouted" if endpoint is None else _label(endpoint), error)
-        await _send(reply, call, send)
+            reply = self._failed(endpoint, error)
+        await (_send(reply, call, send) if reply.chunks is None else _stream(reply, reply.chunks, call, send))
 
     def _find(self, scope: Scope) -> Endpoint:
         allowed: list[str] = []
@@ -196,10 +216,11 @@ class HttpApp:
             raise MethodNotAllowed(f"{scope['method']} {quoted(scope['path'])}", tuple(dict.fromkeys(allowed)))
         raise NotFound(f"nothing is served at {quoted(scope['path'])}; see /docs")
 
-    def _failed(self, label: str, error: Exception) -> Reply:
+    def _failed(self, endpoint: Endpoint | None, error: Exception) -> Reply:
+        label = "unrouted" if endpoint is None else _label(endpoint)
         known = error if isinstance(error, VireoError) else self._counter.fault(label, error)
         self._counter.of(label, grpc_name(known))()
-        return error_reply(known)
+        return (endpoint.failed if endpoint and endpoint.failed else error_reply)(known)
 
 
 class MethodNotAllowed(Unimplemented):
@@ -213,13 +234,18 @@ class MethodNotAllowed(Unimplemented):
 def error_reply(error: VireoError) -> Reply:
     """The reply that tells `error`."""
     body = {"error": told(error), "code": grpc_name(error)}
-    return json_reply(body, status=_status(error), headers=tuple(_error_headers(error)))
+    return json_reply(body, status=_status(error), headers=error_headers(error))
 
 
 def _status(error: VireoError) -> int:
     if isinstance(error, MethodNotAllowed):
         return 405
     return 415 if isinstance(error, UnknownEncoding) else http_status(error)
+
+
+def error_headers(error: VireoError) -> tuple[tuple[str, str], ...]:
+    """What an answer that tells `error` says beside its status and body."""
+    return tuple(_error_headers(error))
 
 
 def _error_headers(error: VireoError) -> Iterator[tuple[str, str]]:
@@ -245,8 +271,7 @@ def _label(endpoint: Endpoint) -> str:
 
 
 async def _send(reply: Reply, call: HttpCall, send: Send) -> None:
-    body = reply.body
-    headers = [(b"content-type", reply.content_type.encode()), *((n.encode(), v.encode()) for n, v in reply.headers)]
+    body, headers = reply.body, _headers(reply)
     if reply.packable and len(body) >= _PACK_BYTES_MIN:
         encoding = chosen_encoding(call.headers().get("accept-encoding", ""))
         headers.append((b"vary", b"accept-encoding"))
@@ -256,6 +281,27 @@ async def _send(reply: Reply, call: HttpCall, send: Send) -> None:
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _headers(reply: Reply) -> list[tuple[bytes, bytes]]:
+    return [(b"content-type", reply.content_type.encode()), *((n.encode(), v.encode()) for n, v in reply.headers)]
+
+
+async def _stream(reply: Reply, chunks: Chunks, call: HttpCall, send: Send) -> None:
+    """Sends each chunk as it comes, as quickly as the caller takes them. Where the caller leaves, there is no end to tell."""
+
+    async def work() -> None:
+        async for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    try:
+        await send({"type": "http.response.start", "status": reply.status, "headers": _headers(reply)})
+        await while_here(call, work())
+        await send({"type": "http.response.body", "body": b""})
+    except Cancelled:
+        return
+    finally:
+        await chunks.aclose()
 
 
 def _unused() -> None:

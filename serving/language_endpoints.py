@@ -1,0 +1,101 @@
+"""The OpenAI API over HTTP: chat, completions, responses, embeddings, models; and reranking, scores, tokens as vLLM has them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+from engine import Chunks, GenerationAnswer, GenerationKind, ModelCard, NotFound, VireoError, nearest, quoted
+from serving.http_app import Endpoint, HttpCall, Reply, json_reply, while_here
+from serving.language_calls import LanguageCalls, generation_call
+from serving.language_errors import language_error_event, language_error_reply
+
+_EVENTS: Final = "text/event-stream"
+_STREAM_HEADERS: Final = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
+"""No proxy on the way may keep events back."""
+
+_PATHS: Final = {
+    "/v1/chat/completions": (GenerationKind.CHAT, "An answer to a conversation, whole or as events"),
+    "/v1/completions": (GenerationKind.COMPLETION, "How a text goes on, whole or as events"),
+    "/v1/responses": (GenerationKind.RESPONSES, "An answer, whole or as events, in the newer form"),
+    "/v1/embeddings": (GenerationKind.EMBEDDING, "Vectors of texts"),
+    "/rerank": (GenerationKind.RERANK, "Documents in the order of their use for a query"),
+    "/v1/rerank": (GenerationKind.RERANK, "The same by its newer path"),
+    "/score": (GenerationKind.SCORE, "How well texts fit to texts"),
+    "/tokenize": (GenerationKind.TOKENIZE, "The tokens of a text or a conversation"),
+}
+
+
+class LanguageEndpoints:
+    """The endpoints over one engine."""
+
+    def __init__(self, calls: LanguageCalls) -> None:
+        self._calls = calls
+        self._models = calls.dispatch.engine.language_models
+
+    def endpoints(self) -> list[Endpoint]:
+        """Every endpoint, the busiest first."""
+        return [
+            *(_endpoint("POST", path, self._answer(kind), text) for path, (kind, text) in _PATHS.items()),
+            _endpoint("GET", "/v1/models", self._list, "The language models and their adapters"),
+            _endpoint("GET", "/v1/models/{model:path}", self._card, "One of them"),
+        ]
+
+    def _answer(self, kind: GenerationKind) -> Callable[[HttpCall], Awaitable[Reply]]:
+        async def answer(call: HttpCall) -> Reply:
+            body = await call.body()
+            return _reply(
+                await while_here(call, self._calls.begin(generation_call(kind, body, call.headers(), call.deadline)))
+            )
+
+        return answer
+
+    async def _list(self, call: HttpCall) -> Reply:
+        return json_reply({"object": "list", "data": [_told(each) for each in self._models.cards()]})
+
+    async def _card(self, call: HttpCall) -> Reply:
+        name, cards = call.path["model"], {each.id: each for each in self._models.cards()}
+        if name not in cards:
+            raise NotFound(f"language model {quoted(name)} is not found{nearest(name, cards)}")
+        return json_reply(_told(cards[name]))
+
+
+def _endpoint(verb: str, path: str, handler: Callable[[HttpCall], Awaitable[Reply]], text: str) -> Endpoint:
+    return Endpoint(verb, path, handler, text, failed=language_error_reply)
+
+
+def _reply(answer: GenerationAnswer) -> Reply:
+    if isinstance(answer.body, bytes):
+        return Reply(answer.body, status=answer.status, headers=answer.headers, packable=True)
+    return Reply(
+        content_type=_EVENTS,
+        status=answer.status,
+        headers=(*answer.headers, *_STREAM_HEADERS),
+        chunks=_Events(answer.body),
+    )
+
+
+class _Events(AsyncIterator[bytes]):
+    """The events of a stream; what breaks it off is told in one of its own, the last."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks, self._broken = chunks, False
+
+    async def __anext__(self) -> bytes:
+        if self._broken:
+            raise StopAsyncIteration
+        try:
+            return await anext(self._chunks)
+        except VireoError as error:
+            self._broken = True
+            return language_error_event(error)
+
+    async def aclose(self) -> None:
+        await self._chunks.aclose()
+
+
+def _told(card: ModelCard) -> dict[str, Any]:
+    return {
+        "id": card.id, "object": "model", "created": card.created_s, "owned_by": card.owned_by,
+        "root": card.parent or card.id, "parent": card.parent, "max_model_len": card.context_tokens,
+    }  # fmt: skip
