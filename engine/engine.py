@@ -35,6 +35,7 @@ from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
 from engine.spec import Spec
 from engine.telemetry import ModelStatistics
+from engine.triton.servers import TritonServers
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.store import VectorStore
 
@@ -61,9 +62,11 @@ class Engine:
         self._graphs = GraphHost(clock, self.features, self._ripen, self.flush, self._idle)
         self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)
         self._registry: Registry[Hosted] = Registry(self._board)
-        host = ModelHost(clock, self.features, self.vectors, self.flush)
+        self._triton = TritonServers(clock)
+        host = ModelHost(clock, self.features, self.vectors, self._triton, self.flush)
         self._reconciler: Reconciler[Hosted] = Reconciler(host, self._registry, clock)
         self.vectors.on_change = self._renew_readers
+        self._triton.on_change = lambda name: self._reconciler.renew([name])
         self.vectors.before_aliases = self._check_aliases
         self._repository: Repository | None = None
         self._accepting = False
@@ -84,6 +87,7 @@ class Engine:
         repository = Repository(spec.path(spec.repository.path), self._read_config) if spec.repository else None
         self.features.apply(spec)
         self.vectors.apply(spec)
+        self._triton.apply(spec.triton_models, spec.folder)
         before = self._board.declared
         self._board.apply({**spec.graphs, **spec.traffic})
         try:
@@ -137,6 +141,7 @@ class Engine:
         self.features.stop_waiting()
         self._board.apply({})
         drain_s = self._spec.server.drain_s if drain_s is None else drain_s
+        self._triton.close()
         ended = self._reconciler.stop(drain_s)
         ended = self.language_models.close(drain_s) and ended
         self._graphs.close()

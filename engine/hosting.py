@@ -44,14 +44,17 @@ from engine.limits import (
 )
 from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.queue import QueueBounds
+from engine.scheduling.remote import RemoteWorker
 from engine.scheduling.worker import Worker, WorkerOptions
 from engine.servables.function import load_function, named_callable
 from engine.servables.onnx import OnnxOptions, load_onnx
 from engine.servables.probe import sample_inputs
-from engine.servables.servable import SampledServable, Servable, Tensors, Traits
+from engine.servables.servable import RemoteServable, SampledServable, Servable, StreamingServable, Tensors, Traits
 from engine.servables.signature import ANY, Signature, declared_specs
 from engine.spec import FunctionSpec
 from engine.telemetry import ModelStatistics
+from engine.triton.declaration import TritonModelSpec
+from engine.triton.servers import TritonServers
 from engine.vectors.declaration import CollectionSpec, VectorSearchSpec
 from engine.vectors.store import VectorStore
 
@@ -68,7 +71,7 @@ class Hosted:
     traits: Traits
     options: WorkerOptions
     statistics: ModelStatistics
-    worker: Worker | GraphRunner | TrafficRunner
+    worker: Worker | RemoteWorker | GraphRunner | TrafficRunner
     timeout_ns: int | None
     source: str
     servable: Servable | None = None
@@ -82,25 +85,41 @@ class Hosted:
 class ModelHost:
     """Makes a running model of an artifact. `after`: see `Worker`."""
 
-    def __init__(self, clock: Clock, features: FeatureStore, vectors: VectorStore, after: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        features: FeatureStore,
+        vectors: VectorStore,
+        triton: TritonServers,
+        after: Callable[[], None],
+    ) -> None:
         self._clock = clock
         self._features = features
         self._vectors = vectors
+        self._triton = triton
         self._after = after
 
     def load(self, artifact: Artifact) -> Hosted:
         """See `reconciler.Host`."""
         settings = artifact.settings
-        servable = _load_servable(artifact, self._features, self._vectors)
+        servable = _load_servable(artifact, self._features, self._vectors, self._triton)
         options = _worker_options(artifact, servable.signature)
         statistics = ModelStatistics()
-        worker = Worker(artifact.name, artifact.version, servable, options, self._clock, statistics, self._after)
+        worker = self._worker(artifact, servable, options, statistics)
         timeout_ns = None if settings.timeout_ms is None else int(settings.timeout_ms * 1e6)
         return Hosted(
             artifact.name, servable.signature, servable.traits, options, statistics, worker, timeout_ns, _told(artifact),
             servable, artifact.config, isinstance(settings, FunctionSpec),
             0 if isinstance(settings, VectorSearchSpec) else None,  # zeros have no direction
         )  # fmt: skip
+
+    def _worker(
+        self, artifact: Artifact, servable: Servable, options: WorkerOptions, statistics: ModelStatistics
+    ) -> Worker | RemoteWorker:
+        name, version = artifact.name, artifact.version
+        if isinstance(servable, RemoteServable) and not isinstance(servable, StreamingServable):
+            return RemoteWorker(name, version, servable, options, self._clock, statistics, self._after)
+        return Worker(name, version, servable, options, self._clock, statistics, self._after)
 
     def warm(self, hosted: Hosted) -> None:
         """Runs every batch bucket (1, 2, 4, ... rows) on made-up inputs.
@@ -115,8 +134,9 @@ class ModelHost:
         if (problem := self._features.problem(hosted.name)) is not None:
             hosted.notes = (f"not warmed up: {problem}",)
             return
-        assert isinstance(hosted.worker, Worker)
-        for rows in warmup_rows(hosted.worker.batchable, hosted.options.batch.rows_max):
+        assert isinstance(hosted.worker, Worker | RemoteWorker)
+        here = isinstance(hosted.worker, Worker)  # what lives elsewhere is warm there
+        for rows in warmup_rows(hosted.worker.batchable, hosted.options.batch.rows_max) if here else [1]:
             inputs = _samples(hosted, rows)
             if sum(each.bytes_size for each in inputs.values()) > WARMUP_BYTES_MAX:
                 return
@@ -142,9 +162,13 @@ class ModelHost:
         """See `reconciler.Host`: a search or gather is, whose collection has other tensors now than when it was loaded, or is for
         another embedder."""
         from engine.servables.gather import Gather
+        from engine.servables.tritonserver import TritonModel
         from engine.servables.vector_search import VectorSearch
 
-        return isinstance(hosted.servable, VectorSearch | Gather) and not hosted.servable.fits()
+        servable = hosted.servable
+        if isinstance(servable, TritonModel):
+            return servable.stale()
+        return isinstance(servable, VectorSearch | Gather) and not servable.fits()
 
 
 def load_language_model(submit: Submit, name: str, spec: LanguageModelSpec, folder: Path, ask: Ask) -> LanguageModel:
@@ -190,8 +214,12 @@ def _guessed(signature: Signature) -> bool:
     return any(ANY in each.shape[start:] for each in signature.inputs)
 
 
-def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorStore) -> Servable:
+def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorStore, triton: TritonServers) -> Servable:
     settings = artifact.settings
+    if isinstance(settings, TritonModelSpec):
+        from engine.servables.tritonserver import load_triton
+
+        return load_triton(triton, artifact.name, settings)
     if isinstance(settings, FeatureViewSpec):
         from engine.servables.feature_lookup import load_feature_lookup
 
@@ -248,19 +276,22 @@ def _told(artifact: Artifact) -> str:
         return f"search of collection {settings.collection}"
     if isinstance(settings, GatherSpec | SlateSpec):
         return "gather" if isinstance(settings, GatherSpec) else "slate"
-    if isinstance(settings, EncoderSpec | RerankerSpec):
-        return settings.model
+    if isinstance(settings, EncoderSpec | RerankerSpec | TritonModelSpec):
+        return f"Triton {', '.join(settings.servers)}" if isinstance(settings, TritonModelSpec) else settings.model
     return f"function {settings.call}" if isinstance(settings, FunctionSpec) else "model"
 
 
 def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
     settings, config = artifact.settings, artifact.config
-    if isinstance(settings, FeatureViewSpec):
-        return WorkerOptions(BatchBounds(LOOKUP_BATCH_ROWS_MAX), instances=usable_cores())
-    if isinstance(settings, VectorSearchSpec):
-        return WorkerOptions(BatchBounds(SEARCH_BATCH_ROWS_MAX), instances=usable_cores())
+    if isinstance(settings, FeatureViewSpec | VectorSearchSpec):
+        found_rows_max = LOOKUP_BATCH_ROWS_MAX if isinstance(settings, FeatureViewSpec) else SEARCH_BATCH_ROWS_MAX
+        return WorkerOptions(BatchBounds(found_rows_max), instances=usable_cores())
     if isinstance(settings, GatherSpec):
         return WorkerOptions(BatchBounds(GATHER_BATCH_ROWS_MAX), instances=usable_cores())
+    if isinstance(settings, TritonModelSpec):
+        bounds = BatchBounds(signature.rows_max or BATCH_ROWS_MAX)
+        queue = QueueBounds(settings.requests_max, settings.bytes_max)
+        return WorkerOptions(bounds, queue, settings.streams_max, batching=False, inline_us_max=0)
     if isinstance(settings, SlateSpec):
         return WorkerOptions(instances=usable_cores())
     if isinstance(settings, EncoderSpec | RerankerSpec):
@@ -280,7 +311,7 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
     )
 
 
-Running = Worker | GraphRunner | TrafficRunner
+Running = Worker | RemoteWorker | GraphRunner | TrafficRunner
 
 
 class GraphHost:

@@ -299,6 +299,49 @@ SEARCH_INLINE_HITS_MAX: Final = 100
 SEARCH_INLINE_POINTS_MAX: Final = 300_000
 """A search for more hits, or among more points, leaves the transport's thread, which it would hold for a millisecond."""
 
+TRITON_SERVERS_MAX: Final = 64
+"""Servers that one model lives on."""
+
+TRITON_STREAM_WINDOW_BYTES: Final = 8 << 20
+TRITON_CONNECTION_WINDOW_BYTES: Final = 1 << 30
+TRITON_FRAME_BYTES_MAX: Final = 1 << 20
+TRITON_STREAMS_MAX: Final = 10_000
+"""What a connection to a Triton server lets come unasked: of one call, of all calls, in one frame; and calls at once."""
+
+TRITON_HEADER_BLOCKS_MAX: Final = 256
+"""Different header blocks of a connection that are remembered once read."""
+
+TRITON_READ_BYTES: Final = 1 << 20
+"""Read from a connection at once."""
+
+TRITON_TICK_S: Final = 0.002
+TRITON_IDLE_S: Final = 0.1
+"""While calls are on the way, and the second after, the thread that waits for Triton servers looks at hedges and deadlines so
+often; a wake-up for each call would cost more."""
+
+TRITON_PROBE_S: Final = 0.5
+TRITON_PROBE_S_MAX: Final = 2.0
+"""Each server is asked so often whether the model is ready; one from which nothing has come since for the second is given up."""
+
+TRITON_CONNECT_S_MAX: Final = 1.0
+TRITON_RECONNECT_S: Final = 0.25
+"""Between two tries to connect."""
+
+TRITON_LOAD_S_MAX: Final = 5.0
+"""So long loading a model waits for the first of its servers."""
+
+TRITON_ATTEMPTS_MAX: Final = 3
+"""Of one request, hedges included."""
+
+TRITON_CALL_S_MAX: Final = 60.0
+"""The deadline of a call on whose answer a thread waits, such as a warm-up."""
+
+TRITON_HEDGE_SHARE: Final = 0.1
+TRITON_HEDGE_BURST: Final = 10
+TRITON_RETRY_SHARE: Final = 0.2
+TRITON_RETRY_BURST: Final = 1_000
+"""So many of the calls to Triton servers may go to a second one because the first is slow, or because it failed; and at once."""
+
 BATCH_READ_ROWS: Final = 1_024
 """Rows of one request of a batch run, and rows read of its input at once, by default."""
 

@@ -35,6 +35,7 @@ from engine.limits import (
 from engine.log.declaration import LogSpec
 from engine.strict_yaml import Place, plain_of, read_plain, read_strict
 from engine.tensor import DATATYPES
+from engine.triton.declaration import TritonModelSpec, check_triton_models
 from engine.vectors.declaration import VectorSearchSpec, VectorStoreSpec
 from engine.vectors.relations import check_vector_store
 from engine.vectors.search_tensors import check_searches
@@ -180,6 +181,7 @@ class Spec:
     server: ServerSpec = field(default_factory=ServerSpec)
     repository: RepositorySpec | None = None
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    triton_models: Mapping[str, TritonModelSpec] = field(default_factory=dict)
     functions: Mapping[str, FunctionSpec] = field(default_factory=dict)
     logs: Mapping[str, LogSpec] = field(default_factory=dict)
     feature_views: Mapping[str, FeatureViewSpec] = field(default_factory=dict)
@@ -249,6 +251,7 @@ def _check(spec: Spec, place: Place) -> None:
     for name, function in spec.functions.items():
         _check_scheduling(place, f"functions.{name}", function)
         _check_function(place, f"functions.{name}", function)
+    check_triton_models(spec.triton_models, place)
     check_logs(spec.logs, place)
     check_views(spec.feature_views, spec.logs, spec.functions, place)
     looked_up = check_compiled(spec.feature_views, spec.logs, place)
@@ -269,7 +272,7 @@ def _check(spec: Spec, place: Place) -> None:
     encoders, rerankers = check_encoders(spec.encoders, spec.rerankers, known, place)
     known |= {name: Known("encoder", *tensors, rows=True) for name, tensors in encoders.items()}
     known |= {name: Known("reranker", *tensors, rows=True) for name, tensors in rerankers.items()}
-    models = None if repository is None else spec.models
+    models = None if repository is None and not spec.triton_models else {**spec.models, **spec.triton_models}
     check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
     check_language_models(spec.language_models, {*known, *spec.graphs, *spec.traffic, *spec.models}, place)
     taken = {f"logs.{name}.local.path": log.local.path for name, log in spec.logs.items() if log.local}

@@ -19,10 +19,12 @@ from engine.encoders.declaration import EncoderSpec, RerankerSpec
 from engine.errors import NotFound, SpecError, quoted
 from engine.features.declaration import FeatureViewSpec
 from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
+from engine.triton.declaration import TritonModelSpec
 from engine.vectors.declaration import VectorSearchSpec
 
 _DECLARED = (
     "functions",
+    "triton_models",
     "searches",
     "feature_views",
     "gathers",
@@ -35,6 +37,7 @@ _DECLARED = (
 """Sections of the spec that say themselves what is served."""
 KIND_WORDS = {
     "functions": "function",
+    "triton_models": "model on Triton",
     "searches": "search",
     "feature_views": "feature view",
     "gathers": "gather",
@@ -66,6 +69,7 @@ class Artifact:
         | SlateSpec
         | EncoderSpec
         | RerankerSpec
+        | TritonModelSpec
     )
     source: FoundVersion | None = None
     config: ModelConfig | None = None
@@ -106,16 +110,18 @@ def choose_versions(policy: VersionSpec | str | None, available: Collection[int]
 
 
 def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Collection[str]) -> list[Artifact]:
-    """Every version that should serve: functions, of the `selected` models the versions their policy chooses, slates,
-    encoders and rerankers, searches, feature views, late, because they may take long to catch up with their logs, and
+    """Every version that should serve: functions, models on Triton, of the `selected` models the versions their policy chooses,
+    slates, encoders and rerankers, searches, feature views, late, because they may take long to catch up with their logs, and
     gathers, which take of both."""
     functions = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.functions.items()]
+    remote = [Artifact(name, 1, f"{each!r}|{spec.folder}", each) for name, each in spec.triton_models.items()]
     declared = declared_names(spec)
     names = sorted(name for name in selected if name in found and name not in declared)
     models = [artifact for name in names for artifact in _of_model(spec, found[name])]
     views = [Artifact(name, 1, _view_mark(spec, name), each) for name, each in spec.feature_views.items()]
     slates = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.slates.items()]
-    return functions + models + slates + list(_encoders(spec)) + list(_searches(spec)) + views + list(_gathers(spec))
+    late = [*_encoders(spec), *_searches(spec), *views, *_gathers(spec)]
+    return functions + remote + models + slates + late
 
 
 def _encoders(spec: Spec) -> Iterator[Artifact]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from engine.errors import VireoError
 from engine.servables.signature import Signature
 from engine.tensor import Tensor
 
@@ -62,3 +63,26 @@ class StreamingServable(Servable, Protocol):
 
     def stream(self, inputs: Tensors, outputs: Sequence[str]) -> Generator[Tensors, None, None]:
         """The answers one by one; closing the generator stops the work."""
+
+
+class RemoteCall(Protocol):
+    """One request that another machine computes."""
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more. Any thread; may come after its end."""
+
+
+Told = Callable[[Tensors | VireoError], None]
+"""What a remote servable tells of a request: its answer, or why there is none."""
+
+
+@runtime_checkable
+class RemoteServable(Servable, Protocol):
+    """A servable on other machines: its requests wait for an answer, not for a thread. It batches itself."""
+
+    def begin(self, inputs: Tensors, outputs: Sequence[str], deadline_ns: int, told: Told) -> RemoteCall:
+        """Lets a request go out with the next `flush`; `told` is called once, on a thread of the servable's, which it must not
+        hold. Any thread. Raises Unavailable."""
+
+    def flush(self) -> None:
+        """Sends what was begun. Any thread."""

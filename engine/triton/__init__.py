@@ -1,0 +1,1 @@
+"""Models that live on Triton servers: how they are declared, the wire, and which of several servers is asked."""

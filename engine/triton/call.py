@@ -1,0 +1,69 @@
+"""One request on its way to a model on Triton servers, and each server that it was sent to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.errors import VireoError
+from engine.triton.connection import Connection
+from engine.triton.http2 import Exchange
+
+Done = Callable[[bytes | VireoError], None]
+"""Told once: the message that answers, or why there is none."""
+
+PREFIX_BYTES = 5
+"""Before each message of gRPC: whether it is compressed, and its length."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One server that was asked. `exchange` is there once it was sent."""
+
+    call: Call
+    replica: int
+    connection: Connection
+    sent_ns: int
+    exchange: Exchange | None = None
+
+
+class Call:
+    """`body` is the framed request. `part`: where given, it is a stream, and each of its messages is told to it. After `ended`
+    nothing is told."""
+
+    __slots__ = (
+        "attempts", "began", "body", "deadline_ns", "done", "ended", "method", "open", "part", "rest", "sent_ns", "tried",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        method: str,
+        body: bytes,
+        *,
+        deadline_ns: int,
+        sent_ns: int,
+        done: Done,
+        part: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self.method = method
+        self.body, self.deadline_ns, self.sent_ns, self.done, self.part = body, deadline_ns, sent_ns, done, part
+        self.attempts = 0
+        self.open: list[Attempt] = []
+        self.tried: list[int] = []
+        self.rest = b""
+        self.began = self.ended = False
+        """`began`: a message of the stream has come."""
+
+
+def messages_in(data: bytes) -> tuple[list[bytes], bytes]:
+    """The whole messages of `data`, and what is left behind them. Raises ValueError for a compressed one."""
+    found, at = [], 0
+    while len(data) - at >= PREFIX_BYTES:
+        if data[at]:
+            raise ValueError("a message is compressed, which was not asked for")
+        stop = at + PREFIX_BYTES + int.from_bytes(data[at + 1 : at + PREFIX_BYTES], "big")
+        if stop > len(data):
+            break
+        found.append(data[at + PREFIX_BYTES : stop])
+        at = stop
+    return found, data[at:]

@@ -1,0 +1,362 @@
+"""Calls to a model that lives on one or several servers: which is asked, who is asked next when it fails or is slow, and the end.
+
+A call is begun on its caller's thread; everything after happens on the fleet's loop thread. Decisions are `policy`'s.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import count
+from random import Random
+
+from engine.clock import NEVER_NS, Clock
+from engine.errors import Cancelled, DeadlineExceeded, Internal, NotFound, TooLarge, Unavailable, VireoError
+from engine.limits import (
+    MESSAGE_BYTES_MAX,
+    TRITON_ATTEMPTS_MAX,
+    TRITON_HEDGE_BURST,
+    TRITON_HEDGE_SHARE,
+    TRITON_IDLE_S,
+    TRITON_PROBE_S,
+    TRITON_RETRY_BURST,
+    TRITON_RETRY_SHARE,
+    TRITON_TICK_S,
+)
+from engine.triton.call import Attempt, Call, Done, messages_in
+from engine.triton.connection import Connection
+from engine.triton.hpack import timeout_header
+from engine.triton.http2 import TOO_LARGE, Exchange
+from engine.triton.loop import Loop
+from engine.triton.messages import error_of
+from engine.triton.policy import (
+    Budget,
+    HedgeDelay,
+    choose,
+    failed,
+    may_hedge,
+    may_retry,
+    slow,
+    succeeded,
+)
+from engine.triton.replica import Access, Replica, unreachable
+
+
+class Fleet:
+    """`begin`, `flush` and `cancel` from any thread. `changed` is called on the loop's thread when a server comes or goes."""
+
+    def __init__(
+        self,
+        name: str,
+        servers: Sequence[str],
+        access: Access,
+        *,
+        clock: Clock,
+        idempotent: bool = True,
+        hedge_ns: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.changed: Callable[[], None] = lambda: None
+        self.clock, self._idempotent = clock, idempotent
+        self._loop = Loop(f"vireo-triton-{name}", self)
+        self.replicas = [Replica(each, access, clock, self._on_change) for each in servers]
+        self._standings = [each.standing for each in self.replicas]
+        self._draw = Random(seed).randrange
+        self._hedge = None if hedge_ns is None or len(servers) < 2 or not idempotent else HedgeDelay(hedge_ns)
+        self._hedge_budget = Budget(TRITON_HEDGE_SHARE, TRITON_HEDGE_BURST)
+        self._retry_budget = Budget(TRITON_RETRY_SHARE, TRITON_RETRY_BURST)
+        self._lock = threading.Lock()
+        self._dirty: set[Connection] = set()
+        self._to_hedge: deque[Call] = deque()
+        self._deadlines: list[tuple[int, int, Call]] = []
+        self._numbers = count()
+        self._begun_ns = 0
+        self._closed = False
+        self.open = 0
+        """Calls on the way."""
+        self.hedged = self.retried = self.ejected = 0
+        """Counted since the start."""
+
+    def start(self) -> None:
+        """Connects; returns at once."""
+        self._loop.start()
+
+    def judge_by(self, judge: Callable[[bytes], str | None]) -> None:
+        """From now on a server is asked only where `judge` finds nothing wrong with its model's metadata."""
+        for each in self.replicas:
+            each.judge = judge
+
+    def _on_change(self) -> None:
+        self.changed()
+
+    # On the callers' threads.
+
+    def begin(
+        self,
+        method: str,
+        body: bytes,
+        deadline_ns: int,
+        done: Done,
+        part: Callable[[bytes], None] | None = None,
+    ) -> Call:
+        """Lets a call go out with the next `flush`; `done` is told once, on the loop's thread. Raises Unavailable."""
+        now_ns = self._begun_ns = self.clock()
+        call = Call(method, body, deadline_ns=deadline_ns, sent_ns=now_ns, done=done, part=part)
+        while True:
+            index = choose(self._standings, now_ns, self._draw, call.tried)
+            if index is None or index in call.tried:
+                raise Unavailable(f"none of its Triton servers answers: {unreachable(self.replicas)}")
+            with self._lock:
+                self.open += 1
+            if self._send(call, index, now_ns):
+                break
+            with self._lock:
+                self.open -= 1
+        if deadline_ns != NEVER_NS:
+            with self._lock:
+                heapq.heappush(self._deadlines, (deadline_ns, next(self._numbers), call))
+        if self._hedge is not None:
+            self._to_hedge.append(call)
+        self._retry_budget.sent()
+        self._hedge_budget.sent()
+        return call
+
+    def _send(self, call: Call, index: int, now_ns: int) -> bool:
+        replica = self.replicas[index]
+        connection = replica.connection
+        call.tried.append(index)
+        if connection is None:
+            return False
+        block = replica.block(call.method)
+        if call.deadline_ns != NEVER_NS:
+            block += timeout_header(call.deadline_ns - now_ns)
+        attempt = Attempt(call, index, connection, now_ns)
+        with self._lock:
+            replica.standing.outstanding += 1
+        call.open.append(attempt)
+        call.attempts += 1
+        try:
+            attempt.exchange = connection.send(block, call.body, attempt, live=call.part is not None)
+        except Unavailable:
+            self._drop(attempt)
+            return False
+        self._dirty.add(connection)
+        return True
+
+    def _drop(self, attempt: Attempt) -> None:
+        with self._lock:
+            self._standings[attempt.replica].outstanding -= 1
+        if attempt in attempt.call.open:
+            attempt.call.open.remove(attempt)
+
+    def flush(self) -> None:
+        """Sends what was begun."""
+        dirty = self._dirty
+        while dirty:
+            try:
+                connection = dirty.pop()
+            except KeyError:  # another thread took the last one
+                break
+            connection.flush()
+        if self._loop.asleep:
+            self._loop.wake()
+
+    def cancel(self, call: Call) -> None:
+        """Nobody waits for it any more: the servers are told, and `done` hears Cancelled unless it heard before."""
+        if not call.ended:
+            self._loop.post(lambda: self._resolve(call, Cancelled("the caller is gone")))
+
+    def close(self) -> None:
+        """Ends the connections; calls on the way are told Unavailable."""
+        self._closed = True
+        self._loop.post(self._end)
+        self._loop.close()
+
+    def _end(self) -> None:
+        for replica in self.replicas:
+            for exchange in replica.lost(self._loop, "the model is being unloaded"):
+                attempt = exchange.owner
+                if isinstance(attempt, Attempt) and not attempt.call.ended:
+                    self._resolve(attempt.call, Unavailable("the model is being unloaded"))
+
+    # On the loop's thread.
+
+    def readable(self, connection: Connection) -> None:
+        """See `loop.Watcher`."""
+        replica = next((each for each in self.replicas if each.connection is connection), None)
+        if replica is None:  # lost meanwhile
+            return
+        replica.heard_ns = self.clock()
+        while True:
+            try:
+                heard = connection.read()
+            except (OSError, ValueError) as error:
+                self._lost(replica, f"broke the connection: {error}")
+                return
+            if heard is None:
+                self._lost(replica, "closed the connection")
+                return
+            for exchange in heard:
+                self._heard(exchange)
+            if not connection.has_more():
+                break
+        if connection.session.closing and not connection.session.open:
+            self._lost(replica, "is closing its connections")
+        self.flush()
+
+    def _lost(self, replica: Replica, problem: str) -> None:
+        for exchange in replica.lost(self._loop, problem):
+            if isinstance(exchange.owner, Attempt):
+                self._failed(exchange.owner, Unavailable(f"Triton server {replica.address} {problem}"), exchange)
+        self.flush()
+
+    def _heard(self, exchange: Exchange) -> None:
+        owner = exchange.owner
+        if isinstance(owner, Replica):
+            owner.probed(exchange)
+            return
+        assert isinstance(owner, Attempt)
+        if owner.call.part is not None and exchange.data:
+            self._told(owner, exchange)
+        if exchange.ended:
+            self._over(owner, exchange)
+
+    def _told(self, attempt: Attempt, exchange: Exchange) -> None:
+        """Messages of a stream."""
+        call = attempt.call
+        if call.ended or call.part is None:
+            return
+        try:
+            messages, call.rest = messages_in(call.rest + attempt.connection.take(exchange))
+        except ValueError as error:
+            self._resolve(call, Internal(f"Triton: {error}"))
+            return
+        for each in messages:
+            call.began = True
+            call.part(each)
+
+    def _over(self, attempt: Attempt, exchange: Exchange) -> None:
+        call = attempt.call
+        if call.ended:
+            self._drop(attempt)
+            return
+        if exchange.headers.get("grpc-status") != "0" or exchange.reset is not None:
+            error = error_of(exchange.headers)
+            if exchange.reset == TOO_LARGE:
+                error = TooLarge(f"Triton answers more than {MESSAGE_BYTES_MAX} bytes")
+            elif exchange.reset is not None:
+                error = Unavailable(f"Triton reset the call with code {exchange.reset}")
+            self._failed(attempt, error, exchange)
+            return
+        now_ns = self.clock()
+        self._answered(attempt, now_ns)
+        if call.part is not None:
+            self._resolve(call, b"")
+            return
+        try:
+            (message,), _ = messages_in(b"".join(exchange.data))
+        except ValueError as error:
+            self._resolve(call, Internal(f"Triton answered no message that can be read: {error}"))
+            return
+        self._resolve(call, message)
+
+    def _answered(self, attempt: Attempt, now_ns: int) -> None:
+        self._drop(attempt)
+        took_ns = now_ns - attempt.sent_ns
+        succeeded(self._standings[attempt.replica], took_ns, now_ns)
+        if self._hedge is not None:
+            self._hedge.observe(took_ns)
+
+    def _failed(self, attempt: Attempt, error: VireoError, exchange: Exchange) -> None:
+        """A server failed on a call, or said what is wrong with it."""
+        call, now_ns = attempt.call, self.clock()
+        if not isinstance(error, Unavailable | NotFound):  # an answer
+            self._answered(attempt, now_ns)
+            self._resolve(call, error)
+            return
+        self._drop(attempt)
+        if failed(self._standings[attempt.replica], self._standings, now_ns):
+            self.ejected += 1
+        if call.ended or call.open:  # another server may still answer
+            return
+        again = may_retry(
+            attempts=call.attempts,
+            attempts_max=TRITON_ATTEMPTS_MAX,
+            idempotent=self._idempotent and not call.began,
+            unprocessed=exchange.unprocessed,
+            remaining_ns=call.deadline_ns - now_ns,
+        )
+        if again and self._retry_budget.take():
+            index = choose(self._standings, now_ns, self._draw, call.tried)
+            if index is not None and self._send(call, index, now_ns):
+                self.retried += 1
+                return
+        self._resolve(call, error)
+
+    def _resolve(self, call: Call, outcome: bytes | VireoError) -> None:
+        """Ends a call once; whoever else was asked is told that nobody waits."""
+        if call.ended:
+            return
+        call.ended = True
+        with self._lock:
+            self.open -= 1
+        now_ns = self.clock()
+        for attempt in list(call.open):
+            self._drop(attempt)
+            slow(self._standings[attempt.replica], now_ns - attempt.sent_ns)
+            if attempt.exchange is not None:
+                attempt.connection.reset(attempt.exchange)
+        call.body = b""
+        call.done(outcome)
+
+    def tick(self) -> float:
+        """See `loop.Watcher`."""
+        now_ns = self.clock()
+        if self._closed:
+            return 0.0
+        for replica in self.replicas:
+            if not replica.attend(self._loop, now_ns):
+                self._lost(replica, "does not answer")
+        self._expire(now_ns)
+        if self._hedge is not None:
+            self._send_hedges(self._hedge.after_ns, now_ns)
+        self.flush()
+        self._loop.asleep = True
+        if self.open or now_ns - self._begun_ns < TRITON_IDLE_S * 1e9:
+            self._loop.asleep = False
+            return TRITON_TICK_S
+        return TRITON_PROBE_S / 2
+
+    def _expire(self, now_ns: int) -> None:
+        heap = self._deadlines
+        while heap and (heap[0][2].ended or heap[0][0] <= now_ns):
+            with self._lock:
+                call = heapq.heappop(heap)[2]
+            if not call.ended:
+                late_ms = (now_ns - call.sent_ns) / 1e6
+                self._resolve(call, DeadlineExceeded(f"deadline passed: Triton has not answered for {late_ms:.1f} ms"))
+        if len(heap) > 2 * self.open + 1_024:
+            with self._lock:
+                heap[:] = [each for each in heap if not each[2].ended]
+                heapq.heapify(heap)
+
+    def _send_hedges(self, after_ns: int, now_ns: int) -> None:
+        waiting = self._to_hedge
+        while waiting and (waiting[0].ended or now_ns - waiting[0].sent_ns >= after_ns):
+            call = waiting.popleft()
+            if call.ended or call.part is not None or not call.open:
+                continue
+            index = choose(self._standings, now_ns, self._draw, call.tried)
+            if index is None or index in call.tried:
+                continue
+            may = may_hedge(
+                attempts=call.attempts,
+                attempts_max=TRITON_ATTEMPTS_MAX,
+                idempotent=self._idempotent,
+                remaining_ns=call.deadline_ns - now_ns,
+                latency_ns=self._standings[index].latency_ns,
+            )
+            if may and self._hedge_budget.take() and self._send(call, index, now_ns):
+                self.hedged += 1

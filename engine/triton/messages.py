@@ -1,0 +1,216 @@
+"""Messages of the Open Inference Protocol as a client of Triton writes and reads them. The owner of tritonclient's protobufs.
+
+A request is put together of pieces: what all requests of one shape have in common is serialised once, the rest is appended, which
+the encoding allows (fields of a message may come in any order, and messages be concatenated).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from engine.errors import (
+    Cancelled,
+    DataLoss,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    ModelLoadError,
+    NotFound,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    VireoError,
+    quoted,
+)
+from engine.limits import LAYOUTS_MAX
+from engine.servables.servable import Tensors
+from engine.servables.signature import Signature, TensorSpec
+from engine.tensor import DATATYPES, Tensor
+
+SERVICE = "/inference.GRPCInferenceService/"
+_RAW_INPUTS, _PARAMETERS = b"\x3a", b"\x22"
+"""Fields 7 and 4 of ModelInferRequest, length-delimited."""
+_INT64 = b"\x10"
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def _protobufs() -> Any:  # noqa: ANN401
+    from tritonclient.grpc import service_pb2
+
+    return service_pb2
+
+
+def varint(value: int) -> bytes:
+    """A number above or at zero as protobuf writes it."""
+    if value < 128:
+        return bytes([value])
+    parts = bytearray()
+    while value >= 128:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+def framed(message: bytes) -> bytes:
+    """One message as gRPC frames it, uncompressed."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def timeout_parameter(micros: int) -> bytes:
+    """Triton's own `timeout`, as an entry of a request's parameters."""
+    value = _INT64 + varint(micros)
+    entry = b"\x0a\x07timeout\x12" + varint(len(value)) + value
+    return _PARAMETERS + varint(len(entry)) + entry
+
+
+class RequestWriter:
+    """Writes requests for one model. Any thread."""
+
+    def __init__(self, model: str, version: int | None, signature: Signature, *, decoupled: bool) -> None:
+        self._model, self._version = model, "" if version is None else str(version)
+        self._signature, self._decoupled = signature, decoupled
+        self._heads: dict[tuple[Shapes, tuple[str, ...]], bytes] = {}
+        _protobufs()
+
+    def write(self, inputs: Tensors, outputs: Sequence[str], timeout_us: int | None) -> bytes:
+        """The framed request."""
+        key = (tuple([(name, each.array.shape) for name, each in inputs.items()]), tuple(outputs))
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= LAYOUTS_MAX:
+                self._heads.clear()
+            head = self._heads[key] = self._head(inputs, outputs)
+        parts = [b"", head]
+        if timeout_us is not None:
+            parts.append(timeout_parameter(timeout_us))
+        for each in inputs.values():
+            raw = each.to_bytes()
+            parts += (_RAW_INPUTS, varint(len(raw)), raw)
+        parts[0] = b"\0" + sum(map(len, parts)).to_bytes(4, "big")
+        return b"".join(parts)
+
+    def _head(self, inputs: Tensors, outputs: Sequence[str]) -> bytes:
+        message = _protobufs().ModelInferRequest(model_name=self._model, model_version=self._version)
+        for name, each in inputs.items():
+            message.inputs.add(name=name, datatype=each.datatype.name, shape=each.array.shape)
+        for name in outputs or self._signature.output_names:
+            message.outputs.add(name=name)
+        if self._decoupled:
+            message.parameters["triton_enable_empty_final_response"].bool_param = True
+        return bytes(message.SerializeToString())
+
+
+class ResponseReader:
+    """Reads answers of one model. Any thread."""
+
+    def __init__(self, model: str, signature: Signature) -> None:
+        self._model, self._signature = model, signature
+        self._specs = {each.name: each for each in signature.outputs}
+        self._response = _protobufs().ModelInferResponse
+        self._streamed = _protobufs().ModelStreamInferResponse
+
+    def read(self, body: bytes, outputs: Sequence[str]) -> Tensors:
+        """The tensors of one message. Raises Internal where they are not what the model promises."""
+        return self._tensors(self._response.FromString(body), outputs or self._signature.output_names)
+
+    def read_streamed(self, body: bytes, outputs: Sequence[str]) -> tuple[Tensors | None, bool]:
+        """The tensors of one message of a stream, if it has any, and whether it is the last. Raises as `read`, and what the
+        model failed with."""
+        message = self._streamed.FromString(body)
+        if message.error_message:
+            raise Internal(f"Triton: {message.error_message}")
+        answer = message.infer_response
+        last = "triton_final_response" in answer.parameters and answer.parameters["triton_final_response"].bool_param
+        if last and not answer.outputs:
+            return None, True
+        return self._tensors(answer, outputs or self._signature.output_names), last
+
+    def _tensors(self, message: Any, wanted: Sequence[str]) -> Tensors:  # noqa: ANN401
+        found: dict[str, Tensor] = {}
+        raws = message.raw_output_contents
+        if len(raws) != len(message.outputs):
+            raise Internal(f"Triton answered {len(message.outputs)} outputs with {len(raws)} raw contents")
+        for told, raw in zip(message.outputs, raws, strict=True):
+            name = told.name
+            spec = self._specs.get(name)
+            if spec is None or spec.datatype.name != told.datatype or not spec.takes(shape := tuple(told.shape)):
+                promised = "nothing" if spec is None else f"{spec.datatype} of {list(spec.shape)}"
+                raise Internal(
+                    f"Triton answered output {quoted(name)} with {told.datatype} of {list(told.shape)}, where model "
+                    f"{quoted(self._model)} promised {promised}"
+                )
+            try:
+                found[name] = Tensor.from_raw(name, spec.datatype, shape, raw)
+            except InvalidArgument as error:
+                raise Internal(f"Triton answered output {error.message.removeprefix('input ')}") from error
+        try:
+            return {name: found[name] for name in wanted}
+        except KeyError as error:
+            raise Internal(f"Triton answered without output {error}") from error
+
+
+def ask(method: str, model: str = "", version: int | None = None) -> bytes:
+    """The framed request of a call that names a model and its version and nothing else."""
+    kind = getattr(_protobufs(), f"{method}Request")
+    fields = {} if not model else {"name": model, "version": "" if version is None else str(version)}
+    return framed(kind(**fields).SerializeToString())
+
+
+def answered(method: str, body: bytes) -> Any:  # noqa: ANN401
+    """The message that answers a call of `method`."""
+    return getattr(_protobufs(), f"{method}Response").FromString(body)
+
+
+def signature_of(metadata: Any, config: Any) -> Signature:  # noqa: ANN401
+    """What a model takes and gives, of its metadata and configuration on a server. Raises ModelLoadError."""
+    rows_max = int(config.max_batch_size)
+    optional = {each.name for each in config.input if each.optional}
+
+    def spec(each: Any) -> TensorSpec:  # noqa: ANN401
+        datatype = DATATYPES.get(each.datatype)
+        if datatype is None:
+            raise ModelLoadError(
+                f"tensor {quoted(each.name)} is {quoted(each.datatype)}, which is not a known datatype"
+            )
+        return TensorSpec(each.name, datatype, tuple(int(size) for size in each.shape), each.name in optional)
+
+    return Signature(
+        tuple(spec(each) for each in metadata.inputs),
+        tuple(spec(each) for each in metadata.outputs),
+        rows_max > 0,
+        rows_max or None,
+    )
+
+
+_ERRORS: Mapping[str, type[VireoError]] = {
+    "1": Cancelled,
+    "3": InvalidArgument,
+    "4": DeadlineExceeded,
+    "5": NotFound,
+    "7": Unauthenticated,
+    "8": ResourceExhausted,
+    "9": FailedPrecondition,
+    "12": Unimplemented,
+    "13": Internal,
+    "14": Unavailable,
+    "15": DataLoss,
+    "16": Unauthenticated,
+}
+"""What a server means by gRPC's status codes; PERMISSION_DENIED is a matter of credentials."""
+
+
+def error_of(status: Mapping[str, str]) -> VireoError:
+    """The error that trailers tell; Internal where they tell none that is known."""
+    told = unquote(status.get("grpc-message", "")) or "no reason given"
+    code = status.get("grpc-status", "")
+    kind = _ERRORS.get(code)
+    if kind is None:
+        http = f"HTTP {status.get(':status', 'nothing')}"
+        return Internal(f"Triton answered with {f'gRPC status {code}' if code else http}: {told}")
+    return kind(f"Triton: {told}")

@@ -1,0 +1,155 @@
+"""One server of a fleet: its connection, made anew when it ends, and whether the model answers. Owned by the loop's thread."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from engine.clock import Clock
+from engine.errors import VireoError, quoted
+from engine.limits import TRITON_PROBE_S, TRITON_PROBE_S_MAX, TRITON_RECONNECT_S
+from engine.triton.call import messages_in
+from engine.triton.connection import Connection, connect
+from engine.triton.hpack import call_headers
+from engine.triton.http2 import Exchange
+from engine.triton.loop import Loop
+from engine.triton.messages import SERVICE, ask, error_of
+from engine.triton.policy import Standing
+
+_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the servers are reached, and what is asked of them."""
+
+    model: str
+    version: int | None = None
+    tls: ssl.SSLContext | None = None
+    metadata: Mapping[str, str] | None = None
+
+
+class Replica:
+    """`standing` is read by any thread. `changed` is called when what is known of the model there is another."""
+
+    def __init__(self, address: str, access: Access, clock: Clock, changed: Callable[[], None]) -> None:
+        self.address, self._access, self._clock, self._changed = address, access, clock, changed
+        self.standing = Standing()
+        self.connection: Connection | None = None
+        self.problem = "not yet connected"
+        self.differs = False
+        """It answers, and has another model than the one that is served."""
+        self.metadata = b""
+        """The answer to the last probe."""
+        self.judge: Callable[[bytes], str | None] = lambda _: None
+        """Why a model of such metadata is not the one that is served; None where it is."""
+        self._blocks: dict[str, bytes] = {}
+        self._connecting = False
+        self._due_ns = 0
+        self._probe: Exchange | None = None
+        self._probed_ns = self.heard_ns = 0
+
+    def block(self, method: str) -> bytes:
+        """The header block of a call of `method`, without its timeout."""
+        found = self._blocks.get(method)
+        if found is None:
+            access = self._access
+            found = self._blocks[method] = call_headers(
+                SERVICE + method, self.address, tls=access.tls is not None, metadata=access.metadata or {}
+            )
+        return found
+
+    def attend(self, loop: Loop, now_ns: int) -> bool:
+        """Connects, or asks whether the model answers, where that is due. False where the connection is of no use any more."""
+        if self.connection is None:
+            if now_ns >= self._due_ns and not self._connecting:
+                self._connecting = True
+                threading.Thread(target=self._connect, args=(loop,), name="vireo-triton-connect", daemon=True).start()
+            return True
+        if self._probe is not None:
+            silent_ns = now_ns - max(self._probed_ns, self.heard_ns)
+            return silent_ns < TRITON_PROBE_S_MAX * _S
+        if now_ns >= self._due_ns:
+            self._ask(self.connection, now_ns)
+        return True
+
+    def _ask(self, connection: Connection, now_ns: int) -> None:
+        self._due_ns = now_ns + int(TRITON_PROBE_S * _S)
+        if not connection.session.has_room:
+            return
+        self._probed_ns = now_ns
+        body = ask("ModelMetadata", self._access.model, self._access.version)
+        self._probe = connection.send(self.block("ModelMetadata"), body, self)
+        connection.flush()
+
+    def _connect(self, loop: Loop) -> None:
+        try:
+            sock = connect(self.address, self._access.tls)
+        except OSError as error:
+            loop.post(partial(self._not_connected, f"cannot be reached: {error}"))
+            return
+        made = Connection(sock, lambda: loop.post(lambda: loop.watch_writing(made)))
+        loop.post(partial(self._connected, loop, made))
+
+    def _not_connected(self, problem: str) -> None:
+        self._connecting = False
+        self._due_ns = self._clock() + int(TRITON_RECONNECT_S * _S)
+        self._set(False, problem)
+
+    def _connected(self, loop: Loop, made: Connection) -> None:
+        self._connecting = False
+        if loop.closed:
+            made.close()
+            return
+        self.connection, self.heard_ns = made, self._clock()
+        loop.add(made)
+        self._ask(made, self.heard_ns)
+
+    def probed(self, exchange: Exchange) -> None:
+        """The answer to a probe is here."""
+        self._probe = None
+        if exchange.headers.get("grpc-status") != "0":
+            self.differs = False
+            self._set(False, _reason(exchange))
+            return
+        try:
+            (message,), _ = messages_in(b"".join(exchange.data))
+            problem = None
+            if message != self.metadata or not self.standing.ready:
+                problem = self.judge(message)
+                self.differs = problem is not None
+        except (ValueError, VireoError) as error:
+            problem = f"answers what cannot be read: {error}"
+        else:
+            self.metadata = message
+        self._set(problem is None, problem or "")
+
+    def lost(self, loop: Loop, problem: str) -> list[Exchange]:
+        """Gives the connection up; the calls that are left without an answer."""
+        connection = self.connection
+        if connection is None:
+            return []
+        loop.remove(connection)
+        self.connection = self._probe = None
+        self._due_ns = self._clock() + int(TRITON_RECONNECT_S * _S)
+        self._set(False, problem)
+        return [each for each in connection.close() if each.owner is not self]
+
+    def _set(self, ready: bool, problem: str) -> None:
+        changed = ready != self.standing.ready or problem != self.problem
+        self.standing.ready, self.problem = ready, problem
+        if changed:
+            self._changed()
+
+
+def _reason(exchange: Exchange) -> str:
+    error = error_of(exchange.headers) if exchange.reset is None else None
+    return f"reset the call ({exchange.reset})" if error is None else error.message
+
+
+def unreachable(replicas: list[Replica]) -> str:
+    """Why none of them answers."""
+    return "; ".join(f"{quoted(each.address)} {each.problem or 'is ejected'}" for each in replicas)
