@@ -57,7 +57,7 @@ class Engine:
         """The logs and feature views of the spec."""
         self.vectors = VectorStore()
         """The vector collections, of the spec and of clients."""
-        self.language_models = LanguageModels(clock, partial(load_language_model, self.submit))
+        self.language_models = LanguageModels(clock, partial(load_language_model, self.submit, clock))
         """The language models of the spec."""
         self._graphs = GraphHost(clock, self.features, self._ripen, self.flush, self._idle)
         self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)

@@ -171,14 +171,20 @@ class ModelHost:
         return isinstance(servable, VectorSearch | Gather) and not servable.fits()
 
 
-def load_language_model(submit: Submit, name: str, spec: LanguageModelSpec, folder: Path, ask: Ask) -> LanguageModel:
-    """See `engine.generation.store.Load`. `submit` is the engine's."""
+def load_language_model(
+    submit: Submit, clock: Clock, name: str, spec: LanguageModelSpec, folder: Path, ask: Ask
+) -> LanguageModel:
+    """See `engine.generation.store.Load`. `submit` and `clock` are the engine's."""
     if (grounded := spec.grounded) is not None:
         from engine.generation.grounding.grounded import GroundedModel
         from engine.generation.grounding.retrieval import Retrieval
 
         retrieval = Retrieval(submit, grounded.retrieval, grounded.question, grounded.passages)
         return GroundedModel(name, grounded, retrieval, ask)
+    if spec.upstream is not None:
+        from engine.generation.upstream.model import UpstreamModel
+
+        return UpstreamModel(name, spec.upstream, folder, clock=clock, ask=ask)
     assert spec.call is not None, "checked with the spec"
     made: LanguageModel = named_callable(f"language model {quoted(name)}", spec.call)(name)
     return made

@@ -388,6 +388,7 @@ GENERATION_WATCH_S: Final = 0.25
 
 GENERATION_END_S_MAX: Final = 10.0
 """A language model that is not wanted any more may take so long to close."""
+
 UPSTREAM_ATTEMPTS_MAX: Final = 3
 """Times that one call to a language model elsewhere is tried, by default."""
 

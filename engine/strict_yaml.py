@@ -10,6 +10,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -187,7 +188,7 @@ class _Reader:
         value = self._written(node, where)
         if kind is float and type(value) is int:
             value = self._as_float(value, node, where)
-        if kind is str and type(value) in (int, float) and node.style is None:
+        if kind is str and isinstance(value, int | float | date) and not isinstance(value, bool) and node.style is None:
             value = node.value
         if type(value) is not kind:
             raise self._fail(node, where, f"expected {_kind_names((kind,))}, got {_got(node)}")

@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.generation.grounding.declaration import GroundingSpec
+from engine.generation.upstream.declaration import UpstreamSpec
 from engine.limits import GENERATION_CALLS_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageModelSpec:
-    """One language model: exactly one of `call` and `grounded`.
+    """One language model: exactly one of `call`, `grounded` and `upstream`.
 
-    `call` is "package.module:name", of a factory that takes the model's name and gives a `LanguageModel`.
+    `call` is "package.module:name", of a factory that takes the model's name and gives a `LanguageModel`; `upstream`
+    are other servers that run it.
 
     `timeout_ms` is the deadline of a call that brings none. More than `calls_max` under way are refused.
     """
 
     call: str | None = None
     grounded: GroundingSpec | None = None
+    upstream: UpstreamSpec | None = None
     timeout_ms: float | None = None
     calls_max: int = GENERATION_CALLS_MAX
 
@@ -27,4 +30,13 @@ class LanguageModelSpec:
         """What it is, in words."""
         if self.grounded is not None:
             return f"{self.grounded.model}, grounded in what {self.grounded.retrieval} finds"
+        if self.upstream is not None:
+            return f"upstream {', '.join(self.upstream.targets)}"
         return f"call {self.call}"
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """The language models that may have to answer for it."""
+        if self.grounded is not None:
+            return (self.grounded.model,)
+        return () if self.upstream is None else self.upstream.fallback

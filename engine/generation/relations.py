@@ -9,10 +9,11 @@ from engine.declaration import call_problem, timeout_problems
 from engine.errors import SpecError
 from engine.generation.declaration import LanguageModelSpec
 from engine.generation.grounding.relations import grounding_problems
+from engine.generation.upstream.relations import upstream_problems
 from engine.limits import NAME_CHARS_MAX
 from engine.strict_yaml import Place
 
-_SOURCES: Final = ("call", "grounded")
+_SOURCES: Final = ("call", "grounded", "upstream")
 
 
 def check_language_models(models: Mapping[str, LanguageModelSpec], taken: Collection[str], place: Place) -> None:
@@ -28,7 +29,7 @@ def check_language_models(models: Mapping[str, LanguageModelSpec], taken: Collec
 
 
 def _problems(
-    name: str, model: LanguageModelSpec, servables: Collection[str], models: Collection[str]
+    name: str, model: LanguageModelSpec, servables: Collection[str], models: Mapping[str, LanguageModelSpec]
 ) -> Iterator[tuple[str, str]]:
     given = [each for each in _SOURCES if getattr(model, each) is not None]
     if len(given) != 1:
@@ -38,6 +39,9 @@ def _problems(
     if model.grounded is not None:
         problems = grounding_problems(model.grounded, name, servables, models)
         yield from ((f"grounded.{key}", problem) for key, problem in problems)
+    if model.upstream is not None:
+        asked = {each: spec.asks for each, spec in models.items()}
+        yield from ((f"upstream.{key}", problem) for key, problem in upstream_problems(name, model.upstream, asked))
     if not 1 <= model.calls_max <= 1 << 20:
         yield "calls_max", f"must be from 1 to {1 << 20}, got {model.calls_max}"
     yield from timeout_problems(model.timeout_ms)

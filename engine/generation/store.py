@@ -133,6 +133,10 @@ class LanguageModels:
                 found[name] = problem
         return found
 
+    def live(self) -> list[tuple[str, LanguageModel]]:
+        """(name, model) of each that answers now."""
+        return [(name, each.model) for name, each in self._live.items()]
+
     def statistics(self) -> list[tuple[str, GenerationStatistics]]:
         """(name, counts) of each that is declared."""
         return [(name, each.counted) for name, each in list(self._declared.items())]
