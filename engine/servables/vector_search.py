@@ -1,10 +1,10 @@
 """A search of a collection as a servable: query vectors in, hits out, best first.
 
-Inputs: "query" FP32 [-1, d]; of a collection with tenants "tenant" BYTES [-1]; the parameters of the search's filter.
-Outputs, k hits a row: "ids" UINT64 or BYTES
-[-1, k]; "scores" FP32 [-1, k]; "count" INT32 [-1], how many there are; for each payload field of the search a tensor by its
-name: keyword and text BYTES [-1, k], integer and datetime (microseconds since the Unix epoch) INT64, float FP64, bool BOOL, geo
-FP64 [-1, k, 2]. Past the last hit ids are 0 or empty, scores NaN, and fields what the spec says stands for null.
+Inputs: "query" FP32 [-1, d]; of a search that is hybrid "words" BYTES [-1]; of a collection with tenants "tenant" BYTES [-1];
+the parameters of the search's filter. Outputs, k hits a row: "ids" UINT64 or BYTES [-1, k]; "scores" FP32 [-1, k]; "count"
+INT32 [-1], how many there are; for each payload field of the search a tensor by its name: keyword and text BYTES [-1, k],
+integer and datetime (microseconds since the Unix epoch) INT64, float FP64, bool BOOL, geo FP64 [-1, k, 2]. Past the last hit
+ids are 0 or empty, scores NaN, and fields what the spec says stands for null.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from engine.limits import SEARCH_ROWS_MAX
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import Signature, declared_specs
 from engine.tensor import BYTES, DATATYPES, Array, DataType, Tensor
-from engine.vectors.declaration import CollectionSpec, VectorSearchSpec
+from engine.vectors.declaration import CollectionSpec, VectorSearchSpec, WordsSpec
 from engine.vectors.filter import Filter
 from engine.vectors.found_arrays import FoundArrays
-from engine.vectors.query import DenseLeg, Query, SearchParams
+from engine.vectors.query import DenseLeg, Leg, Query, RankFusion, ScoreFusion, SearchParams, TextLeg
 from engine.vectors.search_filter import FilterOf
 from engine.vectors.search_tensors import (
     COUNT,
@@ -31,6 +31,7 @@ from engine.vectors.search_tensors import (
     QUERY,
     SCORES,
     TENANT,
+    WORDS,
     fill_of,
     inputs_of,
     outputs_of,
@@ -148,11 +149,15 @@ class VectorSearch:
         rows = np.ascontiguousarray(inputs[QUERY].array)
         tenants = _texts(TENANT, inputs[TENANT].array) if TENANT in inputs else [None] * len(rows)
         filters = [None] * len(rows) if reading.filter is None else _filters(reading.filter, inputs, len(rows))
+        legs: list[tuple[Leg, ...]] = [(DenseLeg(vector, row),) for row in rows]
+        fusion: RankFusion | ScoreFusion = RankFusion()
+        if (words := self._search.words) is not None:
+            texts = _texts(WORDS, inputs[WORDS].array)
+            legs = [(*leg, TextLeg(words.field, text)) for leg, text in zip(legs, texts, strict=True)]
+            fusion = _fusion_of(words)
         return [
-            Query(
-                (DenseLeg(vector, row),), self._search.k, tenant=tenant, filter=filter_, params=params, payload=payload
-            )
-            for row, tenant, filter_ in zip(rows, tenants, filters, strict=True)
+            Query(leg, self._search.k, tenant=tenant, filter=filter_, params=params, payload=payload, fusion=fusion)
+            for leg, tenant, filter_ in zip(legs, tenants, filters, strict=True)
         ]
 
     def close(self) -> None:
@@ -180,6 +185,13 @@ def signature_of(search: VectorSearchSpec, collection: CollectionSpec) -> Signat
         batchable=True,
         rows_max=SEARCH_ROWS_MAX,
     )
+
+
+def _fusion_of(words: WordsSpec) -> RankFusion | ScoreFusion:
+    weights = (words.vector_weight, words.weight)
+    if words.fusion == "rank":
+        return RankFusion(words.k, weights, words.depth)
+    return ScoreFusion(weights, words.depth)
 
 
 def _filters(template: FilterOf, inputs: Tensors, rows: int) -> Sequence[Filter | None]:

@@ -152,14 +152,28 @@ class SearchFilterSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class WordsSpec:
+    """The words that a search looks for beside its vector, by BM25 in the text field `field`, and how the hits of both become one
+    list: by `rank`, 1 / (`k` + rank) summed, or by scaled `scores` (see `RankFusion`, `ScoreFusion`), weighted; of each leg the
+    best `depth` are fused, by k where it is left out."""
+
+    field: str
+    fusion: Literal["rank", "scores"] = "rank"
+    k: float = 20.0
+    weight: float = 1.0
+    vector_weight: float = 1.0
+    depth: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VectorSearchSpec:
     """A search served as a model, version 1: query vectors in, hits out; see engine/servables/vector_search.py.
 
     `collection`: its name, or an alias, which may be pointed elsewhere while it serves. `vector` may be left out where only
-    one can be searched. `k`: hits of each query; `candidates`: see IndexSpec. `filter`: which points
-    are searched, see engine/vectors/search_filter.py. `payload`: the fields that come with hits, and
-    what stands where a point leaves one out or there are fewer hits; null is "", 0, false or NaN. `timeout_ms` is the deadline
-    of a request that brings none.
+    one can be searched. `words`: words are searched beside it. `k`: hits of each query; `candidates`: see IndexSpec. `filter`:
+    which points are searched, see engine/vectors/search_filter.py. `payload`: the fields that come with hits, and what stands
+    where a point leaves one out or there are fewer hits; null is "", 0, false or NaN. `timeout_ms` is the deadline of a request
+    that brings none.
     """
 
     collection: str
@@ -168,4 +182,5 @@ class VectorSearchSpec:
     candidates: int | None = None
     payload: Mapping[str, Value | None] = field(default_factory=dict)
     filter: SearchFilterSpec | None = None
+    words: WordsSpec | None = None
     timeout_ms: float | None = None

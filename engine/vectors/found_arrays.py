@@ -28,7 +28,7 @@ class FoundArrays:
 
     def scores(self, fill: float) -> Singles:
         """float32 [n, k]."""
-        return self._filled(self._found.scores, fill)
+        return self._filled(self._found.scores.astype(np.float32, copy=False), fill)  # those of fusions are float64
 
     def ids(self, fill: int | bytes) -> npt.NDArray[Any]:
         """uint64 [n, k], of text bytes objects."""

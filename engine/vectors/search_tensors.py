@@ -5,6 +5,7 @@ Where the collection is declared in the spec they are known, and checked, before
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
@@ -12,13 +13,21 @@ from engine.declaration import TensorDeclaration, Value, timeout_problems
 from engine.errors import InvalidArgument, SpecError, nearest, quoted
 from engine.limits import SEARCH_CANDIDATES_MAX, SEARCH_K_MAX
 from engine.strict_yaml import Place
-from engine.vectors.declaration import CollectionSpec, FieldSpec, FieldType, VectorSearchSpec, VectorStoreSpec
+from engine.vectors.declaration import (
+    CollectionSpec,
+    FieldSpec,
+    FieldType,
+    VectorSearchSpec,
+    VectorStoreSpec,
+    WordsSpec,
+)
 from engine.vectors.relations import name_problem
 from engine.vectors.search_filter import filter_problems, parameter_names, parameters_of
 from engine.vectors.values import plain_value
 
 QUERY: Final = "query"
 TENANT: Final = "tenant"
+WORDS: Final = "words"
 IDS: Final = "ids"
 SCORES: Final = "scores"
 COUNT: Final = "count"
@@ -81,14 +90,26 @@ def _bounds(search: VectorSearchSpec) -> Iterator[Problem]:
         if value is not None and not low <= value <= high:
             yield key, f"must be from {low} to {high}, got {value}"
     yield from timeout_problems(search.timeout_ms)
+    if search.words is not None:
+        yield from _fusion_bounds(search.words)
     for name in search.payload:
         if name in (IDS, SCORES, COUNT):
             yield f"payload.{name}", "every search has an output of that name already"
 
 
+def _fusion_bounds(words: WordsSpec) -> Iterator[Problem]:
+    if words.depth is not None and not 1 <= words.depth <= SEARCH_K_MAX:
+        yield "words.depth", f"must be from 1 to {SEARCH_K_MAX}, got {words.depth}"
+    for key, value in (("k", words.k), ("weight", words.weight), ("vector_weight", words.vector_weight)):
+        if not 0 <= value < math.inf:
+            yield f"words.{key}", f"must be finite and not below 0, got {value}"
+    if not words.weight + words.vector_weight > 0:
+        yield "words.weight", "one of both weights must be above 0"
+
+
 def _filter_problems(search: VectorSearchSpec, collection: CollectionSpec) -> Iterator[Problem]:
     if search.filter is not None:
-        for key, what in filter_problems(search.filter, collection, (QUERY, TENANT)):
+        for key, what in filter_problems(search.filter, collection, (QUERY, TENANT, WORDS)):
             yield f"filter.{key}", what
 
 
@@ -100,6 +121,8 @@ def problems_of(search: VectorSearchSpec, collection: CollectionSpec) -> Iterato
             yield "vector", f"must be given: {len(searchable)} vectors can be searched{nearest('', searchable)}"
     elif search.vector not in searchable:
         yield "vector", f"no vector {quoted(search.vector)} that can be searched{nearest(search.vector, searchable)}"
+    if search.words is not None:
+        yield from _words_problems(search.words, collection)
     for name, fill in search.payload.items():
         field = collection.fields.get(name)
         if field is None:
@@ -109,6 +132,12 @@ def problems_of(search: VectorSearchSpec, collection: CollectionSpec) -> Iterato
         elif (problem := _fill_problem(field, fill)) is not None:
             yield f"payload.{name}", problem
     yield from _filter_problems(search, collection)
+
+
+def _words_problems(words: WordsSpec, collection: CollectionSpec) -> Iterator[Problem]:
+    found = {name: each for name, each in collection.fields.items() if each.type == "text"}
+    if words.field not in found:
+        yield "words.field", f"no text field {quoted(words.field)}{nearest(words.field, found)}"
 
 
 def _fill_problem(field: FieldSpec, fill: Value | None) -> str | None:
@@ -141,6 +170,8 @@ def inputs_of(search: VectorSearchSpec, collection: CollectionSpec) -> dict[str,
     """By name."""
     size = collection.vectors[vector_of(search, collection)].size
     inputs = {QUERY: TensorDeclaration("FP32", (-1, size))}
+    if search.words is not None:
+        inputs[WORDS] = TensorDeclaration("BYTES", (-1,))
     if collection.tenant is not None:
         inputs[TENANT] = TensorDeclaration("BYTES", (-1,))
     if search.filter is not None:
@@ -167,6 +198,7 @@ def _unknown(search: VectorSearchSpec) -> tuple[Tensors, Tensors]:
     inputs: Tensors = {
         QUERY: TensorDeclaration("FP32", (-1, -1)),
         TENANT: TensorDeclaration("BYTES", (-1,), optional=True),
+        **({WORDS: TensorDeclaration("BYTES", (-1,))} if search.words else {}),
         **dict.fromkeys(parameter_names(search.filter) if search.filter else ()),
     }
     scores = TensorDeclaration("FP32", (-1, search.k))

@@ -37,7 +37,7 @@ from engine.declaration import Value
 from engine.limits import SEARCH_ROWS_MAX
 from engine.servables.servable import Servable
 from engine.servables.vector_search import load_vector_search
-from engine.vectors.declaration import EmbedderSpec, VectorSearchSpec
+from engine.vectors.declaration import EmbedderSpec, VectorSearchSpec, WordsSpec
 from tests.engine.servables.contract import ServableContract, floats
 from tests.fakes import FP32
 
@@ -131,7 +131,86 @@ class TestVectorSearchOfTenants(ServableContract):
         return {"query": Tensor(FP32, floats(rows, 4, seed)), "tenant": Tensor(BYTES, tenants)}
 
 
+class TestHybridSearch(ServableContract):
+    """The contract, on vectors and words together."""
+
+    @pytest.fixture
+    def servable(self, store: VectorStore) -> Servable:
+        """Over points of which each has a word of its own and one that all have."""
+        rows = [
+            {"id": 100 + at, "vector": {"v": each.tolist()}, "payload": {"body": f"common word{at % 5}"}}
+            for at, each in enumerate(floats(40, 4, 9))
+        ]
+        store.collection("docs").upsert(points_of(SPEC, rows))
+        return load_vector_search(
+            store, "m", VectorSearchSpec("docs", 5, words=WordsSpec("body"), payload={"body": None})
+        )
+
+    def inputs(self, rows: int, seed: int) -> dict[str, Tensor]:
+        """Directions with words, of which some are not there."""
+        words = [(b"common", b"word3", b"", b"nowhere to be found")[each % 4] for each in range(rows)]
+        return {"query": Tensor(FP32, floats(rows, 4, seed)), "words": Tensor(BYTES, np.array(words, object))}
+
+
 # What comes.
+
+
+@pytest.mark.parametrize(
+    ("spec", "ids"),
+    [
+        (WordsSpec("body"), [7, 8, 6]),  # ranks 2 and 1, 6 and 2, 1 and none
+        (WordsSpec("body", weight=0.0), [6, 7, 5]),
+        (WordsSpec("body", k=0.0, vector_weight=0.5), [7, 8, 6]),  # 1.25, .58, .5
+        (WordsSpec("body", k=0.0, weight=0.4), [6, 7, 8]),  # 1, .9, .37
+        (WordsSpec("body", "scores"), [7, 6, 5]),  # of the words 8 is the worst
+    ],
+)
+def test_vectors_and_words_are_fused_as_declared(store: VectorStore, spec: WordsSpec, ids: list[int]) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": 6, "vector": {"v": [0, 0, 1, 0]}, "payload": {"body": "nothing of the kind"}},
+        {"id": 7, "vector": {"v": [0, 0, 1, 0.2]}, "payload": {"body": "kestrel kestrel hovers"}},
+        {"id": 8, "vector": {"v": [0, 0, -1, 0]}, "payload": {"body": "a kestrel and many other birds of this field"}},
+        {"id": 5, "vector": {"v": [0, 0, 1, 0.9]}},
+    ]
+    store.collection("docs").upsert(points_of(SPEC, rows))
+    words = np.array([b"kestrel"], object)
+    servable = load_vector_search(store, "m", VectorSearchSpec("docs", 3, words=spec))
+    assert ask(servable, "ids", query=vectors([0, 0, 1, 0]), words=words)["ids"] == [ids]
+
+
+def test_words_that_cannot_be_read_are_named_with_their_row(store: VectorStore) -> None:
+    servable = load_vector_search(store, "m", VectorSearchSpec("docs", 3, words=WordsSpec("body")))
+    with pytest.raises(InvalidArgument, match="input 'words': row 1: not UTF-8"):
+        ask(servable, query=vectors([0, 0, 1, 0], [0, 0, 1, 0]), words=np.array([b"a", b"\xff"], object))
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        (WordsSpec("bodi"), "words.field: no text field 'bodi'; nearest: 'body'"),
+        (WordsSpec("title"), "words.field: no text field 'title'"),
+    ],
+)
+def test_words_of_a_field_that_has_none_are_refused(store: VectorStore, spec: WordsSpec, problem: str) -> None:
+    with pytest.raises(ModelLoadError) as raised:
+        load_vector_search(store, "m", VectorSearchSpec("docs", 3, words=spec))
+    assert problem in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("{field: body, weight: 0, vector_weight: 0}", "words.weight: one of both weights must be above 0"),
+        ("{field: body, k: -1}", "words.k: must be finite and not below 0, got -1"),
+        ("{field: body, depth: 0}", "words.depth: must be from 1"),
+        ("{field: body, fusion: best}", "words.fusion"),
+    ],
+)
+def test_a_wrong_fusion_is_refused_with_its_place(words: str, problem: str) -> None:
+    text = f"vectors: {{path: store}}\nsearches: {{m: {{collection: docs, words: {words}}}}}"
+    with pytest.raises(SpecError) as raised:
+        parse_spec(text, folder=Path(), source="app.yaml")
+    assert problem in raised.value.message
 
 
 def test_every_type_of_field_comes_as_a_tensor_and_nulls_are_filled(store: VectorStore) -> None:
