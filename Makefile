@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CACHE := .cache
 
-.PHONY: help demo test check bench protos clean
+.PHONY: help demo test test-triton check bench protos clean
 
 help:
 	@echo 'make demo   train a fraud model, serve it, call it over gRPC and HTTP, show its latency'
 	@echo 'make test   run every test'
+	@echo 'make test-triton  the tests that want a real Triton, after installing it (55 MB; make test skips them without it)'
 	@echo 'make check  ruff, mypy --strict, architecture test'
 	@echo 'make protos write the generated code of protos/ anew'
 	@echo 'make bench  run the benchmarks (some seven minutes); report in $(CACHE)/bench'
@@ -27,6 +28,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+test-triton: $(STAMP)
+	test -e benchmarks/peers/.triton/complete || $(BIN)/python -m benchmarks.peers.triton install
+	$(BIN)/python -m pytest tests/engine/triton
 
 check: $(STAMP)
 	$(BIN)/ruff check .

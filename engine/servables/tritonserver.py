@@ -182,7 +182,8 @@ def _first_ready(fleet: Fleet, heard: threading.Event) -> bytes:
         for each in fleet.replicas:
             if each.standing.ready:
                 return each.metadata
-        if not heard.wait(max(0.0, (end_ns - fleet.clock()) / 1e9)):
+        refused = all(each.refused for each in fleet.replicas)
+        if refused or not heard.wait(max(0.0, (end_ns - fleet.clock()) / 1e9)):
             raise ModelLoadError(f"none of its Triton servers answers: {unreachable(fleet.replicas)}")
 
 

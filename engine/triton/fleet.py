@@ -272,7 +272,9 @@ class Fleet:
     def _failed(self, attempt: Attempt, error: VireoError, exchange: Exchange) -> None:
         """A server failed on a call, or said what is wrong with it."""
         call, now_ns = attempt.call, self.clock()
-        if not isinstance(error, Unavailable | NotFound):  # an answer
+        if isinstance(error, NotFound):  # it had the model when it was asked for it last
+            error = Unavailable(error.message)
+        if not isinstance(error, Unavailable):  # an answer
             self._answered(attempt, now_ns)
             self._resolve(call, error)
             return

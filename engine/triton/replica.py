@@ -40,6 +40,8 @@ class Replica:
         self.standing = Standing()
         self.connection: Connection | None = None
         self.problem = "not yet connected"
+        self.refused = False
+        """It answers, and not for this model."""
         self.differs = False
         """It answers, and has another model than the one that is served."""
         self.metadata = b""
@@ -112,7 +114,7 @@ class Replica:
         """The answer to a probe is here."""
         self._probe = None
         if exchange.headers.get("grpc-status") != "0":
-            self.differs = False
+            self.differs, self.refused = False, True
             self._set(False, _reason(exchange))
             return
         try:
