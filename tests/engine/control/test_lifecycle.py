@@ -8,7 +8,7 @@ import pytest
 
 from engine.control.lifecycle import MOVES, IllegalMove, State, move
 
-LEGAL = [(state, to) for state, tos in MOVES.items() for to in tos]
+LEGAL = [(state, to) for state, to in product(State, State) if to in MOVES[state]]
 ILLEGAL = [pair for pair in product(State, State) if pair not in LEGAL]
 
 

@@ -170,7 +170,9 @@ def test_compressed_message_without_a_compression_is_internal(peer: Peer, path: 
 
 @only_native
 @pytest.mark.parametrize("path", [*UNARY, STREAM])
-@pytest.mark.parametrize("content", [b"", b"not gzip at all", COMPRESSED["gzip"][:-5]])
+@pytest.mark.parametrize(
+    "content", [b"", b"not gzip at all", COMPRESSED["gzip"][:-5]], ids=["empty", "of another kind", "cut"]
+)
 def test_broken_compressed_content_is_refused(peer: Peer, path: str, content: bytes) -> None:
     assert _say(peer, path, frames.message(content, flag=1), encoding="gzip").status == INVALID_ARGUMENT
 
