@@ -43,6 +43,7 @@ from engine.generation.declaration import LanguageModelSpec
 from engine.generation.language_model import LanguageModel, ModelCard
 from engine.generation.statistics import GenerationStatistics
 from engine.generation.store import LanguageModels
+from engine.generation.upstream.declaration import TargetSpec, UpstreamSpec
 from engine.log.log import Appended, Chunk, DeadLetter
 from engine.request import BATCH, INTERACTIVE, Layout, Ledger, Parameter, Request, Response, Stage
 from engine.scheduling.job import Job
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
     from engine.features.probe import Probe, probe_skew
     from engine.features.skew import FeatureSkew
     from engine.features.state import FeatureState
+    from engine.generation.upstream.model import UpstreamModel
     from engine.graph.outline import GraphOutline, NodeOutline, outline
     from engine.log.disk import put_in_place, sync_folder
     from engine.log.export import export_log
@@ -161,7 +163,8 @@ __all__ = [
     "Array",
     "AuthSpec",
     "Cancelled",
-    "Chunk", "Chunks",
+    "Chunk",
+    "Chunks",
     "Clock",
     "Collection",
     "CollectionDescription",
@@ -217,7 +220,8 @@ __all__ = [
     "IsNull",
     "Job",
     "LanguageModel",
-    "LanguageModelSpec", "LanguageModels",
+    "LanguageModelSpec",
+    "LanguageModels",
     "Layout",
     "Ledger",
     "LeftOut",
@@ -256,6 +260,7 @@ __all__ = [
     "Spec",
     "SpecError",
     "Stage",
+    "TargetSpec",
     "Tensor",
     "TensorSpec",
     "TextLeg",
@@ -265,6 +270,8 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "UpstreamModel",
+    "UpstreamSpec",
     "ValuesCount",
     "VariantResult",
     "VectorSpec",
@@ -314,6 +321,7 @@ __all__ = [
 ]  # fmt: skip
 
 _LATER = {
+    "UpstreamModel": "engine.generation.upstream.model",
     "AnyOf": "engine.vectors.filter",
     "Collection": "engine.vectors.collection",
     "CollectionInfo": "engine.vectors.collection_info",

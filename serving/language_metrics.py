@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from engine import Engine
 from serving.metrics import add_histogram
+from serving.upstream_metrics import upstream_families
 
 
 class LanguageCollector:
@@ -41,3 +42,4 @@ class LanguageCollector:
             add_histogram(first, [name], counted.first)
             add_histogram(total, [name], counted.total)
         yield from (ready, calls, waiting, restarts, first, total)
+        yield from upstream_families(self._models.live())

@@ -91,6 +91,11 @@ class TargetSpec:
     silence_s_max: float = UPSTREAM_SILENCE_S_MAX
     connections_max: int = UPSTREAM_CONNECTIONS_MAX
 
+    @property
+    def address(self) -> str | None:
+        """Where it is; None for an Azure resource whose address is not given."""
+        return self.base_url or BASE_URLS.get(self.provider)
+
 
 @dataclass(frozen=True, slots=True)
 class RetrySpec:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from urllib.parse import quote, urlencode
 
 from engine.errors import Unimplemented, quoted
-from engine.generation.upstream.declaration import BASE_URLS, TargetSpec
+from engine.generation.upstream.declaration import TargetSpec
 
 Surface = Literal["chat/completions", "completions", "embeddings", "responses"]
 
@@ -37,7 +37,8 @@ def model_name(target: TargetSpec, called: str) -> str:
 
 def url_of(target: TargetSpec, surface: str) -> str:
     """The address of a call. Raises Unimplemented where the provider has no such call."""
-    base = (target.base_url or BASE_URLS[target.provider]).rstrip("/")
+    assert target.address is not None, "checked with the spec"
+    base = target.address.rstrip("/")
     if target.provider == "anthropic":
         path = _ANTHROPIC_PATHS.get(surface)
         if path is None:

@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from engine.errors import nearest, quoted
-from engine.generation.upstream.declaration import BASE_URLS, PriceSpec, QuotaSpec, TargetSpec, UpstreamSpec
+from engine.generation.upstream.declaration import PriceSpec, QuotaSpec, TargetSpec, UpstreamSpec
 from engine.limits import TENANTS_MAX, UPSTREAM_ATTEMPTS_CEILING, UPSTREAM_TARGETS_MAX
 
 Problems = Iterator[tuple[str, str]]
@@ -98,7 +98,7 @@ def _target(target: TargetSpec) -> Problems:
 
 
 def _address(target: TargetSpec) -> Problems:
-    base_url = target.base_url or BASE_URLS.get(target.provider)
+    base_url = target.address
     if base_url is None:
         yield "base_url", "an Azure resource has an address of its own, such as https://NAME.openai.azure.com; give it"
         return

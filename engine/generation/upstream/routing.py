@@ -8,7 +8,7 @@ Waits between tries are drawn from the whole span ("full jitter", Brooker 2015),
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
@@ -146,9 +146,3 @@ class Route:
         if name is None or waits[name] > self._retry.retry_after_s_max:
             return None
         return name, waits[name] + self._router.jitter_s(self.tries)
-
-
-def share_of(weights: Mapping[str, float], name: str) -> float:
-    """The part of calls that `name` is given while all targets can be asked, from 0 to 1."""
-    total = sum(weights.values())
-    return weights[name] / total if total else 0.0
