@@ -43,9 +43,9 @@ def spec_for(text: str, folder: Path, transport: str) -> Spec:
     return replace(spec, server=server)
 
 
-def eventually(is_so: Callable[[], object], what: str) -> None:
+def eventually(is_so: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
     """Returns when `is_so`, which nobody announces."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience_s
     while not is_so():
         assert time.monotonic() < end, f"it never came: {what}"
         time.sleep(POLL_S)

@@ -18,6 +18,9 @@ from tests.fakes import PATIENCE_S
 from tests.serving.servers import PROJECT, VIREO, eventually
 
 ROWS, HELD_FROM = 1_000, 90
+LONG_S = 6 * PATIENCE_S
+"""Within that a process starts, also on a machine with much else to do."""
+
 SPEC = """
 functions:
   held: {call: "beside:held", inputs: {key: {datatype: INT64, shape: [-1, 1]}}, batchable: true,
@@ -61,7 +64,7 @@ class Run:
         """Returns when a request is under way, which nothing but the signal and then `let_go` can end."""
         (self.folder / "hold").touch()
         started = self.start()
-        eventually(lambda: (self.folder / "reached").exists(), "a request that is held")
+        eventually(lambda: (self.folder / "reached").exists(), "a request that is held", LONG_S)
         return started
 
     def let_go(self) -> None:
@@ -102,7 +105,7 @@ def test_a_signal_ends_it_with_what_is_under_way_and_it_goes_on_from_there(run: 
     eventually(lambda: not catches(process, number), "the signal")
     assert process.poll() is None  # it waits for the request
     run.let_go()
-    out, told = process.communicate(timeout=PATIENCE_S)
+    out, told = process.communicate(timeout=LONG_S)
     assert process.returncode == 128 + number, told
     assert "the same command goes on from there" in told
     assert "Traceback" not in told
@@ -112,7 +115,7 @@ def test_a_signal_ends_it_with_what_is_under_way_and_it_goes_on_from_there(run: 
     assert not run.out.exists()
     assert sorted(run.computed()) == list(range(1, stopped["rows"] + 1))
 
-    out, told = run.start().communicate(timeout=PATIENCE_S)
+    out, told = run.start().communicate(timeout=LONG_S)
     went_on = json.loads(out)
     assert (went_on["complete"], went_on["rows"], went_on["rows_before"]) == (True, ROWS, stopped["rows"]), told
     assert sorted(run.computed()) == list(range(1, ROWS + 1))  # nothing was lost, nothing computed again
@@ -124,9 +127,9 @@ def test_a_second_signal_ends_it_at_once_and_no_row_is_there_twice(run: Run) -> 
     process.send_signal(signal.SIGTERM)
     eventually(lambda: not catches(process, signal.SIGTERM), "the first signal")
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=PATIENCE_S)
+    process.communicate(timeout=LONG_S)
     assert process.returncode == -signal.SIGTERM
     run.let_go()
-    out, told = run.start().communicate(timeout=PATIENCE_S)
+    out, told = run.start().communicate(timeout=LONG_S)
     assert json.loads(out)["complete"], told
     run.check_complete()
