@@ -59,7 +59,7 @@ from engine.vectors.declaration import CollectionSpec, VectorSearchSpec
 from engine.vectors.store import VectorStore
 
 if TYPE_CHECKING:
-    from engine.generation.grounding.retrieval import Submit
+    from engine.generation.asking import Submit
 
 
 @dataclass(slots=True)
@@ -185,6 +185,13 @@ def load_language_model(
         from engine.generation.upstream.model import UpstreamModel
 
         return UpstreamModel(name, spec.upstream, folder, clock=clock, ask=ask)
+    if spec.encoder is not None or spec.reranker is not None:
+        from engine.generation.encoding import EmbeddingModel, RerankingModel
+
+        if spec.encoder is not None:
+            return EmbeddingModel(name, spec.encoder, submit)
+        assert spec.reranker is not None, "asked above"
+        return RerankingModel(name, spec.reranker, submit)
     assert spec.call is not None, "checked with the spec"
     made: LanguageModel = named_callable(f"language model {quoted(name)}", spec.call)(name)
     return made

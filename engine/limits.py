@@ -442,3 +442,6 @@ ENCODER_TOKEN_BYTES: Final = 4
 
 RERANK_PAIRS_MAX: Final = 4_096
 """Pairs of one row of a reranker's request."""
+
+ENCODER_TEXTS_MAX: Final = 4_096
+"""Texts of one call for embeddings or scores."""

@@ -274,7 +274,8 @@ def _check(spec: Spec, place: Place) -> None:
     known |= {name: Known("reranker", *tensors, rows=True) for name, tensors in rerankers.items()}
     models = None if repository is None and not spec.triton_models else {**spec.models, **spec.triton_models}
     check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
-    check_language_models(spec.language_models, {*known, *spec.graphs, *spec.traffic, *spec.models}, place)
+    kinds = dict.fromkeys((*spec.graphs, *spec.traffic, *spec.models), "model")
+    check_language_models(spec.language_models, kinds | {name: each.kind for name, each in known.items()}, place)
     taken = {f"logs.{name}.local.path": log.local.path for name, log in spec.logs.items() if log.local}
     if repository is not None:
         taken["repository.path"] = repository.path

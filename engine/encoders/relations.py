@@ -21,6 +21,7 @@ QUERY: Final = "query"
 PASSAGE: Final = "passage"
 COUNT: Final = "count"
 SCORE: Final = "score"
+TOKENS: Final = "tokens"
 
 Problem = tuple[str, str]
 """The key it is at, below the encoder, and what is wrong."""
@@ -88,7 +89,7 @@ def tensors_of_encoder(spec: EncoderSpec) -> tuple[Tensors, Tensors]:
     inputs = {TEXT: TensorDeclaration("BYTES", (-1,))}
     if spec.encoding.prompts:
         inputs[PROMPT] = TensorDeclaration("BYTES", (-1,), optional=True)
-    return inputs, {EMBEDDING: TensorDeclaration("FP32", (-1, -1))}
+    return inputs, {EMBEDDING: TensorDeclaration("FP32", (-1, -1)), TOKENS: TensorDeclaration("INT32", (-1,))}
 
 
 def tensors_of_reranker() -> tuple[Tensors, Tensors]:
@@ -98,7 +99,7 @@ def tensors_of_reranker() -> tuple[Tensors, Tensors]:
         PASSAGE: TensorDeclaration("BYTES", (-1, -1)),
         COUNT: TensorDeclaration("INT32", (-1,), optional=True),
     }
-    return inputs, {SCORE: TensorDeclaration("FP32", (-1, -1))}
+    return inputs, {SCORE: TensorDeclaration("FP32", (-1, -1)), TOKENS: TensorDeclaration("INT32", (-1,))}
 
 
 def with_encodings(

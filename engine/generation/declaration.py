@@ -11,10 +11,11 @@ from engine.limits import GENERATION_CALLS_MAX
 
 @dataclass(frozen=True, slots=True)
 class LanguageModelSpec:
-    """One language model: exactly one of `call`, `grounded` and `upstream`.
+    """One language model: exactly one of `call`, `grounded`, `upstream`, `encoder` and `reranker`.
 
     `call` is "package.module:name", of a factory that takes the model's name and gives a `LanguageModel`; `upstream`
-    are other servers that run it.
+    are other servers that run it; `encoder` and `reranker` name one of the spec, which then answers calls for embeddings, or
+    for reranking and scores.
 
     `timeout_ms` is the deadline of a call that brings none. More than `calls_max` under way are refused.
     """
@@ -22,6 +23,8 @@ class LanguageModelSpec:
     call: str | None = None
     grounded: GroundingSpec | None = None
     upstream: UpstreamSpec | None = None
+    encoder: str | None = None
+    reranker: str | None = None
     timeout_ms: float | None = None
     calls_max: int = GENERATION_CALLS_MAX
 
@@ -32,7 +35,9 @@ class LanguageModelSpec:
             return f"{self.grounded.model}, grounded in what {self.grounded.retrieval} finds"
         if self.upstream is not None:
             return f"upstream {', '.join(self.upstream.targets)}"
-        return f"call {self.call}"
+        if self.encoder is not None:
+            return f"encoder {self.encoder}"
+        return f"reranker {self.reranker}" if self.reranker is not None else f"call {self.call}"
 
     @property
     def asks(self) -> tuple[str, ...]:

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from engine.declaration import call_problem, timeout_problems
-from engine.errors import SpecError
+from engine.errors import SpecError, nearest, quoted
 from engine.generation.declaration import LanguageModelSpec
 from engine.generation.grounding.relations import grounding_problems
 from engine.generation.upstream.relations import upstream_problems
 from engine.limits import NAME_CHARS_MAX
 from engine.strict_yaml import Place
 
-_SOURCES: Final = ("call", "grounded", "upstream")
+_SOURCES: Final = ("call", "grounded", "upstream", "encoder", "reranker")
 
 
-def check_language_models(models: Mapping[str, LanguageModelSpec], taken: Collection[str], place: Place) -> None:
-    """Raises SpecError. `taken`: names of what else is called as a model."""
+def check_language_models(models: Mapping[str, LanguageModelSpec], kinds: Mapping[str, str], place: Place) -> None:
+    """Raises SpecError. `kinds`: what else is called as a model is, in words, by name."""
     for name, model in models.items():
         where = f"language_models.{name}"
         if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
             raise SpecError(f"{place(where)}: a name has from 1 to {NAME_CHARS_MAX} printable characters")
-        if name in taken:
+        if name in kinds:
             raise SpecError(f"{place(where)}: something else has that name already; all are called by it")
-        for key, what in _problems(name, model, taken, models):
+        for key, what in _problems(name, model, kinds, models):
             raise SpecError(f"{place(f'{where}.{key}'.rstrip('.'))}: {what}")
 
 
 def _problems(
-    name: str, model: LanguageModelSpec, servables: Collection[str], models: Mapping[str, LanguageModelSpec]
+    name: str, model: LanguageModelSpec, servables: Mapping[str, str], models: Mapping[str, LanguageModelSpec]
 ) -> Iterator[tuple[str, str]]:
     given = [each for each in _SOURCES if getattr(model, each) is not None]
     if len(given) != 1:
@@ -42,6 +42,10 @@ def _problems(
     if model.upstream is not None:
         asked = {each: spec.asks for each, spec in models.items()}
         yield from ((f"upstream.{key}", problem) for key, problem in upstream_problems(name, model.upstream, asked))
+    for kind, asks in (("encoder", model.encoder), ("reranker", model.reranker)):
+        if asks is not None and servables.get(asks) != kind:
+            known = [each for each, found in servables.items() if found == kind]
+            yield kind, f"there is no {kind} {quoted(asks)}{nearest(asks, known)}"
     if not 1 <= model.calls_max <= 1 << 20:
         yield "calls_max", f"must be from 1 to {1 << 20}, got {model.calls_max}"
     yield from timeout_problems(model.timeout_ms)

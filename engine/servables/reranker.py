@@ -1,7 +1,8 @@
 """A cross-encoder as a servable: queries with their passages in, scores out, the higher the better the passage answers.
 
 Inputs: "query" BYTES [-1], "passage" BYTES [-1, m], the passages of each query, both UTF-8; "count" INT32 [-1], optional,
-how many of a row's passages there are, as a search tells it. Output: "score" FP32 [-1, m], NaN from "count" on.
+how many of a row's passages there are, as a search tells it. Outputs: "score" FP32 [-1, m],
+NaN from "count" on; "tokens" INT32 [-1], how many all pairs of a row took.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import numpy as np
 
 from engine.encoders.declaration import RerankerSpec
 from engine.encoders.pooling import Floats
-from engine.encoders.relations import COUNT, PASSAGE, QUERY, SCORE
+from engine.encoders.relations import COUNT, PASSAGE, QUERY, SCORE, TOKENS
 from engine.encoders.tokens import Text, Tokens
 from engine.errors import InvalidArgument, ModelLoadError, quoted
 from engine.limits import RERANK_PAIRS_MAX
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import ANY, Signature, TensorSpec
 from engine.servables.token_model import TokenModel, Values, batching_told, byte_rows, load_token_model, text_of
-from engine.tensor import BYTES, FP32, INT32, Tensor
+from engine.tensor import BYTES, FP32, INT32, Array, Tensor
 
 
 class Reranker:
@@ -32,7 +33,7 @@ class Reranker:
             TensorSpec(PASSAGE, BYTES, (ANY, ANY)),
             TensorSpec(COUNT, INT32, (ANY,), optional=True),
         ),
-        (TensorSpec(SCORE, FP32, (ANY, ANY)),),
+        (TensorSpec(SCORE, FP32, (ANY, ANY)), TensorSpec(TOKENS, INT32, (ANY,))),
         batchable=True,
     )
 
@@ -57,8 +58,10 @@ class Reranker:
             for row, column in np.argwhere(there)
         ]
         scores = np.full(passages.shape, np.nan, np.float32)
-        scores[there] = scored(self._model, pairs, self._spec)
-        return {SCORE: Tensor(FP32, scores)}
+        tokens = np.zeros(passages.shape, np.int32)
+        scores[there], tokens[there] = scored(self._model, pairs, self._spec)
+        found = {SCORE: Tensor(FP32, scores), TOKENS: Tensor(INT32, tokens.sum(1, dtype=np.int32))}
+        return {name: found[name] for name in outputs} if outputs else found
 
     def samples(self, rows: int) -> dict[str, Tensor]:
         """See `SampledServable`."""
@@ -70,12 +73,12 @@ class Reranker:
         self._model.close()
 
 
-def scored(model: TokenModel, pairs: Sequence[Text], spec: RerankerSpec) -> Floats:
-    """float32 [n], one of each pair."""
-    found = np.empty(len(pairs), np.float32)
-    for places, logits, _ in model.run(pairs):
-        found[places] = logits.reshape(len(places))
-    return np.reciprocal(np.float32(1) + np.exp(-found)) if spec.activation == "sigmoid" else found
+def scored(model: TokenModel, pairs: Sequence[Text], spec: RerankerSpec) -> tuple[Floats, Array]:
+    """float32 [n], one of each pair, and int32 [n]: its tokens."""
+    found, tokens = np.empty(len(pairs), np.float32), np.empty(len(pairs), np.int32)
+    for places, logits, mask in model.run(pairs):
+        found[places], tokens[places] = logits.reshape(len(places)), mask.sum(1)
+    return np.reciprocal(np.float32(1) + np.exp(-found)) if spec.activation == "sigmoid" else found, tokens
 
 
 def load_reranker(spec: RerankerSpec) -> Reranker:
@@ -90,6 +93,6 @@ def load_reranker(spec: RerankerSpec) -> Reranker:
                 f"{spec.model}: output {quoted(model.output)} must be one FP32 logit a pair, [n] or [n, 1], got {sample.dtype} "
                 f"{list(sample.shape)} for one"
             )
-        return lambda texts: scored(model, [(each, each) for each in texts], spec)
+        return lambda texts: scored(model, [(each, each) for each in texts], spec)[0]
 
     return Reranker(load_token_model(spec, tokens, values), spec)

@@ -1,7 +1,8 @@
 """A text encoder as a servable: texts in, vectors out, as Sentence-BERT has it (Reimers and Gurevych, EMNLP 2019).
 
 Inputs: "text" BYTES [-1], UTF-8; where the encoder has prompts "prompt" BYTES [-1], optional, the name of the prompt that is put
-before each text, empty for none. Output: "embedding" FP32 [-1, d].
+before each text, empty for none. Outputs: "embedding" FP32 [-1, d];
+"tokens" INT32 [-1], how many each text took, its prompt and special tokens among them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import numpy as np
 
 from engine.encoders.declaration import EncoderSpec, EncodingSpec
 from engine.encoders.pooling import Floats, normalised, pooled
-from engine.encoders.relations import EMBEDDING, PROMPT, TEXT
+from engine.encoders.relations import EMBEDDING, PROMPT, TEXT, TOKENS
 from engine.encoders.tokens import Tokens
 from engine.errors import InvalidArgument, ModelLoadError, nearest, quoted
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import ANY, Signature, TensorSpec
 from engine.servables.token_model import TokenModel, Values, batching_told, byte_rows, load_token_model, text_of
-from engine.tensor import BYTES, FP32, Tensor
+from engine.tensor import BYTES, FP32, INT32, Array, Tensor
 
 
 class TextEncoder:
@@ -30,7 +31,9 @@ class TextEncoder:
         self._prompts = {"": "", **encoding.prompts}
         prompt = (TensorSpec(PROMPT, BYTES, (ANY,), optional=True),) if encoding.prompts else ()
         self.signature = Signature(
-            (TensorSpec(TEXT, BYTES, (ANY,)), *prompt), (TensorSpec(EMBEDDING, FP32, (ANY, size)),), batchable=True
+            (TensorSpec(TEXT, BYTES, (ANY,)), *prompt),
+            (TensorSpec(EMBEDDING, FP32, (ANY, size)), TensorSpec(TOKENS, INT32, (ANY,))),
+            batchable=True,
         )
         told = f"pooling {encoding.pooling}, normalised: {encoding.normalise}, tokens_max {encoding.tokens_max}"
         self.traits = Traits("vireo_encoder", batching_told(model), (told,))
@@ -39,10 +42,11 @@ class TextEncoder:
         """See `Servable.execute`. Raises InvalidArgument for text that is no UTF-8 or too long, and for an unknown prompt."""
         texts = [text_of(TEXT, each) for each in inputs[TEXT].array]
         prompts = self._prompts_of(inputs, len(texts))
-        vectors = encoded(
+        vectors, tokens = encoded(
             self._model, [f"{prompt}{text}" for prompt, text in zip(prompts, texts, strict=True)], self._encoding
         )
-        return {EMBEDDING: Tensor(FP32, vectors)}
+        found = {EMBEDDING: Tensor(FP32, vectors), TOKENS: Tensor(INT32, tokens)}
+        return {name: found[name] for name in outputs} if outputs else found
 
     def _prompts_of(self, inputs: Tensors, rows: int) -> list[str]:
         if PROMPT not in inputs:
@@ -67,16 +71,18 @@ class TextEncoder:
         self._model.close()
 
 
-def encoded(model: TokenModel, texts: Sequence[str], encoding: EncodingSpec) -> Floats:
-    """float32 [n, d]."""
+def encoded(model: TokenModel, texts: Sequence[str], encoding: EncodingSpec) -> tuple[Floats, Array]:
+    """float32 [n, d], and int32 [n]: the tokens of each."""
     found: Floats | None = None
+    tokens = np.empty(len(texts), np.int32)
     for places, values, mask in model.run(texts):
         vectors = values if encoding.pooling == "none" else pooled(values, mask, encoding.pooling)
         if found is None:
             found = np.empty((len(texts), vectors.shape[1]), np.float32)
         found[places] = normalised(vectors) if encoding.normalise else vectors
+        tokens[places] = mask.sum(1)
     assert found is not None, "a request has a row"
-    return found
+    return found, tokens
 
 
 def load_text_encoder(spec: EncoderSpec) -> TextEncoder:
@@ -92,7 +98,7 @@ def load_text_encoder(spec: EncoderSpec) -> TextEncoder:
                 f"{spec.model}: with pooling {quoted(encoding.pooling)} output {quoted(model.output)} must be FP32 of {wanted} "
                 f"dimensions, got {sample.dtype} {list(sample.shape)}"
             )
-        return lambda texts: encoded(model, texts, encoding)
+        return lambda texts: encoded(model, texts, encoding)[0]
 
     model = load_token_model(spec, tokens, values)
-    return TextEncoder(model, encoding, encoded(model, model.samples()[:1], encoding).shape[1])
+    return TextEncoder(model, encoding, encoded(model, model.samples()[:1], encoding)[0].shape[1])
