@@ -31,7 +31,7 @@ test: $(STAMP)
 
 test-triton: $(STAMP)
 	test -e benchmarks/peers/.triton/complete || $(BIN)/python -m benchmarks.peers.triton install
-	$(BIN)/python -m pytest tests/engine/triton
+	$(BIN)/python -m pytest tests/engine/triton tests/serving/test_triton_export.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from benchmarks import (
     bench_recommendation,
     bench_soak,
     bench_swap,
+    bench_triton,
     bench_vectors,
     bench_wire,
 )
@@ -38,6 +39,7 @@ APART: dict[str, Run] = {
     "vectors": bench_vectors.PARTS.run,
     "soak": bench_soak.run,
     "batch": bench_batch.run,
+    "triton": bench_triton.run,
     "recommendation": bench_recommendation.run,
 }
 """Run only where they are named."""

@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from engine.features.state import FeatureState
     from engine.generation.upstream.model import UpstreamModel
     from engine.graph.outline import GraphOutline, NodeOutline, outline
+    from engine.graph.plan import Node, Plan
     from engine.log.disk import put_in_place, sync_folder
     from engine.log.export import export_log
     from engine.log.folder import lock_file
@@ -234,11 +235,13 @@ __all__ = [
     "ModelDescription",
     "ModelLoadError",
     "ModelStatistics",
+    "Node",
     "NodeOutline",
     "NoneOf",
     "NotFound",
     "Parameter",
     "PartInfo",
+    "Plan",
     "PointId",
     "Probe",
     "Query",
@@ -354,9 +357,11 @@ _LATER = {
     "Match": "engine.vectors.filter",
     "MaxSim": "engine.vectors.query",
     "MinShould": "engine.vectors.filter",
+    "Node": "engine.graph.plan",
     "NodeOutline": "engine.graph.outline",
     "NoneOf": "engine.vectors.filter",
     "PartInfo": "engine.vectors.collection_info",
+    "Plan": "engine.graph.plan",
     "PointId": "engine.vectors.query",
     "Probe": "engine.features.probe",
     "Query": "engine.vectors.query",

@@ -84,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     export = _app_command(commands, "export", run_export, text)
     export.add_argument("log", metavar="LOG", help="a log of the spec, such as one of exposures")
     export.add_argument("file", type=Path, metavar="FILE", help=f"ends with {endings()}")
+    text = "write the ONNX models, and the graphs of them that can be ensembles, as a model repository for Triton"
+    triton = _app_command(commands, "export-triton", _export_triton, text)
+    triton.add_argument("out", type=Path, metavar="DIR", help="a folder that is not there yet, or is empty")
+    triton.add_argument("--platform", choices=("onnxruntime", "tensorrt"), default="onnxruntime")
     text = "say what each variant of a traffic split did to its users"
     experiment = commands.add_parser("experiment", help=text, description=text)
     add_experiment_options(experiment)
@@ -288,6 +292,14 @@ def _explain(arguments: argparse.Namespace) -> int:
             _explain_query(engine, arguments)
     if arguments.svg is not None:
         _draw(graphs, arguments.svg)
+    return 0
+
+
+def _export_triton(arguments: argparse.Namespace) -> int:
+    from serving.triton_export import export_triton
+
+    with _started(arguments.app) as (engine, _):
+        print("\n".join(export_triton(engine, arguments.out, arguments.platform)))
     return 0
 
 

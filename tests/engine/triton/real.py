@@ -63,7 +63,6 @@ class RealTriton:
             pytest.skip(f"Triton is not installed; '{INSTALL}' does that")
         self.models, self._log = folder / "models", folder / "log"
         self.models.mkdir(parents=True)
-        self._probed = models[0]
         for name in models:
             write_model(self.models, name)
         self.port = free_port()
@@ -74,8 +73,8 @@ class RealTriton:
         """Of its gRPC."""
         return f"127.0.0.1:{self.port}"
 
-    def start(self) -> RealTriton:
-        """Returns when its models are ready."""
+    def start(self, probed: str = "scale") -> RealTriton:
+        """Returns when `probed` is ready, the last that is loaded."""
         command = server_command(self.package, self.models, grpc_port=self.port, http_port=None)
         control = ["--model-control-mode=explicit", "--load-model=*", "--exit-on-error=false"]
         environment = {**os.environ, **self.package.environment()}
@@ -83,7 +82,7 @@ class RealTriton:
             self._process = subprocess.Popen(
                 [*command, *control], env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        probe, until = triton_ready(self.address, self._probed), time.monotonic() + READY_S_MAX
+        probe, until = triton_ready(self.address, probed), time.monotonic() + READY_S_MAX
         while not probe():
             assert time.monotonic() < until, self._log.read_text()[-2000:]
             time.sleep(0.1)

@@ -1,0 +1,131 @@
+"""What Vireo costs in front of a Triton: the same requests sent to Triton directly and through Vireo, in turns.
+
+Measured: a closed loop of 1, 8 and 32 callers over gRPC against a real Triton with the fraud model in its Python backend with
+dynamic batching, and against `vireo serve` whose `triton_models` name that Triton; both servers on core 0, the generator on
+core 1. Added CPU is the CPU of Vireo's own process a request; added latency is the difference of the medians of one caller in the
+same round.
+Data: the fraud model, one row a request, 1,024 different ones in rotation. Before anything is timed both must say the same.
+
+    python -m benchmarks.peers.triton install             # once; without it this benchmark is skipped
+    python -m benchmarks triton [--quick]
+"""
+
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import yaml
+
+from benchmarks.bench_wire import FRAUD_VERSION, Contender, differences_from
+from benchmarks.command import SkippedError, run_command
+from benchmarks.fraud_inputs import MODEL, fraud_inputs
+from benchmarks.harness import LOAD_CORE, SERVER_CORE, Measured, ServerProcess, free_port, grpc_ready, measure
+from benchmarks.load.order import LoadOrder
+from benchmarks.options import Options
+from benchmarks.peers.triton import start_triton
+from benchmarks.peers.triton_package import INSTALL, TritonPackage
+from benchmarks.report import Judgement, Report
+from benchmarks.servers import Server
+from benchmarks.table import Cell, Table
+from benchmarks.turns import Rounds, Turn, cpu, one_round, p50, p99, rate
+
+DIRECT, FRONTED = "Triton directly", "through Vireo"
+ALONE, JUDGED_CALLERS = 1, 32
+CPU_US_MAX, P50_MS_MAX = 60.0, 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class TritonData(Rounds):
+    """The raw results."""
+
+    turns: list[Turn]
+    difference: float
+
+    def added_p50_ms(self, callers: int) -> float:
+        """The median over the rounds of what Vireo adds to the median latency."""
+        pairs = zip(self.of(FRONTED, callers), self.of(DIRECT, callers), strict=True)
+        return median([one.p50_ms - other.p50_ms for one, other in pairs])
+
+
+def run(options: Options) -> Report:
+    """Measure and report. Raises SkippedError where there is no Triton."""
+    if not TritonPackage().installed:
+        raise SkippedError(f"triton is skipped: no Triton is installed here; '{INSTALL}' does that")
+    rounds, duration_s = (2, 1.0) if options.quick else (5, 2.0)
+    inputs, out = fraud_inputs(options.inputs), options.out / "triton"
+    turns: list[Turn] = []
+    with ExitStack() as stack:
+        triton = stack.enter_context(start_triton(model_file=inputs.model_file(FRAUD_VERSION), out=out, model=MODEL))
+        vireo = stack.enter_context(start_front(triton, out))
+        contenders = [
+            Contender(name, "127.0.0.1", server.grpc_port, server.process)
+            for name, server in ((DIRECT, triton), (FRONTED, vireo))
+        ]
+        difference = differences_from(DIRECT, contenders, inputs.frames)[FRONTED]
+
+        def measured(contender: Contender, callers: int) -> Measured:
+            assert contender.process is not None
+            order = LoadOrder(
+                host=contender.host, port=contender.port, frames=str(inputs.frames), callers=callers,
+                duration_s=duration_s, warmup_s=0.4, core=LOAD_CORE,
+            )  # fmt: skip
+            return measure(order, contender.process)
+
+        for number in range(rounds):
+            turns += one_round(number, contenders, (ALONE, 8, JUDGED_CALLERS), measured)
+    return report_of(options, TritonData(turns, difference))
+
+
+def start_front(triton: Server, out: Path) -> Server:
+    """`vireo serve` in front of that Triton, ready."""
+    grpc_port, http_port = free_port(), free_port()
+    spec = {
+        "server": {"name": "bench", "host": "127.0.0.1", "grpc_port": grpc_port, "http_port": http_port},
+        "triton_models": {MODEL: {"servers": [f"127.0.0.1:{triton.grpc_port}"]}},
+    }
+    app = out / "app.yaml"
+    app.write_text(yaml.safe_dump(spec, sort_keys=False))
+    command = [sys.executable, "-m", "serving.cli", "serve", str(app)]
+    process = ServerProcess(command, log=out / "vireo.log", core=SERVER_CORE)
+    process.wait_ready(grpc_ready(grpc_port, MODEL))
+    return Server(FRONTED, process, grpc_port, http_port)
+
+
+def report_of(options: Options, data: TritonData) -> Report:
+    """Table and judgements. Pure but for the machine's description."""
+    spent, added = data.middle(cpu, FRONTED, JUDGED_CALLERS), data.added_p50_ms(ALONE)
+    judgements = [
+        Judgement(
+            f"Vireo's own CPU at {JUDGED_CALLERS} callers at most {CPU_US_MAX:.0f} µs a request", spent <= CPU_US_MAX,
+            f"{spent:.0f} µs",
+        ),
+        Judgement(f"p50 of one caller at most {P50_MS_MAX} ms more", added <= P50_MS_MAX, f"{added:.3f} ms more"),
+        Judgement("both say the same to 1e-6", data.difference <= 1e-6, f"differ by at most {data.difference:.1e}"),
+    ]  # fmt: skip
+    rows: list[list[Cell]] = [
+        [
+            name, callers, round(data.middle(rate, name, callers)), round(data.middle(p50, name, callers), 3),
+            round(data.middle(p99, name, callers), 3), round(data.middle(cpu, name, callers), 1),
+            sum(each.failed for each in data.of(name, callers)),
+        ]
+        for callers in (ALONE, 8, JUDGED_CALLERS)
+        for name in (DIRECT, FRONTED)
+    ]  # fmt: skip
+    columns = ["server", "callers", "requests/s", "p50 ms", "p99 ms", "its own CPU µs", "failed"]
+    about = "one row a request; Vireo and Triton share a core"
+    return Report(
+        name="triton",
+        about="Vireo in front of a real Triton, beside that Triton asked directly",
+        seed=options.seed,
+        judgements=judgements,
+        tables=[Table("fraud", about, columns, rows)],
+        figures=[],
+        data=data,
+        notes=["Vireo and Triton share core 0, so that rates through Vireo are not those of a machine of its own"],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(run, __doc__))

@@ -1,0 +1,148 @@
+"""`vireo export-triton`: what it writes, what Vireo reads of it again, and what a real Triton's own reader makes of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.grpc import model_config_pb2 as pb
+
+from benchmarks.peers.triton import MODEL_CODE
+from engine import Engine, FailedPrecondition, InvalidArgument, Request, Tensor, parse_spec
+from serving.cli import main
+from serving.model_config import read_config
+from serving.triton_export import export_triton
+from tests.engine.onnx_models import affine, write
+from tests.engine.servables.contract import floats
+from tests.engine.triton.real import RealTriton
+from tests.fakes import FP32
+
+SPEC = """
+repository: {path: models}
+graphs:
+  chain:
+    inputs: {x: {datatype: FP32, shape: [-1, 2]}}
+    nodes:
+      first: {call: double, inputs: {x: x}}
+      second: {call: triple, inputs: {x: first.y}}
+    outputs: {y: second.y, half: first.y}
+  bounded:
+    inputs: {x: {datatype: FP32, shape: [-1, 2]}}
+    nodes: {first: {call: double, inputs: {x: x}, timeout_ms: 5}}
+    outputs: {y: first.y}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("app")
+    for name, factor in (("double", 2.0), ("triple", 3.0)):
+        write(made / "models" / name / "1", affine(factor))
+    return made
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[Engine]:
+    engine = Engine(parse_spec(SPEC, folder=folder))
+    engine.start()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def exported(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "models"
+    assert export_triton(engine, out, "onnxruntime") == [
+        "double: version 1, onnxruntime",
+        "triple: version 1, onnxruntime",
+        "chain: an ensemble of double, triple",
+        "bounded: not written, node 'first' has a condition, a bound or a fallback",
+    ]
+    return out
+
+
+def config_of(folder: Path) -> pb.ModelConfig:
+    return text_format.Parse((folder / "config.pbtxt").read_text(), pb.ModelConfig())
+
+
+def test_a_model_goes_with_its_file_its_batches_and_its_warm_up(exported: Path, folder: Path) -> None:
+    assert (exported / "double/1/model.onnx").read_bytes() == (folder / "models/double/1/model.onnx").read_bytes()
+    config = config_of(exported / "double")
+    assert (config.platform, config.backend) == ("onnxruntime_onnx", "onnxruntime")
+    assert config.HasField("dynamic_batching")
+    assert [list(each.dims) for each in config.input] == [[2]]
+    assert [each.batch_size for each in config.model_warmup] == [1, config.max_batch_size]
+    assert config.parameters["intra_op_thread_count"].string_value == "1"
+
+
+def test_vireo_reads_its_own_export(exported: Path, engine: Engine) -> None:
+    read = read_config((exported / "double/config.pbtxt").read_text(), "pbtxt")
+    signature = engine.describe("double", None).signature
+    assert [(each.name, each.datatype, each.shape) for each in read.inputs] == [
+        ("x", "FP32", signature.inputs[0].shape[1:])
+    ]
+    assert read.max_batch_size > 1
+
+
+def test_nothing_is_written_over_and_plans_are_not_made_up(engine: Engine, exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="is not empty"):
+        export_triton(engine, exported, "onnxruntime")
+    with pytest.raises(FailedPrecondition, match=r"'double' version 1 has no model.plan .*trtexec --onnx=model.onnx"):
+        export_triton(engine, tmp_path / "plans", "tensorrt")
+
+
+def test_a_plan_beside_the_model_goes_for_a_gpu(engine: Engine, folder: Path, tmp_path: Path) -> None:
+    plans = [folder / "models" / name / "1" / "model.plan" for name in ("double", "triple")]
+    for each in plans:
+        each.write_bytes(b"plan")
+    try:
+        export_triton(engine, tmp_path / "out", "tensorrt")
+    finally:
+        for each in plans:
+            each.unlink()
+    config = config_of(tmp_path / "out/double")
+    assert (config.platform, config.default_model_filename) == ("tensorrt_plan", "model.plan")
+    assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
+    assert (tmp_path / "out/double/1/model.plan").read_bytes() == b"plan"
+
+
+def test_the_command_says_what_it_wrote(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    app = folder / "plain.yaml"
+    app.write_text("repository: {path: models}")
+    assert main(["export-triton", str(app), str(tmp_path / "out")]) == 0
+    assert "double: version 1, onnxruntime" in capsys.readouterr().out
+
+
+def test_a_real_triton_reads_what_was_written_and_answers_the_same(
+    exported: Path, engine: Engine, tmp_path: Path
+) -> None:
+    """Its package has no ONNX Runtime backend: the models run in its Python backend, all else is as it was written."""
+    triton = RealTriton(tmp_path, ())
+    shutil.copytree(exported, triton.models, dirs_exist_ok=True)
+    for name in ("double", "triple"):
+        config = config_of(exported / name)
+        config.platform, config.backend, config.default_model_filename = "", "python", ""
+        (triton.models / name / "config.pbtxt").write_text(text_format.MessageToString(config))
+        shutil.copyfile(MODEL_CODE, triton.models / name / "1" / "model.py")
+    try:
+        triton.start("chain")
+        client = InferenceServerClient(triton.address)
+        for name in ("double", "chain"):
+            read, written = client.get_model_config(name).config, config_of(triton.models / name)
+            for field in ("max_batch_size", "input", "output", "version_policy", "model_warmup", "ensemble_scheduling"):
+                assert getattr(read, field) == getattr(written, field), field
+        x = floats(5, 2, 1)
+        asked = InferInput("x", list(x.shape), "FP32")
+        asked.set_data_from_numpy(x)
+        theirs = client.infer("chain", [asked])
+        ours = engine.infer(Request("chain", {"x": Tensor(FP32, x)})).outputs
+        assert np.array_equal(theirs.as_numpy("y"), ours["y"].array)
+        assert np.array_equal(theirs.as_numpy("half"), ours["half"].array)
+        client.close()
+    finally:
+        triton.kill()
