@@ -48,6 +48,7 @@ _UNIT: Final = 2e-6
 """How far a squared length may be from 1 to be taken for it: a score is off by half as much, within what float32 sums are."""
 _LEAST: Final = float(np.finfo(np.float32).tiny)
 _SINGLE: Final = np.dtype(np.float32)
+_USUAL: Final = Query((), 1).fusion
 
 
 def checked_query(spec: CollectionSpec, query: Query) -> Query:
@@ -58,8 +59,14 @@ def checked_query(spec: CollectionSpec, query: Query) -> Query:
     """
     check_tenant(spec, query.tenant)
     _check_counts(query)
-    legs = tuple([_checked_leg(spec, query.legs, at) for at in range(len(query.legs))])
-    _check_fusion(query)
+    legs: tuple[Leg, ...]
+    if len(query.legs) == 1:
+        leg = _checked_leg(spec, query.legs, 0)
+        legs = query.legs if leg is query.legs[0] else (leg,)
+    else:
+        legs = tuple([_checked_leg(spec, query.legs, at) for at in range(len(query.legs))])
+    if query.fusion is not _USUAL:
+        _check_fusion(query)
     if query.params.candidates is not None:
         _check_most("candidates", query.params.candidates, SEARCH_CANDIDATES_MAX)
     if query.params.effort != 1.0:
@@ -72,7 +79,8 @@ def checked_query(spec: CollectionSpec, query: Query) -> Query:
         _check_diversity(spec, query.diversity)
     rerank = None if query.rerank is None else _checked_rerank(spec, query.rerank)
     filter_ = None if query.filter is None else query.filter.read_as(spec)
-    if rerank is query.rerank and filter_ is query.filter and all(map(is_, legs, query.legs)):
+    same = legs is query.legs or all(map(is_, legs, query.legs))
+    if same and rerank is query.rerank and filter_ is query.filter:
         return query
     return replace(query, legs=legs, filter=filter_, rerank=rerank)
 

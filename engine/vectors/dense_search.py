@@ -16,7 +16,7 @@ import numpy.typing as npt
 from engine.vectors.filter import Filter
 from engine.vectors.index import VectorIndex
 from engine.vectors.planner import Plan, plan
-from engine.vectors.view import Bits, Living, Longs, Singles, View
+from engine.vectors.view import Bits, Living, Longs, Part, Singles, View
 from kernels.bitsets import bitset_bytes, count, count_both, fill_range, intersect
 from kernels.ranking import settle
 from kernels.scoring import DOT, HAMMING, L2, offer_rows, offer_set
@@ -29,11 +29,10 @@ Best = tuple[Singles, Longs]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Slot:
-    """Part `at` of the view as the loop wants it. `alive` is empty where all rows are, `every` then says so of each. `unit`:
+    """A part as the loop wants it. `alive` is empty where all rows are, `every` then says so of each. `unit`:
     queries are multiplied by it, since signs have length sqrt(d) and a cosine is of vectors of length 1."""
 
-    at: int
-    living: Living
+    part: Part
     index: VectorIndex | None
     indexed: int
     data: npt.NDArray[Any]
@@ -48,9 +47,11 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
-    """A slot, the rows of it that may be found and how many, the plan. `selected`: what the index is told; `checked`: its
-    candidates that are not in it are dropped, all where it is empty; `least`: so many of them it must give."""
+    """Part `at` of the view: its slot, the rows of it that may be found and how many, the plan. `selected`: what the index is
+    told; `checked`: its candidates that are not in it are dropped, none where it is empty; `least`: so many of them it must
+    give."""
 
+    at: int
     slot: _Slot
     bits: Bits
     survivors: int
@@ -70,7 +71,7 @@ class DenseSearch:
         self._total = max(1, view.count)
         self._known: dict[tuple[int, int | None, bool], tuple[_Asked, ...]] = {}
         self._slots = tuple(
-            _slot(at, each, name, self._spec.metric) for at, each in enumerate(view.parts) if each.count
+            (at, _slot_of(each, name, self._spec.metric)) for at, each in enumerate(view.parts) if each.count
         )
 
     @classmethod
@@ -91,7 +92,7 @@ class DenseSearch:
         for asked in self._asked(k, candidates, filter_, exact):
             slot, decided = asked.slot, asked.plan
             if told is not None:
-                told.append(decided.told(slot.living.part.name, slot.rows, asked.survivors))
+                told.append(decided.told(slot.part.name, slot.rows, asked.survivors))
             wanted = query if slot.unit is None else query * slot.unit
             near = None if decided.scan else _near(asked, wanted.reshape(1, -1), effort)[0]
             size = _offered(asked, wanted, near, scores, places, size, told)
@@ -122,19 +123,19 @@ class DenseSearch:
     def _asked(self, k: int, candidates: int | None, filter_: Filter | None, exact: bool) -> Sequence[_Asked]:
         """How each part is asked; without a filter it is worked out once."""
         if filter_ is not None:
-            found = [(slot, *_chosen(slot, filter_)) for slot in self._slots]
+            found = [(at, slot, *_chosen(slot, filter_)) for at, slot in self._slots]
             return [self._asked_of(*each, k, candidates, exact) for each in found]
         key = (k, candidates, exact)
         if (known := self._known.get(key)) is None:
             if len(self._known) >= _PLANS_MAX:
                 self._known.clear()
             known = self._known[key] = tuple(
-                self._asked_of(each, each.every, each.count, k, candidates, exact) for each in self._slots
+                self._asked_of(at, each, each.every, each.count, k, candidates, exact) for at, each in self._slots
             )
         return known
 
     def _asked_of(
-        self, slot: _Slot, bits: Bits, survivors: int, k: int, candidates: int | None, exact: bool
+        self, at: int, slot: _Slot, bits: Bits, survivors: int, k: int, candidates: int | None, exact: bool
     ) -> _Asked:  # fmt: skip
         decided = plan(
             rows=slot.indexed, tail=slot.rows - slot.indexed, survivors=survivors, alive=slot.count, total=self._total, k=k,
@@ -142,12 +143,12 @@ class DenseSearch:
             filtered=survivors < slot.count, indexed=slot.index is not None and not exact,
         )  # fmt: skip
         if decided.scan:
-            return _Asked(slot, bits, survivors, decided, None, bits, 0)
+            return _Asked(at, slot, bits, survivors, decided, None, bits, 0)
         within = bits[: bitset_bytes(slot.indexed)]
         # what an index might have found: rows past it do not make up for what it left out
         there = survivors if slot.indexed == slot.rows else int(count(within))
         checked = slot.alive if survivors == slot.count else bits
-        return _Asked(slot, bits, survivors, decided, within if decided.selects else None, checked, min(k, there))
+        return _Asked(at, slot, bits, survivors, decided, within if decided.selects else None, checked, min(k, there))
 
 
 def _near(asked: _Asked, queries: Singles, effort: float) -> Longs:
@@ -168,16 +169,16 @@ def _offered(
         return size
     if near is not None:
         new: int = offer_rows(
-            slot.data, query, slot.scales, slot.metric, near, asked.checked, asked.least, slot.at, scores, places, size
+            slot.data, query, slot.scales, slot.metric, near, asked.checked, asked.least, asked.at, scores, places, size
         )
         if new >= 0:
             size, begin = new, slot.indexed
             if begin == slot.rows:
                 return size
         elif told is not None:
-            told.append(f"{slot.living.part.name}: the index found too few, all {asked.survivors} rows are scored")
+            told.append(f"{slot.part.name}: the index found too few, all {asked.survivors} rows are scored")
     found: int = offer_set(
-        slot.data, query, slot.scales, slot.metric, begin, slot.rows, asked.bits, slot.at, scores, places, size
+        slot.data, query, slot.scales, slot.metric, begin, slot.rows, asked.bits, asked.at, scores, places, size
     )
     return found
 
@@ -186,7 +187,7 @@ def _chosen(slot: _Slot, filter_: Filter | None) -> tuple[Bits, int]:
     """Living rows that pass, and how many."""
     if filter_ is None:
         return slot.every, slot.count
-    passing = slot.living.part.passing(filter_)
+    passing = slot.part.passing(filter_)
     if not len(slot.alive):
         survivors = int(count(passing))
         return (slot.every if survivors == slot.rows else passing), survivors
@@ -196,7 +197,15 @@ def _chosen(slot: _Slot, filter_: Filter | None) -> tuple[Bits, int]:
     return bits, survivors
 
 
-def _slot(at: int, living: Living, name: str, metric: str) -> _Slot:
+def _slot_of(living: Living, name: str, metric: str) -> _Slot:
+    """Worked out once for a part whose living rows stay the same, whatever views it is in."""
+    found: _Slot | None = living.derived.get(("dense", name))
+    if found is None:
+        found = living.derived["dense", name] = _slot(living, name, metric)
+    return found
+
+
+def _slot(living: Living, name: str, metric: str) -> _Slot:
     part = living.part
     dense = part.dense(name)
     index, indexed = part.indexed(name)
@@ -206,7 +215,7 @@ def _slot(at: int, living: Living, name: str, metric: str) -> _Slot:
         every = np.zeros(bitset_bytes(part.rows), np.uint8)
         fill_range(every, 0, part.rows)
     return _Slot(
-        at, living, index, indexed, dense.plain, _NO_SCALE if dense.scale is None else dense.scale, kind,
+        part, index, indexed, dense.plain, _NO_SCALE if dense.scale is None else dense.scale, kind,
         _NO_BITS if living.alive is None else living.alive, every, part.rows, living.count,
         np.float32(dense.size**-0.5) if dense.stored == "binary" and metric == "cosine" else None,
     )  # fmt: skip

@@ -43,7 +43,7 @@ _MAGIC: Final = b"VIREOFX1"
 _KINDS: Final[tuple[IndexKind, ...]] = ("pq", "ivf_pq", "hnsw", "binary")
 _METRICS: Final[tuple[Metric, ...]] = ("cosine", "dot", "l2")
 _ROOMS_MAX: Final = 16
-_thread = threading.local()
+_SINGLE: Final = np.dtype(np.float32)
 
 
 @cache
@@ -70,12 +70,23 @@ class _Room:
         self.scores_at, self.rows_at = _faiss().swig_ptr(self.scores), _faiss().swig_ptr(self.rows)
 
 
+class _OfThread(threading.local):
+    """Of each thread that searches: whether it was told to search alone, and rooms by the number of rows wanted."""
+
+    def __init__(self) -> None:
+        self.single = False
+        self.rooms: dict[int, _Room] = {}
+
+
+_thread = _OfThread()
+
+
 class FaissIndex:
     """A `VectorIndex` over one FAISS index. Made by `build_index` and `load_index`."""
 
     def __init__(self, index: Any, shape: _Shape) -> None:  # noqa: ANN401
         self._index = index
-        self._shape = shape
+        self._shape, self._kind, self._size = shape, shape.kind, shape.size
         self._width = int(index.d) if shape.kind != "binary" else shape.size
         self._known: dict[tuple[float, int], Any] = {}
         """Search parameters without a selector, by effort and, where it matters, the number of rows wanted."""
@@ -100,14 +111,13 @@ class FaissIndex:
         self, queries: Floats, count: int, bits: Bits | None = None, *, effort: float = 1.0
     ) -> tuple[Floats, Rows]:
         """See VectorIndex."""
-        assert queries.ndim == 2
-        assert queries.shape[1] == self._shape.size, f"{queries.shape[1]} dimensions instead of {self._shape.size}"
+        assert queries.shape[1:] == (self._size,), f"{queries.shape[1:]} dimensions instead of {self._size}"
         assert count > 0
-        if self._shape.kind == "binary":
+        if self._kind == "binary":
             return self._search_signs(queries, count, bits)
-        if self._width != self._shape.size:
+        if self._width != self._size:
             queries = padded(queries, self._width)
-        assert queries.dtype == np.float32
+        assert queries.dtype is _SINGLE or queries.dtype == _SINGLE
         assert queries.flags.c_contiguous
         if bits is None and len(queries) == 1:
             return self._search_one(queries, count, self._params(effort, count))
@@ -125,19 +135,18 @@ class FaissIndex:
 
     def _search_one(self, query: Floats, count: int, params: Any) -> tuple[Floats, Rows]:  # noqa: ANN401
         """Every search's way: what FAISS is to fill, and pointers to that, are made once a thread and copied out."""
-        room: dict[int, _Room] = _thread.__dict__.setdefault("rooms", {})
-        if (found := room.get(count)) is None:
-            if len(room) >= _ROOMS_MAX:
-                room.clear()
-            found = room[count] = _Room(count)
+        if (found := _thread.rooms.get(count)) is None:
+            if len(_thread.rooms) >= _ROOMS_MAX:
+                _thread.rooms.clear()
+            found = _thread.rooms[count] = _Room(count)
         self._run(1, _faiss().swig_ptr(query), count, found.scores_at, found.rows_at, params)
         scores, rows = found.scores.copy(), found.rows.copy()
-        if self._shape.kind == "pq" and rows[0, 0] < 0:
+        if self._kind == "pq" and rows.item(0) < 0:
             self._fill_ties(scores, rows, None)
         return (np.negative(scores, out=scores) if self._lower_is_better else scores), rows
 
     def _params(self, effort: float, count: int) -> Any:  # noqa: ANN401
-        key = (effort, max(count, EFFORT_HNSW) if self._shape.kind == "hnsw" else 0)
+        key = (effort, max(count, EFFORT_HNSW) if self._kind == "hnsw" else 0)
         if (found := self._known.get(key)) is None:
             if len(self._known) >= _ROOMS_MAX:
                 self._known.clear()
@@ -163,7 +172,7 @@ class FaissIndex:
         return np.negative(distances, dtype=np.float32), rows
 
     def _run(self, *arguments: object) -> None:
-        if not hasattr(_thread, "single"):  # OpenMP keeps the number of threads for each thread that asks
+        if not _thread.single:  # OpenMP keeps the number of threads for each thread that asks
             _faiss().omp_set_num_threads(1)
             _thread.single = True
         self._index.search_c(*arguments)

@@ -40,6 +40,14 @@ class _Held:
     alive: Bits | None
     count: int
     segment: GrowingSegment | None = None
+    shown: Living | None = None
+    """As the last view had it."""
+
+    def living(self) -> Living:
+        """As it is now: the same one while nothing of it has changed, so that what was worked out of it is used again."""
+        if self.shown is None or self.shown.part is not self.part or self.shown.alive is not self.alive:
+            self.shown = Living(self.part, self.alive, self.count)
+        return self.shown
 
 
 class Fold:
@@ -65,7 +73,7 @@ class Fold:
             self._held[part.key] = _Held(part, alive, _count(part.rows, alive))
             self._place(part, alive)
         self._growing = self._new_growing(offset)
-        self.view = View(spec, tuple(Living(each.part, each.alive, each.count) for each in self._held.values()), offset)
+        self._publish(offset)
 
     def _place(self, part: Part, alive: Bits | None) -> None:
         rows = rows_of(alive, part.rows)
@@ -147,8 +155,7 @@ class Fold:
             held.alive.flags.writeable = False
 
     def _publish(self, offset: int) -> None:
-        parts = tuple(Living(each.part, each.alive, each.count) for each in self._held.values())
-        self.view = View(self.spec, parts, offset)
+        self.view = View(self.spec, tuple(each.living() for each in self._held.values()), offset)
 
     # Questions.
 
@@ -207,6 +214,8 @@ class Fold:
         """Views from now on know of the indexes that growing segments got."""
         with self.lock:
             self.check_whole()
+            for each in self._held.values():
+                each.shown = None
             self._publish(self.view.offset)
 
     def seal(self, part: SealedPart) -> None:

@@ -111,11 +111,13 @@ class Part(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Living:
-    """A part, and which of its rows are alive: `alive` uint8 [ceil(rows / 8)], read-only, None is all; `count` of them."""
+    """A part, and which of its rows are alive: `alive` uint8 [ceil(rows / 8)], read-only, None is all; `count` of them.
+    The same one in several views while nothing of it changes. `derived`: as of a view."""
 
     part: Part
     alive: Bits | None
     count: int
+    derived: dict[Any, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -41,6 +41,9 @@ WRITE_BYTES: Final = 32 << 20
 _FIRST_ROWS: Final = 256
 """Points of a mebibyte each are changed by so many before it is known how large they are."""
 _WAIT_S: Final = 30.0
+_LOAD_WAITS_MAX: Final = 20
+"""So many times _WAIT_S a bulk load waits for indexing that is behind, as long as nothing is wrong with it: it has no deadline,
+and a machine that is busy takes its time."""
 _OP: Final = pa.field(OP, pa.int8(), nullable=False)
 
 Change = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -109,7 +112,9 @@ class Writer:
         """
         with self.gate.beside():
             self.check_open()
-            return self._upserted(checked_points(self._spec, points, tenant=tenant), tenant, deadline_s)
+            checked = checked_points(self._spec, points, tenant=tenant)
+            self._wait_for_room(deadline_s)
+            return self._kept(checked, tenant)
 
     def load(self, points: pa.RecordBatch, *, tenant: str | None = None) -> Written:
         """As `upsert`, of any size: a bad point refuses them all, then some WRITE_BYTES are written at a time. Of more the first
@@ -119,7 +124,8 @@ class Writer:
             written = Written(self._fold.view.offset, 0)
             for each in _split(checked_points(self._spec, points, tenant=tenant)):
                 try:
-                    done = self._upserted(each, tenant, None)
+                    self._wait_for_room(None, waits_max=_LOAD_WAITS_MAX)
+                    done = self._kept(each, tenant)
                 except VireoError as error:
                     if written.count:
                         error.message += f" (the first {written.count} points are kept)"
@@ -127,8 +133,7 @@ class Writer:
                 written = Written(done.offset, written.count + done.count)
             return written
 
-    def _upserted(self, checked: pa.RecordBatch, tenant: str | None, deadline_s: float | None) -> Written:
-        self._wait_for_room(deadline_s)
+    def _kept(self, checked: pa.RecordBatch, tenant: str | None) -> Written:
         with self._room_for(checked, tenant):
             return self._append(UPSERT, checked)
 
@@ -216,12 +221,16 @@ class Writer:
                 for each in chunks:
                     self._fold.apply(each.batch, each.first)
 
-    def _wait_for_room(self, deadline_s: float | None) -> None:
-        if not self.indexer.wait_for_room(FULL_MAX, _WAIT_S if deadline_s is None else deadline_s):
-            why = f": {self.indexer.problem}" if self.indexer.problem else ""
-            raise ResourceExhausted(
-                f"collection {quoted(self._name)}: {FULL_MAX} full segments wait to be sealed{why}", retry_after_s=1.0
-            )
+    def _wait_for_room(self, deadline_s: float | None, *, waits_max: int = 1) -> None:
+        for _ in range(waits_max):
+            if self.indexer.wait_for_room(FULL_MAX, _WAIT_S if deadline_s is None else deadline_s):
+                return
+            if self.indexer.problem:
+                break
+        why = f": {self.indexer.problem}" if self.indexer.problem else ""
+        raise ResourceExhausted(
+            f"collection {quoted(self._name)}: {FULL_MAX} full segments wait to be sealed{why}", retry_after_s=1.0
+        )
 
     @contextmanager
     def _room_for(self, points: pa.RecordBatch, tenant: str | None) -> Iterator[None]:

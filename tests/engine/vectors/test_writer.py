@@ -341,6 +341,37 @@ def test_where_sealing_is_behind_writes_wait_for_it_and_at_last_are_refused(tmp_
     core.close()
 
 
+def test_a_load_waits_longer_for_sealing_unless_something_is_wrong_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_WAIT_S", 0.0)
+    monkeypatch.setattr(writer, "_LOAD_WAITS_MAX", 10)
+    core = opened(tmp_path)
+    for at in range(FULL_MAX):
+        core.writer.upsert(points(range(at * 16, at * 16 + 16)))
+    waited = 0
+
+    def room(full_max: int, timeout_s: float | None) -> bool:
+        nonlocal waited
+        waited += 1
+        if waited == 5:
+            core.work()
+        return len(core.fold.full) < full_max
+
+    core.indexer.wait_for_room = room  # type: ignore[method-assign]
+    with pytest.raises(ResourceExhausted, match="wait to be sealed"):
+        core.writer.upsert(points([1], 5))
+    core.indexer.problem = "no disk"
+    with pytest.raises(ResourceExhausted, match="wait to be sealed: no disk"):
+        core.writer.load(points([1], 5))
+    assert waited == 2
+    core.indexer.problem = None
+    core.writer.load(points([1], 5))
+    assert waited == 5
+    assert shown(core.view)[1] == 5
+    core.close()
+
+
 def test_after_closing_writes_are_refused_and_what_was_written_is_still_shown(tmp_path: Path) -> None:
     core = opened(tmp_path)
     core.writer.upsert(points([1]))
