@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,14 @@ def test_metrics_tell_of_tries_tokens_cost_and_quotas(client: openai.OpenAI, run
     assert cost == pytest.approx((tokens * 2.5 + output * 10) / 1e6)
     assert told['vireo_upstream_first_seconds_count{model="chat",target="a"}'] >= 1
     assert told['vireo_quota_tokens_total{model="chat",tenant="acme"}'] == 17
+
+
+def test_the_tutorials_program_runs(running: ServerHere, capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2] / "docs" / "tutorials" / "upstream-providers.md"
+    (program,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    program = program.replace("127.0.0.1:8000", f"127.0.0.1:{running.host.http_port}").replace("assistant", "chat")
+    exec(compile(program, page.name, "exec"), {"__name__": page.stem})
+    assert capsys.readouterr().out == "you said: Hello"
 
 
 def test_check_and_explain_say_where_a_model_is_and_never_its_secret(
