@@ -2,7 +2,8 @@
 
 Measured: an open loop of Poisson arrivals against each service pinned to core 0, the generator on core 1; latency counts
 from the scheduled send. A sweep finds the highest rate whose p99 stays within 50 ms with at least 99.9% of requests answered in
-time; then 50% and 80% of that rate are held longer. The workload: a simulated shop of a million items and a million users
+time; then 50% and 80% of that rate are held longer. Then items and user tower change versions under load, and every answer is
+checked. The workload: a simulated shop of a million items and a million users
 (`benchmarks.workloads.recommendation.world`), models trained on MovieLens; user features from the log, user tower, filtered
 search for 500 candidates, gather of their 102 features, ranker, diversity and caps, a list of 20 with reasons.
 
@@ -14,6 +15,7 @@ search for 500 candidates, gather of their 102 features, ranker, diversity and c
 """
 
 import sys
+from contextlib import ExitStack
 
 from benchmarks.command import run_command
 from benchmarks.features.part import say
@@ -23,9 +25,11 @@ from benchmarks.load.order import LoadOrder
 from benchmarks.machine import ROOT
 from benchmarks.options import Options
 from benchmarks.peers.environments import NotInstalledError
+from benchmarks.peers.slate_stack import filled_redis
 from benchmarks.recommendation.glued import CHECKED, Glued, glued
 from benchmarks.recommendation.inputs import prepared
 from benchmarks.recommendation.recall import found_by_vireo, recall_of
+from benchmarks.recommendation.refresh import RefreshPlan, refreshed
 from benchmarks.recommendation.served import answers, served, stages_of
 from benchmarks.recommendation_report import TARGET_MS, RecommendationData, report_of
 from benchmarks.report import Report
@@ -40,6 +44,8 @@ RECALL = 0.95
 """The stack need not find more of the exact candidates than this."""
 
 STACK = "stack"
+REFRESH_SHARE, REFRESH_LEAST_PER_S = 0.3, 10.0
+"""Of the rate found, while versions move: the caller checks every answer in Python."""
 
 
 def run(options: Options) -> Report:
@@ -52,20 +58,34 @@ def run(options: Options) -> Report:
     def measured(contender: Contender, plan: SweepPlan) -> Found:
         return sustained(contender, order_of(contender, options), plan, QUICK_RATES_PER_S, quick=options.quick)
 
-    say("recommendation: Vireo")
-    with served(shop, out) as contender:
-        stages = stages_of(contender.port, shop.frames)
-        recall = recall_of(shop, found_by_vireo(shop, contender.port))
-        lists = answers(contender.port, shop.frames, CHECKED)
-        ours = measured(contender, PLAN)
-    stack, missing = Glued(), []
-    try:
-        if not options.only or STACK in options.only:
-            stack = glued(shop, out / STACK, min(recall, RECALL), lambda one: measured(one, STACK_PLAN))
-    except NotInstalledError as error:
-        missing.append(f"The pipeline glued from parts was not run: {error}")
-    data = RecommendationData(shop.told, ours, stages, recall, stack, stack.alike(lists), missing)
+    with ExitStack() as opened:
+        redis, missing = None, []
+        try:
+            if not options.only or STACK in options.only:
+                say("recommendation: filling the stack's Redis, which takes minutes for a million items")
+                redis = opened.enter_context(filled_redis(shop, out / STACK))
+        except NotInstalledError as error:
+            missing.append(f"The pipeline glued from parts was not run: {error}")
+        say("recommendation: Vireo")
+        with served(shop, out) as contender:
+            stages = stages_of(contender.port, shop.frames)
+            recall = recall_of(shop, found_by_vireo(shop, contender.port))
+            lists = answers(contender.port, shop.frames, CHECKED)
+            ours = measured(contender, PLAN)
+            refresh = refreshed(shop, contender.port, refresh_plan(ours, options))
+        stack = Glued()
+        if redis is not None:
+            stack = glued(shop, redis, out / STACK, min(recall, RECALL), lambda one: measured(one, STACK_PLAN))
+    data = RecommendationData(shop.told, ours, stages, recall, refresh, stack, stack.alike(lists), missing)
     return report_of(options.seed, data, quick=options.quick)
+
+
+def refresh_plan(ours: Found, options: Options) -> RefreshPlan:
+    """At a share of the rate found."""
+    rate_per_s = max(REFRESH_SHARE * (ours.rate_per_s or 0.0), REFRESH_LEAST_PER_S)
+    if options.quick:
+        return RefreshPlan(rate_per_s, phase_s=8.0, rounds=1, seed=options.seed)
+    return RefreshPlan(rate_per_s, phase_s=12.0, rounds=3, seed=options.seed)
 
 
 def order_of(contender: Contender, options: Options) -> LoadOrder:

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from benchmarks.plots import percentile_plot, rate_plot
 from benchmarks.recommendation.glued import Glued
 from benchmarks.recommendation.inputs import Filled
+from benchmarks.recommendation.refresh import Refresh
 from benchmarks.recommendation.served import Stages, stage_table
 from benchmarks.report import Judgement, Report
 from benchmarks.sustained import (
@@ -19,13 +22,14 @@ from benchmarks.sustained import (
     rate_curves,
     told_parts,
 )
-from benchmarks.table import Table
+from benchmarks.table import Cell, Table
 
 TARGET_MS = 50.0
 P99_MS_MAX = 15.0
 """At the smaller of SHARES."""
 
 RATIO_MIN = 5.0
+REFRESH_RATIO_MAX = 1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class RecommendationData:
     ours: Found
     stages: Stages
     recall: float
+    refresh: Refresh
     stack: Glued
     alike: float | None
     missing: list[str]
@@ -52,7 +57,7 @@ def report_of(seed: int, data: RecommendationData, *, quick: bool) -> Report:
     services = [data.ours, *data.stack.found]
     fixed = held_by_name(services)
     held = Table("Latency at fixed rates", "From the scheduled send.", COLUMNS, named(fixed))
-    tables = [summary(data), stage_table(data.stages), held]
+    tables = [summary(data), stage_table(data.stages), refresh_table(data.refresh), held]
     figures = [percentile_plot("Latency percentiles", curves(fixed), TARGET_MS)]
     for each in services:
         if each.swept is not None:
@@ -90,11 +95,53 @@ def summary(data: RecommendationData) -> Table:
     return Table("What one core sustains", "", columns, rows)
 
 
+def refresh_table(refresh: Refresh) -> Table:
+    """Quiet beside moving."""
+    columns = [
+        "phase",
+        "answered",
+        "failed",
+        "by version 1",
+        "by version 2",
+        "mixed",
+        "p50 ms",
+        "p99 ms",
+        "moves",
+        "a move takes, ms",
+    ]
+    rows: list[list[Cell]] = []
+    for name, phase in (("quiet", refresh.quiet), ("versions move", refresh.moving)):
+        p50, moved = float(np.median(phase.latency_ms)), float(np.median(phase.moves)) if phase.moves else None
+        counts = [len(phase.latency_ms), len(phase.failed), phase.by_version[1], phase.by_version[2], phase.mixed]
+        rows.append([name, *counts, p50, phase.p99_ms(), len(phase.moves), moved])
+    told = (
+        f"Phases in turn, pooled, Poisson arrivals at {refresh.rate_per_s:,.0f}/s; every answer's scores are checked."
+    )
+    return Table("Items and user tower change versions under load", told, columns, rows)
+
+
+def refresh_judgements(refresh: Refresh, *, quick: bool) -> list[Judgement]:
+    """No failure, no mixture, and what it does to latency."""
+    quiet, moving = refresh.quiet, refresh.moving
+    failed, mixed = len(quiet.failed) + len(moving.failed), quiet.mixed + moving.mixed
+    whole = failed == mixed == 0 and all(moving.by_version.values())
+    told = f"{failed} failed, {mixed} mixed, {moving.by_version[1]} by the first version, {moving.by_version[2]} by the second"
+    judged = [Judgement(f"versions move {len(moving.moves)} times: no request fails, none is mixed", whole, told)]
+    if not quick:
+        ratio = moving.p99_ms() / quiet.p99_ms()
+        said = f"{moving.p99_ms():.1f} / {quiet.p99_ms():.1f} ms = {ratio:.2f}"
+        judged.append(
+            Judgement(f"p99 meanwhile at most {REFRESH_RATIO_MAX} that of quiet", ratio <= REFRESH_RATIO_MAX, said)
+        )
+    return judged
+
+
 def judgements_of(data: RecommendationData, *, quick: bool) -> list[Judgement]:
     """The rate, its latency at half of it, and the ratio to the stack."""
     rate, lower = data.ours.rate_per_s, p99_ms(data.ours.at(SHARES[0]))
     promise = f"p99 at most {TARGET_MS:g} ms with at least 99.9% answered in time"
     judged = [Judgement(promise, rate is not None, "at no rate" if rate is None else f"up to {rate:,.0f}/s")]
+    judged += refresh_judgements(data.refresh, quick=quick)
     if quick:
         return judged
     promise = f"p99 below {P99_MS_MAX:g} ms at {SHARES[0]:.0%} of that"

@@ -7,7 +7,7 @@ from benchmarks.graphs.contenders import Contender
 from benchmarks.harness import Measured
 from benchmarks.load.order import LoadOrder
 from benchmarks.load.verdict import Verdict
-from benchmarks.sweep import SweepPlan, SweepResult, sweep
+from benchmarks.sweep import SweepPlan, SweepResult, at_rate, sweep
 from benchmarks.table import Cell
 
 SHARES = (0.5, 0.8)
@@ -51,7 +51,8 @@ def sustained(
         orders = [replace(order, rate_per_s=rate) for rate in quick_rates_per_s]
     else:
         rate = swept.rate_per_s
-        orders = [replace(order, rate_per_s=share * rate, duration_s=HELD_S) for share in SHARES] if rate else []
+        held = replace(order, duration_s=HELD_S)
+        orders = [at_rate(held, share * rate, 0) for share in SHARES] if rate else []
     fixed = [contender.measure(one) for one in orders]
     after = contender.cpu_by_part()
     used = {name: after[name] - before[name] for name in after}

@@ -6,14 +6,13 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from benchmarks.graphs.running import infer_message, write_frames
-from benchmarks.recommendation.inputs import DIFFERENT, Filled, Shop
+from benchmarks.recommendation.inputs import DIFFERENT, REFRESHED, Filled, Shop
 from benchmarks.workloads.recommendation.application import (
     GRAPH,
     Application,
@@ -31,10 +30,6 @@ from benchmarks.workloads.recommendation.movielens import movielens
 from benchmarks.workloads.recommendation.offline import session
 from benchmarks.workloads.recommendation.world import NOW_S, World, make_world, widened
 from engine import Engine, load_spec
-
-REFRESHED = (1.1, 1.2)
-"""By what the second version's user and item vectors are longer: its scores are 1.32 times the first's, and neither 1.1 nor 1.2
-times, as they would be were the versions mixed. The ranker takes either."""
 
 PUSHED, VECTORS_AT_ONCE = 100_000, 50_000
 INDEXED_S_MAX = 1800.0
@@ -153,8 +148,9 @@ def fill(application: Application, world: World, shelf: Shelf) -> Filled:
         show_items(engine)
         if not engine.ready:
             raise RuntimeError(f"the recommendation graph is not served: {engine.problems()}")
+        ordered = events.take(np.argsort(events.time_s, kind="stable"))  # as they happened, else they were late
         for begin in range(0, len(events), PUSHED):
-            some: Any = events.take(slice(begin, begin + PUSHED))
+            some = ordered.take(slice(begin, begin + PUSHED))
             push_ratings(
                 engine, some.user, some.item, some.time_s * 1_000_000, some.rating, items.genres[some.item] > 0
             )

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.features.part import say
 from benchmarks.graphs.contenders import Contender
-from benchmarks.peers.slate_stack import NAMES, ROWS, FilledRedis, filled_redis, stack_contender
+from benchmarks.peers.slate_stack import NAMES, ROWS, FilledRedis, stack_contender
 from benchmarks.recommendation.inputs import Shop
 from benchmarks.recommendation.recall import found_by_redis, recall_of
 from benchmarks.recommendation.served import Answers, answers
@@ -36,18 +36,18 @@ class Glued:
         return float(np.mean([np.isin(ours["item"], theirs["item"]).mean() for ours, theirs in pairs]))
 
 
-def glued(shop: Shop, out: Path, recall: float, measure: Callable[[Contender], Found]) -> Glued:
-    """Both forms, searching about as thoroughly as `recall`. Raises NotInstalledError, ServerError, PeerError."""
-    say("recommendation: filling the stack, which takes minutes for a million items")
+def glued(
+    shop: Shop, redis: FilledRedis, out: Path, recall: float, measure: Callable[[Contender], Found]
+) -> Glued:  # fmt: skip
+    """Both forms, searching about as thoroughly as `recall`. Raises ServerError, PeerError."""
     found, lists = [], Answers()
-    with filled_redis(shop, out) as redis:
-        ef, reached = thorough(shop, redis, recall, out)
-        for rows in ROWS:
-            say(f"recommendation: {NAMES[rows]}, ef {ef}")
-            with stack_contender(shop, redis, rows, ef, out) as contender:
-                lists = answers(contender.port, shop.frames, CHECKED)
-                found.append(measure(contender))
-        return Glued(found, lists, ef, reached, redis.took_s)
+    ef, reached = thorough(shop, redis, recall, out)
+    for rows in ROWS:
+        say(f"recommendation: {NAMES[rows]}, ef {ef}")
+        with stack_contender(shop, redis, rows, ef, out) as contender:
+            lists = answers(contender.port, shop.frames, CHECKED)
+            found.append(measure(contender))
+    return Glued(found, lists, ef, reached, redis.took_s)
 
 
 def thorough(shop: Shop, redis: FilledRedis, wanted: float, out: Path) -> tuple[int, float]:

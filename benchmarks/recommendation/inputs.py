@@ -20,6 +20,10 @@ FILL_S_MAX = 3600.0
 DIFFERENT = 4096
 """Requests in rotation."""
 
+REFRESHED = (1.1, 1.2)
+"""By what the second version's user and item vectors are longer: its scores are 1.32 times the first's, and neither 1.1 nor 1.2
+times, as they would be were the versions mixed. The ranker takes either."""
+
 Longs = NDArray[np.int64]
 
 

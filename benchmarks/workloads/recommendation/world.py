@@ -32,6 +32,9 @@ KEPT = 0.8
 OBSERVED = 0.3
 """What models are told of a taste is wrong by this, in its own standard deviations."""
 
+FAR = 9.0
+"""Standard deviations."""
+
 RIDGE, BIAS_PRIOR = 6.0, 10.0
 POPULARITY_SPREAD = 0.5
 MET = 3
@@ -126,7 +129,8 @@ def widened(model: onnx.ModelProto, template: Longs) -> onnx.ModelProto:
 
 def normal_above(value: Singles) -> Singles:
     """1 - Phi, by Bowling et al.'s logistic approximation (JIEM 2009): off by at most 0.00014."""
-    return _single(1 / (1 + np.exp(0.07056 * value**3 + 1.5976 * value)))
+    near = np.clip(value, -FAR, FAR)  # beyond it the chance is certain, and the exponential too large
+    return _single(1 / (1 + np.exp(0.07056 * near**3 + 1.5976 * near)))
 
 
 def _items(
