@@ -45,8 +45,10 @@ from engine.generation.statistics import GenerationStatistics
 from engine.generation.store import LanguageModels
 from engine.generation.upstream.declaration import TargetSpec, UpstreamSpec
 from engine.log.log import Appended, Chunk, DeadLetter
+from engine.placement import INGRESS, AutoscalingSpec, DeploymentSpec
 from engine.request import BATCH, INTERACTIVE, Layout, Ledger, Parameter, Request, Response, Stage
 from engine.scheduling.job import Job
+from engine.servables.linked import Described, Link, LinkCall
 from engine.servables.signature import Signature, TensorSpec
 from engine.spec import (
     AuthSpec,
@@ -155,6 +157,7 @@ __all__ = [
     "BUCKETS_S",
     "BYTES",
     "DATATYPES",
+    "INGRESS",
     "INTERACTIVE",
     "NEVER_NS",
     "PARQUET_SUFFIX",
@@ -163,6 +166,7 @@ __all__ = [
     "Appended",
     "Array",
     "AuthSpec",
+    "AutoscalingSpec",
     "Cancelled",
     "Chunk",
     "Chunks",
@@ -180,6 +184,8 @@ __all__ = [
     "Deadline",
     "DeadlineExceeded",
     "DenseLeg",
+    "DeploymentSpec",
+    "Described",
     "Difference",
     "Diversity",
     "Duration",
@@ -227,6 +233,8 @@ __all__ = [
     "Ledger",
     "LeftOut",
     "Leg",
+    "Link",
+    "LinkCall",
     "Match",
     "MaxSim",
     "MinShould",

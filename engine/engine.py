@@ -33,6 +33,7 @@ from engine.graph.traffic import TrafficRunner, VariantStatistics
 from engine.hosting import GraphHost, Hosted, ModelHost, load_language_model, search_signature, warmup_rows
 from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
+from engine.servables.linked import Link
 from engine.spec import Spec
 from engine.telemetry import ModelStatistics
 from engine.triton.servers import TritonServers
@@ -43,12 +44,21 @@ log = logging.getLogger("vireo.engine")
 
 Done = Callable[[Job], None]
 Part = Callable[[Response], None]
+_NO_LINKS: Mapping[str, Link] = {}
 
 
 class Engine:
     """Serves what a spec says. Methods may be called from any thread, except `start` and `close`: once, by the owner."""
 
-    def __init__(self, spec: Spec, *, clock: Clock = monotonic, read_config: ConfigReader | None = None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        clock: Clock = monotonic,
+        read_config: ConfigReader | None = None,
+        links: Mapping[str, Link] = _NO_LINKS,
+    ) -> None:
+        """`links`: the ways to deployments of the spec's placement, by name; what is placed in others runs here."""
         self.clock = clock
         self._spec = spec
         self._read_config = read_config
@@ -63,7 +73,7 @@ class Engine:
         self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)
         self._registry: Registry[Hosted] = Registry(self._board)
         self._triton = TritonServers(clock)
-        host = ModelHost(clock, self.features, self.vectors, self._triton, self.flush)
+        host = ModelHost(clock, self.features, self.vectors, self._triton, self.flush, links)
         self._reconciler: Reconciler[Hosted] = Reconciler(host, self._registry, clock)
         self.vectors.on_change = self._renew_readers
         self._triton.on_change = lambda name: self._reconciler.renew([name])

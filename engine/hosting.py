@@ -47,6 +47,7 @@ from engine.scheduling.queue import QueueBounds
 from engine.scheduling.remote import RemoteWorker
 from engine.scheduling.worker import Worker, WorkerOptions
 from engine.servables.function import load_function, named_callable
+from engine.servables.linked import LINK_CALLS_MAX, Link, load_linked
 from engine.servables.onnx import OnnxOptions, load_onnx
 from engine.servables.probe import sample_inputs
 from engine.servables.servable import RemoteServable, SampledServable, Servable, StreamingServable, Tensors, Traits
@@ -83,33 +84,37 @@ class Hosted:
 
 
 class ModelHost:
-    """Makes a running model of an artifact. `after`: see `Worker`."""
+    """Makes a running model of an artifact. `after`: see `Worker`. `links`: the ways to deployments, by name; what is placed in
+    others runs here.
+    """
 
     def __init__(
-        self,
-        clock: Clock,
-        features: FeatureStore,
-        vectors: VectorStore,
-        triton: TritonServers,
-        after: Callable[[], None],
-    ) -> None:
+        self, clock: Clock, features: FeatureStore, vectors: VectorStore, triton: TritonServers, after: Callable[[], None],
+        links: Mapping[str, Link],
+    ) -> None:  # fmt: skip
         self._clock = clock
         self._features = features
         self._vectors = vectors
         self._triton = triton
         self._after = after
+        self._links = links
 
     def load(self, artifact: Artifact) -> Hosted:
         """See `reconciler.Host`."""
         settings = artifact.settings
-        servable = _load_servable(artifact, self._features, self._vectors, self._triton)
-        options = _worker_options(artifact, servable.signature)
+        link = None if artifact.deployment is None else self._links.get(artifact.deployment)
+        if link is None or artifact.deployment is None:
+            servable = _load_servable(artifact, self._features, self._vectors, self._triton)
+            options = _worker_options(artifact, servable.signature)
+        else:
+            servable = load_linked(artifact.name, artifact.version, artifact.deployment, link, self._clock)
+            options = replace(_worker_options(artifact, servable.signature), instances=LINK_CALLS_MAX, inline_us_max=0)
         statistics = ModelStatistics()
         worker = self._worker(artifact, servable, options, statistics)
         timeout_ns = None if settings.timeout_ms is None else int(settings.timeout_ms * 1e6)
         return Hosted(
             artifact.name, servable.signature, servable.traits, options, statistics, worker, timeout_ns, _told(artifact),
-            servable, artifact.config, isinstance(settings, FunctionSpec),
+            servable, artifact.config, isinstance(settings, FunctionSpec) or link is not None,
             0 if isinstance(settings, VectorSearchSpec) else None,  # zeros have no direction
         )  # fmt: skip
 

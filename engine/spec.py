@@ -33,6 +33,7 @@ from engine.limits import (
     QUEUE_REQUESTS_MAX,
 )
 from engine.log.declaration import LogSpec
+from engine.placement import DeploymentSpec, check_placement
 from engine.strict_yaml import Place, plain_of, read_plain, read_strict
 from engine.tensor import DATATYPES
 from engine.triton.declaration import TritonModelSpec, check_triton_models
@@ -194,11 +195,26 @@ class Spec:
     language_models: Mapping[str, LanguageModelSpec] = field(default_factory=dict)
     encoders: Mapping[str, EncoderSpec] = field(default_factory=dict)
     rerankers: Mapping[str, RerankerSpec] = field(default_factory=dict)
+    placement: Mapping[str, DeploymentSpec] = field(default_factory=dict)
     folder: Path = field(default_factory=Path)
 
     def path(self, relative: str) -> Path:
         """`relative` to the folder of the spec file."""
         return self.folder / Path(relative).expanduser()
+
+    def part(self, deployment: str) -> Spec:
+        """What a replica of `deployment` serves: its functions and models, with no door of its own."""
+        names = self.placement[deployment].serves
+        functions = {name: each for name, each in self.functions.items() if name in names}
+        models = tuple(name for name in names if name not in functions)
+        repository = None if self.repository is None or not models else dataclasses.replace(
+            self.repository, control="explicit", load=models
+        )  # fmt: skip
+        closed = dataclasses.replace(
+            self.server, grpc_port=None, http_port=None, flight_port=None, unix_socket=None, tracing=None
+        )
+        listed = {name: each for name, each in self.models.items() if name in models}
+        return Spec(closed, repository, listed, functions=functions, folder=self.folder)
 
 
 def load_spec(path: Path) -> Spec:
@@ -276,10 +292,34 @@ def _check(spec: Spec, place: Place) -> None:
     check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
     kinds = dict.fromkeys((*spec.graphs, *spec.traffic, *spec.models), "model")
     check_language_models(spec.language_models, kinds | {name: each.kind for name, each in known.items()}, place)
+    _check_places(spec, place)
     taken = {f"logs.{name}.local.path": log.local.path for name, log in spec.logs.items() if log.local}
     if repository is not None:
         taken["repository.path"] = repository.path
     check_vector_store(spec.vectors, taken, place)
+
+
+def _check_places(spec: Spec, place: Place) -> None:
+    kinds = {
+        "feature view": spec.feature_views, "search": spec.searches, "gather": spec.gathers, "slate": spec.slates,
+        "graph": spec.graphs, "traffic split": spec.traffic, "language model": spec.language_models,
+        "model on Triton": spec.triton_models, "encoder": spec.encoders, "reranker": spec.rerankers,
+    }  # fmt: skip
+    others = {name: kind for kind, declared in kinds.items() for name in declared}
+    models_may = None
+    if spec.repository is None:
+        models_may = "there is no such function, and no repository"
+    elif spec.repository.control != "none":
+        models_may = f"models of a repository with control '{spec.repository.control}' run beside the doors"
+    keeps = {"logs": any(each.local for each in spec.logs.values()), "vectors": spec.vectors is not None}
+    check_placement(
+        spec.placement,
+        apart={*spec.functions, *(() if models_may else spec.models)},
+        others=others,
+        models_may=models_may,
+        alone=next((section for section, there in keeps.items() if there), None),
+        place=place,
+    )
 
 
 def _check_tracing(place: Place, tracing: TracingSpec) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from engine.clock import Clock, Deadline
+from engine.request import Stage
 from engine.scheduling.job import Job
 
 
@@ -36,6 +37,16 @@ class Work:
     def trace(self) -> str | None:
         """The W3C traceparent of its first job."""
         return self._jobs[0].request.trace
+
+    @property
+    def priority(self) -> int:
+        """The class of its first job."""
+        return self._jobs[0].request.priority
+
+    def tell_stages(self, stages: tuple[Stage, ...]) -> None:
+        """Enters into each job's ledger what the batch consisted of."""
+        for each in self._jobs:
+            each.ledger.stages_of = lambda: stages
 
     @contextmanager
     def interrupting(self, interrupt: Callable[[], None]) -> Iterator[None]:

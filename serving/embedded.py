@@ -6,10 +6,11 @@ import asyncio
 import gc
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from engine import Clock, Engine, Spec, SpecError, limits
+from engine import Clock, Engine, Link, Spec, SpecError, limits
 from serving.account import Accounts
 from serving.auth import check_exposure, load_authenticator
 from serving.dispatch import Dispatch
@@ -38,14 +39,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vireo.serving")
 
+_NO_LINKS: Mapping[str, Link] = {}
+
 _GC_THRESHOLDS = (10_000, 20, 20)
 """A turn of the loop makes thousands of objects and drops them without a cycle; Python's own 700 would have the collector
 look through them again and again, for a twentieth of all CPU."""
 
 
-def new_engine(spec: Spec) -> Engine:
-    """An engine that understands `config.pbtxt`, not yet started."""
-    return Engine(spec, read_config=read_config)
+def new_engine(spec: Spec, links: Mapping[str, Link] = _NO_LINKS) -> Engine:
+    """An engine that understands `config.pbtxt`, not yet started. `links`: see `Engine`."""
+    return Engine(spec, read_config=read_config, links=links)
 
 
 def _tracing(spec: Spec, clock: Clock) -> Tracing | None:
@@ -68,12 +71,13 @@ class Front(Protocol):
 class EmbeddedHost:
     """Runs the fronts a spec asks for over one engine, on the running event loop."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, links: Mapping[str, Link] = _NO_LINKS) -> None:
+        """`links`: see `Engine`."""
         check_exposure(spec.server)
         self.transport = transport_of(spec.server)
         self._spec = spec
         self._authenticator = load_authenticator(spec)
-        self.engine = new_engine(spec)
+        self.engine = new_engine(spec, links)
         self._counter = CallCounter()
         self._gauges = Gauges()
         self._fronts: list[Front] = []

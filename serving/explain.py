@@ -42,6 +42,11 @@ def _server(spec: Spec, transport: Transport) -> Iterator[str]:
     yield f"  access: {guard}{', TLS' if server.tls else ', clear text'}"
     if spec.repository:
         yield f"  repository: {spec.path(spec.repository.path)}, control {spec.repository.control}"
+    for name, each in spec.placement.items():
+        scaling = each.autoscaling
+        count = f"{each.replicas}" if scaling is None else f"{scaling.replicas_min} to {scaling.replicas_max}"
+        served = ", ".join(each.serves) or "the doors, and what is placed nowhere else"
+        yield f"  on Ray, deployment {name}: {count} replica(s) of {each.cpus:g} core(s), {each.gpus:g} GPU(s): {served}"
 
 
 def places(spec: Spec, transport: Transport) -> str:

@@ -18,6 +18,7 @@ from engine.control.repository import FoundModel, FoundVersion
 from engine.encoders.declaration import EncoderSpec, RerankerSpec
 from engine.errors import NotFound, SpecError, quoted
 from engine.features.declaration import FeatureViewSpec
+from engine.placement import deployment_of
 from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
 from engine.triton.declaration import TritonModelSpec
 from engine.vectors.declaration import VectorSearchSpec
@@ -73,11 +74,14 @@ class Artifact:
     )
     source: FoundVersion | None = None
     config: ModelConfig | None = None
+    deployment: str | None = None
+    """That serves it apart; None: beside the doors."""
 
     @property
     def key(self) -> str:
         """Identity: name, version, and a fingerprint of everything that would load differently."""
-        return f"{self.name}/{self.version}/{self.fingerprint}"
+        where = "" if self.deployment is None else f"@{self.deployment}"
+        return f"{self.name}/{self.version}{where}/{self.fingerprint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,10 @@ def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Coll
     """Every version that should serve: functions, models on Triton, of the `selected` models the versions their policy chooses,
     slates, encoders and rerankers, searches, feature views, late, because they may take long to catch up with their logs, and
     gathers, which take of both."""
-    functions = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.functions.items()]
+    functions = [
+        Artifact(name, 1, f"{each!r}", each, deployment=deployment_of(spec.placement, name))
+        for name, each in spec.functions.items()
+    ]
     remote = [Artifact(name, 1, f"{each!r}|{spec.folder}", each) for name, each in spec.triton_models.items()]
     declared = declared_names(spec)
     names = sorted(name for name in selected if name in found and name not in declared)
@@ -194,6 +201,7 @@ def _of_model(spec: Spec, model: FoundModel) -> list[Artifact]:
             settings,
             model.versions[version],
             model.config,
+            deployment_of(spec.placement, model.name),
         )
         for version in choose_versions(policy, model.versions.keys())
     ]

@@ -1,43 +1,70 @@
-"""From a spec to an application of Ray Serve: its deployments, with their sizes and their places. The owner of Ray's API."""
+"""From a spec to an application of Ray Serve: its deployments, with their sizes and their places."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any, Final
 
 from ray import serve
 from ray.serve import Application
 
-from engine import Spec, spec_as_plain
+from engine import INGRESS, DeploymentSpec, Spec, spec_as_plain
 from serving.ray_host.replica import Replica
 
-INGRESS: Final = "ingress"
 _CALLS_MAX: Final = 100_000
 """Ray's own queue backs off where a bound is met, at 5 calls a second; the engine queues and sheds in its place."""
 _END_S: Final = 10.0
 """Over the spec's bound for the drain: for what the engine does after it."""
 _IDLE_POLL_S: Final = 0.1
+_ALONE: Final = DeploymentSpec()
 
 
 def application(spec: Spec) -> Application:
-    """The application that serves `spec`."""
-    config = {"spec": spec_as_plain(spec), "folder": str(spec.folder.resolve())}
-    return _deployment(INGRESS, spec, config).bind()
+    """The application that serves `spec`: the ingress, with its doors, and each deployment of its placement."""
+    spec = replace(
+        spec, server=replace(spec.server, share_ports=True)
+    )  # with the replica that takes its place, at the least
+    handles = {
+        name: _deployment(name, each, spec).bind(name) for name, each in spec.placement.items() if name != INGRESS
+    }
+    return _deployment(INGRESS, spec.placement.get(INGRESS, _ALONE), spec).bind(INGRESS, handles)
 
 
-def _deployment(name: str, spec: Spec, config: dict[str, Any]) -> Any:  # noqa: ANN401  whose class Ray makes
+def _deployment(name: str, declared: DeploymentSpec, spec: Spec) -> Any:  # noqa: ANN401  whose class Ray makes
+    options: dict[str, Any] = {"num_cpus": declared.cpus, "num_gpus": declared.gpus}
+    if declared.node_labels:
+        options["label_selector"] = dict(declared.node_labels)
     return serve.deployment(
         name=name,
-        num_replicas=1,
-        user_config=config,
+        user_config={"spec": spec_as_plain(spec), "folder": str(spec.folder.resolve())},
         max_ongoing_requests=_CALLS_MAX,
         max_surge_percent=100,  # a new replica is warmed before an old one is drained
         rolling_update_percentage=1.0,
         graceful_shutdown_wait_loop_s=_IDLE_POLL_S,
         graceful_shutdown_timeout_s=spec.server.drain_s + _END_S,
-        ray_actor_options={"num_cpus": 1},
+        ray_actor_options=options,
+        **_size(declared),
     )(Replica)
 
 
+def _size(declared: DeploymentSpec) -> dict[str, Any]:
+    scaling = declared.autoscaling
+    if scaling is None:
+        return {"num_replicas": declared.replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": scaling.replicas_min,
+            "max_replicas": scaling.replicas_max,
+            "target_ongoing_requests": scaling.calls_target,
+        }
+    }
+
+
 def cpus_of(spec: Spec) -> int:
-    """Cores that the application asks its cluster for."""
-    return 1
+    """Cores that the application asks its cluster for at most, also while an update has old replicas beside new ones."""
+    declared = [
+        spec.placement.get(INGRESS, _ALONE),
+        *(each for name, each in spec.placement.items() if name != INGRESS),
+    ]
+    return math.ceil(2 * sum(each.cpus * each.replicas_max for each in declared))

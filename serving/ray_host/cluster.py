@@ -14,9 +14,9 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from engine import FailedPrecondition, ServerSpec, Spec, SpecError, Unavailable, quoted
+from engine import INGRESS, FailedPrecondition, ServerSpec, Spec, SpecError, Unavailable, quoted
 from serving.listener import listener
-from serving.ray_host.application import INGRESS, application, cpus_of
+from serving.ray_host.application import application, cpus_of
 
 _ANSWER_S: Final = 10.0
 """So long a replica may take to say where it listens."""
@@ -36,7 +36,6 @@ class Cluster:
         """`server`, with ports that are free here where it asks for any. They stay reserved."""
         return replace(
             server,
-            share_ports=True,
             grpc_port=self._port(server.host, server.grpc_port),
             http_port=self._port(server.host, server.http_port),
             flight_port=self._port(server.host, server.flight_port),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import uvloop
 
-from engine import Spec
+from engine import Link, Spec
 from serving.embedded import EmbeddedHost
 
 Result = TypeVar("Result")
@@ -25,9 +25,9 @@ class Doors:
         self._thread = threading.Thread(target=self._loop.run_forever, name="vireo-doors", daemon=True)
         self._thread.start()
 
-    async def start(self, spec: Spec) -> EmbeddedHost:
+    async def start(self, spec: Spec, links: Mapping[str, Link]) -> EmbeddedHost:
         """Opens the ports, loads and warms everything. Raises what `EmbeddedHost.start` raises."""
-        self.host = EmbeddedHost(spec)
+        self.host = EmbeddedHost(spec, links)
         await self.run(self.host.start())
         return self.host
 

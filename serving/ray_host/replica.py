@@ -6,17 +6,27 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import ray
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 
-from engine import ModelLoadError, Spec, VireoError, spec_of_plain
+from engine import INGRESS, Described, ModelLoadError, Spec, VireoError, monotonic, spec_of_plain
+from serving.dispatch import Dispatch
 from serving.embedded import EmbeddedHost
 from serving.ray_host.doors import Doors
+from serving.ray_host.hop import (
+    Message,
+    description_message,
+    error_message,
+    request_of,
+    response_message,
+)
+from serving.ray_host.link import RayLink
 
 log = logging.getLogger("vireo.ray")
 
@@ -32,7 +42,12 @@ class Replica:
     engine as `EmbeddedHost.apply` does, so that no request fails for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, deployment: str = INGRESS, handles: Mapping[str, DeploymentHandle] = MappingProxyType({})
+    ) -> None:
+        """`deployment`: its own name in the placement; `handles`: those of the deployments that it calls."""
+        self._deployment, self._handles = deployment, handles
+        self._dispatch: Dispatch | None = None
         self._doors: Doors | None = None
         self._refused: str | None = None
 
@@ -42,7 +57,8 @@ class Replica:
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))  # where the modules of functions are looked for first
         spec = spec_of_plain(config["spec"], folder=folder)
-        spec = replace(spec, server=replace(spec.server, share_ports=True))
+        if self._deployment != INGRESS:
+            spec = spec.part(self._deployment)
         if self._doors is None:
             await self._start(spec)
             return
@@ -58,12 +74,13 @@ class Replica:
     async def _start(self, spec: Spec) -> None:
         doors = Doors()
         try:
-            host = await doors.start(spec)
+            links = {name: RayLink(name, handle, monotonic) for name, handle in self._handles.items()}
+            host = await doors.start(spec, links)
             await _warmed(host)
         except BaseException:
             await doors.stop()
             raise
-        self._doors = doors
+        self._doors, self._dispatch = doors, Dispatch(host.engine)
 
     def _host(self) -> EmbeddedHost:
         assert self._doors is not None
@@ -87,6 +104,34 @@ class Replica:
             "host": ray.util.get_node_ip_address() if address.strip("[]") in _EVERYWHERE else address,
             "grpc": host.grpc_port, "http": host.http_port, "flight": host.flight_port, "problems": problems,
         }  # fmt: skip
+
+    # Of the deployments that are called by others.
+
+    async def describe(self, name: str, version: int) -> Message:
+        """What servable `name` takes and gives."""
+        try:
+            found = self._host().engine.describe(name, version)
+        except VireoError as error:
+            return error_message(error)
+        return description_message(Described(found.signature, found.streams))
+
+    async def call(self, message: Message) -> Message:
+        """The response to a request, or its error, by its deadline; cancelled, the work is dropped."""
+        assert self._dispatch is not None
+        try:
+            request = request_of(message, monotonic)
+            return response_message(await self._dispatch.infer(request, enforce_deadline=True))
+        except VireoError as error:
+            return error_message(error)
+
+    async def stream(self, message: Message) -> AsyncIterator[Message]:
+        """The responses to a request, one by one, at the end perhaps an error."""
+        assert self._dispatch is not None
+        try:
+            async for each in self._dispatch.stream(request_of(message, monotonic)):
+                yield response_message(each)
+        except VireoError as error:
+            yield error_message(error)
 
     async def __del__(self) -> None:
         """Called by Ray Serve before it ends the process."""

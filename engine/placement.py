@@ -1,0 +1,105 @@
+"""Where the servables of a spec run on a cluster: in named deployments apart, or beside the doors. Pure.
+
+A host of one machine runs all of them in its process, whatever is said here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from engine.errors import SpecError, nearest, quoted
+from engine.strict_yaml import Place
+
+INGRESS: Final = "ingress"
+"""The deployment with the doors: all that is placed nowhere else runs there."""
+
+REPLICAS_MAX: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AutoscalingSpec:
+    """Between how many replicas, and with how many calls in work or waiting at each of them."""
+
+    replicas_min: int = 1
+    replicas_max: int = 1
+    calls_target: float = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentSpec:
+    """Replicas that serve `serves`, functions and models by name, and what each of them needs: cores, GPUs (parts of one are
+    shared), and a node with these labels. `autoscaling` in the place of a fixed number.
+    """
+
+    serves: tuple[str, ...] = ()
+    replicas: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    autoscaling: AutoscalingSpec | None = None
+
+    @property
+    def replicas_max(self) -> int:
+        """The most there may be, apart from updates."""
+        return self.replicas if self.autoscaling is None else self.autoscaling.replicas_max
+
+
+def deployment_of(placement: Mapping[str, DeploymentSpec], name: str) -> str | None:
+    """The deployment that serves `name` apart; None where it runs beside the doors."""
+    return next((each for each, declared in placement.items() if name in declared.serves), None)
+
+
+def check_placement(
+    placement: Mapping[str, DeploymentSpec],
+    *,
+    apart: Collection[str],
+    others: Mapping[str, str],
+    models_may: str | None,
+    alone: str | None,
+    place: Place,
+) -> None:
+    """Raises SpecError. `apart`: the functions and models; `others`: the kind of each further servable, which keeps state or is
+    made of others; `models_may`: why models that are not listed may not be placed, None where they may; `alone`: a section
+    because of which there can be only one ingress.
+    """
+    placed: dict[str, str] = {}
+    for name, each in placement.items():
+        where = f"placement.{name}"
+        if name == INGRESS and each.serves:
+            raise SpecError(f"{place(where)}.serves: the ingress serves what is placed nowhere else; leave it out")
+        if name != INGRESS and not each.serves:
+            raise SpecError(f"{place(where)}: needs 'serves', the functions and models that run there")
+        for servable in each.serves:
+            if servable in placed:
+                raise SpecError(
+                    f"{place(where)}.serves: {quoted(servable)} is placed in {quoted(placed[servable])} already"
+                )
+            if servable in others:
+                raise SpecError(
+                    f"{place(where)}.serves: {quoted(servable)} is a {others[servable]}, which runs beside the doors"
+                )
+            if servable not in apart and models_may is not None:
+                told = nearest(servable, apart)
+                raise SpecError(f"{place(where)}.serves: {quoted(servable)} cannot be placed: {models_may}{told}")
+            placed[servable] = name
+        _check_size(each, place(where))
+    if alone is not None and INGRESS in placement and placement[INGRESS].replicas_max > 1:
+        raise SpecError(f"{place('placement.ingress')}: several replicas cannot share the folders of '{alone}'")
+
+
+def _check_size(each: DeploymentSpec, where: str) -> None:
+    bounds: dict[str, tuple[float, float, float]] = {
+        "replicas": (each.replicas, 1, REPLICAS_MAX),
+        "cpus": (each.cpus, 0, 1024),
+        "gpus": (each.gpus, 0, 64),
+    }
+    scaling = each.autoscaling
+    if scaling is not None:
+        bounds["autoscaling.replicas_max"] = scaling.replicas_max, 1, REPLICAS_MAX
+        bounds["autoscaling.replicas_min"] = scaling.replicas_min, 1, scaling.replicas_max
+        bounds["autoscaling.calls_target"] = scaling.calls_target, 0.1, 1e6
+    for key, (value, low, high) in bounds.items():
+        if not low <= value <= high:
+            raise SpecError(f"{where}.{key}: must be from {low:g} to {high:g}, got {value:g}")

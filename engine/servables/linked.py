@@ -1,0 +1,110 @@
+"""A servable that another process hosts, called over a link. How the link carries a call, this file does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from engine.clock import Clock, Deadline
+from engine.request import INTERACTIVE, Request, Response, Stage
+from engine.servables.servable import Tensors, Traits
+from engine.servables.signature import Signature
+from engine.work import current_work, interruptible_work
+
+LINK_CALLS_MAX: Final = 32
+"""To one servable of another deployment, from one replica; what comes meanwhile gathers into the next call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a servable elsewhere takes and gives, and whether one request may have many responses."""
+
+    signature: Signature
+    streams: bool
+
+
+class LinkCall(Protocol):
+    """One call on its way. `cancel` may be called from any thread, more than once."""
+
+    def result(self) -> Response:
+        """Waits for the response. Raises VireoError: what the other side said, Unavailable where it is lost."""
+
+    def parts(self) -> Generator[Response, None, None]:
+        """In its place, the responses one by one; closing the generator stops the work."""
+
+    def cancel(self) -> None:
+        """Nobody waits any more: the work is dropped there too, and who waits here hears Cancelled."""
+
+
+class Link(Protocol):
+    """The way to one deployment. Any thread may call it."""
+
+    def describe(self, name: str, version: int) -> Described:
+        """Of a servable there, once it is warmed. Raises VireoError."""
+
+    def begin(self, request: Request, *, stream: bool) -> LinkCall:
+        """Sends a request off."""
+
+
+class Linked:
+    """Calls a servable over a link, with the deadline, the trace and the cancellation of what it computes for."""
+
+    def __init__(
+        self, name: str, version: int, deployment: str, link: Link, signature: Signature, clock: Clock
+    ) -> None:
+        self._name, self._version = name, version
+        self._deployment, self._link, self._clock = deployment, link, clock
+        self.signature = signature
+        self.traits = Traits("vireo_linked", "what waits for a call goes as one", (f"in deployment {deployment}",))
+
+    def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        """See `Servable.execute`."""
+        begun_ns = self._clock()
+        call = self._begin(inputs, outputs, stream=False)
+        work = interruptible_work()
+        with nullcontext() if work is None else work.interrupting(call.cancel):
+            response = call.result()
+        if (there := current_work()) is not None:
+            there.tell_stages((self._stage(response, begun_ns),))
+        return response.outputs
+
+    def _begin(self, inputs: Tensors, outputs: Sequence[str], *, stream: bool) -> LinkCall:
+        work = current_work()
+        request = Request(
+            self._name, inputs, self._version, outputs=tuple(outputs),
+            deadline=Deadline.NEVER if work is None else work.deadline,
+            priority=INTERACTIVE if work is None else work.priority,
+            trace=None if work is None else work.trace,
+        )  # fmt: skip
+        return self._link.begin(request, stream=stream)
+
+    def _stage(self, response: Response, begun_ns: int) -> Stage:
+        """The way there, the wait there and the way back are its wait: how they share it, two clocks cannot tell."""
+        ended_ns, ledger = self._clock(), response.ledger
+        started_ns = max(begun_ns, ended_ns - ledger.compute_ns)
+        left_ns = Deadline.NEVER.at_ns
+        return Stage(self._deployment, begun_ns, started_ns, ended_ns, ledger.batch_rows, left_ns, critical=True)
+
+    def close(self) -> None:
+        """The link is its owner's."""
+
+
+class LinkedStream(Linked):
+    """The same of a servable that answers one request with many responses."""
+
+    def stream(self, inputs: Tensors, outputs: Sequence[str]) -> Generator[Tensors, None, None]:
+        """See `StreamingServable.stream`."""
+        call = self._begin(inputs, outputs, stream=True)
+        work = interruptible_work()
+        with nullcontext() if work is None else work.interrupting(call.cancel), closing(call.parts()) as parts:
+            for each in parts:
+                yield each.outputs
+
+
+def load_linked(name: str, version: int, deployment: str, link: Link, clock: Clock) -> Linked:
+    """The servable as it is there. Raises what the link does."""
+    found = link.describe(name, version)
+    kind = LinkedStream if found.streams else Linked
+    return kind(name, version, deployment, link, found.signature, clock)

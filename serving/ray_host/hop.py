@@ -1,0 +1,118 @@
+"""What goes from one replica to another: requests and responses as plain tuples, tensors as their own buffers. Knows no Ray.
+
+Instants are told on the wall clock, which the machines of a cluster have in common to within milliseconds.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from engine import (
+    NEVER_NS,
+    Cancelled,
+    Clock,
+    DataLoss,
+    Deadline,
+    DeadlineExceeded,
+    Described,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    Ledger,
+    ModelLoadError,
+    NotFound,
+    Request,
+    ResourceExhausted,
+    Response,
+    Signature,
+    Tensor,
+    TensorSpec,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    VireoError,
+    datatype_named,
+)
+
+Message = tuple[Any, ...]
+_ERRORS: Final[dict[str, type[VireoError]]] = {
+    each.__name__: each
+    for each in (
+        Cancelled, DataLoss, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, ModelLoadError, NotFound,
+        ResourceExhausted, TooLarge, Unauthenticated, Unavailable, Unimplemented,
+    )
+}  # fmt: skip
+"""By which an error is told; one of a class below them is told as the nearest above it."""
+
+
+def _tensors(tensors: Any) -> tuple[tuple[str, str, Any], ...]:  # noqa: ANN401
+    return tuple((name, each.datatype.name, each.array) for name, each in tensors.items())
+
+
+def _read_tensors(told: Any) -> dict[str, Tensor]:  # noqa: ANN401
+    return {name: Tensor(datatype_named(datatype, of=name), array) for name, datatype, array in told}
+
+
+def request_message(request: Request, clock: Clock) -> Message:
+    """`request`, whose deadline is on `clock`."""
+    at_ns = request.deadline.at_ns
+    wall_ns = None if at_ns == NEVER_NS else time.time_ns() + at_ns - clock()
+    return (
+        request.model, request.version, _tensors(request.inputs), request.outputs, wall_ns, request.priority, request.trace
+    )  # fmt: skip
+
+
+def request_of(message: Message, clock: Clock) -> Request:
+    """The request, its deadline on this process's `clock`."""
+    model, version, inputs, outputs, wall_ns, priority, trace = message
+    deadline = Deadline.NEVER if wall_ns is None else Deadline(clock() + wall_ns - time.time_ns())
+    return Request(
+        model, _read_tensors(inputs), version, outputs=outputs, deadline=deadline, priority=priority, trace=trace
+    )
+
+
+def response_message(response: Response) -> Message:
+    """`response`, with what it took."""
+    ledger = response.ledger
+    spent = (ledger.queue_ns, ledger.compute_ns, ledger.batch_rows)
+    return "response", response.model, response.version, _tensors(response.outputs), spent, response.marks
+
+
+def error_message(error: VireoError) -> Message:
+    """`error`, by the nearest class that both sides know."""
+    kind = next((each.__name__ for each in type(error).__mro__ if each.__name__ in _ERRORS), "Internal")
+    return "error", kind, error.message, error.retry_after_s
+
+
+def response_of(message: Message) -> Response:
+    """The response; its ledger begins at 0. Raises the error that was told."""
+    if message[0] == "error":
+        _, kind, text, retry_after_s = message
+        raise _ERRORS.get(kind, Internal)(text, retry_after_s=retry_after_s)
+    _, model, version, outputs, (queue_ns, compute_ns, rows), marks = message
+    ledger = Ledger(0, queue_ns, queue_ns + compute_ns, rows)
+    return Response(model, version, _read_tensors(outputs), ledger, marks=marks)
+
+
+def description_message(described: Described) -> Message:
+    """What a servable takes and gives."""
+    signature = described.signature
+    sides = [
+        tuple((each.name, each.datatype.name, each.shape, each.optional, each.embedder) for each in side)
+        for side in (signature.inputs, signature.outputs)
+    ]
+    return "description", *sides, signature.batchable, signature.rows_max, described.streams
+
+
+def description_of(message: Message) -> Described:
+    """The same, read. Raises the error that was told."""
+    if message[0] == "error":
+        response_of(message)
+    _, inputs, outputs, batchable, rows_max, streams = message
+    return Described(Signature(_read_side(inputs), _read_side(outputs), batchable, rows_max), streams)
+
+
+def _read_side(told: Any) -> tuple[TensorSpec, ...]:  # noqa: ANN401
+    return tuple(TensorSpec(name, datatype_named(kind, of=name), shape, *more) for name, kind, shape, *more in told)

@@ -1,0 +1,83 @@
+"""Where servables are placed, as the spec says, and what a deployment's own part of the spec is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine import Spec, SpecError, parse_spec, spec_as_plain, spec_of_plain
+
+FUNCTIONS = """
+functions:
+  near: {call: "a:b", inputs: {x: {datatype: FP32, shape: [1]}}, outputs: {y: {datatype: FP32, shape: [1]}}}
+  far: {call: "a:b", inputs: {x: {datatype: FP32, shape: [1]}}, outputs: {y: {datatype: FP32, shape: [1]}}}
+graphs:
+  both:
+    inputs: {x: {datatype: FP32, shape: [1]}}
+    nodes: {first: {call: far, inputs: {x: x}}}
+    outputs: {y: first.y}
+"""
+REPOSITORY = "repository: {path: models}\nmodels: {ranker: {}}\n"
+
+
+def _parse(text: str) -> Spec:
+    return parse_spec(text, folder=Path("/specs"), source="s.yaml")
+
+
+def test_part_of_a_deployment_has_its_servables_and_no_door() -> None:
+    spec = _parse(FUNCTIONS + REPOSITORY + "placement: {workers: {serves: [far, ranker, unlisted], gpus: 0.5}}\n")
+    part = spec.part("workers")
+    assert (set(part.functions), set(part.models), part.graphs) == ({"far"}, {"ranker"}, {})
+    assert part.repository is not None
+    assert (part.repository.control, part.repository.load) == ("explicit", ("ranker", "unlisted"))
+    assert (part.server.grpc_port, part.server.http_port, part.placement) == (None, None, {})
+    assert part.path("models") == Path("/specs/models")
+
+
+def test_part_of_functions_alone_needs_no_repository() -> None:
+    assert _parse(FUNCTIONS + REPOSITORY + "placement: {workers: {serves: [far]}}\n").part("workers").repository is None
+
+
+def test_spec_with_a_placement_is_read_back_from_json() -> None:
+    spec = _parse(
+        FUNCTIONS
+        + "placement: {w: {serves: [far], node_labels: {pool: gpu}, autoscaling: {replicas_max: 4}}, ingress: {replicas: 2}}\n"
+    )
+    assert spec_of_plain(spec_as_plain(spec), folder=spec.folder) == spec
+
+
+@pytest.mark.parametrize(
+    ("placement", "told"),
+    [
+        ("{ingress: {serves: [far]}}", "placement.ingress.serves: the ingress serves what is placed nowhere else"),
+        ("{w: {}}", "placement.w: needs 'serves'"),
+        ("{w: {serves: [far]}, v: {serves: [far]}}", "placement.v.serves: 'far' is placed in 'w' already"),
+        ("{w: {serves: [both]}}", "'both' is a graph, which runs beside the doors"),
+        (
+            "{w: {serves: [fat]}}",
+            "'fat' cannot be placed: there is no such function, and no repository; nearest: 'far'",
+        ),
+        ("{w: {serves: [far], replicas: 0}}", "placement.w.replicas: must be from 1 to 1024, got 0"),
+        (
+            "{w: {serves: [far], autoscaling: {replicas_min: 3, replicas_max: 2}}}",
+            "replicas_min: must be from 1 to 2, got 3",
+        ),
+    ],
+)
+def test_placement_that_makes_no_sense_is_refused(placement: str, told: str) -> None:
+    with pytest.raises(SpecError, match=r"^s.yaml:\d+: placement") as refused:
+        _parse(f"{FUNCTIONS}placement: {placement}\n")
+    assert told in str(refused.value)
+
+
+def test_models_that_change_while_serving_are_not_placed_apart() -> None:
+    text = FUNCTIONS + "repository: {path: models, control: poll}\nplacement: {w: {serves: [ranker]}}\n"
+    with pytest.raises(SpecError, match="models of a repository with control 'poll' run beside the doors"):
+        _parse(text)
+
+
+def test_state_in_folders_allows_one_ingress() -> None:
+    text = FUNCTIONS + "logs: {l: {local: {path: log}, schema: {k: string}}}\nplacement: {ingress: {replicas: 2}}\n"
+    with pytest.raises(SpecError, match="several replicas cannot share the folders of 'logs'"):
+        _parse(text)
