@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CACHE := .cache
 
-.PHONY: help demo test test-triton check bench protos clean
+.PHONY: help demo test test-triton test-vllm check bench protos clean
 
 help:
 	@echo 'make demo   train a fraud model, serve it, call it over gRPC and HTTP, show its latency'
 	@echo 'make test   run every test'
 	@echo 'make test-triton  the tests that want a real Triton, after installing it (55 MB; make test skips them without it)'
+	@echo 'make test-vllm  the tests that want a real vLLM, after installing it (3 GB; make test skips them without it)'
 	@echo 'make check  ruff, mypy --strict, architecture test'
 	@echo 'make protos write the generated code of protos/ anew'
 	@echo 'make bench  run the benchmarks (some seven minutes); report in $(CACHE)/bench'
@@ -32,6 +33,13 @@ test: $(STAMP)
 test-triton: $(STAMP)
 	test -e benchmarks/peers/.triton/complete || $(BIN)/python -m benchmarks.peers.triton install
 	$(BIN)/python -m pytest tests/engine/triton tests/serving/test_triton_export.py
+
+$(VENV)/.llm: $(STAMP) requirements-llm-cpu.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-llm-cpu.txt
+	touch $(VENV)/.llm
+
+test-vllm: $(VENV)/.llm
+	$(BIN)/python -m pytest tests/serving/test_openai.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ from engine.control.repository import Repository
 from engine.description import ModelDescription
 from engine.errors import FailedPrecondition, Unavailable, VireoError, quoted
 from engine.features.store import FeatureStore
+from engine.generation.home import Home
 from engine.generation.store import LanguageModels
 from engine.graph.board import GraphBoard, called_names
 from engine.graph.plan import Plan
@@ -67,7 +68,8 @@ class Engine:
         """The logs and feature views of the spec."""
         self.vectors = VectorStore()
         """The vector collections, of the spec and of clients."""
-        self.language_models = LanguageModels(clock, partial(load_language_model, self.submit, clock))
+        home = Home()
+        self.language_models = LanguageModels(clock, home, partial(load_language_model, self.submit, clock, home))
         """The language models of the spec."""
         self._graphs = GraphHost(clock, self.features, self._ripen, self.flush, self._idle)
         self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)

@@ -22,6 +22,7 @@ from engine.errors import InvalidArgument, ModelFailed, ModelLoadError, Unavaila
 from engine.features.declaration import FeatureViewSpec
 from engine.features.store import FeatureStore
 from engine.generation.declaration import LanguageModelSpec
+from engine.generation.home import Home
 from engine.generation.language_model import Ask, LanguageModel
 from engine.graph.alarm import Alarm
 from engine.graph.board import Find
@@ -177,9 +178,13 @@ class ModelHost:
 
 
 def load_language_model(
-    submit: Submit, clock: Clock, name: str, spec: LanguageModelSpec, folder: Path, ask: Ask
+    submit: Submit, clock: Clock, home: Home, name: str, spec: LanguageModelSpec, folder: Path, ask: Ask
 ) -> LanguageModel:
-    """See `engine.generation.store.Load`. `submit` and `clock` are the engine's."""
+    """See `engine.generation.store.Load`. `submit` and `clock` are the engine's, `home` where language models live."""
+    if spec.vllm is not None:
+        from engine.servables.vllm import load_vllm
+
+        return load_vllm(name, spec.vllm, folder, home)
     if (grounded := spec.grounded) is not None:
         from engine.generation.grounding.grounded import GroundedModel
         from engine.generation.grounding.retrieval import Retrieval

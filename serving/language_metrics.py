@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import REGISTRY, CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from engine import Engine
 from serving.metrics import add_histogram
@@ -43,3 +44,5 @@ class LanguageCollector:
             add_histogram(total, [name], counted.total)
         yield from (ready, calls, waiting, restarts, first, total)
         yield from upstream_families(self._models.live())
+        if "vllm" in sys.modules:  # which counts into the library's own registry
+            yield from (each for each in REGISTRY.collect() if each.name.startswith("vllm:"))

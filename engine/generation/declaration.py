@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from engine.declaration import Value
 from engine.generation.grounding.declaration import GroundingSpec
 from engine.generation.upstream.declaration import UpstreamSpec
 from engine.limits import GENERATION_CALLS_MAX
 
 
 @dataclass(frozen=True, slots=True)
+class VllmSpec:
+    """A vLLM engine. `model` is a folder of weights, or a name that vLLM finds; `args` are vLLM's own engine and server
+    arguments, by their names on its command line, such as `max-model-len`; `adapters` are folders of LoRA weights by name.
+    Folders that are relative begin at the spec's.
+    """
+
+    model: str
+    args: Mapping[str, Value | tuple[Value, ...]] = field(default_factory=dict)
+    adapters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class LanguageModelSpec:
-    """One language model: exactly one of `call`, `grounded`, `upstream`, `encoder` and `reranker`.
+    """One language model: exactly one of `vllm`, `call`, `grounded`, `upstream`, `encoder` and `reranker`.
 
     `call` is "package.module:name", of a factory that takes the model's name and gives a `LanguageModel`; `upstream`
     are other servers that run it; `encoder` and `reranker` name one of the spec, which then answers calls for embeddings, or
@@ -20,6 +34,7 @@ class LanguageModelSpec:
     `timeout_ms` is the deadline of a call that brings none. More than `calls_max` under way are refused.
     """
 
+    vllm: VllmSpec | None = None
     call: str | None = None
     grounded: GroundingSpec | None = None
     upstream: UpstreamSpec | None = None
@@ -31,6 +46,8 @@ class LanguageModelSpec:
     @property
     def source(self) -> str:
         """What it is, in words."""
+        if self.vllm is not None:
+            return f"vLLM, {self.vllm.model}"
         if self.grounded is not None:
             return f"{self.grounded.model}, grounded in what {self.grounded.retrieval} finds"
         if self.upstream is not None:

@@ -42,7 +42,12 @@ class Home:
         """What `work` gives; from any thread but the loop's own. Raises what it raises, TimeoutError."""
         import asyncio
 
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
+        try:
+            begun = asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError:  # the loop is closed: the front is gone
+            work.close()
+            raise
+        return begun.result(timeout_s)
 
     def close(self) -> None:
         """Ends the loop, if it is its own."""

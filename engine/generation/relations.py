@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from engine.declaration import call_problem, timeout_problems
 from engine.errors import SpecError, nearest, quoted
-from engine.generation.declaration import LanguageModelSpec
+from engine.generation.declaration import LanguageModelSpec, VllmSpec
 from engine.generation.grounding.relations import grounding_problems
 from engine.generation.upstream.relations import upstream_problems
 from engine.limits import NAME_CHARS_MAX
 from engine.strict_yaml import Place
 
-_SOURCES: Final = ("call", "grounded", "upstream", "encoder", "reranker")
+_SOURCES: Final = ("vllm", "call", "grounded", "upstream", "encoder", "reranker")
+_OURS: Final = frozenset(
+    ("model", "model-tag", "served-model-name", "lora-modules", "host", "port", "uds", "api-key", "root-path", "middleware",
+     "api-server-count", "headless")
+)  # fmt: skip
+"""Arguments of vLLM's server that the spec says elsewhere, or that are about a server of vLLM's own."""
 
 
 def check_language_models(models: Mapping[str, LanguageModelSpec], kinds: Mapping[str, str], place: Place) -> None:
@@ -36,6 +41,8 @@ def _problems(
         yield "", f"exactly one of {', '.join(_SOURCES)} says what it is, got {' and '.join(given) or 'none'}"
     if model.call is not None and (problem := call_problem(model.call)) is not None:
         yield "call", problem
+    if model.vllm is not None:
+        yield from ((f"vllm.{key}", problem) for key, problem in _vllm_problems(model.vllm, {*servables, *models}))
     if model.grounded is not None:
         problems = grounding_problems(model.grounded, name, servables, models)
         yield from ((f"grounded.{key}", problem) for key, problem in problems)
@@ -49,3 +56,15 @@ def _problems(
     if not 1 <= model.calls_max <= 1 << 20:
         yield "calls_max", f"must be from 1 to {1 << 20}, got {model.calls_max}"
     yield from timeout_problems(model.timeout_ms)
+
+
+def _vllm_problems(vllm: VllmSpec, taken: Collection[str]) -> Iterator[tuple[str, str]]:
+    for name in vllm.args:
+        plain = name.replace("_", "-")
+        if plain in _OURS or plain.startswith("ssl-"):
+            yield f"args.{name}", "is not for vLLM: the rest of the spec says where and as what it is served"
+        if not name or name != name.strip("-"):
+            yield f"args.{name}", "an argument is written as on vLLM's command line, without the dashes before it"
+    for name in vllm.adapters:
+        if name in taken:
+            yield f"adapters.{name}", "something else has that name already; all are called by it"

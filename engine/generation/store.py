@@ -65,8 +65,8 @@ class _Declared:
 class LanguageModels:
     """See the module. `answer` is awaited on the loop of `home`, the rest may be called from any thread but that loop's."""
 
-    def __init__(self, clock: Clock, load: Load) -> None:
-        self.home = Home()
+    def __init__(self, clock: Clock, home: Home, load: Load) -> None:
+        self.home = home
         self._clock, self._load = clock, load
         self._declared: dict[str, _Declared] = {}
         self._live: Mapping[str, _Live] = {}

@@ -54,7 +54,8 @@ def eventually(is_so: Callable[[], object], what: str, patience_s: float = PATIE
 class ServerHere:
     """An embedded host in this process, on a thread with its own event loop."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, patience_s: float = PATIENCE_S) -> None:
+        self._patience_s = patience_s
         self.host = EmbeddedHost(spec)
         self.loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="server-under-test", daemon=True)
@@ -83,7 +84,7 @@ class ServerHere:
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Runs `work` on the server's loop."""
-        return self.submit(work).result(PATIENCE_S)
+        return self.submit(work).result(self._patience_s)
 
     def tasks(self) -> Counter[str]:
         """The tasks of the server's loop, counted by the coroutine they run."""

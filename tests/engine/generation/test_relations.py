@@ -19,6 +19,13 @@ from engine import SpecError, parse_spec
         ("a: {cal: 'm:f'}", "unknown key 'cal'; nearest: 'call'"),
         ("f: {call: 'm:f'}", "language_models.f: something else has that name already"),
         ("'': {call: 'm:f'}", "a name has from 1 to"),
+        (
+            "a: {call: 'm:f', vllm: {model: m}}",
+            "says what it is, got vllm and call",
+        ),
+        ("a: {vllm: {model: m, args: {port: 1}}}", "language_models.a.vllm.args.port: is not for vLLM"),
+        ("a: {vllm: {model: m, args: {'--seed': 1}}}", "as on vLLM's command line, without the dashes before it"),
+        ("a: {vllm: {model: m, adapters: {f: x}}}", "language_models.a.vllm.adapters.f: something else has that name"),
     ],
 )
 def test_a_wrong_declaration_is_refused_with_its_place(section: str, told: str) -> None:

@@ -1,0 +1,1 @@
+"""Generation: a small real language model, out of a package, for vLLM."""
