@@ -22,6 +22,7 @@ from engine.description import ModelDescription
 from engine.errors import FailedPrecondition, Unavailable, VireoError, quoted
 from engine.features.store import FeatureStore
 from engine.generation.home import Home
+from engine.generation.loading import load_language_model
 from engine.generation.store import LanguageModels
 from engine.graph.board import GraphBoard, called_names
 from engine.graph.plan import Plan
@@ -31,7 +32,7 @@ from engine.graph.runner import GraphRunner
 from engine.graph.shadow import ShadowStatistics
 from engine.graph.statistics import NodeStatistics
 from engine.graph.traffic import TrafficRunner, VariantStatistics
-from engine.hosting import GraphHost, Hosted, ModelHost, load_language_model, search_signature, warmup_rows
+from engine.hosting import GraphHost, Hosted, ModelHost, search_signature, warmup_rows
 from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
 from engine.servables.linked import Link

@@ -8,9 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 from engine.candidates.declaration import GatherSpec, SlateSpec
 from engine.clock import Clock
@@ -18,12 +16,9 @@ from engine.control.model_config import ModelConfig, check_config
 from engine.control.registry import Handle, Snapshot, find
 from engine.control.rollout import Artifact
 from engine.encoders.declaration import EncoderSpec, RerankerSpec
-from engine.errors import InvalidArgument, ModelFailed, ModelLoadError, Unavailable, quoted
+from engine.errors import InvalidArgument, ModelFailed, ModelLoadError, Unavailable
 from engine.features.declaration import FeatureViewSpec
 from engine.features.store import FeatureStore
-from engine.generation.declaration import LanguageModelSpec
-from engine.generation.home import Home
-from engine.generation.language_model import Ask, LanguageModel
 from engine.graph.alarm import Alarm
 from engine.graph.board import Find
 from engine.graph.declaration import GraphSpec, TrafficSpec
@@ -47,7 +42,7 @@ from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.queue import QueueBounds
 from engine.scheduling.remote import RemoteWorker
 from engine.scheduling.worker import Worker, WorkerOptions
-from engine.servables.function import load_function, named_callable
+from engine.servables.function import load_function
 from engine.servables.linked import LINK_CALLS_MAX, Link, load_linked
 from engine.servables.onnx import OnnxOptions, load_onnx
 from engine.servables.probe import sample_inputs
@@ -59,9 +54,6 @@ from engine.triton.declaration import TritonModelSpec
 from engine.triton.servers import TritonServers
 from engine.vectors.declaration import CollectionSpec, VectorSearchSpec
 from engine.vectors.store import VectorStore
-
-if TYPE_CHECKING:
-    from engine.generation.asking import Submit
 
 
 @dataclass(slots=True)
@@ -175,36 +167,6 @@ class ModelHost:
         if isinstance(servable, TritonModel):
             return servable.stale()
         return isinstance(servable, VectorSearch | Gather) and not servable.fits()
-
-
-def load_language_model(
-    submit: Submit, clock: Clock, home: Home, name: str, spec: LanguageModelSpec, folder: Path, ask: Ask
-) -> LanguageModel:
-    """See `engine.generation.store.Load`. `submit` and `clock` are the engine's, `home` where language models live."""
-    if spec.vllm is not None:
-        from engine.servables.vllm import load_vllm
-
-        return load_vllm(name, spec.vllm, folder, home)
-    if (grounded := spec.grounded) is not None:
-        from engine.generation.grounding.grounded import GroundedModel
-        from engine.generation.grounding.retrieval import Retrieval
-
-        retrieval = Retrieval(submit, grounded.retrieval, grounded.question, grounded.passages)
-        return GroundedModel(name, grounded, retrieval, ask)
-    if spec.upstream is not None:
-        from engine.generation.upstream.model import UpstreamModel
-
-        return UpstreamModel(name, spec.upstream, folder, clock=clock, ask=ask)
-    if spec.encoder is not None or spec.reranker is not None:
-        from engine.generation.encoding import EmbeddingModel, RerankingModel
-
-        if spec.encoder is not None:
-            return EmbeddingModel(name, spec.encoder, submit)
-        assert spec.reranker is not None, "asked above"
-        return RerankingModel(name, spec.reranker, submit)
-    assert spec.call is not None, "checked with the spec"
-    made: LanguageModel = named_callable(f"language model {quoted(name)}", spec.call)(name)
-    return made
 
 
 def _samples(hosted: Hosted, rows: int) -> Tensors:

@@ -1,0 +1,46 @@
+"""How a declared language model is loaded, whichever of its kinds it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.clock import Clock
+from engine.errors import quoted
+from engine.generation.declaration import LanguageModelSpec
+from engine.generation.home import Home
+from engine.generation.language_model import Ask, LanguageModel
+from engine.servables.function import named_callable
+
+if TYPE_CHECKING:
+    from engine.generation.asking import Submit
+
+
+def load_language_model(
+    submit: Submit, clock: Clock, home: Home, name: str, spec: LanguageModelSpec, folder: Path, ask: Ask
+) -> LanguageModel:
+    """See `engine.generation.store.Load`. `submit` and `clock` are the engine's, `home` where language models live."""
+    if spec.vllm is not None:
+        from engine.servables.vllm import load_vllm
+
+        return load_vllm(name, spec.vllm, folder, home)
+    if (grounded := spec.grounded) is not None:
+        from engine.generation.grounding.grounded import GroundedModel
+        from engine.generation.grounding.retrieval import Retrieval
+
+        retrieval = Retrieval(submit, grounded.retrieval, grounded.question, grounded.passages)
+        return GroundedModel(name, grounded, retrieval, ask)
+    if spec.upstream is not None:
+        from engine.generation.upstream.model import UpstreamModel
+
+        return UpstreamModel(name, spec.upstream, folder, clock=clock, ask=ask)
+    if spec.encoder is not None or spec.reranker is not None:
+        from engine.generation.encoding import EmbeddingModel, RerankingModel
+
+        if spec.encoder is not None:
+            return EmbeddingModel(name, spec.encoder, submit)
+        assert spec.reranker is not None, "asked above"
+        return RerankingModel(name, spec.reranker, submit)
+    assert spec.call is not None, "checked with the spec"
+    made: LanguageModel = named_callable(f"language model {quoted(name)}", spec.call)(name)
+    return made
