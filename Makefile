@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CACHE := .cache
 
-.PHONY: help demo test test-triton test-vllm check bench protos clean
+.PHONY: help demo demo-llm test test-triton test-vllm check bench protos clean
 
 help:
 	@echo 'make demo   train a fraud model, serve it, call it over gRPC and HTTP, show its latency'
+	@echo 'make demo-llm  questions on these documents, answered from them by a small model under vLLM, which it installs (3 GB)'
 	@echo 'make test   run every test'
 	@echo 'make test-triton  the tests that want a real Triton, after installing it (55 MB; make test skips them without it)'
 	@echo 'make test-vllm  the tests that want a real vLLM, after installing it (3 GB; make test skips them without it)'
@@ -37,6 +38,9 @@ test-triton: $(STAMP)
 $(VENV)/.llm: $(STAMP) requirements-llm-cpu.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-llm-cpu.txt
 	touch $(VENV)/.llm
+
+demo-llm: $(VENV)/.llm
+	$(BIN)/python -m benchmarks.workloads.generation --out $(CACHE)/generation --cache $(CACHE)/retrieval
 
 test-vllm: $(VENV)/.llm
 	$(BIN)/python -m pytest tests/serving/test_openai.py

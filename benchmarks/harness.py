@@ -82,10 +82,10 @@ class ServerProcess:
                 pinned, stdout=out, stderr=out, env={**os.environ, **(environment or {})}, start_new_session=True
             )
 
-    def wait_ready(self, probe: Callable[[], bool]) -> None:
-        """Return once `probe` says yes. Raises ServerError when the server ends or READY_S_MAX passes before; whatever is raised,
-        the server is stopped."""
-        give_up = time.monotonic() + READY_S_MAX
+    def wait_ready(self, probe: Callable[[], bool], *, patience_s: float = READY_S_MAX) -> None:
+        """Return once `probe` says yes. Raises ServerError when the server ends or `patience_s` passes before; whatever is
+        raised, the server is stopped."""
+        give_up = time.monotonic() + patience_s
         try:
             while not probe():
                 if self._child.poll() is not None or time.monotonic() > give_up:
