@@ -78,7 +78,8 @@ def fill(client: httpx.Client, passages: Sequence[Passage]) -> None:
 def ask(client: OpenAI, question: str) -> dict[str, Any]:
     """Prints the answer as it comes; what it rests on."""
     print(f"\n> {question}\n", flush=True)
-    began, first, grounding = time.monotonic(), 0.0, {}
+    began, first = time.monotonic(), 0.0
+    grounding: dict[str, Any] = {}
     stream = client.chat.completions.create(
         model="documents",
         messages=[{"role": "user", "content": question}],
