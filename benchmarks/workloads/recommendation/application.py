@@ -142,7 +142,7 @@ def push_ratings(
 
 
 def ask(
-    engine: Engine, user: int, region: int, history: Longs, seen: Longs, as_of_us: int, *, id_: str = ""
+    engine: Engine, user: int, region: int, history: Longs, seen: Longs, as_of_us: int, *, id_: str = "", graph: str = GRAPH
 ) -> Response:  # fmt: skip
     """The list for a user: `history` [50], the latest first; `seen`: what is not to be in it."""
     tensors = {
@@ -154,7 +154,7 @@ def ask(
         "as_of": ("INT64", np.array([as_of_us])),
     }
     inputs = {name: Tensor(DATATYPES[datatype], array) for name, (datatype, array) in tensors.items()}
-    return engine.infer(Request(GRAPH, inputs, id=id_, deadline=Deadline.after(ANSWER_S_MAX, monotonic())))
+    return engine.infer(Request(graph, inputs, id=id_, deadline=Deadline.after(ANSWER_S_MAX, monotonic())))
 
 
 def _rows(numbers: Singles) -> pa.FixedSizeListArray:

@@ -52,11 +52,11 @@ def agreement(out: Path, dataset: Dataset, cases: Sequence[Case]) -> Agreement:
     offline = offline_of(dataset, ratings_of(dataset.interactions, dataset.items), features, models)
     ordered = sorted(cases, key=lambda case: case.query.time_s)
     other, apart, ndcgs = 0, 0.0, []
-    with _served(out, shelf, profile) as engine:
+    with TemporaryDirectory() as folder, serving(_beside(out, Path(folder)), shelf, profile) as engine:
         followed = 0
         for case in ordered:
             until = int(np.searchsorted(dataset.interactions.time_s, case.query.time_s))
-            _follow(engine, dataset.interactions.take(slice(followed, until)), dataset.items)
+            follow(engine, dataset.interactions.take(slice(followed, until)), dataset.items)
             followed = until
             items, scores = _listed(engine, case.query, int(dataset.users.region[case.query.user]))
             expected, by_ranker = _offline_list(offline, case)
@@ -68,6 +68,14 @@ def agreement(out: Path, dataset: Dataset, cases: Sequence[Case]) -> Agreement:
     return Agreement(len(ordered), other, apart, served, wanted)
 
 
+def _beside(out: Path, folder: Path) -> Application:
+    """The application in a folder of its own, with the models of `out`."""
+    application = Application(folder)
+    application.write()
+    (folder / "models").symlink_to((out / "models").resolve())
+    return application
+
+
 def _offline_list(offline: Offline, case: Case) -> tuple[Longs, Singles]:
     found, scores = offline.ranked(case)
     items = offline.slate(case)
@@ -76,29 +84,26 @@ def _offline_list(offline: Offline, case: Case) -> tuple[Longs, Singles]:
 
 
 @contextmanager
-def _served(out: Path, shelf: Shelf, profile: Singles) -> Iterator[Engine]:
-    """The application in a folder of its own, with all items and users."""
-    with TemporaryDirectory() as folder:
-        application = Application(Path(folder))
-        application.write()
-        (application.folder / "models").symlink_to((out / "models").resolve())
-        sys.path.insert(0, folder)
-        engine = Engine(load_spec(application.spec))
-        try:
-            engine.start()
-            load_items(engine, shelf)
-            show_items(engine)
-            if not engine.ready:
-                raise RuntimeError(f"the recommendation graph is not served: {engine.problems()}")
-            load_users(engine, np.arange(1, len(profile)), profile[1:])
-            yield engine
-        finally:
-            engine.close()
-            sys.path.remove(folder)
-            sys.modules.pop("recommendation_steps", None)
+def serving(application: Application, shelf: Shelf, profile: Singles) -> Iterator[Engine]:
+    """The application, written and with its models, with all items and users. `profile`: a row a user, of nobody the first."""
+    sys.path.insert(0, str(application.folder))
+    engine = Engine(load_spec(application.spec))
+    try:
+        engine.start()
+        load_items(engine, shelf)
+        show_items(engine)
+        if not engine.ready:
+            raise RuntimeError(f"the recommendation graph is not served: {engine.problems()}")
+        load_users(engine, np.arange(1, len(profile)), profile[1:])
+        yield engine
+    finally:
+        engine.close()
+        sys.path.remove(str(application.folder))
+        sys.modules.pop("recommendation_steps", None)
 
 
-def _follow(engine: Engine, events: Interactions, items: Items) -> None:
+def follow(engine: Engine, events: Interactions, items: Items) -> None:
+    """Events into the log, all of them or none; returns when the features have them."""
     if len(events):
         push_ratings(
             engine, events.user, events.item, events.time_s * 1_000_000, events.rating, items.genres[events.item] > 0

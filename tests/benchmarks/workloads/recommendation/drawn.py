@@ -1,12 +1,32 @@
-"""Weights of models that learnt nothing: drawn, of the shapes that are exported."""
+"""Weights of models that learnt nothing: drawn, of the shapes that are exported; and what the workload leaves, made of them."""
+
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.workloads.recommendation.application import FEATURES, USER, VECTOR
+from benchmarks.workloads.recommendation.artifacts import Trained, shelf_of, write
+from benchmarks.workloads.recommendation.catalogue import Dataset
 from benchmarks.workloads.recommendation.export import FIELDS, SIZE, Weights
+from benchmarks.workloads.recommendation.features import item_rows, ratings_of, scaled_profile
+from benchmarks.workloads.recommendation.offline import offline_of
+from benchmarks.workloads.recommendation.split import split_by_time
 from tests.benchmarks.workloads.recommendation.built import ITEMS
 
 HIDDEN, TOP = 24, (20, 12)
+
+
+def leave(out: Path, dataset: Dataset, *, other_vectors: bool = False) -> None:
+    """Models and a catalogue. `other_vectors`: the catalogue's are not those that the item tower gives."""
+    rng = np.random.default_rng(4)
+    features = item_rows(dataset.items, split_by_time(dataset.interactions).train, seed=1)
+    models = Trained(towers(rng), ranker(rng)).models()
+    vectors = offline_of(dataset, ratings_of(dataset.interactions, dataset.items), features, models).vectors
+    shelf = shelf_of(dataset.items, features, vectors)
+    if other_vectors:
+        shelf = replace(shelf, vector=shelf.vector[::-1])
+    write(out, models, shelf, scaled_profile(dataset.users))
 
 
 def towers(rng: np.random.Generator) -> Weights:

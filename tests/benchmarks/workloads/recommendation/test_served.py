@@ -1,33 +1,21 @@
 """The graph over exported models serves the offline lists, at each query's moment; where the two differ it is seen."""
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.workloads.recommendation.artifacts import Trained, shelf_of, write
 from benchmarks.workloads.recommendation.catalogue import Dataset
-from benchmarks.workloads.recommendation.features import item_rows, ratings_of, scaled_profile
 from benchmarks.workloads.recommendation.judged import Case, cases_of
-from benchmarks.workloads.recommendation.offline import offline_of
 from benchmarks.workloads.recommendation.served import agreement
 from benchmarks.workloads.recommendation.split import cold_queries, queries, split_by_time
 from tests.benchmarks.workloads.recommendation.built import small
-from tests.benchmarks.workloads.recommendation.drawn import ranker, towers
+from tests.benchmarks.workloads.recommendation.drawn import leave
 
 
 def left_in(out: Path, *, other_vectors: bool = False) -> tuple[Dataset, list[Case]]:
     """Models and a catalogue, and ten queries of the test period, some of them first visits. `other_vectors`: the catalogue's are
     not those that the item tower gives."""
-    rng, dataset = np.random.default_rng(4), small()
+    dataset = small()
     split = split_by_time(dataset.interactions)
-    features = item_rows(dataset.items, split.train, seed=1)
-    models = Trained(towers(rng), ranker(rng)).models()
-    vectors = offline_of(dataset, ratings_of(dataset.interactions, dataset.items), features, models).vectors
-    shelf = shelf_of(dataset.items, features, vectors)
-    if other_vectors:
-        shelf = replace(shelf, vector=shelf.vector[::-1])
-    write(out, models, shelf, scaled_profile(dataset.users))
+    leave(out, dataset, other_vectors=other_vectors)
     asked = [
         *queries(split.before_test, split.test)[:8],
         *cold_queries(split.train.take(slice(0, 20)), split.train)[:2],
