@@ -19,7 +19,12 @@ from tests.engine.onnx_models import graph, write
 from tests.serving.servers import ServerHere, spec_for
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "deploy" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 TUTORIALS = ROOT / "docs" / "tutorials"
 

@@ -61,9 +61,9 @@ variable "system_size" {
 }
 
 variable "cpu_size" {
-  description = "VM size of the CPU pool: an ingress pod takes 3 cores and 12 GiB."
+  description = "VM size of the CPU pool: two ingress pods of 3 cores and 12 GiB fit."
   type        = string
-  default     = "Standard_F8s_v2"
+  default     = "Standard_D8s_v5"
 }
 
 variable "cpu_nodes_max" {
