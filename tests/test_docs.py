@@ -103,8 +103,9 @@ def tutorial_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def test_programs_of_the_tutorials_run(tutorial_server: ServerHere, capsys: pytest.CaptureFixture[str]) -> None:
-    # see tests/serving/features, vectors and test_language_upstream.py
-    elsewhere = {TUTORIALS / each for each in ("features-api.md", "vectors.md", "upstream-providers.md")}
+    # see tests/serving/features, vectors, test_language_upstream.py and test_language_local.py
+    others = ("features-api.md", "vectors.md", "upstream-providers.md", "language-models.md")
+    elsewhere = {TUTORIALS / each for each in others}
     for page in sorted(set(TUTORIALS.glob("*.md")) - elsewhere):
         for block in blocks(page, "python"):
             if "client" in block:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import openai
@@ -24,8 +26,10 @@ rerankers:
     + """
   embedding: {encoder: words}
   ranking: {reranker: pairs}
+  smol: {call: 'tests.language:Bigrams'}
 """
 )
+TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorials" / "language-models.md"
 
 
 @pytest.fixture(scope="module")
@@ -98,4 +102,11 @@ def test_an_answer_from_passages_streams_and_brings_what_it_rests_on(client: ope
 
 
 def test_every_model_is_told(client: openai.OpenAI) -> None:
-    assert {each.id for each in client.models.list()} == {"writer", "birds", "wide", "embedding", "ranking"}
+    assert {each.id for each in client.models.list()} == {"writer", "birds", "wide", "embedding", "ranking", "smol"}
+
+
+def test_the_tutorials_program_runs(running: ServerHere, capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```", TUTORIAL.read_text(), re.MULTILINE | re.DOTALL)
+    program = program.replace("127.0.0.1:8000", f"127.0.0.1:{running.host.http_port}")
+    exec(compile(program, TUTORIAL.name, "exec"), {"__name__": TUTORIAL.stem})
+    assert "hello." in capsys.readouterr().out
