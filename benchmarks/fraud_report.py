@@ -4,20 +4,8 @@ from dataclasses import dataclass
 
 from benchmarks.features.part import Part
 from benchmarks.graphs.contenders import FULL, LIKE, OURS, STACKS
-from benchmarks.plots import percentile_plot, rate_plot
 from benchmarks.report import Judgement, Report
-from benchmarks.sustained import (
-    COLUMNS,
-    SHARES,
-    Found,
-    curves,
-    held_by_name,
-    load_row,
-    named,
-    p99_ms,
-    rate_curves,
-    told_parts,
-)
+from benchmarks.sustained import SHARES, Found, best_rate, latency_shown, p99_ms, told_parts
 from benchmarks.table import Cell, Table, number_cell
 from benchmarks.turns import number_or_nan
 
@@ -42,30 +30,19 @@ class FraudData:
 
     def best_stack(self) -> tuple[str, float] | None:
         """The rival that sustained most."""
-        rates = [(each.name, each.rate_per_s) for each in self.found if each.name in STACKS]
-        known = [(name, rate) for name, rate in rates if rate is not None]
-        return max(known, key=lambda one: one[1], default=None)
+        return best_rate(each for each in self.found if each.name in STACKS)
 
 
 def report_of(seed: int, data: FraudData, *, quick: bool) -> Report:
     """Tables, plots and judgements."""
     over = data.overload or Part()
-    told = "Every point, in the order taken; points whose generator was late are repeated."
-    fixed = held_by_name(data.found)
-    tables = [summary(data), Table("Latency at fixed rates", "From the scheduled send.", COLUMNS, named(fixed))]
-    figures = [percentile_plot("Latency percentiles", curves(fixed), TARGET_MS)]
-    for each in data.found:
-        if each.swept is not None:
-            rows = [load_row(one) for one in each.swept.measured]
-            tables.append(Table(f"Rate sweep, {each.name}", told, COLUMNS, rows))
-            curve = rate_curves(each.swept.measured)
-            figures.append(rate_plot(f"Latency over offered rate, {each.name}", curve, TARGET_MS))
+    (held_at, *swept), figures = latency_shown(data.found, TARGET_MS)
     return Report(
         name="fraud",
         about="fraud decisions, one at a time, open loop (Poisson), each service on one core, generator on another",
         seed=seed,
         judgements=[*judgements_of(data, quick=quick), *over.judgements],
-        tables=[*tables[:2], *over.tables, *tables[2:]],
+        tables=[summary(data), held_at, *over.tables, *swept],
         figures=figures,
         data=data,
         notes=notes_of(data),

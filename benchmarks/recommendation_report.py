@@ -4,24 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.plots import percentile_plot, rate_plot
 from benchmarks.recommendation.glued import Glued
 from benchmarks.recommendation.inputs import Filled
 from benchmarks.recommendation.refresh import Refresh
 from benchmarks.recommendation.served import Stages, stage_table
 from benchmarks.report import Judgement, Report
-from benchmarks.sustained import (
-    COLUMNS,
-    SHARES,
-    Found,
-    curves,
-    held_by_name,
-    load_row,
-    named,
-    p99_ms,
-    rate_curves,
-    told_parts,
-)
+from benchmarks.sustained import SHARES, Found, best_rate, latency_shown, p99_ms, told_parts
 from benchmarks.table import Cell, Table
 
 TARGET_MS = 50.0
@@ -48,24 +36,13 @@ class RecommendationData:
 
     def best_stack(self) -> tuple[str, float] | None:
         """The rival that sustained most."""
-        known = [(each.name, each.rate_per_s) for each in self.stack.found if each.rate_per_s is not None]
-        return max(known, key=lambda one: one[1], default=None)
+        return best_rate(self.stack.found)
 
 
 def report_of(seed: int, data: RecommendationData, *, quick: bool) -> Report:
     """Tables, plots and judgements."""
     services = [data.ours, *data.stack.found]
-    fixed = held_by_name(services)
-    held = Table("Latency at fixed rates", "From the scheduled send.", COLUMNS, named(fixed))
-    tables = [summary(data), stage_table(data.stages), refresh_table(data.refresh), held]
-    figures = [percentile_plot("Latency percentiles", curves(fixed), TARGET_MS)]
-    for each in services:
-        if each.swept is not None:
-            told = "Every point, in the order taken; points whose generator was late are repeated."
-            rows = [load_row(one) for one in each.swept.measured]
-            tables.append(Table(f"Rate sweep, {each.name}", told, COLUMNS, rows))
-            curve = rate_curves(each.swept.measured)
-            figures.append(rate_plot(f"Latency over offered rate, {each.name}", curve, TARGET_MS))
+    latencies, figures = latency_shown(services, TARGET_MS)
     return Report(
         name="recommendation",
         about=(
@@ -74,7 +51,7 @@ def report_of(seed: int, data: RecommendationData, *, quick: bool) -> Report:
         ),
         seed=seed,
         judgements=judgements_of(data, quick=quick),
-        tables=tables,
+        tables=[summary(data), stage_table(data.stages), refresh_table(data.refresh), *latencies],
         figures=figures,
         data=data,
         notes=notes_of(data),

@@ -1,14 +1,15 @@
 """What a service sustains within a target: a sweep, then shares of the rate found held longer; and how that is told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.graphs.contenders import Contender
 from benchmarks.harness import Measured
 from benchmarks.load.order import LoadOrder
 from benchmarks.load.verdict import Verdict
+from benchmarks.plots import percentile_plot, rate_plot
 from benchmarks.sweep import SweepPlan, SweepResult, at_rate, sweep
-from benchmarks.table import Cell
+from benchmarks.table import Cell, Table
 
 SHARES = (0.5, 0.8)
 HELD_S = 15.0
@@ -94,6 +95,27 @@ def rate_curves(measured: Sequence[Measured]) -> dict[str, list[tuple[float, flo
         "p50": [(load.offered_per_s, load.latency_ms.p50) for load in valid if load.latency_ms.p50 is not None],
         "p99": [(load.offered_per_s, load.latency_ms.p99) for load in valid if load.latency_ms.p99 is not None],
     }
+
+
+def latency_shown(found: Sequence[Found], target_ms: float) -> tuple[list[Table], list[str]]:
+    """The tables of what was held and of each sweep, and plots of both."""
+    fixed = held_by_name(found)
+    tables = [Table("Latency at fixed rates", "From the scheduled send.", COLUMNS, named(fixed))]
+    figures = [percentile_plot("Latency percentiles", curves(fixed), target_ms)]
+    for each in found:
+        if each.swept is not None:
+            told = "Every point, in the order taken; points whose generator was late are repeated."
+            rows = [load_row(one) for one in each.swept.measured]
+            tables.append(Table(f"Rate sweep, {each.name}", told, COLUMNS, rows))
+            curve = rate_curves(each.swept.measured)
+            figures.append(rate_plot(f"Latency over offered rate, {each.name}", curve, target_ms))
+    return tables, figures
+
+
+def best_rate(found: Iterable[Found]) -> tuple[str, float] | None:
+    """Name and rate of the one that sustained most."""
+    known = [(each.name, each.rate_per_s) for each in found if each.rate_per_s is not None]
+    return max(known, key=lambda one: one[1], default=None)
 
 
 def p99_ms(measured: Measured | None) -> float | None:

@@ -416,7 +416,7 @@ UPSTREAM_CONNECTIONS_MAX: Final = 1_000
 """Connections to one server; each call holds one while it lasts."""
 
 UPSTREAM_OUTPUT_TOKENS_DEFAULT: Final = 4_096
-UPSTREAM_EVENT_BYTES_MAX: Final = 8 << 20
+GENERATION_EVENT_BYTES_MAX: Final = 8 << 20
 """Largest event of a stream from another server."""
 
 UPSTREAM_ERROR_BYTES_MAX: Final = 64 << 10

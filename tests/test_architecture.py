@@ -43,7 +43,12 @@ PURE = (
     *(f"engine/scheduling/{name}.py" for name in ("admission", "queue", "batcher", "estimate")),
     *(f"engine/control/{name}.py" for name in ("lifecycle", "rollout")),
     "engine/vectors/merge_policy.py",
-    *(f"engine/generation/upstream/{name}.py" for name in ("routing", "health", "quota", "usage", "refusal", "sse")),
+    *(f"engine/generation/upstream/{name}.py" for name in ("routing", "health", "quota", "usage", "refusal")),
+    "engine/generation/sse.py",
+    *(
+        f"engine/generation/grounding/{name}.py"
+        for name in ("citation", "conversation", "passage", "prompt", "support")
+    ),
     *(f"engine/generation/upstream/anthropic_{name}.py" for name in ("request", "answer", "stream")),
     *(f"engine/triton/{name}.py" for name in ("declaration", "policy", "hpack", "http2", "messages", "call")),
 )

@@ -28,7 +28,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 sys.path.append(str(Path(__file__).parent))  # -I leaves it out
 from slate_store import search_words
-from stack_gateway import RAW_INPUT_TAG, SERVICE, handlers_of, varint
+from stack_gateway import RAW_INPUT_TAG, SERVICE, answer_by, varint
 
 FEATURES, VECTOR = 38, 64
 MODEL = "ranker"
@@ -155,17 +155,7 @@ async def serve(order: dict[str, Any]) -> None:
         chosen = slate_of(scores, rows, order)
         return answer_of(numbers[chosen], scores[chosen], rows[chosen, FEATURES:-1] @ vector)
 
-    async def live(message: bytes, _: object) -> bytes:
-        return bytes(pb.ServerLiveResponse(live=True).SerializeToString())
-
-    async def ready(message: bytes, _: object) -> bytes:
-        return bytes(pb.ModelReadyResponse(ready=True).SerializeToString())
-
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((handlers_of(model_infer, live, ready),))
-    server.add_insecure_port(f"127.0.0.1:{order['port']}")
-    await server.start()
-    await server.wait_for_termination()
+    await answer_by(model_infer, order["port"])
 
 
 if __name__ == "__main__":

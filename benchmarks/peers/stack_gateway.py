@@ -153,6 +153,12 @@ async def serve(order: dict[str, Any]) -> None:
             begun, keys = messages.read(message)
             return messages.answer(await infer(messages.ask(begun, look_up(keys))))
 
+    await answer_by(model_infer, order["port"])
+
+
+async def answer_by(model_infer: Callable[[bytes, object], Awaitable[bytes]], port: int) -> None:
+    """Answers ModelInfer so, and that it is live and ready, until a signal."""
+
     async def live(message: bytes, _: object) -> bytes:
         return bytes(pb.ServerLiveResponse(live=True).SerializeToString())
 
@@ -161,7 +167,7 @@ async def serve(order: dict[str, Any]) -> None:
 
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((handlers_of(model_infer, live, ready),))
-    server.add_insecure_port(f"127.0.0.1:{order['port']}")
+    server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     await server.wait_for_termination()
 

@@ -1,12 +1,14 @@
-"""A request to a servable of the same engine, from the event loop of language models."""
+"""Language models that hold nothing but names, and their requests to servables of the same engine."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from engine.errors import Internal
+from engine.generation.language_model import ModelCard
 from engine.request import Request, Response
 from engine.scheduling.job import Job
 
@@ -16,6 +18,25 @@ class Submit(Protocol):
 
     def __call__(self, request: Request, done: Callable[[Job], None], *, at_once: bool) -> Job:
         """See there."""
+
+
+class AskingModel:
+    """What a `LanguageModel` has that holds nothing: what it calls is looked up with each call. For one event loop."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._created_s = int(time.time())
+
+    def cards(self) -> Sequence[ModelCard]:
+        """Its name."""
+        return [ModelCard(self._name, self._created_s)]
+
+    def problem(self) -> str | None:
+        """None: what it calls may fail, but that is told by each call."""
+        return None
+
+    async def aclose(self) -> None:
+        """It holds nothing."""
 
 
 async def asked(submit: Submit, request: Request) -> Response:

@@ -18,9 +18,8 @@ import orjson
 
 from engine.encoders.relations import EMBEDDING, PASSAGE, PROMPT, QUERY, SCORE, TEXT, TOKENS
 from engine.errors import InvalidArgument, quoted
-from engine.generation.asking import Submit, asked
+from engine.generation.asking import AskingModel, Submit, asked
 from engine.generation.call import GenerationAnswer, GenerationCall, GenerationKind
-from engine.generation.language_model import ModelCard
 from engine.limits import ENCODER_TEXTS_MAX
 from engine.request import Request
 from engine.servables.servable import Tensors
@@ -30,23 +29,12 @@ Body = Mapping[str, Any]
 _FORMATS: Final = ("float", "base64")
 
 
-class _Encoding:
-    """What both have. `servable`: what it asks. For one event loop."""
+class _Encoding(AskingModel):
+    """What both have. `servable`: what it asks."""
 
     def __init__(self, name: str, servable: str, submit: Submit) -> None:
-        self._name, self._servable, self._submit = name, servable, submit
-        self._created_s = int(time.time())
-
-    def cards(self) -> Sequence[ModelCard]:
-        """Its name."""
-        return [ModelCard(self._name, self._created_s)]
-
-    def problem(self) -> str | None:
-        """None: what it asks may fail, but that is told by each call."""
-        return None
-
-    async def aclose(self) -> None:
-        """It holds nothing."""
+        super().__init__(name)
+        self._servable, self._submit = servable, submit
 
     async def _asked(self, call: GenerationCall, inputs: Tensors) -> Tensors:
         request = Request(

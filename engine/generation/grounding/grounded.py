@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from engine.errors import Internal, quoted
+from engine.generation.asking import AskingModel
 from engine.generation.call import GenerationAnswer, GenerationCall, GenerationKind
 from engine.generation.grounding.citation import CitedText
 from engine.generation.grounding.conversation import conversation_of, sampling_of
@@ -21,8 +22,8 @@ from engine.generation.grounding.passage import Passage, fused
 from engine.generation.grounding.prompt import Conversation, answer_messages, queries_in, query_messages, shown_passages
 from engine.generation.grounding.retrieval import Found, Retrieval
 from engine.generation.grounding.support import Support
-from engine.generation.language_model import Ask, ModelCard
-from engine.generation.upstream.sse import DONE, EventReader, event_bytes
+from engine.generation.language_model import Ask
+from engine.generation.sse import DONE, EventReader, event_bytes
 
 _QUERY_TOKENS: Final = 48
 """For each more way to search that is asked for."""
@@ -30,25 +31,14 @@ _QUERY_TOKENS: Final = 48
 Chunk = dict[str, Any]
 
 
-class GroundedModel:
-    """See the module. It holds nothing but names: what it calls is looked up with each call."""
+class GroundedModel(AskingModel):
+    """See the module."""
 
     kinds = frozenset((GenerationKind.CHAT,))
 
     def __init__(self, name: str, spec: GroundingSpec, retrieval: Retrieval, ask: Ask) -> None:
-        self._name, self._spec, self._retrieval, self._ask = name, spec, retrieval, ask
-        self._created_s = int(time.time())
-
-    def cards(self) -> Sequence[ModelCard]:
-        """Its name."""
-        return [ModelCard(self._name, self._created_s)]
-
-    def problem(self) -> str | None:
-        """None: what it calls may fail, but that is told by each call."""
-        return None
-
-    async def aclose(self) -> None:
-        """It holds nothing."""
+        super().__init__(name)
+        self._spec, self._retrieval, self._ask = spec, retrieval, ask
 
     async def answer(self, call: GenerationCall) -> GenerationAnswer:
         """See `LanguageModel`. An error that the wording model words itself is the answer."""

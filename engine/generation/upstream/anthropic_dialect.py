@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
+from engine.generation.sse import DONE, Event, event_bytes
 from engine.generation.upstream.anthropic_answer import openai_answer, openai_error
 from engine.generation.upstream.anthropic_request import anthropic_request
 from engine.generation.upstream.anthropic_stream import AnthropicStream
 from engine.generation.upstream.dialect import Json, parsed
-from engine.generation.upstream.sse import DONE, Event, event_bytes
 from engine.generation.upstream.usage import Usage
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from engine.errors import Internal
-from engine.generation.upstream.sse import Event
+from engine.generation.sse import Event
 from engine.generation.upstream.usage import Usage
 
 Json = dict[str, Any]

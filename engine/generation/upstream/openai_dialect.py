@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from engine.errors import Internal
+from engine.generation.sse import DONE, Event
 from engine.generation.upstream.dialect import Json, parsed
-from engine.generation.upstream.sse import DONE, Event
 from engine.generation.upstream.usage import Usage, openai_usage
 
 _RESPONSES: Final = "responses"

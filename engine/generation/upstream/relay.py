@@ -10,8 +10,8 @@ from typing import Final, Protocol
 import orjson
 
 from engine.errors import Unavailable, VireoError
+from engine.generation.sse import EventReader, event_bytes
 from engine.generation.upstream.dialect import Reading
-from engine.generation.upstream.sse import EventReader, event_bytes
 from engine.generation.upstream.statistics import Ending
 from engine.generation.upstream.usage import Usage
 

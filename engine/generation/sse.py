@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.errors import Internal
-from engine.limits import UPSTREAM_EVENT_BYTES_MAX
+from engine.limits import GENERATION_EVENT_BYTES_MAX
 
 DONE: Final = b"data: [DONE]\n\n"
 """How OpenAI's protocol ends a stream."""
@@ -35,7 +35,7 @@ class EventReader:
 
     def feed(self, piece: bytes) -> Iterator[Event]:
         """The events that `piece` completes; comments and events without data are left out. Raises Internal past
-        UPSTREAM_EVENT_BYTES_MAX bytes of one event."""
+        GENERATION_EVENT_BYTES_MAX bytes of one event."""
         rest = self._rest
         rest += piece
         begin = 0
@@ -46,8 +46,8 @@ class EventReader:
                 yield event
         del rest[:begin]
         self._looked = max(0, len(rest) - 3)  # an end may be cut in two, and is not looked for twice
-        if len(rest) > UPSTREAM_EVENT_BYTES_MAX:
-            raise Internal(f"a server-sent event has more than {UPSTREAM_EVENT_BYTES_MAX} bytes")
+        if len(rest) > GENERATION_EVENT_BYTES_MAX:
+            raise Internal(f"a server-sent event has more than {GENERATION_EVENT_BYTES_MAX} bytes")
 
     @property
     def pending(self) -> bool:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import Internal
-from engine.generation.upstream import sse
-from engine.generation.upstream.sse import EventReader
+from engine.generation import sse
+from engine.generation.sse import EventReader
 
 _LINES = st.sampled_from([b"data: {}", b"data:x", b"event: ping", b": comment", b"id: 1", b"data", b"data: \xc3\xa9"])
 _ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
@@ -40,7 +40,7 @@ def _naive(lines: list[bytes]) -> list[tuple[str | None, bytes]]:
 
 
 def test_an_event_without_end_is_refused_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "UPSTREAM_EVENT_BYTES_MAX", 100)
+    monkeypatch.setattr(sse, "GENERATION_EVENT_BYTES_MAX", 100)
     reader = EventReader()
     assert list(reader.feed(b"data: " + b"x" * 90)) == []
     with pytest.raises(Internal, match="more than 100 bytes"):
