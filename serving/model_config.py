@@ -91,9 +91,9 @@ def describe_config(model: ModelDescription) -> pb.ModelConfig:
     )
     start = 1 if rows_max else 0
     for spec in model.signature.inputs:
-        message.input.add(**_described(spec, start), optional=spec.optional)
+        message.input.add(**described(spec, start), optional=spec.optional)
     for spec in model.signature.outputs:
-        message.output.add(**_described(spec, start))
+        message.output.add(**described(spec, start))
     message.version_policy.specific.versions.extend(model.ready_versions)
     message.instance_group.add(name=model.name, count=model.options.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
     if model.batching:
@@ -103,6 +103,7 @@ def describe_config(model: ModelDescription) -> pb.ModelConfig:
     return message
 
 
-def _described(spec: TensorSpec, start: int) -> dict[str, Any]:
+def described(spec: TensorSpec, start: int) -> dict[str, Any]:
+    """A tensor as Triton's configuration has it, with its dimensions from `start` on."""
     name = spec.datatype.name
     return {"name": spec.name, "data_type": f"TYPE_{_TO_THEIRS.get(name, name)}", "dims": spec.shape[start:]}

@@ -6,14 +6,14 @@ ONNX models go with a config.pbtxt each; a graph of them goes as an ensemble whe
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from engine import Engine, FailedPrecondition, InvalidArgument, ModelDescription, Node, Plan, quoted
-from serving.model_config import describe_config
+from serving.model_config import describe_config, described
 
 CONFIG, ONNX, PLAN = "config.pbtxt", "model.onnx", "model.plan"
 ONNX_PLATFORM = "onnxruntime_onnx"
@@ -54,7 +54,7 @@ def export_triton(engine: Engine, out: Path, platform: str) -> list[str]:
     return lines + [f"{name}: not written, it is no ONNX model" for name in sorted(skipped)]
 
 
-def _write_model(folder: Path, versions: Iterable[ModelDescription], threads: int, platform: str) -> None:
+def _write_model(folder: Path, versions: Sequence[ModelDescription], threads: int, platform: str) -> None:
     for each in versions:
         source = Path(each.source)
         file = source if platform == "onnxruntime" else source.with_name(PLAN)
@@ -67,8 +67,7 @@ def _write_model(folder: Path, versions: Iterable[ModelDescription], threads: in
         place = folder / str(each.version)
         place.mkdir(parents=True)
         shutil.copyfile(file, place / (ONNX if platform == "onnxruntime" else PLAN))
-        config = model_config(each, threads, platform)
-    _write_config(folder, config)
+    _write_config(folder, model_config(versions[-1], threads, platform))
 
 
 def _write_config(folder: Path, config: pb.ModelConfig) -> None:
@@ -131,8 +130,7 @@ def ensemble(plan: Plan, models: Mapping[str, ModelDescription]) -> pb.ModelConf
     config.max_batch_size = min(each.max_batch_size for each in configs)
     for side, specs in ((config.input, plan.signature.inputs), (config.output, plan.signature.outputs)):
         for spec in specs:
-            kind = "STRING" if spec.datatype.name == "BYTES" else spec.datatype.name
-            side.add(name=spec.name, data_type=f"TYPE_{kind}", dims=spec.shape[1 if batches else 0 :])
+            side.add(**described(spec, 1 if batches else 0))
     for node in plan.nodes:
         step = config.ensemble_scheduling.step.add(model_name=node.target.name, model_version=node.target.version)
         for wire in node.wires:

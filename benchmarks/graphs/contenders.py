@@ -12,7 +12,7 @@ from benchmarks.graphs.running import serve
 from benchmarks.graphs.stack_case import StackCase, stack_case
 from benchmarks.harness import SERVER_CORE, Measurable, Measured, measure
 from benchmarks.load.order import LoadOrder
-from benchmarks.peers.stack import NAMES, Lookup, Stack, start_stack
+from benchmarks.peers.stack import NAMES, Lookup, Parts, start_stack
 from benchmarks.workloads.fraud.application import GRAPH, decision_application
 
 FULL, LIKE = "Vireo, the whole decision", "Vireo, like for like"
@@ -48,7 +48,7 @@ class Contender:
 
     def cpu_by_part(self) -> Mapping[str, float]:
         """CPU seconds so far of each process, where there are several."""
-        return self.process.cpu_by_part() if isinstance(self.process, Stack) else {}
+        return self.process.cpu_by_part() if isinstance(self.process, Parts) else {}
 
 
 Opened = Callable[[], AbstractContextManager[Contender]]

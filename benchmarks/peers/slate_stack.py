@@ -18,6 +18,7 @@ from benchmarks.graphs.contenders import Contender
 from benchmarks.harness import SERVER_CORE, ServerProcess, free_port, grpc_ready
 from benchmarks.peers.environments import QUIET, REDIS_STACK, STACK
 from benchmarks.peers.redis_stack_server import RedisStackServer
+from benchmarks.peers.stack import Parts
 from benchmarks.peers.triton import start_triton
 from benchmarks.peers.triton_package import TritonPackage
 from benchmarks.recommendation.inputs import Shop
@@ -32,21 +33,6 @@ NAMES = {
     "mget": "Redis Stack + Triton, rows by MGET",
     "return": "Redis Stack + Triton, rows with the search",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The processes of a stack."""
-
-    processes: dict[str, ServerProcess]
-
-    def cpu_s(self) -> float:
-        """CPU seconds so far of all of them."""
-        return sum(self.cpu_by_part().values())
-
-    def cpu_by_part(self) -> dict[str, float]:
-        """The same for each."""
-        return {name: each.cpu_s() for name, each in self.processes.items()}
 
 
 @dataclass(frozen=True, slots=True)

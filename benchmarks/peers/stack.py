@@ -50,13 +50,10 @@ NAMES = {
 
 
 @dataclass(slots=True)
-class Stack:
-    """The three processes, ready on `port`; ends with the `with` block."""
+class Parts:
+    """The processes of a stack."""
 
-    name: str
-    port: int
-    parts: dict[str, ServerProcess]
-    _closing: ExitStack
+    processes: dict[str, ServerProcess]
 
     def cpu_s(self) -> float:
         """CPU seconds so far of all of them."""
@@ -64,7 +61,16 @@ class Stack:
 
     def cpu_by_part(self) -> dict[str, float]:
         """The same for each."""
-        return {name: each.cpu_s() for name, each in self.parts.items()}
+        return {name: each.cpu_s() for name, each in self.processes.items()}
+
+
+@dataclass(slots=True)
+class Stack(Parts):
+    """The three processes, ready on `port`; ends with the `with` block."""
+
+    name: str
+    port: int
+    _closing: ExitStack
 
     def __enter__(self) -> "Stack":
         return self
@@ -106,7 +112,7 @@ def start_stack(
         gateway.wait_ready(grpc_ready(order["port"], case.model))
         parts = {"gateway": gateway, "Triton": triton.process, "Redis": redis.process}
         check_answers(case, order["port"])
-        return Stack(NAMES[lookup], order["port"], parts, opened.pop_all())
+        return Stack(parts, NAMES[lookup], order["port"], opened.pop_all())
 
 
 def order_of(case: StackCase, lookup: Lookup, folder: Path, *, redis_port: int, triton_port: int) -> dict[str, Any]:

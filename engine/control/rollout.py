@@ -23,19 +23,6 @@ from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
 from engine.triton.declaration import TritonModelSpec
 from engine.vectors.declaration import VectorSearchSpec
 
-_DECLARED = (
-    "functions",
-    "triton_models",
-    "searches",
-    "feature_views",
-    "gathers",
-    "slates",
-    "encoders",
-    "rerankers",
-    "graphs",
-    "traffic",
-)
-"""Sections of the spec that say themselves what is served."""
 KIND_WORDS = {
     "functions": "function",
     "triton_models": "model on Triton",
@@ -49,6 +36,8 @@ KIND_WORDS = {
     "traffic": "traffic split",
 }
 """What each of a section of the spec is called."""
+_DECLARED = tuple(KIND_WORDS)
+"""Sections of the spec that say themselves what is served."""
 
 
 @dataclass(frozen=True, slots=True)

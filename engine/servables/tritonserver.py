@@ -43,7 +43,7 @@ class TritonModel:
     """See `RemoteServable`. `execute` sends a request and waits for it."""
 
     def __init__(self, spec: TritonModelSpec, name: str, fleet: Fleet, signature: Signature, traits: Traits) -> None:
-        self._spec, self._clock, self.fleet = spec, fleet.clock, fleet
+        self._clock, self.fleet = fleet.clock, fleet
         self.signature, self.traits = signature, traits
         self._writer = RequestWriter(name, spec.version, signature, decoupled=isinstance(self, TritonStream))
         self._reader = ResponseReader(name, signature)

@@ -76,8 +76,6 @@ class Fleet:
         self._closed = False
         self.open = 0
         """Calls on the way."""
-        self.hedged = self.retried = self.ejected = 0
-        """Counted since the start."""
 
     def start(self) -> None:
         """Connects; returns at once."""
@@ -279,8 +277,7 @@ class Fleet:
             self._resolve(call, error)
             return
         self._drop(attempt)
-        if failed(self._standings[attempt.replica], self._standings, now_ns):
-            self.ejected += 1
+        failed(self._standings[attempt.replica], self._standings, now_ns)
         if call.ended or call.open:  # another server may still answer
             return
         again = may_retry(
@@ -293,7 +290,6 @@ class Fleet:
         if again and self._retry_budget.take():
             index = choose(self._standings, now_ns, self._draw, call.tried)
             if index is not None and self._send(call, index, now_ns):
-                self.retried += 1
                 return
         self._resolve(call, error)
 
@@ -360,5 +356,5 @@ class Fleet:
                 remaining_ns=call.deadline_ns - now_ns,
                 latency_ns=self._standings[index].latency_ns,
             )
-            if may and self._hedge_budget.take() and self._send(call, index, now_ns):
-                self.hedged += 1
+            if may and self._hedge_budget.take():
+                self._send(call, index, now_ns)

@@ -87,8 +87,8 @@ class ClientSession:
         self._frame_max = 16_384
         self._streams_max = TRITON_STREAMS_MAX
         self._unread = 0
-        self.settled = self.closing = False
-        """`settled`: the server's settings are here. `closing`: it takes no new calls."""
+        self.closing = False
+        """It takes no new calls."""
 
     @property
     def open(self) -> int:
@@ -273,7 +273,6 @@ class ClientSession:
                 self._frame_max = min(value, TRITON_FRAME_BYTES_MAX)
             elif key == _CONCURRENT_MAX:
                 self._streams_max = min(value, TRITON_STREAMS_MAX)
-        self.settled = True
         self.out.append(frame(SETTINGS, ACK, 0))
         self._pump()
 

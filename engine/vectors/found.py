@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from engine.vectors.hits import field_values, hits_of, ids_of_places
+from engine.vectors.hits import Grouped, field_values, grouped, hits_of, ids_of_places
 from engine.vectors.query import Hit
 from engine.vectors.values import PointId
 from engine.vectors.view import Longs, View
@@ -42,9 +42,13 @@ class Found:
         """Of the hits, [n]."""
         return ids_of_places(self.view, self.places)
 
+    @cached_property
+    def _grouped(self) -> Grouped:
+        return grouped(self.places)
+
     def column(self, field: str) -> pa.Array:
         """A field of the payload, [n]; null where a hit has none."""
-        return field_values(self.view, field, self.places)
+        return field_values(self.view, field, self._grouped)
 
     @cached_property
     def hits(self) -> list[Hit]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ _ADDRESSES: Final = "addresses of ids"
 def ids_of_places(view: View, places: Longs) -> npt.NDArray[np.uint64] | pa.StringArray:
     """In the order of the places: see engine/vectors/places.py."""
     if view.spec.id == "text":
-        return _taken(places, lambda at: view.parts[at].part.ids, pa.string())
+        return _taken(grouped(places), lambda at: view.parts[at].part.ids, pa.string())
     if (addresses := view.derived.get(_ADDRESSES)) is None:
         starts = [each.part.ids.ctypes.data for each in view.parts]  # the view holds the arrays
         addresses = view.derived[_ADDRESSES] = np.array(starts, np.int64)
@@ -32,22 +33,38 @@ def ids_of_places(view: View, places: Longs) -> npt.NDArray[np.uint64] | pa.Stri
     return found
 
 
-def field_values(view: View, field: str, places: Longs) -> pa.Array:
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Places by part, for columns to be taken from. `back`: where each place's value then is, None: in order."""
+
+    rows: list[tuple[int, pa.Array]]
+    back: pa.Array | None
+
+
+def grouped(places: Longs) -> Grouped:
+    """Once for all columns of a search."""
+    rows, order = [], []
+    for at, here, mine in parts_of(places):
+        rows.append((at, pa.array(mine)))
+        order.append(here)
+    if len(rows) <= 1:
+        return Grouped(rows, None)
+    back = np.empty(len(places), np.int64)
+    back[np.concatenate(order)] = np.arange(len(places))
+    return Grouped(rows, pa.array(back))
+
+
+def field_values(view: View, field: str, places: Grouped) -> pa.Array:
     """A field of the payload, likewise; null where there is none."""
     return _taken(places, lambda at: view.parts[at].part.column(field), field_type(view.spec.fields[field]))
 
 
-def _taken(places: Longs, column: Callable[[int], pa.Array], kind: pa.DataType) -> pa.Array:
+def _taken(places: Grouped, column: Callable[[int], pa.Array], kind: pa.DataType) -> pa.Array:
     """Of each place the value that its part's column has."""
-    found, order = [], []
-    for at, here, rows in parts_of(places):
-        found.append(column(at).take(pa.array(rows)))
-        order.append(here)
-    if len(found) <= 1:
+    found = [column(at).take(rows) for at, rows in places.rows]
+    if places.back is None:
         return found[0] if found else pa.nulls(0, kind)
-    back = np.empty(len(places), np.int64)
-    back[np.concatenate(order)] = np.arange(len(places))
-    return pa.concat_arrays(found).take(pa.array(back))
+    return pa.concat_arrays(found).take(places.back)
 
 
 def hits_of(
@@ -59,7 +76,8 @@ def hits_of(
     plain = known.tolist() if isinstance(known, np.ndarray) else known.to_pylist()
     hits = [Hit(id_, score, _NOTHING, _NOTHING) for id_, score in zip(plain, scores, strict=True)]
     if payload:
-        columns = [(name, column_values(field_values(view, name, places))) for name in payload]
+        by_part = grouped(places)
+        columns = [(name, column_values(field_values(view, name, by_part))) for name in payload]
         for at, hit in enumerate(hits):
             hit.payload = {name: values[at] for name, values in columns if values[at] is not None}
     if vectors:
