@@ -41,6 +41,7 @@ from engine.features.store import FeatureStore
 from engine.generation.call import Chunks, GenerationAnswer, GenerationCall, GenerationKind
 from engine.generation.declaration import LanguageModelSpec
 from engine.generation.language_model import LanguageModel, ModelCard
+from engine.generation.sse import EventReader, event_bytes
 from engine.generation.statistics import GenerationStatistics
 from engine.generation.store import LanguageModels
 from engine.generation.upstream.declaration import TargetSpec, UpstreamSpec
@@ -191,7 +192,7 @@ __all__ = [
     "Duration",
     "EmbedderSpec",
     "Engine",
-    "ExperimentQuestion",
+    "EventReader", "ExperimentQuestion",
     "ExperimentReport",
     "Exposures",
     "FailedPrecondition",
@@ -303,7 +304,7 @@ __all__ = [
     "duration_us",
     "element_count",
     "endings",
-    "experiment_report",
+    "event_bytes", "experiment_report",
     "export_log",
     "exposures_in",
     "exposures_of",

@@ -234,18 +234,13 @@ class MethodNotAllowed(Unimplemented):
 def error_reply(error: VireoError) -> Reply:
     """The reply that tells `error`."""
     body = {"error": told(error), "code": grpc_name(error)}
-    return json_reply(body, status=_status(error), headers=error_headers(error))
+    return json_reply(body, status=_status(error), headers=tuple(_error_headers(error)))
 
 
 def _status(error: VireoError) -> int:
     if isinstance(error, MethodNotAllowed):
         return 405
     return 415 if isinstance(error, UnknownEncoding) else http_status(error)
-
-
-def error_headers(error: VireoError) -> tuple[tuple[str, str], ...]:
-    """What an answer that tells `error` says beside its status and body."""
-    return tuple(_error_headers(error))
 
 
 def _error_headers(error: VireoError) -> Iterator[tuple[str, str]]:

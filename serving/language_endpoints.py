@@ -10,7 +10,6 @@ from serving.http_app import Endpoint, HttpCall, Reply, json_reply, while_here
 from serving.language_calls import LanguageCalls, generation_call
 from serving.language_errors import language_error_event, language_error_reply
 
-_EVENTS: Final = "text/event-stream"
 _STREAM_HEADERS: Final = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
 """No proxy on the way may keep events back."""
 
@@ -68,7 +67,7 @@ def _reply(answer: GenerationAnswer) -> Reply:
     if isinstance(answer.body, bytes):
         return Reply(answer.body, status=answer.status, headers=answer.headers, packable=True)
     return Reply(
-        content_type=_EVENTS,
+        content_type=answer.content_type,
         status=answer.status,
         headers=(*answer.headers, *_STREAM_HEADERS),
         chunks=_Events(answer.body),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 from engine import (
@@ -16,8 +17,9 @@ from engine import (
     Unavailable,
     Unimplemented,
     VireoError,
+    event_bytes,
 )
-from serving.http_app import Reply, error_headers, error_reply, json_reply
+from serving.http_app import Reply, error_reply, json_reply
 from serving.status import told
 
 _KINDS: Final[dict[type[VireoError], tuple[str, str | None, str | None]]] = {
@@ -43,9 +45,9 @@ def language_error(error: VireoError) -> dict[str, Any]:
 
 def language_error_reply(error: VireoError) -> Reply:
     """The reply that tells `error`, with the status and headers that it has everywhere."""
-    return json_reply(language_error(error), status=error_reply(error).status, headers=error_headers(error))
+    return replace(error_reply(error), body=json_reply(language_error(error)).body)
 
 
 def language_error_event(error: VireoError) -> bytes:
     """A server-sent event that tells `error` on a stream that has begun."""
-    return b"data: " + json.dumps(language_error(error)).encode() + b"\n\n"
+    return event_bytes(json.dumps(language_error(error)).encode())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
-from engine import GenerationCall, GenerationKind, InvalidArgument
+from engine import EventReader, GenerationCall, GenerationKind, InvalidArgument
 from protos.vireo.v1 import generation_pb2 as pb
 from serving.codec import parse
 from serving.language_calls import LanguageCalls, generation_call
@@ -49,11 +49,12 @@ class LanguageService:
         if isinstance(answer.body, bytes):
             yield pb.GenerateEvent(event="" if answer.status < 400 else "error", data=answer.body).SerializeToString()
             return
+        reader = EventReader()
         async with aclosing(answer.body) as chunks:
             async for chunk in chunks:
-                for name, data in events_in(chunk):
-                    if data != _DONE:
-                        yield pb.GenerateEvent(event=name, data=data).SerializeToString()
+                for event in reader.feed(chunk):
+                    if event.data != _DONE:
+                        yield pb.GenerateEvent(event=event.kind or "", data=event.data).SerializeToString()
 
     def _list(self) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(
@@ -69,17 +70,3 @@ def _call_in(call: Call, message: bytes) -> GenerationCall:
     if not 0 <= request.kind < len(_KINDS):
         raise InvalidArgument(f"kind: expected a number from 0 to {len(_KINDS) - 1}, got {request.kind}")
     return generation_call(_KINDS[request.kind], request.body, call.metadata(), call.deadline)
-
-
-def events_in(chunk: bytes) -> Iterator[tuple[str, bytes]]:
-    """(name, data) of each server-sent event of a chunk of whole ones; comments are left out."""
-    for event in chunk.split(b"\n\n"):
-        name, data = "", []
-        for line in event.split(b"\n"):
-            key, _, value = line.partition(b":")
-            if key == b"event":
-                name = value.strip().decode()
-            elif key == b"data":
-                data.append(value.removeprefix(b" "))
-        if data:
-            yield name, b"\n".join(data)

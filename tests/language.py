@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
-from engine import GenerationAnswer, GenerationCall, GenerationKind, InvalidArgument, ModelCard, ModelLoadError
+from engine import Chunks, GenerationAnswer, GenerationCall, GenerationKind, InvalidArgument, ModelCard, ModelLoadError
 
 MADE: list[Bigrams] = []
 """All so far, the last one last."""
@@ -76,6 +76,24 @@ class Bigrams:
     async def aclose(self) -> None:
         """See `LanguageModel`."""
         self.closed = True
+
+
+class CarriageReturns(Bigrams):
+    """Ends the lines of its events as some servers do."""
+
+    async def answer(self, call: GenerationCall) -> GenerationAnswer:
+        """See `LanguageModel`."""
+        answer = await super().answer(call)
+        assert not isinstance(answer.body, bytes)
+        return GenerationAnswer(_with_carriage_returns(answer.body))
+
+
+async def _with_carriage_returns(chunks: Chunks) -> AsyncGenerator[bytes, None]:
+    try:
+        async for chunk in chunks:
+            yield chunk.replace(b"\n", b"\r\n")
+    finally:
+        await chunks.aclose()
 
 
 def _prompt(body: Mapping[str, Any]) -> str:

@@ -44,7 +44,9 @@ PURE = (
     *(f"engine/control/{name}.py" for name in ("lifecycle", "rollout")),
     "engine/vectors/merge_policy.py",
     *(f"engine/generation/upstream/{name}.py" for name in ("routing", "health", "quota", "usage", "refusal")),
+    "engine/retry_budget.py",
     "engine/generation/sse.py",
+    "engine/generation/handing_on.py",
     *(
         f"engine/generation/grounding/{name}.py"
         for name in ("citation", "conversation", "passage", "prompt", "support")

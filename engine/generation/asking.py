@@ -54,7 +54,8 @@ async def asked(submit: Submit, request: Request) -> Response:
         job.cancel()
         raise
     if job.error is not None:
-        raise job.error
+        error, job.error = job.error, None  # raised, it holds this frame, which holds the job
+        raise error
     if job.response is None:
         raise Internal(f"model {request.model}: it ended without an answer")
     return job.response

@@ -9,6 +9,7 @@ from engine.declaration import call_problem, timeout_problems
 from engine.errors import SpecError, nearest, quoted
 from engine.generation.declaration import LanguageModelSpec, VllmSpec
 from engine.generation.grounding.relations import grounding_problems
+from engine.generation.handing_on import Asked
 from engine.generation.upstream.relations import upstream_problems
 from engine.limits import NAME_CHARS_MAX
 from engine.strict_yaml import Place
@@ -23,18 +24,19 @@ _OURS: Final = frozenset(
 
 def check_language_models(models: Mapping[str, LanguageModelSpec], kinds: Mapping[str, str], place: Place) -> None:
     """Raises SpecError. `kinds`: what else is called as a model is, in words, by name."""
+    asked = {each: spec.asks for each, spec in models.items()}
     for name, model in models.items():
         where = f"language_models.{name}"
         if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
             raise SpecError(f"{place(where)}: a name has from 1 to {NAME_CHARS_MAX} printable characters")
         if name in kinds:
             raise SpecError(f"{place(where)}: something else has that name already; all are called by it")
-        for key, what in _problems(name, model, kinds, models):
+        for key, what in _problems(name, model, kinds, asked):
             raise SpecError(f"{place(f'{where}.{key}'.rstrip('.'))}: {what}")
 
 
 def _problems(
-    name: str, model: LanguageModelSpec, servables: Mapping[str, str], models: Mapping[str, LanguageModelSpec]
+    name: str, model: LanguageModelSpec, servables: Mapping[str, str], asked: Asked
 ) -> Iterator[tuple[str, str]]:
     given = [each for each in _SOURCES if getattr(model, each) is not None]
     if len(given) != 1:
@@ -42,12 +44,11 @@ def _problems(
     if model.call is not None and (problem := call_problem(model.call)) is not None:
         yield "call", problem
     if model.vllm is not None:
-        yield from ((f"vllm.{key}", problem) for key, problem in _vllm_problems(model.vllm, {*servables, *models}))
+        yield from ((f"vllm.{key}", problem) for key, problem in _vllm_problems(model.vllm, {*servables, *asked}))
     if model.grounded is not None:
-        problems = grounding_problems(model.grounded, name, servables, models)
+        problems = grounding_problems(model.grounded, name, servables, asked)
         yield from ((f"grounded.{key}", problem) for key, problem in problems)
     if model.upstream is not None:
-        asked = {each: spec.asks for each, spec in models.items()}
         yield from ((f"upstream.{key}", problem) for key, problem in upstream_problems(name, model.upstream, asked))
     for kind, asks in (("encoder", model.encoder), ("reranker", model.reranker)):
         if asks is not None and servables.get(asks) != kind:

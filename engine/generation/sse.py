@@ -49,11 +49,6 @@ class EventReader:
         if len(rest) > GENERATION_EVENT_BYTES_MAX:
             raise Internal(f"a server-sent event has more than {GENERATION_EVENT_BYTES_MAX} bytes")
 
-    @property
-    def pending(self) -> bool:
-        """Whether an event has begun and not ended."""
-        return bool(self._rest.strip())
-
 
 def _event(raw: bytes) -> Event | None:
     kind: str | None = None

@@ -25,6 +25,7 @@ from engine.limits import (
     TRITON_RETRY_SHARE,
     TRITON_TICK_S,
 )
+from engine.retry_budget import RetryBudget
 from engine.triton.call import Attempt, Call, Done, messages_in
 from engine.triton.connection import Connection
 from engine.triton.hpack import timeout_header
@@ -32,7 +33,6 @@ from engine.triton.http2 import TOO_LARGE, Exchange
 from engine.triton.loop import Loop
 from engine.triton.messages import error_of
 from engine.triton.policy import (
-    Budget,
     HedgeDelay,
     choose,
     failed,
@@ -65,8 +65,8 @@ class Fleet:
         self._standings = [each.standing for each in self.replicas]
         self._draw = Random(seed).randrange
         self._hedge = None if hedge_ns is None or len(servers) < 2 or not idempotent else HedgeDelay(hedge_ns)
-        self._hedge_budget = Budget(TRITON_HEDGE_SHARE, TRITON_HEDGE_BURST)
-        self._retry_budget = Budget(TRITON_RETRY_SHARE, TRITON_RETRY_BURST)
+        self._hedge_budget = RetryBudget(TRITON_HEDGE_SHARE, TRITON_HEDGE_BURST)
+        self._retry_budget = RetryBudget(TRITON_RETRY_SHARE, TRITON_RETRY_BURST)
         self._lock = threading.Lock()
         self._dirty: set[Connection] = set()
         self._to_hedge: deque[Call] = deque()

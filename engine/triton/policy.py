@@ -97,27 +97,6 @@ def _ejection_ns(times: int) -> int:
     return min(_EJECTION_NS << min(times - 1, 5), _EJECTION_NS_MAX)
 
 
-class Budget:
-    """How many calls may be sent once more: `share` of those sent, and a burst of `burst`."""
-
-    __slots__ = ("_burst", "_left", "_share")
-
-    def __init__(self, share: float, burst: int) -> None:
-        self._share, self._burst, self._left = share, float(burst), float(burst)
-
-    def sent(self) -> None:
-        """One call was sent."""
-        if self._left < self._burst:
-            self._left = min(self._burst, self._left + self._share)
-
-    def take(self) -> bool:
-        """Whether one more may be sent again; if so it is counted."""
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
 class HedgeDelay:
     """After how long a call is hedged: what most calls take, at least `least_ns`. Never before the first answers."""
 

@@ -164,12 +164,10 @@ def _field_problems(spec: FieldSpec) -> Iterator[Problem]:
     if spec.type != "text":
         yield "stemmer", f"belongs to a text field, and this one is {spec.type}"
         return
-    from engine.vectors.words import stems_of
+    from engine.vectors.words import stemmer_problem
 
-    try:
-        stems_of([], spec.stemmer)
-    except FailedPrecondition as error:
-        yield "stemmer", error.message
+    if (problem := stemmer_problem(spec.stemmer)) is not None:
+        yield "stemmer", problem
 
 
 def _tenant_problems(spec: CollectionSpec) -> Iterator[Problem]:

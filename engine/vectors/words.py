@@ -112,6 +112,15 @@ def stems_of(words: Sequence[str], language: str) -> list[str]:
     return found
 
 
+def stemmer_problem(language: str) -> str | None:
+    """Why there is no stemmer of this language; None where there is."""
+    try:
+        stems_of([], language)
+    except FailedPrecondition as error:
+        return error.message
+    return None
+
+
 def terms_of(texts: Sequence[str | None] | pa.Array, stemmer: str | None = None) -> Terms:
     """The terms of each text, of a list of texts (an array field) those of all; null has none.
 

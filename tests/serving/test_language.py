@@ -194,6 +194,15 @@ def test_grpc_answers_whole_and_in_events(stub: GenerationStub) -> None:
     assert [each.id for each in stub.ListModels(pb.ListModelsRequest()).models][:1] == ["parrot"]
 
 
+def test_grpc_knows_events_by_every_end_of_a_line(tmp_path: Path, transport: str) -> None:
+    text = SPEC.replace("tests.language:Bigrams", "tests.language:CarriageReturns")
+    running = ServerHere(spec_for(text, tmp_path, transport))
+    with grpc.insecure_channel(running.address) as channel:
+        events = list(GenerationStub(channel).Stream(request({**BODY, "stream": True})))  # type: ignore[no-untyped-call]
+    running.stop()
+    assert [json.loads(each.data)["choices"][0]["text"] for each in events] == ["the", "cat", "sat", "on", "the", "cat"]
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [

@@ -16,7 +16,7 @@ _GAP: Final = "\N{HORIZONTAL ELLIPSIS}"
 """Left where a marker is left out of the middle of another, which would else be put together of its halves: "[1[9]]"."""
 
 _TAIL: Final = 100
-_SENTENCE_END: Final = re.compile(r"[.!?]+[\"')»”\u2019]*(?=\s|\Z)|\n")
+_SENTENCE_END: Final = re.compile(r"[.!?]+[\"')»”\u2019]*(?=\s|\Z)")
 _NUMBER: Final = re.compile(r"\d+")
 _SPACES_HELD_MAX: Final = 64
 """A model may write blanks without end; so many are waited through for what follows a sentence."""
@@ -118,8 +118,7 @@ class CitedText:
             self._held = rest[marker.end() :]
             return self._marked(_numbers(marker[0]), blanks)
         closed = self._closed() if self._over or "\n" in blanks else ""
-        attributed = "" if closed else (self._attributed() if "\n" in blanks else "")
-        return attributed + closed + self._plain(run)
+        return closed + self._plain(run)
 
     def _plain(self, count: int) -> str:
         text, self._held = self._held[:count], self._held[count:]
@@ -162,11 +161,12 @@ class CitedText:
     def _closed(self) -> str:
         """The sentence is over: a statement, where it says enough; else what follows belongs to it."""
         self._over = False
-        attributed = self._attributed()
         content = self._support.content(self._sentence)
         if len(content) < CONTENT_WORDS_MIN:
-            return attributed
-        numbers = self._numbers or [number for number in (self._support.best(content),) if number is not None]
+            return ""
+        best = None if self._numbers else self._support.best(content)
+        attributed = self._marked([best], " ") if self._attributes and best is not None else ""
+        numbers = self._numbers or ([] if best is None else [best])
         supported = any(self._support.holds(content, number) for number in numbers)
         self.statements.append(Statement(self._start, self._end, supported))
         self._sentence, self._numbers = "", []

@@ -110,7 +110,7 @@ class _Grounding:
 
     def told(self) -> dict[str, Any]:
         """As the key `grounding` of an answer, once it has ended."""
-        statements = self.text.statements if self.answerable else []
+        statements = self.text.statements
         supported = sum(each.supported for each in statements)
         return {
             "answerable": self.answerable,

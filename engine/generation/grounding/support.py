@@ -35,12 +35,11 @@ class Support:
 
     def __init__(self, passages: Sequence[Passage], share_min: float, stemmer: str | None) -> None:
         self._share_min, self._stemmer = share_min, stemmer
-        self._words = [frozenset(self._stems(words_of(each.text))) for each in passages]
+        self._words = [frozenset(self._stems([*set(words_of(each.text))])) for each in passages]
 
     def content(self, sentence: str) -> frozenset[str]:
         """The words that say what it is about, numbers among them."""
-        words = words_of(sentence)
-        return frozenset(self._stems([each for each in words if _is_content(each)]))
+        return frozenset(self._stems([each for each in set(words_of(sentence)) if _is_content(each)]))
 
     def shares(self, content: frozenset[str]) -> list[float]:
         """For each passage, how much of `content` it has; 0 where one of the numbers is not there."""

@@ -60,11 +60,6 @@ class AnthropicReading:
         self._stream = stream
 
     @property
-    def begun(self) -> bool:
-        """See `Reading`."""
-        return self._stream.begun
-
-    @property
     def whole(self) -> bool:
         """See `Reading`."""
         return self._stream.ended

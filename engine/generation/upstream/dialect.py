@@ -20,10 +20,6 @@ class Reading(Protocol):
     """One stream being read."""
 
     @property
-    def begun(self) -> bool:
-        """Whether something of an answer has come."""
-
-    @property
     def whole(self) -> bool:
         """Whether nothing of the answer is missing if the server closes now."""
 

@@ -14,8 +14,6 @@ from urllib.parse import quote, urlencode
 from engine.errors import Unimplemented, quoted
 from engine.generation.upstream.declaration import TargetSpec
 
-Surface = Literal["chat/completions", "completions", "embeddings", "responses"]
-
 _ANTHROPIC_PATHS: Final[Mapping[str, str]] = {"chat/completions": "messages"}
 
 

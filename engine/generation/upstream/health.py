@@ -67,23 +67,3 @@ class Health:
         """It asked to be left alone for so long, though it works."""
         self._rests_until_ns = max(self._rests_until_ns, Deadline.after(seconds, now_ns).at_ns)
         self._trying = False
-
-
-class RetryBudget:
-    """How many tries again all calls together may still make: each call adds `share` of one, up to `spare`, with which
-    it begins."""
-
-    def __init__(self, share: float, spare: float) -> None:
-        self._share = share
-        self._spare = self._left = float(spare)
-
-    def call(self) -> None:
-        """A call came."""
-        self._left = min(self._spare, self._left + self._share)
-
-    def take(self) -> bool:
-        """Whether one more try is allowed; if so, it is counted."""
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True

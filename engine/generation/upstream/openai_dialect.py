@@ -80,11 +80,6 @@ class OpenAiReading:
         self.error: Json | None = None
 
     @property
-    def begun(self) -> bool:
-        """See `Reading`."""
-        return self._events > 0
-
-    @property
     def whole(self) -> bool:
         """See `Reading`: some servers close after the last choice without saying [DONE]."""
         return self._done or self._finished

@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from engine.errors import nearest, quoted
+from engine.generation.handing_on import Asked, reached
 from engine.generation.upstream.declaration import PriceSpec, QuotaSpec, TargetSpec, UpstreamSpec
 from engine.limits import TENANTS_MAX, UPSTREAM_ATTEMPTS_CEILING, UPSTREAM_TARGETS_MAX
 
@@ -24,9 +25,8 @@ _CURRENCY: Final = re.compile("[A-Z]{3}")
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def upstream_problems(name: str, spec: UpstreamSpec, asked: Mapping[str, tuple[str, ...]]) -> Problems:
-    """What is wrong with the model `name`. `asked`: for each language model of the spec, those that may answer for
-    it."""
+def upstream_problems(name: str, spec: UpstreamSpec, asked: Asked) -> Problems:
+    """What is wrong with the model `name`."""
     if not 1 <= len(spec.targets) <= UPSTREAM_TARGETS_MAX:
         yield "targets", f"must be from 1 to {UPSTREAM_TARGETS_MAX}, got {len(spec.targets)}"
     for called, target in spec.targets.items():
@@ -35,7 +35,7 @@ def upstream_problems(name: str, spec: UpstreamSpec, asked: Mapping[str, tuple[s
     for index, each in enumerate(spec.fallback):
         if each not in asked:
             yield f"fallback[{index}]", f"no language model is called {quoted(each)}{nearest(each, asked)}"
-        elif name in _reached(each, asked):
+        elif name in reached(each, asked):
             yield f"fallback[{index}]", f"{quoted(each)} asks {quoted(name)} in turn"
     yield from _ranges(
         ("retry.attempts_max", spec.retry.attempts_max, 1, UPSTREAM_ATTEMPTS_CEILING),
@@ -49,18 +49,6 @@ def upstream_problems(name: str, spec: UpstreamSpec, asked: Mapping[str, tuple[s
     )
     if spec.quotas is not None:
         yield from _quotas(spec.quotas.tenants, spec.quotas.default)
-
-
-def _reached(name: str, asked: Mapping[str, tuple[str, ...]]) -> set[str]:
-    """Everything that a call handed on to `name` may come to."""
-    reached: set[str] = set()
-    waiting = [name]
-    while waiting:
-        each = waiting.pop()
-        if each not in reached:
-            reached.add(each)
-            waiting += asked.get(each, ())
-    return reached
 
 
 def _ranges(*rows: tuple[str, float, float, float]) -> Problems:

@@ -15,7 +15,8 @@ from itertools import accumulate
 
 from engine.clock import Deadline
 from engine.generation.upstream.declaration import UpstreamSpec
-from engine.generation.upstream.health import Health, RetryBudget
+from engine.generation.upstream.health import Health
+from engine.retry_budget import RetryBudget
 
 
 class Outcome(Enum):
@@ -49,7 +50,7 @@ class Router:
     """The targets of one model, their health, and the budget of tries again. `chance` gives numbers from 0 to 1, below
     1. Only one thread may use it."""
 
-    def __init__(self, spec: UpstreamSpec, chance: Callable[[], float], *, spare: float) -> None:
+    def __init__(self, spec: UpstreamSpec, chance: Callable[[], float], *, spare: int) -> None:
         self.spec = spec
         self.health = {name: Health(spec.ejection) for name in spec.targets}
         self._weights = {name: each.weight for name, each in spec.targets.items()}
@@ -58,7 +59,7 @@ class Router:
 
     def route(self, targets: Collection[str], deadline: Deadline) -> Route:
         """The way of a new call that each of `targets` could answer."""
-        self._budget.call()
+        self._budget.sent()
         return Route(self, targets, deadline)
 
     def choose(self, among: Collection[str], now_ns: int) -> str | None:

@@ -11,8 +11,8 @@ from random import Random
 import pytest
 
 from engine.clock import NEVER_NS
+from engine.retry_budget import RetryBudget
 from engine.triton.policy import (
-    Budget,
     HedgeDelay,
     Standing,
     choose,
@@ -83,7 +83,7 @@ def test_where_all_are_ejected_those_that_are_ready_are_asked_all_the_same() -> 
 
 
 def test_a_budget_lets_its_burst_through_and_then_its_share() -> None:
-    budget = Budget(0.1, 3)
+    budget = RetryBudget(0.1, 3)
     assert [budget.take() for _ in range(5)] == [True] * 3 + [False] * 2
     for _ in range(10_000):
         budget.sent()
@@ -155,7 +155,7 @@ class Simulation:
         self.standings = [Standing(ready=True) for _ in range(servers)]
         self.behave = behave
         self.hedge = None if hedge_ns is None else HedgeDelay(hedge_ns)
-        self.hedge_budget, self.retry_budget = Budget(0.1, 10), Budget(0.2, 1_000)
+        self.hedge_budget, self.retry_budget = RetryBudget(0.1, 10), RetryBudget(0.2, 1_000)
         self.calls: list[Asked] = []
         self.sent = [0] * servers
         self.hedged = 0

@@ -246,6 +246,7 @@ def test_what_cannot_be_answered_is_refused(engine: Engine) -> None:
             "retrieval: facts, model: writr",
             "birds.grounded.model: no language model is called 'writr'; nearest: 'writer'",
         ),
+        ("retrieval: facts, model: writer, stemmer: englsh", "birds.grounded.stemmer: stemmer 'englsh': not known"),
         ("retrieval: facts, model: birds", "birds.grounded.model: a model cannot word its own answers"),
         ("retrieval: facts, model: writer, passages_max: 0", "birds.grounded.passages_max: must be from 1"),
         (
@@ -261,3 +262,13 @@ def test_a_wrong_declaration_is_refused_with_its_place(grounded: str, problem: s
     with pytest.raises(SpecError) as raised:
         parse_spec(text, folder=Path(), source="app.yaml")
     assert problem in raised.value.message
+
+
+def test_models_that_would_ask_each_other_for_ever_are_refused() -> None:
+    text = SPEC[: SPEC.index("  birds:")] + (
+        "  birds: {grounded: {retrieval: facts, model: wide}}\n"
+        "  wide: {grounded: {retrieval: facts, model: deep}}\n"
+        "  deep: {grounded: {retrieval: facts, model: birds}}\n"
+    )
+    with pytest.raises(SpecError, match=r"birds\.grounded\.model: 'wide' asks 'birds' in turn"):
+        parse_spec(text, folder=Path())

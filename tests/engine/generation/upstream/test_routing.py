@@ -18,7 +18,7 @@ SECOND = 10**9
 
 
 def _router(
-    *weights: float, retry: RetrySpec | None = None, ejection: EjectionSpec | None = None, spare: float = 100
+    *weights: float, retry: RetrySpec | None = None, ejection: EjectionSpec | None = None, spare: int = 100
 ) -> Router:
     targets = {f"t{index}": TargetSpec(weight=weight) for index, weight in enumerate(weights)}
     spec = UpstreamSpec(targets, retry=retry or RetrySpec(), ejection=ejection or EjectionSpec())
