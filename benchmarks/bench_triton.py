@@ -13,15 +13,13 @@ Data: the fraud model, one row a request, 1,024 different ones in rotation. Befo
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-
-import yaml
 
 from benchmarks.bench_wire import FRAUD_VERSION, Contender, differences_from
 from benchmarks.command import SkippedError, run_command
 from benchmarks.fraud_inputs import MODEL, fraud_inputs
-from benchmarks.harness import LOAD_CORE, SERVER_CORE, Measured, ServerProcess, free_port, grpc_ready, measure
+from benchmarks.graphs.running import serve
+from benchmarks.harness import LOAD_CORE, Measured, measure
 from benchmarks.load.order import LoadOrder
 from benchmarks.options import Options
 from benchmarks.peers.triton import start_triton
@@ -58,7 +56,7 @@ def run(options: Options) -> Report:
     turns: list[Turn] = []
     with ExitStack() as stack:
         triton = stack.enter_context(start_triton(model_file=inputs.model_file(FRAUD_VERSION), out=out, model=MODEL))
-        vireo = stack.enter_context(start_front(triton, out))
+        vireo = stack.enter_context(serve(fronting(triton), out / "vireo", MODEL))
         contenders = [
             Contender(name, "127.0.0.1", server.grpc_port, server.process)
             for name, server in ((DIRECT, triton), (FRONTED, vireo))
@@ -78,19 +76,9 @@ def run(options: Options) -> Report:
     return report_of(options, TritonData(turns, difference))
 
 
-def start_front(triton: Server, out: Path) -> Server:
-    """`vireo serve` in front of that Triton, ready."""
-    grpc_port, http_port = free_port(), free_port()
-    spec = {
-        "server": {"name": "bench", "host": "127.0.0.1", "grpc_port": grpc_port, "http_port": http_port},
-        "triton_models": {MODEL: {"servers": [f"127.0.0.1:{triton.grpc_port}"]}},
-    }
-    app = out / "app.yaml"
-    app.write_text(yaml.safe_dump(spec, sort_keys=False))
-    command = [sys.executable, "-m", "serving.cli", "serve", str(app)]
-    process = ServerProcess(command, log=out / "vireo.log", core=SERVER_CORE)
-    process.wait_ready(grpc_ready(grpc_port, MODEL))
-    return Server(FRONTED, process, grpc_port, http_port)
+def fronting(triton: Server) -> dict[str, object]:
+    """The spec of a server in front of that Triton."""
+    return {"triton_models": {MODEL: {"servers": [f"127.0.0.1:{triton.grpc_port}"]}}}
 
 
 def report_of(options: Options, data: TritonData) -> Report:

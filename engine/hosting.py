@@ -46,7 +46,15 @@ from engine.servables.function import load_function
 from engine.servables.linked import LINK_CALLS_MAX, Link, load_linked
 from engine.servables.onnx import OnnxOptions, load_onnx
 from engine.servables.probe import sample_inputs
-from engine.servables.servable import RemoteServable, SampledServable, Servable, StreamingServable, Tensors, Traits
+from engine.servables.servable import (
+    BoundServable,
+    RemoteServable,
+    SampledServable,
+    Servable,
+    StreamingServable,
+    Tensors,
+    Traits,
+)
 from engine.servables.signature import ANY, Signature, declared_specs
 from engine.spec import FunctionSpec
 from engine.telemetry import ModelStatistics
@@ -158,15 +166,8 @@ class ModelHost:
 
     def stale(self, hosted: Hosted) -> bool:
         """See `reconciler.Host`: a search or gather is, whose collection has other tensors now than when it was loaded, or is for
-        another embedder."""
-        from engine.servables.gather import Gather
-        from engine.servables.tritonserver import TritonModel
-        from engine.servables.vector_search import VectorSearch
-
-        servable = hosted.servable
-        if isinstance(servable, TritonModel):
-            return servable.stale()
-        return isinstance(servable, VectorSearch | Gather) and not servable.fits()
+        another embedder; and a model on Triton servers that have another by now."""
+        return isinstance(hosted.servable, BoundServable) and not hosted.servable.fits()
 
 
 def _samples(hosted: Hosted, rows: int) -> Tensors:

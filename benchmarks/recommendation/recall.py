@@ -1,5 +1,6 @@
 """How many of the 500 candidates that an exact scan finds a search finds: both services are asked at about the same recall."""
 
+from functools import cache
 from pathlib import Path
 
 import grpc
@@ -26,19 +27,24 @@ def queries_of(shop: Shop) -> dict[str, NDArray[np.generic]]:
     return {"vector": vectors, "region": asked["region"][:QUERIES], "seen": asked["history"][:QUERIES]}
 
 
-def recall_of(shop: Shop, found: Longs) -> float:
-    """The mean over the queries; `found` [n, 500]."""
-    queries = queries_of(shop)
+@cache
+def exact(shop: Shop) -> list[Longs]:
+    """The 500 that an exact scan finds for each query."""
     with np.load(shop.catalogue) as catalogue:
         items, stock, regions = (catalogue[name] for name in ("vector", "stock", "regions"))
-    shares = []
-    for vector, region, seen, given in zip(*queries.values(), found, strict=True):
+    found = []
+    for vector, region, seen in zip(*queries_of(shop).values(), strict=True):
         near = items @ vector
         near[(stock <= 0) | ((regions >> region) & 1 == 0)] = -np.inf
         near[seen[seen > 0] - 1] = -np.inf
-        best = 1 + np.argpartition(-near, CANDIDATES)[:CANDIDATES]
-        shares.append(len(np.intersect1d(best, given)) / CANDIDATES)
-    return float(np.mean(shares))
+        found.append(1 + np.argpartition(-near, CANDIDATES)[:CANDIDATES])
+    return found
+
+
+def recall_of(shop: Shop, found: Longs) -> float:
+    """The mean over the queries; `found` [n, 500]."""
+    shares = [len(np.intersect1d(best, given)) for best, given in zip(exact(shop), found, strict=True)]
+    return float(np.mean(shares)) / CANDIDATES
 
 
 def found_by_vireo(shop: Shop, port: int) -> Longs:

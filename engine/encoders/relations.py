@@ -92,7 +92,7 @@ def tensors_of_encoder(spec: EncoderSpec) -> tuple[Tensors, Tensors]:
     return inputs, {EMBEDDING: TensorDeclaration("FP32", (-1, -1)), TOKENS: TensorDeclaration("INT32", (-1,))}
 
 
-def tensors_of_reranker() -> tuple[Tensors, Tensors]:
+def tensors_of_reranker() -> tuple[dict[str, TensorDeclaration], dict[str, TensorDeclaration]]:
     """By name, alike of all."""
     inputs = {
         QUERY: TensorDeclaration("BYTES", (-1,)),

@@ -14,12 +14,12 @@ import numpy as np
 
 from engine.encoders.declaration import RerankerSpec
 from engine.encoders.pooling import Floats
-from engine.encoders.relations import COUNT, PASSAGE, QUERY, SCORE, TOKENS
+from engine.encoders.relations import COUNT, PASSAGE, QUERY, SCORE, TOKENS, tensors_of_reranker
 from engine.encoders.tokens import Text, Tokens
 from engine.errors import InvalidArgument, ModelLoadError, quoted
 from engine.limits import RERANK_PAIRS_MAX
 from engine.servables.servable import Tensors, Traits
-from engine.servables.signature import ANY, Signature, TensorSpec
+from engine.servables.signature import Signature, declared_specs
 from engine.servables.token_model import TokenModel, Values, batching_told, byte_rows, load_token_model, text_of
 from engine.tensor import BYTES, FP32, INT32, Array, Tensor
 
@@ -27,17 +27,9 @@ from engine.tensor import BYTES, FP32, INT32, Array, Tensor
 class Reranker:
     """See the module. Any number of threads."""
 
-    signature = Signature(
-        (
-            TensorSpec(QUERY, BYTES, (ANY,)),
-            TensorSpec(PASSAGE, BYTES, (ANY, ANY)),
-            TensorSpec(COUNT, INT32, (ANY,), optional=True),
-        ),
-        (TensorSpec(SCORE, FP32, (ANY, ANY)), TensorSpec(TOKENS, INT32, (ANY,))),
-        batchable=True,
-    )
-
     def __init__(self, model: TokenModel, spec: RerankerSpec) -> None:
+        inputs, outputs = tensors_of_reranker()
+        self.signature = Signature(declared_specs(inputs), declared_specs(outputs), batchable=True)
         self._model, self._spec = model, spec
         told = f"activation {spec.activation}, tokens_max {spec.tokens_max}"
         self.traits = Traits("vireo_reranker", batching_told(model), (told,))

@@ -58,6 +58,14 @@ class SampledServable(Servable, Protocol):
 
 
 @runtime_checkable
+class BoundServable(Servable, Protocol):
+    """A servable of something that others may change under it."""
+
+    def fits(self) -> bool:
+        """Whether what is there now still has this signature; where it has not, it is to be loaded anew. At once, any thread."""
+
+
+@runtime_checkable
 class StreamingServable(Servable, Protocol):
     """A servable that may answer one request with many responses."""
 

@@ -81,10 +81,10 @@ class TritonModel:
             raise outcome
         return outcome
 
-    def stale(self) -> bool:
-        """Whether the servers have another model by now than when it was loaded."""
+    def fits(self) -> bool:
+        """See `BoundServable`: false where the servers have another model by now than when it was loaded."""
         replicas = self.fleet.replicas
-        return not any(each.standing.ready for each in replicas) and any(each.differs for each in replicas)
+        return any(each.standing.ready for each in replicas) or not any(each.differs for each in replicas)
 
     def close(self) -> None:
         """Ends the connections."""
@@ -166,7 +166,7 @@ def _loaded(servers: TritonServers, name: str, spec: TritonModelSpec, fleet: Fle
         return None if told == signature else "has a model of other tensors under that name"
 
     def renew() -> None:
-        if made.stale():
+        if not made.fits():
             servers.changed(name)
 
     fleet.judge_by(judge)
