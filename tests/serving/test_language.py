@@ -209,6 +209,7 @@ def test_grpc_knows_events_by_every_end_of_a_line(tmp_path: Path, transport: str
         (request({**BODY, "model": "parot"}), grpc.StatusCode.NOT_FOUND),
         (request({**BODY, "prompt": ""}), grpc.StatusCode.INVALID_ARGUMENT),
         (request({**BODY, "stream": True}), grpc.StatusCode.INVALID_ARGUMENT),
+        (request({**BODY, "stream": "yes"}), grpc.StatusCode.INVALID_ARGUMENT),
         (request(BODY, kind=99), grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
