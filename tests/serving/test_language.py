@@ -130,7 +130,8 @@ def test_a_deadline_within_a_stream_is_told_in_its_last_event(client: httpx.Clie
 
 def test_a_caller_who_leaves_frees_what_it_held(dial: Callable[[], httpx.Client], running: ServerHere) -> None:
     with dial() as client, client.stream("POST", "/v1/completions", json=ENDLESS) as streamed:
-        assert next(streamed.iter_lines())
+        lines = streamed.iter_lines()  # kept: the client closes the stream with it
+        assert next(lines)
         assert model().under_way == 1
     eventually(lambda: model().under_way == 0 and running.in_flight == 0, "nothing is under way")
 
