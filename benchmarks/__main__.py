@@ -3,7 +3,7 @@
 `make bench` runs all.
 Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 1 when a promise is broken. `soak` takes
 20 minutes, `features` and `vectors` forty each; they are not part of `all`, nor are `batch` and
-`recommendation`, which wants trained models.
+`recommendation`, which wants trained models, and `generation`, which wants vLLM.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from benchmarks import (
     bench_cores,
     bench_features,
     bench_fraud,
+    bench_generation,
     bench_graphs,
     bench_overhead,
     bench_recommendation,
@@ -41,6 +42,7 @@ APART: dict[str, Run] = {
     "batch": bench_batch.run,
     "triton": bench_triton.run,
     "recommendation": bench_recommendation.run,
+    "generation": bench_generation.run,
 }
 """Run only where they are named."""
 
