@@ -9,10 +9,10 @@ CACHE := .cache
 
 help:
 	@echo 'make demo   train a fraud model, serve it, call it over gRPC and HTTP, show its latency'
-	@echo 'make demo-llm  questions on these documents, answered from them by a small model under vLLM, which it installs (3 GB)'
+	@echo 'make demo-llm  questions on these documents, answered from them by a small model under vLLM, which it installs where it can (3 GB)'
 	@echo 'make test   run every test'
 	@echo 'make test-triton  the tests that want a real Triton, after installing it (55 MB; make test skips them without it)'
-	@echo 'make test-vllm  the tests that want a real vLLM, after installing it (3 GB; make test skips them without it)'
+	@echo 'make test-vllm  the tests that want a real vLLM, after installing it (3 GB; make test skips them)'
 	@echo 'make check  ruff, mypy --strict, architecture test'
 	@echo 'make protos write the generated code of protos/ anew'
 	@echo 'make bench  run the benchmarks (some seven minutes); report in $(CACHE)/bench'
@@ -35,15 +35,12 @@ test-triton: $(STAMP)
 	test -e benchmarks/peers/.triton/complete || $(BIN)/python -m benchmarks.peers.triton install
 	$(BIN)/python -m pytest tests/engine/triton tests/serving/test_triton_export.py
 
-$(VENV)/.llm: $(STAMP) requirements-llm-cpu.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-llm-cpu.txt
-	touch $(VENV)/.llm
+demo-llm: $(STAMP)
+	$(BIN)/python -m benchmarks.workloads.generation --install --out $(CACHE)/generation --cache $(CACHE)/retrieval
 
-demo-llm: $(VENV)/.llm
-	$(BIN)/python -m benchmarks.workloads.generation --out $(CACHE)/generation --cache $(CACHE)/retrieval
-
-test-vllm: $(VENV)/.llm
-	$(BIN)/python -m pytest tests/serving/test_openai.py
+test-vllm: $(STAMP)
+	$(BIN)/python -m benchmarks.workloads.generation.install
+	VIREO_TEST_VLLM=1 $(BIN)/python -m pytest tests/serving/test_openai.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ Parts, each of which can be run alone with --only:
 
 The model is SmolLM2-135M-Instruct on CPUs, eager, its threads bound to both cores (`benchmarks.workloads.generation.model`).
 
-    make test-vllm                                          # once: installs vLLM
+    python -m benchmarks.workloads.generation.install       # once: vLLM, 3 GB
     python -m benchmarks generation --out .cache/bench      # some twelve minutes
     python -m benchmarks generation --only beside --quick   # three, most of them starting servers
 """
@@ -30,7 +30,9 @@ PARTS = Parts(
 def run(options: Options) -> Report:
     """Measure and report. Raises SkippedError where what it takes is not installed."""
     if needed := missing():
-        raise SkippedError(f"generation: not installed: {', '.join(needed)}; 'make test-vllm' installs them")
+        raise SkippedError(
+            f"generation: not installed: {', '.join(needed)}; 'python -m benchmarks.workloads.generation.install' does that"
+        )
     return PARTS.run(options)
 
 

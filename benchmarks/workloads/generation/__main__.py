@@ -1,7 +1,8 @@
 """Questions on this project's own documents, answered from them by a small model, streamed and cited, over the OpenAI API.
 
-`python -m benchmarks.workloads.generation --out FOLDER [--question TEXT ...]`, which `make demo-llm` runs; wants vLLM (see
-docs/tutorials/language-models.md).
+`python -m benchmarks.workloads.generation --out FOLDER [--install] [--question TEXT ...]`, which `make demo-llm` runs; wants vLLM
+(see docs/tutorials/language-models.md). With --install it is installed where it is not there, and where it cannot be had (another
+platform, too little disk, no network) one line says so and the exit code is 0.
 Exit code 1 where a citation names what was not retrieved or does not lie in its document.
 """
 
@@ -21,6 +22,7 @@ from openai import OpenAI
 from benchmarks.harness import ServerProcess, free_port
 from benchmarks.machine import ROOT
 from benchmarks.packages import laid_out
+from benchmarks.workloads.generation.install import InstallError, NotHereError, install
 from benchmarks.workloads.generation.model import missing, write_model
 from benchmarks.workloads.generation.passages import Passage, passages_of
 from benchmarks.workloads.retrieval.embedding import MODEL, PACKAGES, TOKENIZER
@@ -121,7 +123,19 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(".cache/generation"))
     parser.add_argument("--cache", type=Path, default=Path(".cache/retrieval"), help="where packages are laid out")
     parser.add_argument("--question", action="append", help="instead of the three that are asked else")
+    parser.add_argument(
+        "--install", action="store_true", help="vLLM first, where it is not there; nothing where it cannot be had"
+    )
     arguments = parser.parse_args()
+    if arguments.install:
+        try:
+            install()
+        except NotHereError as why:
+            print(f"The questions to a language model are left out: {why}")
+            return 0
+        except InstallError as error:
+            print(error, file=sys.stderr)
+            return 1
     if needed := missing():
         print(f"not installed: {', '.join(needed)}; see docs/tutorials/language-models.md", file=sys.stderr)
         return 2
