@@ -3,7 +3,7 @@
 `make bench` runs all.
 Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 1 when a promise is broken. `soak` takes
 20 minutes, `features` and `vectors` forty each; they are not part of `all`, nor are `batch` and
-`recommendation`, which wants trained models, and `generation`, which wants vLLM.
+`recommendation`, which wants trained models, `generation`, which wants vLLM, and `ray`.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from benchmarks import (
     bench_generation,
     bench_graphs,
     bench_overhead,
+    bench_ray,
     bench_recommendation,
     bench_soak,
     bench_swap,
@@ -41,6 +42,7 @@ APART: dict[str, Run] = {
     "soak": bench_soak.run,
     "batch": bench_batch.run,
     "triton": bench_triton.run,
+    "ray": bench_ray.run,
     "recommendation": bench_recommendation.run,
     "generation": bench_generation.run,
 }

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import yaml
 from tritonclient.grpc import service_pb2
 
 from benchmarks.features.part import DriverError, one_thread
-from benchmarks.harness import SERVER_CORE, ServerProcess, free_port, grpc_ready, on_cores, python_module
+from benchmarks.harness import READY_S_MAX, SERVER_CORE, ServerProcess, free_port, grpc_ready, on_cores, python_module
 from benchmarks.load.frames import join_frames
 from benchmarks.machine import ROOT
 from benchmarks.servers import Server
@@ -32,8 +33,12 @@ def serve(
     *,
     core: int | tuple[int, ...] | None = SERVER_CORE,
     beside: Sequence[Path] = (),
+    words: Sequence[str] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
+    patience_s: float = READY_S_MAX,
 ) -> Server:
-    """`vireo serve` of this spec on free ports, in a new folder `out`, once `ready` answers; files `beside` the spec are copied.
+    """`vireo serve` of this spec on free ports, in a new folder `out`, once `ready` answers; files `beside` the spec are copied;
+    `words` are its further arguments.
 
     Raises ServerError.
     """
@@ -42,12 +47,16 @@ def serve(
     for each in beside:
         shutil.copyfile(each, out / each.name)
     grpc_port, http_port = free_port(), free_port()
-    server = {"name": "bench", "host": "127.0.0.1", "grpc_port": grpc_port, "http_port": http_port}
+    server = {"host": "127.0.0.1", "grpc_port": grpc_port, "http_port": http_port}
     app = out / "app.yaml"
-    app.write_text(yaml.safe_dump({**spec, "server": {**spec.get("server", {}), **server}}, sort_keys=False))
-    command = python_module("serving.cli", "serve", str(app))
-    process = ServerProcess(command, log=out / "vireo.log", core=core, environment={"PYTHONPATH": str(ROOT)})
-    process.wait_ready(grpc_ready(grpc_port, ready))
+    app.write_text(
+        yaml.safe_dump({**spec, "server": {"name": "bench", **spec.get("server", {}), **server}}, sort_keys=False)
+    )
+    command = python_module("serving.cli", "serve", str(app), *words)
+    process = ServerProcess(
+        command, log=out / "vireo.log", core=core, environment={"PYTHONPATH": str(ROOT), **environment}
+    )
+    process.wait_ready(grpc_ready(grpc_port, ready), patience_s=patience_s)
     return Server("vireo", process, grpc_port, http_port)
 
 
