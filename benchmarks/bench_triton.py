@@ -5,6 +5,7 @@ dynamic batching, and against `vireo serve` whose `triton_models` name that Trit
 core 1. Added CPU is the CPU of Vireo's own process a request; added latency is the difference of the medians of one caller in the
 same round.
 Data: the fraud model, one row a request, 1,024 different ones in rotation. Before anything is timed both must say the same.
+Then the whole fraud and recommendation graphs (`benchmarks.graphs.on_triton`), each with its models in the process and on Triton.
 
     python -m benchmarks.peers.triton install             # once; without it this benchmark is skipped
     python -m benchmarks triton [--quick]
@@ -13,25 +14,31 @@ Data: the fraud model, one row a request, 1,024 different ones in rotation. Befo
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
+from benchmarks.bench_recommendation import BUILT, QUICK_SIZE
 from benchmarks.bench_wire import FRAUD_VERSION, Contender, differences_from
 from benchmarks.command import SkippedError, run_command
-from benchmarks.fraud_inputs import MODEL, fraud_inputs
+from benchmarks.fraud_inputs import MODEL, FraudInputs, fraud_inputs
+from benchmarks.graphs.on_triton import Compared, fraud_compared, judgements, recommendation_compared, table
 from benchmarks.graphs.running import serve
 from benchmarks.harness import LOAD_CORE, Measured, measure
 from benchmarks.load.order import LoadOrder
 from benchmarks.options import Options
 from benchmarks.peers.triton import start_triton
 from benchmarks.peers.triton_package import INSTALL, TritonPackage
+from benchmarks.recommendation.inputs import NotBuiltError, prepared
 from benchmarks.report import Judgement, Report
 from benchmarks.servers import Server
 from benchmarks.table import Cell, Table
 from benchmarks.turns import Rounds, Turn, cpu, one_round, p50, p99, rate
+from benchmarks.workloads.fraud.application import decision_application
 
 DIRECT, FRONTED = "Triton directly", "through Vireo"
 ALONE, JUDGED_CALLERS = 1, 32
 CPU_US_MAX, P50_MS_MAX = 60.0, 0.15
+GRAPH_REQUESTS, QUICK_GRAPH_REQUESTS = 400, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class TritonData(Rounds):
 
     turns: list[Turn]
     difference: float
+    graphs: list[Compared]
+    missing: list[str]
 
     def added_p50_ms(self, callers: int) -> float:
         """The median over the rounds of what Vireo adds to the median latency."""
@@ -73,7 +82,19 @@ def run(options: Options) -> Report:
 
         for number in range(rounds):
             turns += one_round(number, contenders, (ALONE, 8, JUDGED_CALLERS), measured)
-    return report_of(options, TritonData(turns, difference))
+    graphs, missing = compared_graphs(inputs, out, options)
+    return report_of(options, TritonData(turns, difference, graphs, missing))
+
+
+def compared_graphs(inputs: FraudInputs, out: Path, options: Options) -> tuple[list[Compared], list[str]]:
+    """Both graphs, and why one is missing."""
+    count = QUICK_GRAPH_REQUESTS if options.quick else GRAPH_REQUESTS
+    found = [fraud_compared(decision_application(inputs.frames.parent), out, count)]
+    try:
+        shop = prepared(BUILT, options.out / "recommendation", items=QUICK_SIZE, users=QUICK_SIZE, seed=options.seed)
+    except NotBuiltError as error:
+        return found, [f"the recommendation graph was not compared: {error}"]
+    return [*found, recommendation_compared(shop, out, count)], []
 
 
 def fronting(triton: Server) -> dict[str, object]:
@@ -84,13 +105,14 @@ def fronting(triton: Server) -> dict[str, object]:
 def report_of(options: Options, data: TritonData) -> Report:
     """Table and judgements. Pure but for the machine's description."""
     spent, added = data.middle(cpu, FRONTED, JUDGED_CALLERS), data.added_p50_ms(ALONE)
-    judgements = [
+    judged = [
         Judgement(
             f"Vireo's own CPU at {JUDGED_CALLERS} callers at most {CPU_US_MAX:.0f} µs a request", spent <= CPU_US_MAX,
             f"{spent:.0f} µs",
         ),
         Judgement(f"p50 of one caller at most {P50_MS_MAX} ms more", added <= P50_MS_MAX, f"{added:.3f} ms more"),
         Judgement("both say the same to 1e-6", data.difference <= 1e-6, f"differ by at most {data.difference:.1e}"),
+        *judgements(data.graphs),
     ]  # fmt: skip
     rows: list[list[Cell]] = [
         [
@@ -107,11 +129,14 @@ def report_of(options: Options, data: TritonData) -> Report:
         name="triton",
         about="Vireo in front of a real Triton, beside that Triton asked directly",
         seed=options.seed,
-        judgements=judgements,
-        tables=[Table("fraud", about, columns, rows)],
+        judgements=judged,
+        tables=[Table("fraud", about, columns, rows), table(data.graphs)],
         figures=[],
         data=data,
-        notes=["Vireo and Triton share core 0, so that rates through Vireo are not those of a machine of its own"],
+        notes=[
+            "Vireo and Triton share core 0, so that rates through Vireo are not those of a machine of its own",
+            *data.missing,
+        ],
     )
 
 

@@ -21,7 +21,6 @@ from engine.control.repository import Repository
 from engine.description import ModelDescription
 from engine.errors import FailedPrecondition, Unavailable, VireoError, quoted
 from engine.features.store import FeatureStore
-from engine.generation.home import Home
 from engine.generation.loading import load_language_model
 from engine.generation.store import LanguageModels
 from engine.graph.board import GraphBoard, called_names
@@ -32,6 +31,7 @@ from engine.graph.runner import GraphRunner
 from engine.graph.shadow import ShadowStatistics
 from engine.graph.statistics import NodeStatistics
 from engine.graph.traffic import TrafficRunner, VariantStatistics
+from engine.home import Home
 from engine.hosting import GraphHost, Hosted, ModelHost, search_signature, warmup_rows
 from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
@@ -69,13 +69,14 @@ class Engine:
         """The logs and feature views of the spec."""
         self.vectors = VectorStore()
         """The vector collections, of the spec and of clients."""
-        home = Home()
+        self.home = home = Home()
+        """The event loop of what waits for others: a host that has one binds it before `start`."""
         self.language_models = LanguageModels(clock, home, partial(load_language_model, self.submit, clock, home))
         """The language models of the spec."""
         self._graphs = GraphHost(clock, self.features, self._ripen, self.flush, self._idle)
         self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)
         self._registry: Registry[Hosted] = Registry(self._board)
-        self._triton = TritonServers(clock)
+        self._triton = TritonServers(clock, home)
         host = ModelHost(clock, self.features, self.vectors, self._triton, self.flush, links)
         self._reconciler: Reconciler[Hosted] = Reconciler(host, self._registry, clock)
         self.vectors.on_change = self._renew_readers
@@ -160,6 +161,7 @@ class Engine:
         self._graphs.close()
         self.features.close()
         self.vectors.close()
+        self.home.close()
         return ended
 
     # Requests.

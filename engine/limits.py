@@ -316,8 +316,8 @@ TRITON_READ_BYTES: Final = 1 << 20
 
 TRITON_TICK_S: Final = 0.002
 TRITON_IDLE_S: Final = 0.1
-"""While calls are on the way, and the second after, the thread that waits for Triton servers looks at hedges and deadlines so
-often; a wake-up for each call would cost more."""
+"""While calls are on the way, and the second after, the event loop looks at hedges and deadlines so often; a timer for each
+call would cost more."""
 
 TRITON_PROBE_S: Final = 0.5
 TRITON_PROBE_S_MAX: Final = 2.0
@@ -328,7 +328,8 @@ TRITON_RECONNECT_S: Final = 0.25
 """Between two tries to connect."""
 
 TRITON_LOAD_S_MAX: Final = 5.0
-"""So long loading a model waits for the first of its servers."""
+TRITON_CLOSE_S_MAX: Final = 2.0
+"""So long loading a model waits for the first of its servers, and unloading it for its connections to end."""
 
 TRITON_ATTEMPTS_MAX: Final = 3
 """Of one request, hedges included."""

@@ -95,6 +95,7 @@ class EmbeddedHost:
         """Opens the ports, then loads the models: probes are answered meanwhile, requests refused as unavailable."""
         sys.setswitchinterval(limits.INTERPRETER_SWITCH_S_MAX)  # a model may load on another thread
         dispatch = self._dispatch = Dispatch(self.engine)
+        self.engine.home.bind(asyncio.get_running_loop())
         self._gauges.add("vireo_requests_in_flight", lambda: dispatch.in_flight)
         if self._spec.logs or self._spec.feature_views:
             from serving.features_fronts import FeaturesFronts  # which loads Arrow
@@ -107,7 +108,6 @@ class EmbeddedHost:
         if self._spec.language_models:
             from serving.language_fronts import LanguageFronts  # whose messages protobuf need not load without
 
-            self.engine.language_models.home.bind(asyncio.get_running_loop())
             self._language = LanguageFronts(self._dispatch)
         try:
             await self._open()

@@ -53,7 +53,7 @@ class Past:
         transactions, first = application.transactions(), int(application.expected().number[0])
         events, labels = transaction_events(transactions), label_events(transactions)
         self.instants_us = events["at"].cast(pa.int64()).to_numpy()[first:]
-        self._transactions, self._labels = events.slice(0, first), labels
+        self._transactions, self._scored, self._labels = events.slice(0, first), events.slice(first), labels
         self._known_us = labels["at"].cast(pa.int64()).to_numpy()
         self._pushed = 0
         views: Declared = yaml.safe_load(application.spec.read_text())["feature_views"]
@@ -72,6 +72,11 @@ class Past:
         if end > self._pushed:
             self._push(LABELS, self._labels.slice(self._pushed, end - self._pushed))
             self._pushed = end
+
+    def show_scored(self, index: int) -> None:
+        """Returns when the views show this transaction of the test days, which the graph has appended: it is once more, and
+        counts once."""
+        self._push(TRANSACTIONS, self._scored.slice(index, 1))
 
     def close(self) -> None:
         """Hangs up."""

@@ -46,16 +46,23 @@ def start_triton(
 
     Raises NotInstalledError where `install` was never run, ServerError when it does not come up.
     """
-    package, name = TritonPackage(), model or name_of(model_file)
-    package.check_installed()
+    TritonPackage().check_installed()
+    name = model or name_of(model_file)
     label = BATCHED if dynamic_batching else UNBATCHED
     folder = out / ("triton-batched" if dynamic_batching else "triton")
     shutil.rmtree(folder, ignore_errors=True)
     write_repository(folder / "models", model_file, model=name, rows_max=rows_max, dynamic_batching=dynamic_batching)
+    return start_over(folder / "models", name, label=label, http=http)
+
+
+def start_over(models: Path, probed: str, *, label: str, http: bool = False) -> Server:
+    """Triton over a repository that is there, ready once `probed` is; its log lies beside it. Raises as `start_triton`."""
+    package = TritonPackage()
+    package.check_installed()
     grpc_port, http_port = free_port(), free_port() if http else None
-    command = server_command(package, folder / "models", grpc_port=grpc_port, http_port=http_port)
-    process = ServerProcess(command, log=folder / "log", core=SERVER_CORE, environment=package.environment())
-    process.wait_ready(triton_ready(f"{LOOPBACK}:{grpc_port}", name))
+    command = server_command(package, models, grpc_port=grpc_port, http_port=http_port)
+    process = ServerProcess(command, log=models.parent / "log", core=SERVER_CORE, environment=package.environment())
+    process.wait_ready(triton_ready(f"{LOOPBACK}:{grpc_port}", probed))
     return Server(label, process, grpc_port, http_port)
 
 

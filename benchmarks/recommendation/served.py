@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import yaml
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from benchmarks.graphs.contenders import Contender
+from benchmarks.graphs.running import Declared
 from benchmarks.harness import SERVER_CORE, ServerProcess, free_port, grpc_ready, python_module
 from benchmarks.load.frames import message_of, read_frames
 from benchmarks.machine import ROOT
@@ -43,14 +44,16 @@ class Stages:
 
 
 @contextmanager
-def served(shop: Shop, out: Path) -> Iterator[Contender]:
-    """`vireo serve` on one core, warm. Raises ServerError."""
+def served(shop: Shop, out: Path, changed: Callable[[Declared], Declared] = dict) -> Iterator[Contender]:
+    """`vireo serve` on one core, warm; of its spec, as it is `changed`. Raises ServerError."""
     shutil.rmtree(shop.folder / "logs" / "impressions", ignore_errors=True)
     ports = {"grpc_port": free_port(), "http_port": free_port()}
     spec = yaml.safe_load(Application(shop.folder).spec.read_text())
     spec["graphs"][GRAPH]["slo_ms"] = SLO_MS
     app = shop.folder / "app.yaml"
-    app.write_text(yaml.safe_dump({**spec, "server": {"name": "bench", "host": "127.0.0.1", **ports}}, sort_keys=False))
+    app.write_text(
+        yaml.safe_dump({**changed(spec), "server": {"name": "bench", "host": "127.0.0.1", **ports}}, sort_keys=False)
+    )
     command = python_module("serving.cli", "serve", str(app))
     log = out / "vireo.log"
     with ServerProcess(command, log=log, core=SERVER_CORE, environment={"PYTHONPATH": str(ROOT)}) as process:

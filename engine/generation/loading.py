@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from engine.clock import Clock
 from engine.errors import quoted
 from engine.generation.declaration import LanguageModelSpec
-from engine.generation.home import Home
 from engine.generation.language_model import Ask, LanguageModel
+from engine.home import Home
 from engine.servables.function import named_callable
 
 if TYPE_CHECKING:

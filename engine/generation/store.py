@@ -18,9 +18,9 @@ from engine.control.registry import Handle
 from engine.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable, VireoError, nearest, quoted
 from engine.generation.call import GenerationAnswer, GenerationCall, GenerationKind
 from engine.generation.declaration import LanguageModelSpec
-from engine.generation.home import Home
 from engine.generation.language_model import Ask, LanguageModel, ModelCard
 from engine.generation.statistics import GenerationStatistics
+from engine.home import Home
 from engine.limits import (
     GENERATION_END_S_MAX,
     GENERATION_RESTART_S_MAX,
@@ -66,7 +66,7 @@ class LanguageModels:
     """See the module. `answer` is awaited on the loop of `home`, the rest may be called from any thread but that loop's."""
 
     def __init__(self, clock: Clock, home: Home, load: Load) -> None:
-        self.home = home
+        self._home = home
         self._clock, self._load = clock, load
         self._declared: dict[str, _Declared] = {}
         self._live: Mapping[str, _Live] = {}
@@ -195,7 +195,7 @@ class LanguageModels:
     def _end(self, live: _Live, drain_s: float) -> None:
         live.idle.wait(drain_s)
         try:
-            self.home.run(live.model.aclose(), GENERATION_END_S_MAX)
+            self._home.run(live.model.aclose(), GENERATION_END_S_MAX)
         except Exception:  # nothing can be done about it
             log.exception("language model %s could not be closed", live.handle.name)
 
@@ -248,7 +248,6 @@ class LanguageModels:
                 each.join(drain_s + GENERATION_END_S_MAX)
         finally:
             self._work.release()
-        self.home.close()
         return True
 
 

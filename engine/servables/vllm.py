@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from engine.errors import InvalidArgument, ModelLoadError, Unavailable, quoted
 from engine.generation.call import GenerationAnswer, GenerationCall, GenerationKind
 from engine.generation.declaration import VllmSpec
-from engine.generation.home import Home
 from engine.generation.language_model import ModelCard
+from engine.home import Home
 from engine.limits import GENERATION_END_S_MAX
 
 if TYPE_CHECKING:

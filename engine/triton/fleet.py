@@ -1,6 +1,6 @@
 """Calls to a model that lives on one or several servers: which is asked, who is asked next when it fails or is slow, and the end.
 
-A call is begun on its caller's thread; everything after happens on the fleet's loop thread. Decisions are `policy`'s.
+A call is begun on its caller's thread; everything after happens on the event loop of the engine's home. Decisions are `policy`'s.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from random import Random
 
 from engine.clock import NEVER_NS, Clock
 from engine.errors import Cancelled, DeadlineExceeded, Internal, NotFound, TooLarge, Unavailable, VireoError
+from engine.home import Home
 from engine.limits import (
     MESSAGE_BYTES_MAX,
     TRITON_ATTEMPTS_MAX,
@@ -49,10 +50,10 @@ class Fleet:
 
     def __init__(
         self,
-        name: str,
         servers: Sequence[str],
         access: Access,
         *,
+        home: Home,
         clock: Clock,
         idempotent: bool = True,
         hedge_ns: int | None = None,
@@ -60,7 +61,7 @@ class Fleet:
     ) -> None:
         self.changed: Callable[[], None] = lambda: None
         self.clock, self._idempotent = clock, idempotent
-        self._loop = Loop(f"vireo-triton-{name}", self)
+        self._loop = Loop(home, self)
         self.replicas = [Replica(each, access, clock, self._on_change) for each in servers]
         self._standings = [each.standing for each in self.replicas]
         self._draw = Random(seed).randrange
@@ -73,7 +74,6 @@ class Fleet:
         self._deadlines: list[tuple[int, int, Call]] = []
         self._numbers = count()
         self._begun_ns = 0
-        self._closed = False
         self.open = 0
         """Calls on the way."""
 
@@ -168,9 +168,7 @@ class Fleet:
 
     def close(self) -> None:
         """Ends the connections; calls on the way are told Unavailable."""
-        self._closed = True
-        self._loop.post(self._end)
-        self._loop.close()
+        self._loop.close(self._end)
 
     def _end(self) -> None:
         for replica in self.replicas:
@@ -312,8 +310,6 @@ class Fleet:
     def tick(self) -> float:
         """See `loop.Watcher`."""
         now_ns = self.clock()
-        if self._closed:
-            return 0.0
         for replica in self.replicas:
             if not replica.attend(self._loop, now_ns):
                 self._lost(replica, "does not answer")

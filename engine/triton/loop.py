@@ -1,17 +1,18 @@
-"""The thread that waits for the connections of one fleet: between reads it does what was posted and what is due."""
+"""A fleet's work on the event loop of its engine: its connections' sockets, what was posted, and what is due."""
 
 from __future__ import annotations
 
 import logging
-import selectors
-import socket
 import threading
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from engine.home import Home
+from engine.limits import TRITON_CLOSE_S_MAX
 from engine.triton.connection import Connection
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger("vireo.triton")
 
@@ -27,96 +28,103 @@ class Watcher(Protocol):
 
 
 class Loop:
-    """`post` and `wake` from any thread; `add` and `remove` on the loop's own."""
+    """`start`, `post`, `wake` and `close` from any thread; `add` and `remove` on the loop's own."""
 
-    def __init__(self, name: str, watcher: Watcher) -> None:
-        self._watcher = watcher
-        self._selector = selectors.DefaultSelector()
-        self._wake_out, self._wake_in = socket.socketpair()
-        self._wake_out.setblocking(False)
-        self._wake_in.setblocking(False)
-        self._selector.register(self._wake_out, selectors.EVENT_READ, None)
-        self._posted: deque[Callable[[], None]] = deque()
-        self._closed = False
+    def __init__(self, home: Home, watcher: Watcher) -> None:
+        self._home, self._watcher = home, watcher
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread: int | None = None
+        self.closed = False
+        """It ends."""
         self.asleep = False
         """For longer than a tick."""
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Starts the thread."""
-        self._thread.start()
+        """Begins to tick."""
+        self._loop = self._home.loop
+        self._soon(self._begin)
+
+    def _begin(self) -> None:
+        self._thread = threading.get_ident()
+        self._tick()
 
     def post(self, work: Callable[[], None]) -> None:
         """Has `work` done on the loop's thread."""
-        self._posted.append(work)
-        self.wake()
+        self._soon(self._guarded, work)
 
     def wake(self) -> None:
         """Has `tick` called now."""
+        self._soon(self._tick)
+
+    def _soon(self, work: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
+        if self._loop is None:  # never started
+            return
         try:
-            self._wake_in.send(b"w")
-        except OSError:  # it is full, so awake, or closed
+            self._loop.call_soon_threadsafe(work, *arguments)
+        except RuntimeError:  # closed: the front is gone, nobody waits
             return
 
     def add(self, connection: Connection) -> None:
         """Waits for it from now on."""
-        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        assert self._loop is not None
+        self._loop.add_reader(connection.socket.fileno(), self._readable, connection)
 
     def remove(self, connection: Connection) -> None:
         """Waits for it no more; before it is closed."""
-        self._selector.unregister(connection.socket)
+        assert self._loop is not None
+        self._loop.remove_reader(connection.socket.fileno())
+        self._loop.remove_writer(connection.socket.fileno())
 
     def watch_writing(self, connection: Connection) -> None:
         """Flushes the connection when its socket takes more."""
-        if connection.socket.fileno() >= 0 and connection.wants_write:
-            self._selector.modify(connection.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
+        if self._loop is not None and connection.socket.fileno() >= 0 and connection.wants_write:
+            self._loop.add_writer(connection.socket.fileno(), self._writable, connection)
 
-    @property
-    def closed(self) -> bool:
-        """Whether it ends."""
-        return self._closed
-
-    def close(self) -> None:
-        """Ends the thread, after what was posted."""
-        self._closed = True
-        self.wake()
-        if self._thread is not threading.current_thread() and self._thread.ident is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        timeout_s = 0.0
-        while not self._closed or self._posted:
-            for key, events in self._selector.select(timeout_s):
-                self._serve(key.data, events)
-            self.asleep = False
-            while self._posted:
-                self._guard(self._posted.popleft())
-            timeout_s = self._ticked()
-        self._selector.close()
-        self._wake_out.close()
-        self._wake_in.close()
-
-    def _ticked(self) -> float:
-        try:
-            return self._watcher.tick()
-        except Exception:
-            log.exception("the thread that waits for Triton servers goes on after a fault")
-            return 0.1
-
-    def _serve(self, connection: Connection | None, events: int) -> None:
-        if connection is None:
-            with suppress(BlockingIOError):
-                self._wake_out.recv(4096)
+    def close(self, last: Callable[[], None]) -> None:
+        """Ends it after `last`, which is waited for where this is another thread; TRITON_CLOSE_S_MAX at most, for the loop may
+        be gone."""
+        self.closed = True
+        if self._loop is None or self._thread == threading.get_ident():
+            self._end(last, None)
             return
-        if events & selectors.EVENT_WRITE:
-            connection.flush()
-            if not connection.wants_write and connection.socket.fileno() >= 0:
-                self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
-        if events & selectors.EVENT_READ:
-            self._guard(lambda: self._watcher.readable(connection))
+        ended = threading.Event()
+        self._soon(self._end, last, ended)
+        ended.wait(TRITON_CLOSE_S_MAX)
 
-    def _guard(self, work: Callable[[], None]) -> None:
+    def _end(self, last: Callable[[], None], ended: threading.Event | None) -> None:
+        self._guarded(last)
+        if self._timer is not None:
+            self._timer.cancel()
+        if ended is not None:
+            ended.set()
+
+    def _tick(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.closed or self._loop is None:
+            return
+        try:
+            due_s = self._watcher.tick()
+        except Exception:
+            log.exception("waiting for Triton servers goes on after a fault")
+            due_s = 0.1
+        self._timer = self._loop.call_later(due_s, self._tick)
+
+    def _readable(self, connection: Connection) -> None:
+        try:
+            self._watcher.readable(connection)
+        except Exception:
+            log.exception("waiting for Triton servers goes on after a fault")
+
+    def _writable(self, connection: Connection) -> None:
+        connection.flush()
+        if not connection.wants_write and self._loop is not None and connection.socket.fileno() >= 0:
+            self._loop.remove_writer(connection.socket.fileno())
+
+    def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
         except Exception:
-            log.exception("the thread that waits for Triton servers goes on after a fault")
+            log.exception("waiting for Triton servers goes on after a fault")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from engine.clock import Clock
 from engine.errors import ModelLoadError, quoted
+from engine.home import Home
 from engine.triton.declaration import TritonModelSpec, TritonTlsSpec
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ class TritonServers:
     """`on_change` is called with a model's name, on a thread of its own, when it is worth while to load it again: a server of one
     that could not be loaded answers, or all servers of one have another model now. Methods may be called from any thread."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, home: Home) -> None:
         self.on_change: Callable[[str], None] = lambda _: None
-        self._clock = clock
+        self._clock, self._home = clock, home
         self._folder = Path()
         self._awaited: dict[str, Fleet] = {}
         self._lock = threading.Lock()
@@ -43,7 +44,9 @@ class TritonServers:
         self._forget(name)
         access = Access(spec.model or name, spec.version, _tls(spec.tls, self._folder), _metadata(spec))
         hedge_ns = None if spec.hedge_ms is None else int(spec.hedge_ms * 1e6)
-        return Fleet(name, spec.servers, access, clock=self._clock, idempotent=spec.idempotent, hedge_ns=hedge_ns)
+        return Fleet(
+            spec.servers, access, home=self._home, clock=self._clock, idempotent=spec.idempotent, hedge_ns=hedge_ns
+        )
 
     def await_return(self, name: str, fleet: Fleet) -> None:
         """The model could not be loaded: `on_change` is called when one of its servers answers."""

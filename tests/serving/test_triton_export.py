@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.grpc import model_config_pb2 as pb
 
-from benchmarks.peers.triton import MODEL_CODE
+from benchmarks.peers.triton_exported import to_python_backend
 from engine import Engine, FailedPrecondition, InvalidArgument, Request, Tensor, parse_spec
 from serving.cli import main
 from serving.model_config import read_config
@@ -125,10 +125,7 @@ def test_a_real_triton_reads_what_was_written_and_answers_the_same(
     triton = RealTriton(tmp_path, ())
     shutil.copytree(exported, triton.models, dirs_exist_ok=True)
     for name in ("double", "triple"):
-        config = config_of(exported / name)
-        config.platform, config.backend, config.default_model_filename = "", "python", ""
-        (triton.models / name / "config.pbtxt").write_text(text_format.MessageToString(config))
-        shutil.copyfile(MODEL_CODE, triton.models / name / "1" / "model.py")
+        to_python_backend(triton.models / name)
     try:
         triton.start("chain")
         client = InferenceServerClient(triton.address)

@@ -44,7 +44,7 @@ def ask(engine: Engine, kind: GenerationKind, **body: Any) -> Any:  # noqa: ANN4
     """The body of the answer."""
     model = "embedding" if kind is GenerationKind.EMBEDDING else "ranking"
     call = GenerationCall(kind, model, {"model": model, **body}, id="call-1")
-    answer = engine.language_models.home.run(engine.language_models.answer(call), PATIENCE_S)
+    answer = engine.home.run(engine.language_models.answer(call), PATIENCE_S)
     assert isinstance(answer.body, bytes)
     assert answer.status == 200
     return json.loads(answer.body)

@@ -48,7 +48,7 @@ def engine() -> Iterator[Engine]:
 
 def run(engine: Engine, work: Coroutine[Any, Any, Result]) -> Result:
     """On the loop of the language models."""
-    return engine.language_models.home.run(work, PATIENCE_S)
+    return engine.home.run(work, PATIENCE_S)
 
 
 def ask(engine: Engine, call: GenerationCall = CALL) -> GenerationAnswer:

@@ -25,6 +25,7 @@ from engine import (
     parse_spec,
 )
 from engine.clock import monotonic
+from engine.home import Home
 from engine.servables.servable import Servable
 from engine.servables.tritonserver import load_triton
 from engine.triton.declaration import TritonModelSpec
@@ -47,7 +48,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealTriton]:
 class TestScale(ServableContract):
     @pytest.fixture
     def servable(self, triton: RealTriton) -> Iterator[Servable]:
-        made = load_triton(TritonServers(monotonic), "scale", TritonModelSpec((triton.address,)))
+        made = load_triton(TritonServers(monotonic, Home()), "scale", TritonModelSpec((triton.address,)))
         yield made
         made.close()
 
@@ -110,7 +111,7 @@ def test_a_large_tensor_goes_there_and_back(engine: Engine) -> None:
 
 def test_newest_version_answers_unless_the_spec_names_one(engine: Engine, triton: RealTriton) -> None:
     assert ask(engine, "scale", x=("FP32", [1.0])).outputs["y"].array.tolist() == [[6.0]]
-    servable = load_triton(TritonServers(monotonic), "one", TritonModelSpec((triton.address,), "scale", 1))
+    servable = load_triton(TritonServers(monotonic, Home()), "one", TritonModelSpec((triton.address,), "scale", 1))
     assert servable.execute({"x": Tensor(FP32, floats(1, 1, 0))}, ())["y"].array == 2 * floats(1, 1, 0)
     servable.close()
 

@@ -147,7 +147,7 @@ def run(engine: Engine, asked: GenerationCall) -> tuple[int, bytes]:
         finally:
             await answer.aclose()
 
-    return engine.language_models.home.run(read(), PATIENCE_S)
+    return engine.home.run(read(), PATIENCE_S)
 
 
 def told(engine: Engine, asked: GenerationCall) -> dict[str, Any]:

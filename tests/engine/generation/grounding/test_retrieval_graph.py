@@ -111,7 +111,7 @@ def answer(engine: Engine, question: str) -> dict[str, Any]:
         assert isinstance(answered.body, bytes)
         return answered.body
 
-    found: dict[str, Any] = json.loads(engine.language_models.home.run(read(), PATIENCE_S))
+    found: dict[str, Any] = json.loads(engine.home.run(read(), PATIENCE_S))
     return found
 
 

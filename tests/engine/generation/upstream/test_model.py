@@ -52,7 +52,7 @@ CLAUDE = "  chat: {upstream: {targets: {claude: {provider: anthropic, base_url: 
 
 def run(engine: Engine, work: Coroutine[Any, Any, Result]) -> Result:
     """On the loop of the language models."""
-    return engine.language_models.home.run(work, PATIENCE_S)
+    return engine.home.run(work, PATIENCE_S)
 
 
 def call(

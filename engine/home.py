@@ -1,4 +1,5 @@
-"""The event loop that language models live on: that of the front, where there is one, else one of its own."""
+"""The event loop on which an engine waits for others, vLLM and upstream providers as well as Triton servers: that of the front,
+where there is one, so that an answer needs no other thread on its way; else one of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class Home:
-    """One loop for ever, chosen by `bind` or, where nobody bound it, by the first `run`. Any thread may call it."""
+    """One loop for ever, chosen by `bind` or, where nobody bound it, by the first who asks for it. Any thread may call it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -21,20 +22,20 @@ class Home:
         self._thread: threading.Thread | None = None
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Language models are called on this loop, which somebody else runs for as long as there are any."""
+        """All is waited for on this loop, which somebody else runs for as long as the engine lives."""
         with self._lock:
-            assert self._loop is None, "language models live on another loop already"
+            assert self._loop is None, "the engine waits on another loop already"
             self._loop = loop
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """It, running."""
-        import asyncio  # which an engine without language models need not load
+        import asyncio  # which an engine that waits for nobody need not load
 
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="vireo-language", daemon=True)
+                self._thread = threading.Thread(target=self._loop.run_forever, name="vireo-home", daemon=True)
                 self._thread.start()
             return self._loop
 
@@ -56,3 +57,4 @@ class Home:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
                 self._loop.close()
+                self._thread = None
