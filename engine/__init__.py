@@ -46,10 +46,10 @@ from engine.generation.statistics import GenerationStatistics
 from engine.generation.store import LanguageModels
 from engine.generation.upstream.declaration import TargetSpec, UpstreamSpec
 from engine.log.log import Appended, Chunk, DeadLetter
-from engine.placement import INGRESS, AutoscalingSpec, DeploymentSpec
+from engine.placement import INGRESS, AutoscalingSpec, DeploymentSpec, fingerprint_of
 from engine.request import BATCH, INTERACTIVE, Layout, Ledger, Parameter, Request, Response, Stage
 from engine.scheduling.job import Job
-from engine.servables.linked import Described, Link, LinkCall
+from engine.servables.linked import Answered, Described, Link, LinkCall
 from engine.servables.signature import Signature, TensorSpec
 from engine.spec import (
     AuthSpec,
@@ -163,6 +163,7 @@ __all__ = [
     "NEVER_NS",
     "PARQUET_SUFFIX",
     "TABLE_SUFFIXES",
+    "Answered",
     "AnyOf",
     "Appended",
     "Array",
@@ -192,7 +193,8 @@ __all__ = [
     "Duration",
     "EmbedderSpec",
     "Engine",
-    "EventReader", "ExperimentQuestion",
+    "EventReader",
+    "ExperimentQuestion",
     "ExperimentReport",
     "Exposures",
     "FailedPrecondition",
@@ -304,11 +306,13 @@ __all__ = [
     "duration_us",
     "element_count",
     "endings",
-    "event_bytes", "experiment_report",
+    "event_bytes",
+    "experiment_report",
     "export_log",
     "exposures_in",
     "exposures_of",
     "field_column",
+    "fingerprint_of",
     "indices_column",
     "instant_us",
     "limits",

@@ -166,17 +166,26 @@ class Engine:
 
     # Requests.
 
-    def submit(self, request: Request, done: Done, part: Part | None = None, *, at_once: bool = False) -> Job:
+    def submit(
+        self,
+        request: Request,
+        done: Done,
+        part: Part | None = None,
+        *,
+        at_once: bool = False,
+        declared: str | None = None,
+    ) -> Job:
         """Lets a request wait for its model; `done` is called once, on the thread that ends it.
 
         Nothing is computed, and `done` not called, before `flush`; unless `at_once`, for a request behind which no
-        other follows: then what `flush` would do is done for it here. Raises what the request is refused with:
-        NotFound, InvalidArgument, Unavailable, ResourceExhausted, DeadlineExceeded.
+        other follows: then what `flush` would do is done for it here. `declared`: it is for a version that is declared so (see
+        `fingerprint_of`), of those that answer or are held. Raises what the request is refused with: NotFound,
+        InvalidArgument, Unavailable, ResourceExhausted, DeadlineExceeded.
         """
         received_ns = self.clock()
         if not self._accepting:
             raise Unavailable("the server is shutting down or not yet ready")
-        handle = self._registry.acquire(request.model, request.version)
+        handle = self._acquire(request, declared)
         worker = handle.hosted.worker
         try:
             job = self._job(handle, request, received_ns, done, part)
@@ -194,6 +203,26 @@ class Engine:
         if self._ripe:  # a graph that streams, or others that this thread helped on
             self.flush()
         return job
+
+    def _acquire(self, request: Request, declared: str | None) -> Handle[Hosted]:
+        if declared is None:
+            return self._registry.acquire(request.model, request.version)
+        found = self._registry.acquire_such(request.model, request.version, lambda each: each.declared == declared)
+        if found is None:
+            raise Unavailable(f"model {quoted(request.model)} is not here as it is declared where it is called")
+        return found
+
+    def has(self, name: str, version: int | None, declared: str) -> bool:
+        """Whether `submit` would find a version that is `declared` so."""
+        found = self._registry.acquire_such(name, version, lambda each: each.declared == declared)
+        if found is not None:
+            found.release()
+        return found is not None
+
+    def hold(self) -> Callable[[], None]:
+        """Keeps what answers now for `submit` with `declared`, until what this gives is called, or after an `apply` until the
+        drain of what it replaced is over."""
+        return self._registry.hold()
 
     def _ripen(self, port: NodePort) -> None:
         """Remembers whom to flush."""

@@ -38,6 +38,7 @@ from engine.limits import (
     SEARCH_BATCH_ROWS_MAX,
     WARMUP_BYTES_MAX,
 )
+from engine.placement import fingerprint_of
 from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.queue import QueueBounds
 from engine.scheduling.remote import RemoteWorker
@@ -81,6 +82,8 @@ class Hosted:
     may_hang: bool = False
     seed: int | None = None
     """Of the made-up inputs that warm it; None is zeros."""
+    declared: str | None = None
+    """See `fingerprint_of`; None for graphs."""
     notes: tuple[str, ...] = ()
 
 
@@ -108,7 +111,8 @@ class ModelHost:
             servable = _load_servable(artifact, self._features, self._vectors, self._triton)
             options = _worker_options(artifact, servable.signature)
         else:
-            servable = load_linked(artifact.name, artifact.version, artifact.deployment, link, self._clock)
+            declared = fingerprint_of(settings)
+            servable = load_linked(artifact.name, artifact.version, artifact.deployment, link, self._clock, declared)
             options = replace(_worker_options(artifact, servable.signature), instances=LINK_CALLS_MAX, inline_us_max=0)
         statistics = ModelStatistics()
         worker = self._worker(artifact, servable, options, statistics)
@@ -117,6 +121,7 @@ class ModelHost:
             artifact.name, servable.signature, servable.traits, options, statistics, worker, timeout_ns, _told(artifact),
             servable, artifact.config, isinstance(settings, FunctionSpec) or link is not None,
             0 if isinstance(settings, VectorSearchSpec) else None,  # zeros have no direction
+            declared=fingerprint_of(settings),
         )  # fmt: skip
 
     def _worker(

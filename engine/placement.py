@@ -5,6 +5,7 @@ A host of one machine runs all of them in its process, whatever is said here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,6 +45,11 @@ class DeploymentSpec:
     def replicas_max(self) -> int:
         """The most there may be, apart from updates."""
         return self.replicas if self.autoscaling is None else self.autoscaling.replicas_max
+
+
+def fingerprint_of(settings: object) -> str:
+    """Of how a servable is declared: the same in every replica that reads the same spec, another for another declaration."""
+    return hashlib.blake2b(repr(settings).encode(), digest_size=8).hexdigest()
 
 
 def deployment_of(placement: Mapping[str, DeploymentSpec], name: str) -> str | None:

@@ -33,7 +33,7 @@ from engine.limits import (
     QUEUE_REQUESTS_MAX,
 )
 from engine.log.declaration import LogSpec
-from engine.placement import DeploymentSpec, check_placement
+from engine.placement import DeploymentSpec, check_placement, fingerprint_of
 from engine.strict_yaml import Place, plain_of, read_plain, read_strict
 from engine.tensor import DATATYPES
 from engine.triton.declaration import TritonModelSpec, check_triton_models
@@ -201,6 +201,10 @@ class Spec:
     def path(self, relative: str) -> Path:
         """`relative` to the folder of the spec file."""
         return self.folder / Path(relative).expanduser()
+
+    def declared(self, name: str) -> str:
+        """See `fingerprint_of`: of a function, else of a model."""
+        return fingerprint_of(self.functions.get(name) or self.models.get(name, ModelSpec()))
 
     def part(self, deployment: str) -> Spec:
         """What a replica of `deployment` serves: its functions and models, with no door of its own."""

@@ -178,14 +178,15 @@ class Dispatch:
             settle, job = self._landed.popleft()
             settle(job)
 
-    def begin(self, request: Request, begun: Begun, *, alone: bool) -> None:
+    def begin(self, request: Request, begun: Begun, *, alone: bool, declared: str | None = None) -> None:
         """Submits `request`, whose end `begun` is told, perhaps before this returns.
 
         Unless it is `alone`, nothing is computed before `flush`. Raises what the request is refused with.
+        `declared`: see `Engine.submit`.
         """
         self.in_flight += 1
         try:
-            job = self.engine.submit(request, begun, at_once=alone)
+            job = self.engine.submit(request, begun, at_once=alone, declared=declared)
         except BaseException:
             self.in_flight -= 1
             raise

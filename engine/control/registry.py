@@ -34,6 +34,11 @@ class Handle(Generic[Hosted]):
             self._users += 1
             return True
 
+    def share(self) -> None:
+        """Counts one more user, retired or not: for who is one of them."""
+        with self._lock:
+            self._users += 1
+
     def release(self) -> None:
         """Counts one user less."""
         with self._lock:
@@ -114,6 +119,8 @@ class Registry(Generic[Hosted]):
     def __init__(self, deriver: Deriver[Hosted] | None = None) -> None:
         self._snapshot: Snapshot[Hosted] = Snapshot()
         self._deriver = deriver
+        self._held: list[list[Handle[Hosted]]] = []
+        self._holding = threading.Lock()
 
     @property
     def snapshot(self) -> Snapshot[Hosted]:
@@ -138,3 +145,32 @@ class Registry(Generic[Hosted]):
             handle = self.find(name, version)
             if handle.acquire():
                 return handle  # else it was retired between look-up and count: the snapshot has changed, look again
+
+    def hold(self) -> Callable[[], None]:
+        """Keeps what answers now for `acquire_such`, though something else be published; what it gives ends that, once."""
+        handles = [each for served in self._snapshot.served.values() for each in served.versions.values()]
+        held = [each for each in handles if each.acquire()]
+        with self._holding:
+            self._held.append(held)
+
+        def release() -> None:
+            with self._holding:
+                self._held.remove(held)
+            for each in held:
+                each.release()
+
+        return release
+
+    def acquire_such(self, name: str, version: int | None, such: Callable[[Hosted], bool]) -> Handle[Hosted] | None:
+        """The version, counted, as it answers now or did when it was held, of which `such` is true; None where there is none."""
+        served = self._snapshot.served.get(name)
+        for each in () if served is None else served.versions.values():
+            if version in (None, each.version) and such(each.hosted) and each.acquire():
+                return each
+        with self._holding:
+            for held in reversed(self._held):
+                for each in held:
+                    if each.name == name and version in (None, each.version) and such(each.hosted):
+                        each.share()
+                        return each
+        return None

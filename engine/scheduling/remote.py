@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from engine.clock import Clock
 from engine.errors import Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, VireoError
-from engine.request import Response
+from engine.request import Response, Stage
 from engine.scheduling.admission import dead, is_dead
 from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.estimate import ComputeEstimate
@@ -75,11 +75,13 @@ class RemoteWorker:
         self._admit(job)
         job.ledger.started_ns = self._clock()
 
-        def told(outcome: Tensors | VireoError) -> None:
+        def told(outcome: Tensors | VireoError, stages: tuple[Stage, ...] = ()) -> None:
+            if stages:
+                job.ledger.stages_of = lambda: stages
             self._ended(job, outcome)
 
         try:
-            call = self._servable.begin(job.request.inputs, job.request.outputs, job.deadline_ns, told)
+            call = self._servable.send(job.request, job.deadline_ns, told)
         except VireoError as error:
             self._leave(job)
             self._statistics.refused()
@@ -132,6 +134,8 @@ class RemoteWorker:
         self._after()
 
     def _named(self, error: VireoError) -> VireoError:
+        if error.message.startswith(f"model '{self._model}'"):  # an engine said it
+            return error
         where = f"model '{self._model}' version {self._version}"
         return type(error)(f"{where}: {error.message}", retry_after_s=error.retry_after_s)
 

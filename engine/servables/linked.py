@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from engine.clock import Clock, Deadline
+from engine.errors import VireoError
 from engine.request import INTERACTIVE, Request, Response, Stage
-from engine.servables.servable import Tensors, Traits
+from engine.servables.servable import RemoteCall, Tensors, Told, Traits
 from engine.servables.signature import Signature
 from engine.work import current_work, interruptible_work
 
 LINK_CALLS_MAX: Final = 32
-"""To one servable of another deployment, from one replica; what comes meanwhile gathers into the next call."""
+"""To one servable of another deployment, from one replica, where each call has a thread: those that are answered in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,23 @@ class LinkCall(Protocol):
         """Nobody waits any more: the work is dropped there too, and who waits here hears Cancelled."""
 
 
+Answered = Callable[[Response | VireoError], None]
+"""What a link tells of a request."""
+
+
 class Link(Protocol):
     """The way to one deployment. Any thread may call it."""
 
-    def describe(self, name: str, version: int) -> Described:
-        """Of a servable there, once it is warmed. Raises VireoError."""
+    def describe(self, name: str, version: int, declared: str | None = None) -> Described:
+        """Of a servable there, once it is warmed, `declared` so (see `fingerprint_of`) where that is said. Raises VireoError."""
+
+    def send(self, request: Request, declared: str, answered: Answered, *, alone: bool) -> RemoteCall:
+        """Lets a request go out with the next `flush`; unless it is to go `alone`, those to one servable may go together, and
+        wait for each other's answers. It is computed by a servable that is `declared` so, though another be there by now.
+        `answered` is called once, on the link's thread."""
+
+    def flush(self) -> None:
+        """Lets go what was given to `send`."""
 
     def begin(self, request: Request, *, stream: bool) -> LinkCall:
         """Sends a request off."""
@@ -52,12 +65,29 @@ class Linked:
     """Calls a servable over a link, with the deadline, the trace and the cancellation of what it computes for."""
 
     def __init__(
-        self, name: str, version: int, deployment: str, link: Link, signature: Signature, clock: Clock
+        self, name: str, version: int, deployment: str, link: Link, signature: Signature, clock: Clock, declared: str
     ) -> None:
-        self._name, self._version = name, version
+        self._name, self._version, self._declared = name, version, declared
         self._deployment, self._link, self._clock = deployment, link, clock
         self.signature = signature
         self.traits = Traits("vireo_linked", "what waits for a call goes as one", (f"in deployment {deployment}",))
+
+    def send(self, request: Request, deadline_ns: int, told: Told) -> RemoteCall:
+        """See `RemoteServable.send`."""
+        begun_ns = self._clock()
+
+        def answered(outcome: Response | VireoError) -> None:
+            if isinstance(outcome, VireoError):
+                told(outcome)
+            else:
+                told(outcome.outputs, (self._stage(outcome, begun_ns),))
+
+        sent = replace(request, model=self._name, version=self._version, deadline=Deadline(deadline_ns))
+        return self._link.send(sent, self._declared, answered, alone=not self.signature.batchable)
+
+    def flush(self) -> None:
+        """See `RemoteServable.flush`."""
+        self._link.flush()
 
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """See `Servable.execute`."""
@@ -103,8 +133,8 @@ class LinkedStream(Linked):
                 yield each.outputs
 
 
-def load_linked(name: str, version: int, deployment: str, link: Link, clock: Clock) -> Linked:
-    """The servable as it is there. Raises what the link does."""
-    found = link.describe(name, version)
+def load_linked(name: str, version: int, deployment: str, link: Link, clock: Clock, declared: str) -> Linked:
+    """The servable as it is there, once it is `declared` so. Raises what the link does."""
+    found = link.describe(name, version, declared)
     kind = LinkedStream if found.streams else Linked
-    return kind(name, version, deployment, link, found.signature, clock)
+    return kind(name, version, deployment, link, found.signature, clock, declared)

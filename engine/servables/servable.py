@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from engine.errors import VireoError
+from engine.request import Request, Stage
 from engine.servables.signature import Signature
 from engine.tensor import Tensor
 
@@ -80,17 +81,20 @@ class RemoteCall(Protocol):
         """Nobody waits for it any more. Any thread; may come after its end."""
 
 
-Told = Callable[[Tensors | VireoError], None]
-"""What a remote servable tells of a request: its answer, or why there is none."""
+class Told(Protocol):
+    """What a remote servable tells of a request."""
+
+    def __call__(self, outcome: Tensors | VireoError, stages: tuple[Stage, ...] = (), /) -> None:
+        """Its answer, with what that consisted of where it is known; or why there is none."""
 
 
 @runtime_checkable
 class RemoteServable(Servable, Protocol):
     """A servable on other machines: its requests wait for an answer, not for a thread. It batches itself."""
 
-    def begin(self, inputs: Tensors, outputs: Sequence[str], deadline_ns: int, told: Told) -> RemoteCall:
-        """Lets a request go out with the next `flush`; `told` is called once, on a thread of the servable's, which it must not
-        hold. Any thread. Raises Unavailable."""
+    def send(self, request: Request, deadline_ns: int, told: Told) -> RemoteCall:
+        """Lets a request go out with the next `flush`, to be answered by `deadline_ns` whatever its own deadline is; `told` is
+        called once, on a thread of the servable's, which it must not hold. Any thread. Raises Unavailable."""
 
     def flush(self) -> None:
-        """Sends what was begun. Any thread."""
+        """Lets go what was given to `send`. Any thread."""

@@ -14,6 +14,7 @@ from itertools import islice
 from engine.clock import NEVER_NS
 from engine.errors import ModelLoadError, Unimplemented, VireoError, quoted
 from engine.limits import TRITON_CALL_S_MAX, TRITON_LOAD_S_MAX
+from engine.request import Request, Stage
 from engine.servables.servable import RemoteCall, Tensors, Told, Traits
 from engine.servables.signature import Signature
 from engine.triton.call import Call
@@ -48,8 +49,11 @@ class TritonModel:
         self._writer = RequestWriter(name, spec.version, signature, decoupled=isinstance(self, TritonStream))
         self._reader = ResponseReader(name, signature)
 
-    def begin(self, inputs: Tensors, outputs: Sequence[str], deadline_ns: int, told: Told) -> RemoteCall:
-        """See `RemoteServable.begin`."""
+    def send(self, request: Request, deadline_ns: int, told: Told) -> RemoteCall:
+        """See `RemoteServable.send`."""
+        return self._send(request.inputs, request.outputs, deadline_ns, told)
+
+    def _send(self, inputs: Tensors, outputs: Sequence[str], deadline_ns: int, told: Told) -> RemoteCall:
         timeout_us = None
         if deadline_ns != NEVER_NS:
             timeout_us = max(1, (deadline_ns - self._clock()) // 1_000)
@@ -74,7 +78,11 @@ class TritonModel:
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """See `Servable.execute`; waits for TRITON_CALL_S_MAX at most."""
         here: queue.SimpleQueue[Tensors | VireoError] = queue.SimpleQueue()
-        self.begin(inputs, outputs, self._clock() + int(TRITON_CALL_S_MAX * 1e9), here.put)
+
+        def told(outcome: Tensors | VireoError, _: tuple[Stage, ...] = ()) -> None:
+            here.put(outcome)
+
+        self._send(inputs, outputs, self._clock() + int(TRITON_CALL_S_MAX * 1e9), told)
         self.flush()
         outcome = here.get()
         if isinstance(outcome, VireoError):

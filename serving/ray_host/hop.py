@@ -88,9 +88,17 @@ def error_message(error: VireoError) -> Message:
 
 def response_of(message: Message) -> Response:
     """The response; its ledger begins at 0. Raises the error that was told."""
+    found = outcome_of(message)
+    if isinstance(found, VireoError):
+        raise found
+    return found
+
+
+def outcome_of(message: Message) -> Response | VireoError:
+    """The response, or the error that was told."""
     if message[0] == "error":
         _, kind, text, retry_after_s = message
-        raise _ERRORS.get(kind, Internal)(text, retry_after_s=retry_after_s)
+        return _ERRORS.get(kind, Internal)(text, retry_after_s=retry_after_s)
     _, model, version, outputs, (queue_ns, compute_ns, rows), marks = message
     ledger = Ledger(0, queue_ns, queue_ns + compute_ns, rows)
     return Response(model, version, _read_tensors(outputs), ledger, marks=marks)

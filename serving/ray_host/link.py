@@ -1,18 +1,36 @@
-"""The way from one replica to a deployment: calls of its Ray handle, made on the loop that Ray runs this replica's methods on."""
+"""The way from one replica to a deployment: calls of its Ray handle, made on the loop that Ray runs this replica's methods on.
+
+Who calls on that loop, as our own doors do, changes no thread on the way there or back. Requests to one servable that go out
+in one turn go in one call, for what a call costs is Ray's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Coroutine, Generator
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any, Final, TypeVar
 
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from engine import Cancelled, Clock, Deadline, DeadlineExceeded, Described, Request, Response, Unavailable
-from serving.ray_host.hop import Message, description_of, request_message, response_of
+from engine import (
+    Answered,
+    Cancelled,
+    Clock,
+    Deadline,
+    DeadlineExceeded,
+    Described,
+    Internal,
+    Request,
+    Response,
+    Unavailable,
+    VireoError,
+)
+from serving.ray_host.hop import Message, description_of, outcome_of, request_message, response_of
 
 _DESCRIBE_S_MAX: Final = 600.0
 """So long a replica waits until another deployment has warmed what it needs of it."""
@@ -20,6 +38,10 @@ _TRIES: Final = 3
 """A call whose replica died is made again: models and functions may be computed twice."""
 _GRACE_S: Final = 1.0
 """Over the deadline, at which the other side answers by itself."""
+_ELSEWHERE_S: Final = 0.005
+"""Before another replica is asked for what one has not yet, or no longer, as it is declared here: while an update goes on."""
+_TOGETHER_MAX: Final = 64
+"""Requests in one call."""
 
 Result = TypeVar("Result")
 
@@ -31,17 +53,24 @@ class RayLink:
         self._deployment = deployment
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._outgoing: deque[RaySent] = deque()
+        self._carried = set[asyncio.Task[None]]()
         plain = handle.options(request_serialization="pickle", response_serialization="pickle")
         self._describing = plain.options(method_name="describe")
         self._calling = plain.options(method_name="call")
+        self._calling_together = plain.options(method_name="together")
         self._streaming = plain.options(method_name="stream", stream=True)
 
-    def describe(self, name: str, version: int) -> Described:
+    def describe(self, name: str, version: int, declared: str | None = None) -> Described:
         """See `engine.Link`."""
 
         async def ask() -> Message:
-            found: Message = await self._describing.remote(name, version)
-            return found
+            while True:
+                found: Message | None = await self._describing.remote(name, version, declared)
+                if found is not None:
+                    return found
+                await asyncio.sleep(_ELSEWHERE_S)
 
         try:
             return description_of(self._soon(ask()).result(_DESCRIBE_S_MAX))
@@ -54,15 +83,75 @@ class RayLink:
         opened = self._open(message) if stream else self._call(message)
         return RayCall(self, request, self._soon(opened))
 
+    def send(self, request: Request, declared: str, answered: Answered, *, alone: bool) -> RaySent:
+        """See `engine.Link`."""
+        sent = RaySent(self, request, declared, answered, alone=alone)
+        self._outgoing.append(sent)
+        return sent
+
+    def flush(self) -> None:
+        """See `engine.Link`."""
+        self.on_loop(self._go)
+
+    def on_loop(self, do: Callable[[], None]) -> None:
+        """Now where this is the loop's thread, else soon."""
+        if threading.get_ident() == self._thread:
+            do()
+        else:
+            self._loop.call_soon_threadsafe(do)
+
+    def _go(self) -> None:
+        going = [self._outgoing.popleft() for _ in range(len(self._outgoing))]
+        for calls in _together([each for each in going if not each.ended]):
+            task = self._loop.create_task(self._carry(calls))
+            self._carried.add(task)  # a loop holds its tasks weakly
+            task.add_done_callback(self._carried.discard)
+            for each in calls:
+                each.carry = task, calls
+
+    async def _carry(self, calls: list[RaySent]) -> None:
+        """Every one of `calls` is told its end, unless all of them are cancelled."""
+        name = f"model '{calls[0].request.model}'"
+        deadline = max((each.request.deadline for each in calls), key=lambda each: each.at_ns)
+        left_s = None if deadline == Deadline.NEVER else deadline.remaining_s(self._clock()) + _GRACE_S
+        error: VireoError
+        try:
+            async with asyncio.timeout(left_s):
+                answers = await self._answers(calls)
+        except TimeoutError:
+            error = DeadlineExceeded(f"{name}: deployment '{self._deployment}' did not answer in time")
+        except (RayActorError, RayServeException) as lost:
+            error = Unavailable(f"{name}: deployment '{self._deployment}' lost the call: {lost}")
+        except Exception as broken:
+            error = Internal(f"{name}: deployment '{self._deployment}': {type(broken).__name__}: {broken}")
+        else:
+            for call, answer in zip(calls, answers, strict=True):
+                call.end(outcome_of(answer))
+            return
+        for call in calls:
+            call.end(error)
+
+    async def _answers(self, calls: list[RaySent]) -> tuple[Message, ...]:
+        messages = tuple([request_message(each.request, self._clock) for each in calls])
+        while True:
+            found: tuple[Message, ...] | None
+            found = await self._tried(self._calling_together, calls[0].declared, messages)
+            if found is not None:
+                return found
+            await asyncio.sleep(_ELSEWHERE_S)
+
     def _soon(self, work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _call(self, message: Message) -> Message:
+        answer: Message = await self._tried(self._calling, message)
+        return answer
+
+    async def _tried(self, method: DeploymentHandle, *arguments: object) -> Any:  # noqa: ANN401  what the method gives
         for last in (*[False] * (_TRIES - 1), True):
-            response = self._calling.remote(message)
+            response = method.remote(*arguments)
             try:
-                answer: Message = await response
-                return answer
+                return await response
             except asyncio.CancelledError:
                 response.cancel()
                 raise
@@ -99,6 +188,50 @@ class RayLink:
             raise DeadlineExceeded(f"{name}: deployment '{self._deployment}' did not answer in time") from error
         except (RayActorError, RayServeException) as error:
             raise Unavailable(f"{name}: deployment '{self._deployment}' lost the call: {error}") from error
+
+
+class RaySent:
+    """See `engine.RemoteCall`. All but `cancel` for the link's loop."""
+
+    def __init__(self, link: RayLink, request: Request, declared: str, answered: Answered, *, alone: bool) -> None:
+        self._link, self._answered = link, answered
+        self.request, self.declared, self.alone = request, declared, alone
+        self.ended = False
+        self.carry: tuple[asyncio.Task[None], list[RaySent]] | None = None
+        """What carries it, and all that it carries."""
+
+    def cancel(self) -> None:
+        """See `engine.RemoteCall`."""
+        self._link.on_loop(self._cancel)
+
+    def _cancel(self) -> None:
+        self.end(Cancelled(f"model '{self.request.model}': the caller is gone"))
+        if self.carry is not None:
+            task, calls = self.carry
+            if all(each.ended for each in calls):
+                task.cancel()
+
+    def end(self, outcome: Response | VireoError) -> None:
+        """Tells it, the first time."""
+        if not self.ended:
+            self.ended, self.carry = True, None
+            self._answered(outcome)
+
+
+def _together(sent: Iterable[RaySent]) -> list[list[RaySent]]:
+    """What goes as one call: requests to one servable, so many."""
+    found: list[list[RaySent]] = []
+    open_by_servable: dict[tuple[str, int | None, str], list[RaySent]] = {}
+    for each in sent:
+        key = each.request.model, each.request.version, each.declared
+        group = open_by_servable.get(key)
+        if each.alone or group is None or len(group) == _TOGETHER_MAX:
+            group = []
+            found.append(group)
+            if not each.alone:
+                open_by_servable[key] = group
+        group.append(each)
+    return found
 
 
 class RayCall:

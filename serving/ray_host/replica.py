@@ -15,10 +15,19 @@ import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from engine import INGRESS, Described, ModelLoadError, Spec, VireoError, monotonic, spec_of_plain
+from engine import (
+    INGRESS,
+    Described,
+    FailedPrecondition,
+    ModelLoadError,
+    NotFound,
+    Spec,
+    VireoError,
+    monotonic,
+    spec_of_plain,
+)
 from serving.dispatch import Dispatch
 from serving.embedded import EmbeddedHost
-from serving.ray_host.doors import Doors
 from serving.ray_host.hop import (
     Message,
     description_message,
@@ -27,6 +36,7 @@ from serving.ray_host.hop import (
     response_message,
 )
 from serving.ray_host.link import RayLink
+from serving.ray_host.together import Together
 
 log = logging.getLogger("vireo.ray")
 
@@ -48,7 +58,7 @@ class Replica:
         """`deployment`: its own name in the placement; `handles`: those of the deployments that it calls."""
         self._deployment, self._handles = deployment, handles
         self._dispatch: Dispatch | None = None
-        self._doors: Doors | None = None
+        self._running: EmbeddedHost | None = None
         self._refused: str | None = None
 
     async def reconfigure(self, config: Mapping[str, Any]) -> None:
@@ -59,38 +69,38 @@ class Replica:
         spec = spec_of_plain(config["spec"], folder=folder)
         if self._deployment != INGRESS:
             spec = spec.part(self._deployment)
-        if self._doors is None:
+        if self._running is None:
             await self._start(spec)
             return
         host = self._host()
+        # Who calls has the former declarations until it is told of the new ones, and the requests in it longer.
+        release = host.engine.hold()
+        self._refused = None
+        asyncio.get_running_loop().call_later(spec.server.drain_s, release)
         try:
-            await self._doors.run(host.apply(spec))
+            await host.apply(spec)
         except VireoError as error:
             log.error("%s is not applied: %s", spec.server.name, error.message)
             self._refused = error.message
-        else:
-            self._refused = None
 
     async def _start(self, spec: Spec) -> None:
-        doors = Doors()
+        """On this loop, as Ray's calls are: a hop that changes threads takes a third longer."""
+        links = {name: RayLink(name, handle, monotonic) for name, handle in self._handles.items()}
+        host = EmbeddedHost(spec, links)
         try:
-            links = {name: RayLink(name, handle, monotonic) for name, handle in self._handles.items()}
-            host = await doors.start(spec, links)
+            await host.start()
             await _warmed(host)
         except BaseException:
-            await doors.stop()
+            await host.stop()
             raise
-        self._doors, self._dispatch = doors, Dispatch(host.engine)
+        self._running, self._dispatch = host, Dispatch(host.engine)
 
     def _host(self) -> EmbeddedHost:
-        assert self._doors is not None
-        assert self._doors.host is not None
-        return self._doors.host
+        assert self._running is not None
+        return self._running
 
     async def check_health(self) -> None:
-        """Returns where the loop that serves still turns; Ray replaces a replica where this does not."""
-        if self._doors is not None:
-            await self._doors.run(asyncio.sleep(0))
+        """Returns: where the loop that serves turns no more it does not, and Ray replaces the replica."""
 
     async def report(self) -> dict[str, Any]:
         """What this replica says of itself: its name and process, its address with the port of each front or None, and what of
@@ -107,10 +117,18 @@ class Replica:
 
     # Of the deployments that are called by others.
 
-    async def describe(self, name: str, version: int) -> Message:
-        """What servable `name` takes and gives."""
+    async def describe(self, name: str, version: int, declared: str | None = None) -> Message | None:
+        """What servable `name` takes and gives; None where it is not yet what is `declared`."""
+        engine = self._host().engine
+        if declared is not None and not engine.has(name, version, declared):
+            if self._refused is not None:
+                return error_message(FailedPrecondition(f"{self._deployment}: {self._refused}"))
+            if declared != engine.spec.declared(name):
+                return None
         try:
-            found = self._host().engine.describe(name, version)
+            found = engine.describe(name, version)
+        except NotFound as error:
+            return error_message(error) if declared is None else None
         except VireoError as error:
             return error_message(error)
         return description_message(Described(found.signature, found.streams))
@@ -124,6 +142,17 @@ class Replica:
         except VireoError as error:
             return error_message(error)
 
+    async def together(self, declared: str, messages: tuple[Message, ...]) -> tuple[Message, ...] | None:
+        """The responses to requests to one servable that is `declared` so, or their errors, once all of them have ended; None
+        where none here is declared so. Cancelled, the work of all is dropped.
+        """
+        dispatch, engine = self._dispatch, self._host().engine
+        assert dispatch is not None
+        name, version, *_ = messages[0]
+        if not engine.has(name, version, declared):
+            return None
+        return await Together(dispatch, declared).answers([request_of(each, monotonic) for each in messages])
+
     async def stream(self, message: Message) -> AsyncIterator[Message]:
         """The responses to a request, one by one, at the end perhaps an error."""
         assert self._dispatch is not None
@@ -135,9 +164,9 @@ class Replica:
 
     async def __del__(self) -> None:
         """Called by Ray Serve before it ends the process."""
-        if self._doors is not None:
-            doors, self._doors = self._doors, None
-            await doors.stop()
+        if self._running is not None:
+            host, self._running = self._running, None
+            await host.leave()
 
 
 async def _warmed(host: EmbeddedHost) -> None:

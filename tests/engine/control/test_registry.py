@@ -108,3 +108,21 @@ def test_no_request_is_lost_and_no_version_is_given_back_in_use_while_versions_r
     assert all(each.users == 0 for each in handles)
     assert len(idles) == len(set(idles))
     assert all(served)
+
+
+def test_what_is_held_answers_who_asks_for_it_after_another_took_its_place_until_it_is_let_go() -> None:
+    idles: list[int] = []
+    registry: Registry[str] = Registry()
+    first, second = _handle(1, idles), Handle[str]("m", 1, "another", lambda: idles.append(2))
+    registry.publish(_snapshot(first))
+    let_go = registry.hold()
+    registry.publish(_snapshot(second))
+    first.retire()
+    assert registry.acquire_such("m", 1, lambda each: each == "another") is second
+    assert registry.acquire_such("m", None, lambda each: each == "v1") is first
+    let_go()
+    assert idles == []  # a request has it still
+    assert registry.acquire_such("m", 1, lambda each: each == "v1") is None
+    first.release()
+    assert idles == [1]
+    assert registry.acquire_such("n", None, lambda each: True) is None
