@@ -1,8 +1,9 @@
 """Part `beside`: streamed chats through Vireo and through `vllm serve` of the same version, in turns, by one client.
 
-Both servers live through the run and one at a time is asked, so that each turn of one stands between turns of the other and
-neither's start lies between; what the idle one costs is told. The model computes on both cores, which callers share: the client
-only stamps what comes. Ratios and differences are within one round, medians over rounds.
+Both servers live side by side and one at a time is asked: each turn of one stands between turns of the other, and neither's start
+lies between. A turn begins when both have come to rest; what the idle one costs is told. An engine that starts second may find
+less good memory, so there are two sittings, in which they start in either order. The model computes on both cores, which callers
+share: the client only stamps what comes. Ratios and differences are within one round, medians over rounds.
 """
 
 import asyncio
@@ -23,8 +24,8 @@ fact month lot right study book eye job word business issue side kind head house
 end member law car city community name president team minute idea body back parent face level office door health person art
 war history party result change morning reason research girl guy moment air teacher force education"""
 PROMPT_WORDS, TOKENS = 100, 48
-SETTLE_S = 0.4
-"""Between turns: threads of OpenMP spin on for a while."""
+REST_S, REST_SHARE, REST_S_MAX = 0.5, 0.03, 10.0
+"""A server rests once it used so little of one core for so long: its threads spin on after the last answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +36,28 @@ class Callers:
     calls: int
 
 
-FULL = (Callers(1, 10), Callers(4, 5), Callers(16, 3))
+FULL = (Callers(1, 8), Callers(4, 5), Callers(16, 4))
 QUICK = (Callers(1, 4), Callers(4, 2), Callers(16, 1))
-ROUNDS, QUICK_ROUNDS = 10, 2
+STARTS = (vllm_serve, vireo)
+SITTING_ROUNDS = 6
 
 
 def run(setting: Setting) -> Part:
     """Measure and conclude."""
     model = model_folder(setting.cache)
-    out = setting.out / "generation"
-    with ExitStack() as opened:
-        say("generation: starting both servers, which takes two minutes")
-        servers = [opened.enter_context(start(model, out)) for start in (vllm_serve, vireo)]
-        turns = in_turns(servers, QUICK if setting.quick else FULL, QUICK_ROUNDS if setting.quick else ROUNDS, setting)
+    chance = random.Random(setting.seed)
+    turns = list[Turn]()
+    for starts in (STARTS,) if setting.quick else (STARTS, STARTS[::-1]):
+        with ExitStack() as opened:
+            say("generation: starting both servers, which takes two minutes")
+            servers = [opened.enter_context(start(model, setting.out / "generation")) for start in starts]
+            turns += sitting(servers, chance, len(turns), quick=setting.quick)
     return Part(judgements_of(turns), [table_of(turns)], notes=notes_of(turns), data=turns)
 
 
-def in_turns(servers: Sequence[LanguageServer], met: Sequence[Callers], rounds: int, setting: Setting) -> list[Turn]:
-    """Every server under every number of callers, round after round, odd rounds the other way round."""
-    chance = random.Random(setting.seed)
+def sitting(servers: Sequence[LanguageServer], chance: random.Random, before: int, *, quick: bool) -> list[Turn]:
+    """Every server under every number of callers, in rounds numbered from `before` on, odd ones the other way round."""
+    met, rounds = (QUICK, 2) if quick else (FULL, SITTING_ROUNDS)
     warm = requests_of(chance, met[-1])
     for server in servers:
         asyncio.run(asked(server, warm))
@@ -64,8 +68,18 @@ def in_turns(servers: Sequence[LanguageServer], met: Sequence[Callers], rounds: 
             requests = requests_of(chance, callers)
             for server in servers[:: 1 if number % 2 == 0 else -1]:
                 idle = next(each for each in servers if each is not server)
-                turns.append(replace(one_turn(server, idle, requests), round=number))
+                turns.append(replace(one_turn(server, idle, requests), round=before + number))
     return turns
+
+
+def rest(server: LanguageServer) -> None:
+    """Returns when it rests, or after REST_S_MAX."""
+    give_up = time.monotonic() + REST_S_MAX
+    while time.monotonic() < give_up:
+        before_s = server.process.cpu_s()
+        time.sleep(REST_S)
+        if server.process.cpu_s() - before_s <= REST_SHARE * REST_S:
+            return
 
 
 def requests_of(chance: random.Random, callers: Callers) -> list[list[bytes]]:
@@ -90,7 +104,8 @@ def chat(text: str) -> bytes:
 
 def one_turn(server: LanguageServer, idle: LanguageServer, requests: list[list[bytes]]) -> Turn:
     """One server asked by all callers at once. The round is the caller's to set."""
-    time.sleep(SETTLE_S)
+    rest(server)
+    rest(idle)
     front_s, all_s, idle_s = server.front_cpu_s(), server.process.cpu_s(), idle.process.cpu_s()
     began_ns = time.monotonic_ns()
     answers = asyncio.run(asked(server, requests))

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import httptools
@@ -10,6 +10,7 @@ import msgspec
 
 from engine import EventReader
 
+_NO_HEADERS: Mapping[str, str] = {}
 _END = b"0\r\n\r\n"
 """The last chunk of a body (RFC 9112 section 7.1)."""
 
@@ -88,11 +89,12 @@ async def connected(port: int) -> Connection:
     return made
 
 
-def request_of(path: str, body: object) -> bytes:
+def request_of(path: str, body: object, headers: Mapping[str, str] = _NO_HEADERS) -> bytes:
     """A whole HTTP/1.1 request that posts `body` as JSON."""
     written = msgspec.json.encode(body)
-    head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {len(written)}\r\n\r\n"
-    return head.encode() + written
+    told = {"host": "127.0.0.1", "content-type": "application/json", "content-length": str(len(written)), **headers}
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in told.items()), "", ""]
+    return "\r\n".join(lines).encode() + written
 
 
 class _Body:
