@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CACHE := .cache
 
-.PHONY: help demo demo-llm test test-triton test-vllm check bench protos clean
+.PHONY: help demo demo-llm test test-triton test-vllm test-gpu check bench protos clean
 
 help:
 	@echo 'make demo   train a fraud model, serve it, call it over gRPC and HTTP, show its latency'
@@ -13,6 +13,7 @@ help:
 	@echo 'make test   run every test'
 	@echo 'make test-triton  the tests that want a real Triton, after installing it (55 MB; make test skips them without it)'
 	@echo 'make test-vllm  the tests that want a real vLLM, after installing it (3 GB; make test skips them)'
+	@echo 'make test-gpu  the kernels for GPUs in their language'"'"'s interpreter, with no GPU, in an environment of its own (2 GB or more)'
 	@echo 'make check  ruff, mypy --strict, architecture test'
 	@echo 'make protos write the generated code of protos/ anew'
 	@echo 'make bench  run the benchmarks (some seven minutes); report in $(CACHE)/bench'
@@ -41,6 +42,16 @@ demo-llm: $(STAMP)
 test-vllm: $(STAMP)
 	$(BIN)/python -m benchmarks.workloads.generation.install
 	VIREO_TEST_VLLM=1 $(BIN)/python -m pytest tests/serving/test_openai.py
+
+GPU_VENV := $(CACHE)/gpu-venv
+
+$(GPU_VENV)/.installed: pyproject.toml
+	test -x $(GPU_VENV)/bin/python || $(PYTHON) -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,gpu-search,features,text]' pytest
+	touch $@
+
+test-gpu: $(GPU_VENV)/.installed
+	$(GPU_VENV)/bin/python -m pytest tests/kernels/gpu
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ OWNERS = {
     "httpx2": ("engine/generation/upstream/http_client.py",),
     "azure": ("engine/generation/upstream/entra.py",),
     "torch": ("kernels/gpu/",),
+    "triton": ("kernels/gpu/",),
     "tokenizers": ("engine/encoders/tokens.py",),
     "scipy": ("engine/experiments/distributions.py",),
 }
@@ -64,6 +65,7 @@ HEAVY = (
     "grpc",
     "ray",
     "torch",
+    "triton",
     "faiss",
     "pandas",
     "vllm",

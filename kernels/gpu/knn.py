@@ -1,0 +1,268 @@
+"""Exact k nearest neighbours on a GPU: one pass over the rows, scores and the choice of the best fused, no matrix of distances.
+
+Sorting every tile's scores costs more than reading them: of 10M rows and 64 queries 640M scores. So hardly any is sorted. The
+first few thousand rows are scored and the `wanted` best of them found: a score below the last of those cannot be among the best
+of all. Then a round of up to 64 times as many rows keeps only what is past that threshold, some `wanted` times the ratio, by
+an atomic counter a query; the best are found again, and the threshold rises. Three or four rounds go over 10M rows. Tiles are
+taken in steps of the golden ratio, so that each round is a fair sample of rows in whatever order they lie. Thresholds are whole
+keys, row included, so that equal scores do not flood the room either. Whatever is found to have had no room (it takes an order
+made for that) makes the search go over the rows once more, with a threshold from almost all of them: the answer is exact always.
+
+What is found by float16 (8-bit, estimated) queries is more than was asked for by a margin, which is scored again in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kernels.gpu import scan as triton_kernels
+from kernels.gpu.faults import DeviceLost
+from kernels.gpu.rounds import BLOCK, K_MAX, QUERIES_MAX, Room, gathers, golden_stride, rounds, wanted_for
+from kernels.gpu.rows import DeviceRows, ReadyQueries, Tensor, checked, exact_scores, ready
+
+_EMPTY = -(2**63)
+_NEVER = 2**63 - 1
+_KINDS = {"float16": 0, "bfloat16": 0, "int8": 1, "binary": 2, "rabitq": 2}
+_BITS_BYTES = 1_024
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What the device raises as MemoryError where it has no room, else as DeviceLost."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(f"the GPU has no room: {str(error)[:300]}") from error
+    except RuntimeError as error:
+        if isinstance(error, torch.AcceleratorError) or "CUDA" in str(error):
+            raise DeviceLost(f"the GPU failed: {str(error)[:300]}") from error
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How the scan is laid out: rows of a tile, numbers (or bytes of bits) multiplied at once, Triton's warps and stages of its
+    pipeline, programs a multiprocessor."""
+
+    rows: int = 128
+    step: int = 64
+    warps: int = 4
+    stages: int = 3
+    programs: int = 2
+
+
+FEW_QUERIES = Tuning(stages=4, programs=3)
+MANY_QUERIES = Tuning()
+"""Up to 16 queries, and more. Compiled for Hopper (Triton 3.9) they use its warpgroup instructions; not yet run on one."""
+
+
+def found_gpu() -> bool:
+    """Whether there is a GPU that these kernels run on."""
+    return bool(torch.cuda.is_available()) and torch.cuda.get_device_capability()[0] >= 8
+
+
+class Search:
+    """One search of up to QUERIES_MAX queries: rows are fed to it, in any number of parts, and the best of all are told.
+
+    `wanted` of them are exact by what the scan computes. One thread; nothing waits for the device but `lost`.
+    """
+
+    def __init__(self, queries: Tensor, wanted: int, tuning: Tuning | None = None, *, block: int = BLOCK) -> None:
+        """`queries` float32 [q, d], on the device. `block`: keys that one program finds the best of."""
+        assert 0 < len(queries) <= QUERIES_MAX, len(queries)
+        assert 0 < wanted <= 2 * K_MAX, wanted
+        self._queries, self.wanted = queries, wanted
+        self._block = 16 if len(queries) <= 16 else 32 if len(queries) <= 32 else 64
+        self._blocks = -(-len(queries) // self._block)
+        self._tuning = tuning or (FEW_QUERIES if self._block == 16 else MANY_QUERIES)
+        self._room = Room.of(wanted, block)
+        self._sorted = block
+        padded, device = self._block * self._blocks, queries.device
+        self._kept = torch.full((padded, self._room.keys), _EMPTY, dtype=torch.int64, device=device)
+        self._counts = torch.zeros(padded, dtype=torch.int32, device=device)
+        self._thresholds = torch.full((padded,), _NEVER, dtype=torch.int64, device=device)
+        self._thresholds[: len(queries)] = _EMPTY
+        self._lost = torch.zeros(1, dtype=torch.int32, device=device)
+        self._seen = 0
+        width = self._room.keys // block * self._room.best
+        self._found = self._kept
+        if self._room.keys > block:
+            self._found = torch.empty((padded, width), dtype=torch.int64, device=device)
+
+    def feed(
+        self, rows: DeviceRows, *, chosen: Tensor | None = None, bits: Tensor | None = None, base: int = 0
+    ) -> None:
+        """Searches `rows`, which are `base` and on; of them those in `chosen` int32, or with their bit in `bits` uint8."""
+        positions = len(rows) if chosen is None else len(chosen)
+        asked = ready(self._queries, rows, len(self._counts))
+        for begin, end, every in rounds(positions, self._tuning.rows, self._seen, self._room):
+            self._scan(rows, asked, chosen, bits, base, (begin, end), positions, every)
+        self._seen += positions
+
+    def _scan(
+        self, rows: DeviceRows, asked: ReadyQueries, chosen: Tensor | None, bits: Tensor | None, base: int,
+        turns: tuple[int, int], positions: int, every: bool,
+    ) -> None:  # fmt: skip
+        begin, end = turns
+        tiles = -(-positions // self._tuning.rows)
+        if every:
+            self._counts[: len(self._queries)] = (end - begin) * self._tuning.rows
+        data, counts = rows.data, self._counts
+        programs = min(end - begin, _processors(data) * self._tuning.programs) * self._blocks
+        triton_kernels.scan[(programs,)](
+            data, _or(rows.scales, data), _or(rows.terms, data), _or(chosen, counts), _or(bits, data),
+            asked.codes, asked.scales, asked.terms, self._thresholds, self._kept, counts,
+            begin, end, tiles, golden_stride(tiles), positions, base, self._room.best, self._blocks,
+            SIZE=data.shape[1], KIND=_KINDS[rows.kind], SCALED=rows.scales is not None, SHIFTED=rows.terms is not None,
+            CHOSEN=chosen is not None, FILTERED=bits is not None, EVERY=every, ROOM=self._room.keys,
+            ROWS=self._tuning.rows, QUERIES=self._block, STEP=self._tuning.step,
+            num_warps=self._tuning.warps, num_stages=self._tuning.stages,
+        )  # fmt: skip
+        self._settle()
+
+    def _settle(self) -> None:
+        many, room = len(self._queries), self._room
+        if self._found is not self._kept:
+            triton_kernels.best_of_blocks[(many, room.keys // self._sorted)](
+                self._kept, self._counts, self._found, room.best,
+                ROOM=room.keys, BLOCK=self._sorted, BEST=room.best, num_warps=8,
+            )  # fmt: skip
+        triton_kernels.settle[(many,)](
+            self._found, self._kept, self._counts, self._thresholds, self._lost, self.wanted, room.best,
+            ROOM=room.keys, WIDTH=self._found.shape[1], BEST=room.best, num_warps=8,
+        )  # fmt: skip
+
+    def lost(self) -> bool:
+        """Whether there was no room for something since the start or the last `again`; waits for the device. Then `again`, and
+        feed the same once more."""
+        return bool(self._lost.item())
+
+    def again(self) -> None:
+        """Forgets all that was found but how good it was."""
+        many = len(self._queries)
+        least = self._kept[:many, self.wanted - 1]
+        self._thresholds[:many] = torch.where(least == _EMPTY, least, least - 1)
+        self._kept.fill_(_EMPTY)
+        self._lost.zero_()
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        """The scan's scores float32 and rows int64, [q, wanted], best first, of equals the lower row; -1 where there are no
+        more."""
+        keys = self._kept[: len(self._queries), : self.wanted]
+        return scores_of(keys), torch.where(keys == _EMPTY, -1, 0xFFFFFFFF - (keys & 0xFFFFFFFF))
+
+
+def scores_of(keys: Tensor) -> Tensor:
+    """The float32 scores of keys."""
+    ordered = (keys >> 32).int()
+    scores = torch.where(ordered < 0, ordered ^ 0x7FFFFFFF, ordered).view(torch.float32)
+    return torch.where(keys == _EMPTY, float("-inf"), scores)
+
+
+def chosen_rows(bits: Tensor, passing: int) -> Tensor:
+    """The `passing` rows, int32, whose bits are set, near enough in order."""
+    chosen = torch.empty(max(1, passing), dtype=torch.int32, device=bits.device)
+    count = torch.zeros(1, dtype=torch.int32, device=bits.device)
+    grid = (-(-len(bits) // _BITS_BYTES),)
+    triton_kernels.rows_of_bits[grid](bits, chosen, count, len(bits), BYTES=_BITS_BYTES, num_warps=4)
+    return chosen[:passing]
+
+
+def nearest(
+    parts: DeviceRows | Iterable[DeviceRows], queries: Tensor, k: int, *, bits: np.ndarray | Tensor | None = None,
+    wanted: int | None = None, refine: DeviceRows | None = None,
+    exact: bool = True, tuning: Tuning | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The k nearest rows of each query: scores float32 and rows int64, both [q, k] on the device; best first, of equal scores the
+    lower row first; rows -1 with scores minus infinity where there are no more.
+
+    `parts`: rows in one piece, or pieces in order, of which each comes onto the device when it is its turn (`streamed`): it is
+    gone through twice where the first pass had no room. `queries` float32 [q, d], finite. k from 1 to K_MAX. `bits` uint8
+    [ceil(n / 8)], bits past the rows 0: only rows whose bit is set are found; pieces but the last are then of a multiple of 8
+    rows. `wanted`: how many the scan is to find, which are
+    then scored from `refine`, or the rows themselves where those are not `rabitq`; not `exact`: they stay as the scan scored
+    them, and k may be 2 K_MAX. Raises ValueError.
+    """
+    bound = K_MAX if exact else 2 * K_MAX
+    if not 1 <= k <= bound:
+        raise ValueError(f"k is from 1 to {bound}, not {k}")
+    checked(queries, "query")
+    wanted = min(2 * K_MAX, max(k, wanted or (wanted_for(k) if exact else k)))
+    found = [
+        _nearest(parts, queries[begin : begin + QUERIES_MAX], k, bits, wanted, refine, exact, tuning)
+        for begin in range(0, len(queries), QUERIES_MAX)
+    ]
+    return torch.cat([each[0] for each in found]), torch.cat([each[1] for each in found])
+
+
+def _nearest(
+    parts: DeviceRows | Iterable[DeviceRows], queries: Tensor, k: int, bits: np.ndarray | Tensor | None, wanted: int,
+    refine: DeviceRows | None, exact: bool, tuning: Tuning | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    search = Search(queries, wanted, tuning)
+    while True:
+        base = 0
+        for each in [parts] if isinstance(parts, DeviceRows) else parts:
+            chosen, kept = (None, None) if bits is None else _selection(each, bits, base)
+            search.feed(each, chosen=chosen, bits=kept, base=base)
+            base += len(each)
+        if not search.lost():
+            break
+        search.again()
+    scores, rows = search.best()
+    exact_of = refine or (parts if isinstance(parts, DeviceRows) and parts.kind != "rabitq" else None)
+    if exact and exact_of is not None:
+        scores, rows = refined(exact_of, queries, rows)
+    return scores[:, :k], rows[:, :k]
+
+
+def _selection(rows: DeviceRows, bits: np.ndarray | Tensor, base: int) -> tuple[Tensor | None, Tensor | None]:
+    """Of rows `base` and on: those to look at, or the bits of those that may be found."""
+    some = bits[base >> 3 : (base + len(rows) + 7) >> 3]
+    if base % 8 or len(some) != -(-len(rows) // 8):
+        raise ValueError(f"{len(bits)} bytes of bits do not fit {len(rows)} rows from row {base} on")
+    if len(rows) % 8 and int(some[-1]) >> len(rows) % 8:
+        raise ValueError(f"bits past the last of {base + len(rows)} rows are set")
+    if isinstance(some, np.ndarray):
+        passing, kept = int(np.bitwise_count(some).sum()), torch.from_numpy(np.array(some)).to(rows.data.device)
+    else:
+        passing, kept = int(bits_set(some)), some.contiguous()
+    if gathers(passing, len(rows), rows.data.shape[1] * rows.data.element_size()):
+        return chosen_rows(kept, passing), None
+    return None, kept
+
+
+def bits_set(bits: Tensor) -> Tensor:
+    """How many bits of uint8 [n] are set."""
+    counts = sum(((bits >> each) & 1).sum() for each in range(8))
+    assert isinstance(counts, Tensor)
+    return counts
+
+
+def refined(rows: DeviceRows, queries: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """`chosen` rows int64 [q, m] by their exact scores, best first, of equals the lower row first, with those scores."""
+    step = max(1, (256 << 20) // (8 * chosen.shape[1] * rows.size))
+    parts = [
+        exact_scores(rows, queries[begin : begin + step], chosen[begin : begin + step])
+        for begin in range(0, len(chosen), step)
+    ]
+    scores = torch.cat(parts)
+    by_row = torch.where(chosen < 0, _NEVER, chosen).sort(dim=1)
+    scores = scores.gather(1, by_row.indices)
+    order = scores.sort(dim=1, descending=True, stable=True)
+    found = by_row.values.gather(1, order.indices)
+    return order.values, torch.where(found == _NEVER, -1, found)
+
+
+def _or(given: Tensor | None, instead: Tensor) -> Tensor:
+    """A kernel looks at no argument that its flags say is not there, but wants a pointer."""
+    return instead if given is None else given
+
+
+def _processors(data: Tensor) -> int:
+    return torch.cuda.get_device_properties(data.device).multi_processor_count if data.is_cuda else 2

@@ -1,0 +1,74 @@
+"""How a search goes over rows: in what order, in which rounds, with how much room. Pure: knows neither torch nor Triton.
+
+The `wanted` best of the rows seen so far bound from below what the best of all must reach. Of a round of r times as many rows,
+taken as a fair sample, some `wanted` * r are past that, give or take sqrt(wanted) * r, whatever the scores are: ranks alone
+matter. Room for half as many again is never short but for an order of rows made to defeat the stride.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import gcd
+
+K_MAX = 1_024
+QUERIES_MAX = 256
+"""Searched at once; more are split."""
+MARGIN = 6
+"""So many more than k, and k / 32, are scored exactly: queries in 11 bits change places of ranks that are nearer than that."""
+BLOCK = 4_096
+"""Keys that one program finds the best of."""
+GROWTH_MAX = 64
+GATHER_SHARE = 0.5
+"""Below this share of rows that may be found these are listed first, and no tile has others."""
+GATHER_SHARE_NARROW = 0.2
+NARROW_BYTES = 128
+"""Rows below that share a line of memory with others: reading all costs little more than some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Of each query: `best` keys in front, a power of two; `keys` in all, of which those past `best` are a round's; a round may
+    be `growth` times as long as all before it."""
+
+    best: int
+    keys: int
+    growth: int
+
+    @classmethod
+    def of(cls, wanted: int, block: int = BLOCK) -> Room:
+        """For the `wanted` best, 1 to 2 K_MAX; `block`: keys that are sorted at once."""
+        best = max(16, 1 << (wanted - 1).bit_length())
+        keys = max(block, min(4 * block, 16 * best))
+        return cls(best, keys, max(1, min(GROWTH_MAX, (keys - best) * 2 // (3 * wanted))))
+
+
+def rounds(rows: int, tile: int, seen: int, room: Room) -> Iterator[tuple[int, int, bool]]:
+    """Turns from, to, and whether every row is kept, of each round over `rows` in tiles of `tile`, after `seen` rows."""
+    tiles, begin = -(-rows // tile), 0
+    while begin < tiles:
+        every = seen == 0
+        turns = (room.keys - room.best) // tile if every else seen * room.growth // tile
+        end = min(tiles, begin + max(1, turns))
+        yield begin, end, every
+        seen += (end - begin) * tile
+        begin = end
+
+
+def golden_stride(tiles: int) -> int:
+    """The number nearest to `tiles` over the golden ratio, from there upwards, that is coprime to it: its multiples come to every
+    tile once, and any number of the first ones are spread evenly."""
+    stride = max(1, round(tiles * 0.6180339887498949))
+    while gcd(stride, tiles) != 1:
+        stride += 1
+    return stride
+
+
+def wanted_for(k: int) -> int:
+    """How many the scan finds so that the k best are among them."""
+    return k + max(MARGIN, k // 32)
+
+
+def gathers(passing: int, rows: int, row_bytes: int) -> bool:
+    """Whether the `passing` rows are listed first."""
+    return passing < (GATHER_SHARE_NARROW if row_bytes < NARROW_BYTES else GATHER_SHARE) * rows

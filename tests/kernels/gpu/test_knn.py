@@ -1,0 +1,246 @@
+"""The kernels for GPUs themselves, run by Triton's interpreter on the CPU, beside their twins: `make test-gpu`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+interpreted: Any = pytest.importorskip("tests.kernels.gpu.interpreted", reason="wants torch and triton: make test-gpu")
+
+import torch
+
+from kernels import reference_gpu as twin
+from kernels.gpu import knn, rows, stream
+from kernels.gpu import scan as kernels
+from kernels.reference_vectors import bitset_of, rows_of
+
+Singles = npt.NDArray[np.float32]
+SMALL = knn.Tuning(rows=64, step=32)
+
+
+def numbers(count: int, size: int, seed: int = 1) -> Singles:
+    return np.random.default_rng(seed).standard_normal((count, size)).astype(np.float32)
+
+
+def held(given: Singles, kind: str, metric: str) -> tuple[Any, Singles]:
+    """Rows on the device, and what they are there."""
+    on_device = rows.rows_of(given, kind, metric, device="cpu")
+    if kind == "int8":
+        codes, factors = twin.int8_codes(given)
+        return on_device, codes.astype(np.float32) * factors[:, None]
+    if kind == "binary":
+        return on_device, np.where(given >= 0, 1, -1).astype(np.float32)
+    half = torch.float16 if kind == "float16" else torch.bfloat16
+    return on_device, torch.from_numpy(given).to(half).float().numpy()
+
+
+def found(on_device: Any, queries: Singles, k: int, **how: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:  # noqa: ANN401
+    scores, places = knn.nearest(on_device, torch.from_numpy(queries), k, tuning=SMALL, **how)
+    return scores.numpy(), places.numpy()
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("metric", ["dot", "cosine", "l2"])
+@pytest.mark.parametrize(("count", "size", "many", "k"), [(5_001, 40, 3, 10), (130, 96, 17, 33), (7, 16, 1, 10)])
+def test_it_finds_what_float64_finds(kind: str, metric: str, count: int, size: int, many: int, k: int) -> None:
+    on_device, kept = held(numbers(count, size), kind, metric)
+    queries = numbers(many, size, 2)
+    scores, places = found(on_device, queries, k)
+    expected, at = twin.nearest(twin.scores(kept, queries, metric), k)
+    assert places.tolist() == at.tolist()
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 100, 1_024])
+def test_k_up_to_its_bound_and_several_rounds_and_blocks(k: int) -> None:
+    given = numbers(40_000 if k < 200 else 25_000, 16)
+    on_device, kept = held(given, "float16", "dot")
+    queries = numbers(2, 16, 2)
+    large = knn.Tuning(rows=1_024, step=16)
+    scores, places = knn.nearest(on_device, torch.from_numpy(queries), k, tuning=large)
+    _, at = twin.nearest(twin.scores(kept, queries, "dot"), k)
+    assert places.tolist() == at.tolist()
+    assert bool((scores.diff(dim=1) <= 0).all())
+
+
+@pytest.mark.parametrize("kind", ["float16", "int8", "binary"])
+@pytest.mark.parametrize("share", [0, 0.002, 0.1, 0.45, 0.6, 0.97, 1])
+def test_only_rows_whose_bit_is_set_are_found(kind: str, share: float) -> None:
+    count = 3_003
+    on_device, kept = held(numbers(count, 72), kind, "l2" if kind == "binary" else "dot")
+    passing = np.flatnonzero(np.random.default_rng(3).random(count) < share)
+    bits = bitset_of(passing.tolist(), count)
+    queries = numbers(3, 72, 2)
+    signs = np.where(queries >= 0, 1, -1).astype(np.float32)
+    truth = (signs @ kept.T - 72) / 2 if kind == "binary" else twin.scores(kept, queries, "dot")
+    expected, at = twin.nearest(truth, 12, bits)
+    for each in (bits, torch.from_numpy(bits)):
+        scores, places = found(on_device, queries, 12, bits=each)
+        assert places.tolist() == at.tolist()
+        np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_tile_without_a_row_that_may_be_found_is_not_read() -> None:
+    """What is not read may be anything: here it is NaN, past what float16 holds."""
+    given = numbers(4_096, 32)
+    on_device, kept = held(given, "float16", "dot")
+    passing = np.arange(1_024, 4_096)
+    on_device.data[:1_024] = float("nan")
+    queries = numbers(2, 32, 2)
+    expected, at = twin.nearest(twin.scores(kept, queries, "dot"), 10, bitset_of(passing.tolist(), 4_096))
+    assert np.isfinite(expected).all()
+    assert found(on_device, queries, 10, bits=bitset_of(passing.tolist(), 4_096))[1].tolist() == at.tolist()
+
+
+def test_signs_under_hamming_are_exact_and_ties_go_to_the_lower_row() -> None:
+    given = numbers(2_000, 20)
+    on_device, kept = held(given, "binary", "l2")
+    queries = np.where(numbers(5, 20, 2) >= 0, 1, -1).astype(np.float32)
+    scores, places = found(on_device, queries, 50)
+    expected, at = twin.nearest((queries @ kept.T - 20) / 2, 50)
+    assert places.tolist() == at.tolist()
+    assert scores.tolist() == expected.tolist()
+
+
+def test_signs_under_dot_are_scored_by_all_of_the_query() -> None:
+    given = numbers(2_000, 64)
+    on_device, kept = held(given, "binary", "dot")
+    queries = numbers(4, 64, 2)
+    _, places = found(on_device, queries, 10, wanted=40)
+    assert places.tolist() == twin.nearest(twin.scores(kept, queries, "dot"), 10)[1].tolist()
+
+
+def test_codes_that_come_with_scales_of_dimensions_are_searched_as_they_are() -> None:
+    codes = np.random.default_rng(1).integers(-127, 128, (1_500, 48)).astype(np.int8)
+    codes[0], codes[1] = 127, -127
+    weights = np.random.default_rng(2).random(48).astype(np.float32) / 100
+    queries = numbers(3, 48, 2)
+    for metric in ("dot", "l2"):
+        on_device = rows.rows_of_codes(codes, metric, 48, weights=weights, device="cpu")
+        expected, at = twin.nearest(twin.scores(codes * weights, queries, metric), 10)
+        scores, places = found(on_device, queries, 10, wanted=40)
+        assert places.tolist() == at.tolist()
+        np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["dot", "l2", "cosine"])
+def test_extremes_of_int8_and_rows_of_zeros(metric: str) -> None:
+    given = np.zeros((300, 32), np.float32)
+    given[::3] = 127
+    given[1::3] = -127
+    queries = np.stack([np.full(32, 127, np.float32), np.full(32, -127, np.float32), np.zeros(32, np.float32)])
+    on_device, kept = held(given, "int8", metric)
+    scores, places = found(on_device, queries, 20)
+    expected, at = twin.nearest(twin.scores(kept, queries, metric), 20)
+    assert places.tolist() == at.tolist()
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+
+
+def test_estimates_of_turned_signs_are_the_twins_and_refining_them_finds_the_nearest() -> None:
+    given, queries = numbers(2_000, 64), numbers(8, 64, 2)
+    estimated = rows.rows_of(given, "rabitq", "dot", device="cpu")
+    kept = rows.rows_of(given, "float16", "dot", device="cpu")
+    expected = twin.rabitq_scores(given, queries, estimated.turn.numpy())
+    scores, places = found(estimated, queries, 30)
+    np.testing.assert_allclose(scores, np.take_along_axis(expected, places, 1), atol=0.3)
+    _, refined = found(estimated, queries, 10, wanted=300, refine=kept)
+    _, at = twin.nearest(twin.scores(given.astype(np.float16), queries, "dot"), 10)
+    shared = [len({*one} & {*other}) for one, other in zip(refined.tolist(), at.tolist(), strict=True)]
+    assert np.mean(shared) > 9.5
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused_and_the_row_is_named(bad: float) -> None:
+    given = numbers(100, 16)
+    given[42, 3] = bad
+    with pytest.raises(ValueError, match="row 42 has a number that is not finite"):
+        rows.rows_of(given, "float16", "dot", device="cpu")
+    with pytest.raises(ValueError, match="query 0"):
+        found(rows.rows_of(numbers(9, 16), "float16", "dot", device="cpu"), given[42:43], 3)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="past what float16 holds"):
+        rows.rows_of(np.full((9, 16), 7e4, np.float32), "float16", "dot", device="cpu")
+    on_device = rows.rows_of(numbers(9, 16), "float16", "dot", device="cpu")
+    for k in (0, 1_025):
+        with pytest.raises(ValueError, match="from 1 to 1024"):
+            found(on_device, numbers(1, 16), k)
+    with pytest.raises(ValueError, match="do not fit 9 rows"):
+        found(on_device, numbers(1, 16), 3, bits=np.zeros(1, np.uint8))
+    with pytest.raises(ValueError, match="bits past the last"):
+        found(on_device, numbers(1, 16), 3, bits=np.full(2, 255, np.uint8))
+
+
+def test_queries_of_any_size_keep_their_order_in_float16() -> None:
+    on_device, kept = held(numbers(500, 16), "float16", "dot")
+    for size in (1e-20, 1e20):
+        queries = numbers(2, 16, 2) * np.float32(size)
+        at = twin.nearest(twin.scores(kept, queries, "dot"), 10)[1]
+        assert found(on_device, queries, 10)[1].tolist() == at.tolist()
+
+
+def test_rows_that_stay_with_the_host_are_searched_piece_by_piece() -> None:
+    given = numbers(3_001, 32).astype(np.float16)
+    streamed = stream.Streamed(given, "dot", device="cpu", piece_bytes=600 * 64)
+    queries = numbers(3, 32, 2)
+    bits = bitset_of(range(0, 3_001, 3), 3_001)
+    for each in (None, bits):
+        _, at = twin.nearest(twin.scores(given, queries, "dot"), 10, each)
+        assert found(streamed, queries, 10, bits=each)[1].tolist() == at.tolist()
+    with pytest.raises(ValueError, match="streamed are float16"):
+        stream.Streamed(given.astype(np.float32), "dot", device="cpu")
+
+
+def test_more_queries_than_fit_one_search_are_split() -> None:
+    on_device, kept = held(numbers(300, 16), "float16", "dot")
+    queries = numbers(270, 16, 2)
+    assert found(on_device, queries, 3)[1].tolist() == twin.nearest(twin.scores(kept, queries, "dot"), 3)[1].tolist()
+
+
+def test_what_had_no_room_is_found_by_going_over_the_rows_again() -> None:
+    """Rows whose scores rise with the turn of their tile: made against the stride."""
+    tiles, tile = 150, 64
+    turn = np.empty(tiles, np.int64)
+    turn[np.arange(tiles) * knn.golden_stride(tiles) % tiles] = np.arange(tiles)
+    given = np.zeros((tiles * tile, 16), np.float32)
+    given[:, 0] = np.repeat(turn, tile)
+    given[:, 1] = np.tile(np.arange(tile) / tile, tiles)
+    on_device, kept = held(given, "float16", "dot")
+    queries = np.ones((2, 16), np.float32)
+    search = knn.Search(torch.from_numpy(queries), 16, SMALL, block=512)
+    search.feed(on_device)
+    assert search.lost()
+    while search.lost():
+        search.again()
+        search.feed(on_device)
+    assert search.best()[1].tolist() == twin.nearest(twin.scores(kept, queries, "dot"), 16)[1].tolist()
+
+
+def test_bits_become_rows() -> None:
+    bits = np.random.default_rng(1).integers(0, 256, 3_000).astype(np.uint8)
+    expected = rows_of(bits)
+    chosen = knn.chosen_rows(torch.from_numpy(bits), len(expected))
+    assert sorted(chosen.tolist()) == expected
+    assert int(knn.bits_set(torch.from_numpy(bits))) == len(expected)
+
+
+def test_tritons_own_selection_finds_what_numpys_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interpreted.tl, "topk", interpreted.triton_topk)
+    keys = torch.from_numpy(np.random.default_rng(1).integers(-(2**62), 2**62, (2, 128)))
+    counts, out = torch.tensor([112, 30], dtype=torch.int32), torch.empty((2, 2, 16), dtype=torch.int64)
+    kernels.best_of_blocks[(2, 2)](keys, counts, out, 16, ROOM=128, BLOCK=64, BEST=16)
+    for query, filled in enumerate((128, 46)):
+        for block in range(2):
+            some = keys[query, block * 64 : min(filled, block * 64 + 64)].tolist()
+            expected = sorted(some, reverse=True)[:16]
+            assert out[query, block].tolist() == expected + [twin.EMPTY] * (16 - len(expected))
+
+
+def test_keys_hold_scores_and_rows() -> None:
+    given = numbers(1, 1_000)[0]
+    keys = torch.from_numpy(twin.keys_of(given, np.arange(1_000)))
+    assert knn.scores_of(keys).tolist() == given.tolist()
