@@ -12,6 +12,8 @@ from engine import limits
 from engine.clock import NEVER_NS, Clock, Deadline, monotonic
 from engine.control.book import IndexEntry
 from engine.control.model_config import ConfigReader, ConfigTensor, ModelConfig
+from engine.control.repository import Repository
+from engine.control.rollout import served_versions
 from engine.description import ModelDescription
 from engine.duration import duration_us
 from engine.engine import Engine
@@ -46,6 +48,7 @@ from engine.generation.statistics import GenerationStatistics
 from engine.generation.store import LanguageModels
 from engine.generation.upstream.declaration import TargetSpec, UpstreamSpec
 from engine.log.log import Appended, Chunk, DeadLetter
+from engine.optimization.record import LOSSES, STEPS, told_of
 from engine.placement import INGRESS, AutoscalingSpec, DeploymentSpec, fingerprint_of
 from engine.request import BATCH, INTERACTIVE, Layout, Ledger, Parameter, Request, Response, Stage
 from engine.scheduling.job import Job
@@ -103,9 +106,12 @@ if TYPE_CHECKING:
     from engine.graph.outline import GraphOutline, NodeOutline, outline
     from engine.graph.plan import Node, Plan
     from engine.log.disk import put_in_place, sync_folder
-    from engine.log.export import export_log
+    from engine.log.export import export_log, rows_of_log
     from engine.log.folder import lock_file
     from engine.log.payload_arrow import arrow_stream
+    from engine.optimization.optimize import OptimizationSource, OptimizationWish, WrittenVersion, open_source, optimize
+    from engine.optimization.rewrite import RewriteOptions
+    from engine.optimization.samples import Samples
     from engine.servables.feature_lookup import FeatureLookup
     from engine.vectors.collection import Collection
     from engine.vectors.collection_info import CollectionInfo, PartInfo
@@ -160,8 +166,10 @@ __all__ = [
     "DATATYPES",
     "INGRESS",
     "INTERACTIVE",
+    "LOSSES",
     "NEVER_NS",
     "PARQUET_SUFFIX",
+    "STEPS",
     "TABLE_SUFFIXES",
     "Answered",
     "AnyOf",
@@ -250,6 +258,8 @@ __all__ = [
     "NodeOutline",
     "NoneOf",
     "NotFound",
+    "OptimizationSource",
+    "OptimizationWish",
     "Parameter",
     "PartInfo",
     "Plan",
@@ -261,9 +271,12 @@ __all__ = [
     "RankFusion",
     "RecallCount",
     "RecommendLeg",
+    "Repository",
     "Request",
     "ResourceExhausted",
     "Response",
+    "RewriteOptions",
+    "Samples",
     "ScoreFusion",
     "SearchParams",
     "ServerSpec",
@@ -296,6 +309,7 @@ __all__ = [
     "VireoError",
     "Work",
     "Written",
+    "WrittenVersion",
     "arrow_stream",
     "as_plain",
     "bfloat16_values",
@@ -320,6 +334,8 @@ __all__ = [
     "lock_file",
     "monotonic",
     "nearest",
+    "open_source",
+    "optimize",
     "outcomes_in",
     "outline",
     "parse_filter",
@@ -329,9 +345,12 @@ __all__ = [
     "probe_skew",
     "put_in_place",
     "quoted",
+    "rows_of_log",
+    "served_versions",
     "spec_as_plain",
     "spec_of_plain",
     "sync_folder",
+    "told_of",
     "values_column",
     "vector_column",
 ]  # fmt: skip
@@ -394,6 +413,14 @@ _LATER = {
     "as_plain": "engine.vectors.plain_spec",
     "collection_spec_of": "engine.vectors.plain_spec",
     "compile_view": "engine.features.compilation",
+    "OptimizationSource": "engine.optimization.optimize",
+    "OptimizationWish": "engine.optimization.optimize",
+    "RewriteOptions": "engine.optimization.rewrite",
+    "Samples": "engine.optimization.samples",
+    "WrittenVersion": "engine.optimization.optimize",
+    "open_source": "engine.optimization.optimize",
+    "optimize": "engine.optimization.optimize",
+    "rows_of_log": "engine.log.export",
     "experiment_report": "engine.experiments.report",
     "export_log": "engine.log.export",
     "exposures_in": "engine.experiments.reading",

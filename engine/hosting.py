@@ -38,6 +38,7 @@ from engine.limits import (
     SEARCH_BATCH_ROWS_MAX,
     WARMUP_BYTES_MAX,
 )
+from engine.optimization.record import told_of
 from engine.placement import fingerprint_of
 from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.queue import QueueBounds
@@ -233,6 +234,9 @@ def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorSt
     servable = load_onnx(source.path, OnnxOptions(settings.threads, settings.providers, rows_max))
     if config is not None:
         check_config(config, servable.signature)
+    if source.derived:
+        notes, parameters = told_of(source.path)
+        servable.traits = replace(servable.traits, notes=(*servable.traits.notes, *notes), parameters=parameters)
     return servable
 
 

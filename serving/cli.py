@@ -1,4 +1,4 @@
-"""The `vireo` command: serve, check, explain, batch, skew, export, experiment, bench."""
+"""The `vireo` command: serve, check, explain, batch, skew, export, optimize, experiment, bench."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from engine import Engine, FailedPrecondition, InvalidArgument, Spec, SpecError, VireoError, endings, load_spec, quoted
 from serving.batch.command import add_options, run_batch
 from serving.experiment import add_experiment_options, run_experiment, run_export
+from serving.optimize import add_optimize_options, run_optimize
 
 if TYPE_CHECKING:
     from engine import GraphOutline
@@ -88,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     triton = _app_command(commands, "export-triton", _export_triton, text)
     triton.add_argument("out", type=Path, metavar="DIR", help="a folder that is not there yet, or is empty")
     triton.add_argument("--platform", choices=("onnxruntime", "tensorrt"), default="onnxruntime")
+    text = "write a faster or smaller version of an ONNX model beside it, with what it gains and loses"
+    add_optimize_options(_app_command(commands, "optimize", run_optimize, text))
     text = "say what each variant of a traffic split did to its users"
     experiment = commands.add_parser("experiment", help=text, description=text)
     add_experiment_options(experiment)
@@ -279,6 +282,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     from engine import outline
     from serving.explain import explain
     from serving.language_explanation import language_lines
+    from serving.optimize import unserved_texts
 
     with _started(arguments.app) as (engine, transport):
         models = [engine.describe(name, version) for name, version, _ in engine.statistics()]
@@ -286,6 +290,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         graphs = [outline(each) for each in plans if each is not None]
         collections = [engine.vectors.describe(name) for name in engine.vectors.names()]
         print(explain(engine.spec, transport, models, engine.index(), graphs, collections), end="")
+        print("".join(f"\n{each}\n" for each in unserved_texts(engine.spec, models)), end="")
         for name in engine.language_models.names():
             print("\n" + "\n".join(language_lines(engine.language_models, engine.spec.language_models[name], name)))
         if arguments.query is not None:

@@ -100,6 +100,8 @@ def describe_config(model: ModelDescription) -> pb.ModelConfig:
         message.dynamic_batching.SetInParent()
     if model.streams:
         message.model_transaction_policy.decoupled = True
+    for name, value in model.traits.parameters.items():
+        message.parameters[name].string_value = value
     return message
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from engine.control.model_config import ConfigReader, ModelConfig
 from engine.errors import ModelLoadError, NotFound, SpecError, VireoError, quoted
 from engine.limits import CONFIG_BYTES_MAX, NAME_CHARS_MAX, REPOSITORY_MODELS_MAX
+from engine.optimization.record import RECORD_FILE
 
 log = logging.getLogger("vireo.control")
 
@@ -24,11 +25,13 @@ CONFIG_FILE = "config.pbtxt"
 
 @dataclass(frozen=True, slots=True)
 class FoundVersion:
-    """A version folder: its model file, and a fingerprint that changes when any of its files does."""
+    """A version folder: its model file, and a fingerprint that changes when any of its files does. `derived`: `vireo optimize`
+    wrote it, from another version."""
 
     path: Path
     fingerprint: str
     problem: str | None = None
+    derived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,8 @@ def _version(folder: Path, version: str, file_name: str) -> FoundVersion:
         files = sorted(each for each in (folder / version).rglob("*") if each.is_file())
     except (VireoError, OSError) as error:
         return FoundVersion(path, "", str(error))
-    return FoundVersion(inside, ";".join(_stat(each) for each in files))
+    derived = any(each.name == RECORD_FILE for each in files)
+    return FoundVersion(inside, ";".join(_stat(each) for each in files), derived=derived)
 
 
 def _inside(folder: Path, path: Path) -> Path:

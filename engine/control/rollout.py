@@ -179,9 +179,17 @@ def selected_at_start(spec: Spec, found: Mapping[str, FoundModel]) -> set[str]:
     return set(repository.load)
 
 
-def _of_model(spec: Spec, model: FoundModel) -> list[Artifact]:
+def served_versions(spec: Spec, model: FoundModel) -> list[int]:
+    """Those of a model of the repository that its policy chooses, ascending. Where none is written, those that `vireo optimize`
+    made are left out, as nobody wished for them; unless there are no others."""
     settings = spec.models.get(model.name, ModelSpec())
     policy = settings.versions or (model.config.versions if model.config else None)
+    originals = [number for number, each in model.versions.items() if policy is not None or not each.derived]
+    return choose_versions(policy, originals or model.versions.keys())
+
+
+def _of_model(spec: Spec, model: FoundModel) -> list[Artifact]:
+    settings = spec.models.get(model.name, ModelSpec())
     return [
         Artifact(
             model.name,
@@ -192,7 +200,7 @@ def _of_model(spec: Spec, model: FoundModel) -> list[Artifact]:
             model.config,
             deployment_of(spec.placement, model.name),
         )
-        for version in choose_versions(policy, model.versions.keys())
+        for version in served_versions(spec, model)
     ]
 
 

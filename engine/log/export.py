@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from engine.errors import InvalidArgument, NotFound, nearest, quoted
 from engine.log.disk import DRAFT_SUFFIX, disk_fault, put_in_place
-from engine.log.past import open_past, tables_of
+from engine.log.past import ReadableLog, open_past, tables_of
 from engine.log.schema import arrow_schema
 from engine.table_files import ARROW_SUFFIXES, PARQUET_SUFFIX, endings
 
@@ -27,11 +27,8 @@ def export_log(spec: Spec, name: str, path: Path) -> int:
     Raises NotFound for a log that is not there, InvalidArgument for another kind of file, Unavailable or ResourceExhausted
     where it cannot be written or the log cannot be read, DataLoss where the log is damaged.
     """
-    if name not in spec.logs:
-        raise NotFound(f"no log {quoted(name)}{nearest(name, spec.logs)}")
     make = _writer_of(path)
-    schema = arrow_schema(spec.logs[name].schema, f"logs.{name}.schema")
-    log = open_past(spec.logs[name], schema, spec.path)
+    schema, log = _opened(spec, name)
     draft = path.with_name(f"{path.name}.{uuid4().hex}{DRAFT_SUFFIX}")
     rows = 0
     try:
@@ -47,6 +44,30 @@ def export_log(spec: Spec, name: str, path: Path) -> int:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
     return rows
+
+
+def rows_of_log(spec: Spec, name: str, rows_max: int) -> pa.Table:
+    """The first `rows_max` rows that the log `name` of `spec` keeps now, in its order. Raises as `export_log` where it cannot be
+    read."""
+    schema, log = _opened(spec, name)
+    found: list[pa.Table] = []
+    rows = 0
+    try:
+        for table in tables_of(log):
+            found.append(table.select(schema.names).slice(0, rows_max - rows))
+            rows += found[-1].num_rows
+            if rows == rows_max:
+                break
+    finally:
+        log.close()
+    return pa.concat_tables(found) if found else schema.empty_table()
+
+
+def _opened(spec: Spec, name: str) -> tuple[pa.Schema, ReadableLog]:
+    if name not in spec.logs:
+        raise NotFound(f"no log {quoted(name)}{nearest(name, spec.logs)}")
+    schema = arrow_schema(spec.logs[name].schema, f"logs.{name}.schema")
+    return schema, open_past(spec.logs[name], schema, spec.path)
 
 
 def _writer_of(path: Path) -> Callable[[Any, pa.Schema], Any]:

@@ -29,7 +29,7 @@ from engine.errors import (
 from engine.servables.probe import rows_are_independent
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import ANY, Signature, TensorSpec
-from engine.tensor import BF16, BYTES, DATATYPES, DataType, Tensor
+from engine.tensor import BF16, BYTES, DATATYPES, Array, DataType, Tensor
 from engine.work import Work, interruptible_work
 
 if TYPE_CHECKING:
@@ -85,15 +85,20 @@ class OnnxServable:
         try:
             if self._has_bf16:
                 return self._execute_bf16(inputs, names)
-            feeds = {name: each.array for name, each in inputs.items()}
-            if self._strings:
-                feeds |= {name: _decoded(name, feeds[name]) for name in self._strings & feeds.keys()}
+            feeds = self.feeds(inputs)
             work = interruptible_work()
             run = self._run
             arrays = run(names, feeds, self._options) if work is None else _interruptibly(work, run, names, feeds)
         except Exception as error:
             raise _translated(error) from error
         return {name: self._output(name, array) for name, array in zip(names, arrays, strict=True)}
+
+    def feeds(self, inputs: Tensors) -> dict[str, Array]:
+        """What ONNX Runtime takes for `inputs`, none of which is BF16. Raises InvalidArgument for text that is not UTF-8."""
+        feeds = {name: each.array for name, each in inputs.items()}
+        if self._strings:
+            feeds |= {name: _decoded(name, feeds[name]) for name in self._strings & feeds.keys()}
+        return feeds
 
     def _output(self, name: str, array: Any) -> Tensor:  # noqa: ANN401  ONNX Runtime's own type
         datatype = self._output_types[name]

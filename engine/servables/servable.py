@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from engine.errors import VireoError
@@ -19,12 +19,13 @@ class Traits:
     """What was learnt about a servable when it was loaded, for `vireo explain` and the metadata calls.
 
     `platform` is the name clients know (for example `onnxruntime_onnx`); `batching` says in a sentence why rows of
-    different requests may or may not be computed together.
+    different requests may or may not be computed together. `parameters` are facts by name, for the configuration call.
     """
 
     platform: str
     batching: str
     notes: tuple[str, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -59,15 +59,16 @@ class Source(Protocol):
         """Those columns of the rows from `first` on, in order, at most `rows_max` at a time. Raises DataLoss, Unavailable."""
 
 
-def files_of(path: Path) -> list[Path]:
-    """`path`, or the files of the folder and those below, by name; what begins with a dot or an underscore is left out.
+def files_of(path: Path, option: str) -> list[Path]:
+    """`path`, or the files of the folder and those below, by name; what begins with a dot or an underscore is left out. `option`
+    named it, and is named in errors.
 
     Raises NotFound, InvalidArgument.
     """
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise NotFound(f"--input: no file or folder {quoted(str(path))}")
+        raise NotFound(f"{option}: no file or folder {quoted(str(path))}")
     found = sorted(
         each
         for each in path.rglob("*")
@@ -77,19 +78,19 @@ def files_of(path: Path) -> list[Path]:
     )
     if not found or len(found) > limits.BATCH_FILES_MAX:
         raise InvalidArgument(
-            f"--input: {quoted(str(path))} has {len(found)} files that end in {endings()}, "
+            f"{option}: {quoted(str(path))} has {len(found)} files that end in {endings()}, "
             f"1 to {limits.BATCH_FILES_MAX} are read"
         )
     return found
 
 
 class Files:
-    """A Source of files that all have the columns of the first."""
+    """A Source of files that all have the columns of the first. `option`: see `files_of`."""
 
-    def __init__(self, path: Path) -> None:
-        paths = files_of(path)
+    def __init__(self, path: Path, option: str = "--input") -> None:
+        paths = files_of(path, option)
         self._files = [
-            _opened(each, each.name if each == path else each.relative_to(path).as_posix()) for each in paths
+            _opened(each, each.name if each == path else each.relative_to(path).as_posix(), option) for each in paths
         ]
         self.schema = self._files[0].schema
         for each in self._files[1:]:
@@ -191,7 +192,7 @@ def _read_arrow(path: Path, first: int, columns: Sequence[str], rows_max: int) -
             first = 0
 
 
-def _opened(path: Path, name: str) -> _File:
+def _opened(path: Path, name: str, option: str) -> _File:
     try:
         with path.open("rb") as file:
             begins = file.read(len(_ARROW))
@@ -203,5 +204,5 @@ def _opened(path: Path, name: str) -> _File:
                 reader = pa.ipc.open_file(mapped)
                 return _File(path, name, reader.schema, reader.count_rows(), _read_arrow)
     except (OSError, pa.ArrowException) as error:
-        raise DataLoss(f"--input: {name} cannot be read: {error}") from error
-    raise InvalidArgument(f"--input: {name} is neither a Parquet nor an Arrow IPC file")
+        raise DataLoss(f"{option}: {name} cannot be read: {error}") from error
+    raise InvalidArgument(f"{option}: {name} is neither a Parquet nor an Arrow IPC file")

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import Spec, VersionSpec
+from engine import ModelConfig, Spec, VersionSpec
 from engine.control.lifecycle import State
 from engine.control.repository import FoundModel, FoundVersion
-from engine.control.rollout import Action, Artifact, Fact, choose_versions, next_action, wanted_artifacts
+from engine.control.rollout import (
+    Action,
+    Artifact,
+    Fact,
+    choose_versions,
+    next_action,
+    served_versions,
+    wanted_artifacts,
+)
 from engine.spec import FunctionSpec, ModelSpec
 
 NAMES = ("a", "b")
@@ -42,6 +51,22 @@ def test_versions_are_chosen_by_policy(
     policy: VersionSpec | str | None, available: list[int], chosen: list[int]
 ) -> None:
     assert choose_versions(policy, available) == chosen
+
+
+@pytest.mark.parametrize(
+    ("policy", "chosen"),
+    [(None, [2]), ("all", [1, 2, 3]), (VersionSpec(latest=1), [3]), (VersionSpec(specific=(1, 3)), [1, 3])],
+)
+def test_version_that_was_derived_is_served_only_where_a_policy_is_written(
+    policy: VersionSpec | Literal["all"] | None, chosen: list[int]
+) -> None:
+    versions = {each: FoundVersion(Path(f"/a/{each}"), "f", derived=each == 3) for each in (1, 2, 3)}
+    model = FoundModel("a", versions)
+    assert served_versions(Spec(models={"a": ModelSpec(versions=policy)}), model) == chosen
+    alone = FoundModel("a", {3: versions[3]})
+    assert served_versions(Spec(), alone) == [3]
+    configured = FoundModel("a", versions, ModelConfig(versions=VersionSpec(latest=1)))
+    assert served_versions(Spec(), configured) == [3]
 
 
 def test_wanted_are_the_functions_and_the_chosen_versions_of_selected_models() -> None:

@@ -1,0 +1,1 @@
+"""Versions of ONNX models written from other versions: faster or smaller, with what that costs beside them."""
