@@ -446,6 +446,4 @@ RERANK_PAIRS_MAX: Final = 4_096
 
 ENCODER_TEXTS_MAX: Final = 4_096
 """Texts of one call for embeddings or scores."""
-
-OPTIMIZE_ROWS_MAX: Final = 100_000
-"""Rows that a new version is calibrated on and judged by, in memory at once."""
+OPTIMIZE_ROWS_MAX: Final = 100_000  # read to calibrate a new version on, and to judge it by
