@@ -258,6 +258,8 @@ VECTOR_DIMENSIONS_MAX: Final = 65_536
 SEARCH_K_MAX: Final = 10_000
 """Hits of one search, those left out by its offset among them."""
 
+SEARCH_EFFORT_MIN: Final = 0.01
+SEARCH_EFFORT_MAX: Final = 100.0
 SEARCH_CANDIDATES_MAX: Final = 100_000
 """Points that one index finds for one search, to be scored exactly."""
 

@@ -144,7 +144,8 @@ class VectorSearch:
         return reading
 
     def _queries(self, reading: _Reading, inputs: Tensors) -> list[Query]:
-        vector, params = vector_of(self._search, reading.spec), SearchParams(self._search.candidates)
+        vector = vector_of(self._search, reading.spec)
+        params = SearchParams(self._search.candidates, effort=self._search.effort)
         payload = tuple(self._search.payload)
         rows = np.ascontiguousarray(inputs[QUERY].array)
         tenants = _texts(TENANT, inputs[TENANT].array) if TENANT in inputs else [None] * len(rows)

@@ -17,6 +17,8 @@ import numpy.typing as npt
 from engine.errors import InvalidArgument, TooLarge, nearest, quoted
 from engine.limits import (
     SEARCH_CANDIDATES_MAX,
+    SEARCH_EFFORT_MAX,
+    SEARCH_EFFORT_MIN,
     SEARCH_EXAMPLES_MAX,
     SEARCH_K_MAX,
     SEARCH_LEGS_MAX,
@@ -321,8 +323,14 @@ def _check_most(path: str, value: int, most: int) -> None:
 
 
 def _check_effort(value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 100:  # NaN is nowhere
-        raise InvalidArgument(f"effort: expected from 0.01 to 100, got {echo(value)}")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not SEARCH_EFFORT_MIN <= value <= SEARCH_EFFORT_MAX
+    ):  # NaN is nowhere
+        raise InvalidArgument(
+            f"effort: expected from {SEARCH_EFFORT_MIN:g} to {SEARCH_EFFORT_MAX:g}, got {echo(value)}"
+        )
 
 
 def _check_group(spec: CollectionSpec, group: GroupBy, query: Query) -> None:

@@ -170,16 +170,17 @@ class VectorSearchSpec:
     """A search served as a model, version 1: query vectors in, hits out; see engine/servables/vector_search.py.
 
     `collection`: its name, or an alias, which may be pointed elsewhere while it serves. `vector` may be left out where only
-    one can be searched. `words`: words are searched beside it. `k`: hits of each query; `candidates`: see IndexSpec. `filter`:
-    which points are searched, see engine/vectors/search_filter.py. `payload`: the fields that come with hits, and what stands
-    where a point leaves one out or there are fewer hits; null is "", 0, false or NaN. `timeout_ms` is the deadline of a request
-    that brings none.
+    one can be searched. `words`: words are searched beside it. `k`: hits of each query; `candidates`: see IndexSpec; `effort`:
+    see SearchParams. `filter`: which points are searched, see engine/vectors/search_filter.py. `payload`: the fields that come
+    with hits, and what stands where a point leaves one out or there are fewer hits; null is "", 0, false or NaN. `timeout_ms` is
+    the deadline of a request that brings none.
     """
 
     collection: str
     k: int = 10
     vector: str | None = None
     candidates: int | None = None
+    effort: float = 1.0
     payload: Mapping[str, Value | None] = field(default_factory=dict)
     filter: SearchFilterSpec | None = None
     words: WordsSpec | None = None

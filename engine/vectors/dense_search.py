@@ -95,7 +95,7 @@ class DenseSearch:
                 told.append(decided.told(slot.part.name, slot.rows, asked.survivors))
             wanted = query if slot.unit is None else query * slot.unit
             near = None if decided.scan else _near(asked, wanted.reshape(1, -1), effort)[0]
-            size = _offered(asked, wanted, near, scores, places, size, told)
+            size = _offered(asked, wanted, near, effort, scores, places, size, told)
         settle(scores, places, size)
         return (scores, places) if size == k else (scores[:size], places[:size])
 
@@ -114,7 +114,13 @@ class DenseSearch:
             near = None if asked.plan.scan else _near(asked, wanted, effort)
             for nth in range(many):
                 sizes[nth] = _offered(
-                    asked, wanted[nth], None if near is None else near[nth], scores[nth], places[nth], sizes[nth]
+                    asked,
+                    wanted[nth],
+                    None if near is None else near[nth],
+                    effort,
+                    scores[nth],
+                    places[nth],
+                    sizes[nth],
                 )
         for nth, size in enumerate(sizes):
             settle(scores[nth], places[nth], size)
@@ -151,15 +157,18 @@ class DenseSearch:
         return _Asked(at, slot, bits, survivors, decided, within if decided.selects else None, checked, min(k, there))
 
 
-def _near(asked: _Asked, queries: Singles, effort: float) -> Longs:
-    """Candidates for each query, [q, candidates], -1 where there are fewer."""
-    index = asked.slot.index
+def _near(asked: _Asked, queries: Singles, effort: float, *, tries: bool = True) -> Longs:
+    """Candidates for each query, [q, candidates], -1 where there are fewer; of all rows where the plan tries that and the caller
+    does."""
+    index, tried = asked.slot.index, asked.plan.tried
     assert index is not None
+    if tried and tries:
+        return index.search(queries, tried, None, effort=effort)[1]
     return index.search(queries, asked.plan.candidates, asked.selected, effort=effort)[1]
 
 
 def _offered(
-    asked: _Asked, query: Singles, near: Longs | None, scores: Singles, places: Longs, size: int,
+    asked: _Asked, query: Singles, near: Longs | None, effort: float, scores: Singles, places: Longs, size: int,
     told: list[str] | None = None,
 ) -> int:  # fmt: skip
     """Puts the best of a part on a heap: of the candidates `near` and of rows past the index, or of all where it is None.
@@ -168,9 +177,28 @@ def _offered(
     if not asked.survivors:
         return size
     if near is not None:
+        tried = asked.plan.tried
+        least = asked.plan.candidates if tried else asked.least
         new: int = offer_rows(
-            slot.data, query, slot.scales, slot.metric, near, asked.checked, asked.least, asked.at, scores, places, size
+            slot.data, query, slot.scales, slot.metric, near, asked.checked, least, asked.at, scores, places, size
         )
+        if new < 0 and tried:
+            if told is not None:
+                told.append(f"{slot.part.name}: too few of {tried} may be found, the index is told which")
+            near = _near(asked, query.reshape(1, -1), effort, tries=False)[0]
+            new = offer_rows(
+                slot.data,
+                query,
+                slot.scales,
+                slot.metric,
+                near,
+                asked.checked,
+                asked.least,
+                asked.at,
+                scores,
+                places,
+                size,
+            )
         if new >= 0:
             size, begin = new, slot.indexed
             if begin == slot.rows:

@@ -11,7 +11,7 @@ from typing import Final
 
 from engine.declaration import TensorDeclaration, Value, timeout_problems
 from engine.errors import InvalidArgument, SpecError, nearest, quoted
-from engine.limits import SEARCH_CANDIDATES_MAX, SEARCH_K_MAX
+from engine.limits import SEARCH_CANDIDATES_MAX, SEARCH_EFFORT_MAX, SEARCH_EFFORT_MIN, SEARCH_K_MAX
 from engine.strict_yaml import Place
 from engine.vectors.declaration import (
     CollectionSpec,
@@ -85,10 +85,14 @@ def _problems(
 
 
 def _bounds(search: VectorSearchSpec) -> Iterator[Problem]:
-    bounds = (("k", search.k, 1, SEARCH_K_MAX), ("candidates", search.candidates, 1, SEARCH_CANDIDATES_MAX))
+    bounds = (
+        ("k", search.k, 1, SEARCH_K_MAX),
+        ("candidates", search.candidates, 1, SEARCH_CANDIDATES_MAX),
+        ("effort", search.effort, SEARCH_EFFORT_MIN, SEARCH_EFFORT_MAX),
+    )
     for key, value, low, high in bounds:
         if value is not None and not low <= value <= high:
-            yield key, f"must be from {low} to {high}, got {value}"
+            yield key, f"must be from {low:g} to {high:g}, got {value}"
     yield from timeout_problems(search.timeout_ms)
     if search.words is not None:
         yield from _fusion_bounds(search.words)

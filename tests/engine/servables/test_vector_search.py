@@ -422,6 +422,8 @@ def test_a_graph_may_search_what_clients_make_later(tmp_path: Path) -> None:
     [
         ("k: 3", "k: 0", "searches.find.k: must be from 1 to 10000, got 0"),
         ("k: 3", "k: 3, candidates: 0", "searches.find.candidates: must be from 1"),
+        ("k: 3", "k: 3, effort: 0.001", "searches.find.effort: must be from 0.01 to 100, got 0.001"),
+        ("k: 3", "k: 3, effort: .nan", "searches.find.effort: must be from 0.01 to 100, got nan"),
         ("k: 3", "k: 3, timeout_ms: 0", "searches.find.timeout_ms: must be from"),
         ("k: 3", "kk: 3", "searches.find.*unknown key 'kk'"),
         ("collection: docs", "collection: a/b", "searches.find.collection: a name has"),

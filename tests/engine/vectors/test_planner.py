@@ -35,9 +35,19 @@ def test_few_survivors_are_scored_and_many_are_left_to_an_index_that_is_told_whi
     assert found.selects is not scan
 
 
-def test_a_filter_that_most_pass_tells_the_index_too() -> None:
+def test_a_filter_that_most_pass_tells_the_index_only_where_too_few_of_all_pass() -> None:
     found = planned(survivors=9 * ROWS // 10, filtered=True)
     assert (found.scan, found.selects, found.candidates) == (False, True, 160)
+    assert 160 / 0.9 < found.tried < 1.3 * 160 / 0.9
+    assert f"if too few of {found.tried} of all are" in found.told("segment 3", ROWS, 9 * ROWS // 10)
+
+
+@pytest.mark.parametrize(
+    "found", [planned(survivors=ROWS // 3, filtered=True), planned(), planned(survivors=ROWS // 5, alive=ROWS // 5)]
+)
+def test_no_other_index_is_asked_twice(found: Plan) -> None:
+    assert not found.scan
+    assert not found.tried
 
 
 def test_without_a_filter_the_dead_are_fetched_too_and_dropped() -> None:
@@ -92,6 +102,7 @@ def test_an_index_is_always_asked_for_k_and_for_as_many_living_rows_as_are_wante
             continue
         asked += 1
         assert k <= found.candidates <= rows, f"seed {seed}"
+        assert found.tried <= rows
         living = found.candidates if found.selects else found.candidates * survivors / (rows + tail)
         assert living >= k or found.candidates == rows, f"seed {seed}: {found}"
     assert asked > 300

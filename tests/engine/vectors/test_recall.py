@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from engine import (
 )
 from engine.vectors.declaration import IndexSpec
 from engine.vectors.fold import Fold
-from engine.vectors.recall import BUCKETS, RecallCount, RecallMeter, bucket_of, hits_found, measurable
+from engine.vectors.recall import BUCKETS, RESTS, RecallCount, RecallMeter, bucket_of, hits_found, measurable
 from engine.vectors.rows import OP, UPSERT
 from engine.vectors.search import exact
 from engine.vectors.view import View
@@ -188,6 +189,30 @@ def test_its_thread_measures_and_ends() -> None:
     meter.close()
     watcher.offer(VIEW, Query((LEG,), 1), found())
     assert not meter.step()
+
+
+def test_its_thread_rests_after_what_took_long() -> None:
+    rests: list[float] = []
+    ended_s, both = [0.0], threading.Event()
+
+    def answer(_: View, __: Query) -> Found:
+        if ended_s[0]:
+            rests.append(time.monotonic() - ended_s[0])
+            both.set()
+        until_s = time.thread_time() + 0.005
+        while time.thread_time() < until_s:
+            pass
+        ended_s[0] = time.monotonic()
+        return found()
+
+    meter = RecallMeter(answer)
+    watcher = meter.watcher("c", 1.0)
+    for _ in range(2):
+        watcher.offer(VIEW, Query((LEG,), 1), found())
+    meter.start()
+    assert both.wait(30)
+    meter.close()
+    assert rests[0] >= 0.005 * RESTS
 
 
 # With a real collection.
