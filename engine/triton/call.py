@@ -55,6 +55,14 @@ class Call:
         """`began`: a message of the stream has come."""
 
 
+def only_message(parts: list[bytes]) -> bytes:
+    """The one message of an answer that came in these parts. Raises ValueError where that is not what came."""
+    data = parts[0] if len(parts) == 1 else b"".join(parts)
+    if not data or data[0] or int.from_bytes(data[1:PREFIX_BYTES], "big") != len(data) - PREFIX_BYTES:
+        raise ValueError(f"{len(data)} bytes that are not one message, uncompressed")
+    return data[PREFIX_BYTES:]
+
+
 def messages_in(data: bytes) -> tuple[list[bytes], bytes]:
     """The whole messages of `data`, and what is left behind them. Raises ValueError for a compressed one."""
     found, at = [], 0

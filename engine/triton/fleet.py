@@ -27,7 +27,7 @@ from engine.limits import (
     TRITON_TICK_S,
 )
 from engine.retry_budget import RetryBudget
-from engine.triton.call import Attempt, Call, Done, messages_in
+from engine.triton.call import Attempt, Call, Done, messages_in, only_message
 from engine.triton.connection import Connection
 from engine.triton.hpack import timeout_header
 from engine.triton.http2 import TOO_LARGE, Exchange
@@ -195,7 +195,7 @@ class Fleet:
                 self._lost(replica, "closed the connection")
                 return
             for exchange in heard:
-                self._heard(exchange)
+                self._heard(exchange, replica.heard_ns)
             if not connection.has_more():
                 break
         if connection.session.closing and not connection.session.open:
@@ -208,7 +208,7 @@ class Fleet:
                 self._failed(exchange.owner, Unavailable(f"Triton server {replica.address} {problem}"), exchange)
         self.flush()
 
-    def _heard(self, exchange: Exchange) -> None:
+    def _heard(self, exchange: Exchange, now_ns: int) -> None:
         owner = exchange.owner
         if isinstance(owner, Replica):
             owner.probed(exchange)
@@ -217,7 +217,8 @@ class Fleet:
         if owner.call.part is not None and exchange.data:
             self._told(owner, exchange)
         if exchange.ended:
-            self._over(owner, exchange)
+            owner.exchange = None  # no cycle may keep the answer until the garbage collector comes
+            self._over(owner, exchange, now_ns)
 
     def _told(self, attempt: Attempt, exchange: Exchange) -> None:
         """Messages of a stream."""
@@ -233,7 +234,7 @@ class Fleet:
             call.began = True
             call.part(each)
 
-    def _over(self, attempt: Attempt, exchange: Exchange) -> None:
+    def _over(self, attempt: Attempt, exchange: Exchange, now_ns: int) -> None:
         call = attempt.call
         if call.ended:
             self._drop(attempt)
@@ -246,13 +247,12 @@ class Fleet:
                 error = Unavailable(f"Triton reset the call with code {exchange.reset}")
             self._failed(attempt, error, exchange)
             return
-        now_ns = self.clock()
         self._answered(attempt, now_ns)
         if call.part is not None:
             self._resolve(call, b"")
             return
         try:
-            (message,), _ = messages_in(b"".join(exchange.data))
+            message = only_message(exchange.data)
         except ValueError as error:
             self._resolve(call, Internal(f"Triton answered no message that can be read: {error}"))
             return
@@ -298,14 +298,19 @@ class Fleet:
         call.ended = True
         with self._lock:
             self.open -= 1
-        now_ns = self.clock()
-        for attempt in list(call.open):
-            self._drop(attempt)
-            slow(self._standings[attempt.replica], now_ns - attempt.sent_ns)
-            if attempt.exchange is not None:
-                attempt.connection.reset(attempt.exchange)
+        if call.open:
+            self._give_up(call.open.copy())
         call.body = b""
         call.done(outcome)
+
+    def _give_up(self, attempts: list[Attempt]) -> None:
+        now_ns = self.clock()
+        for attempt in attempts:
+            self._drop(attempt)
+            slow(self._standings[attempt.replica], now_ns - attempt.sent_ns)
+            exchange, attempt.exchange = attempt.exchange, None
+            if exchange is not None:
+                attempt.connection.reset(exchange)
 
     def tick(self) -> float:
         """See `loop.Watcher`."""

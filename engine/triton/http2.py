@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Mapping
 
 from engine.limits import (
     MESSAGE_BYTES_MAX,
@@ -26,6 +27,8 @@ TOO_LARGE = -1
 """In place of a code: it was reset here, because its answer is past the bound."""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _FRAME = struct.Struct(">HBBBI")
+_NOTHING = memoryview(b"")
+_NO_HEADERS: Mapping[str, str] = {}
 _STREAM_ID_LAST = 1 << 30
 """A connection with so many calls behind it is replaced before its numbers run out."""
 
@@ -55,8 +58,8 @@ class Exchange:
     def __init__(self, number: int, owner: object, window: int, *, live: bool) -> None:
         self.id, self.owner, self.window, self.live = number, owner, window, live
         self.data: list[bytes] = []
-        self.headers: dict[str, str] = {}
-        self.waiting = memoryview(b"")
+        self.headers = _NO_HEADERS
+        self.waiting = _NOTHING
         self.unread = self.size = 0
         self.ended = self.unprocessed = False
         self.reset: int | None = None
@@ -233,7 +236,7 @@ class ClientSession:
         del self._exchanges[exchange.id]
         exchange.ended = True
         if exchange.waiting:  # answered before it was asked in full: the rest is not wanted
-            exchange.waiting = memoryview(b"")
+            exchange.waiting = _NOTHING
             self.out.append(frame(RST_STREAM, 0, exchange.id, struct.pack(">I", CANCEL)))
         heard.append(exchange)
 

@@ -35,6 +35,10 @@ SERVICE = "/inference.GRPCInferenceService/"
 _RAW_INPUTS, _PARAMETERS = b"\x3a", b"\x22"
 """Fields 7 and 4 of ModelInferRequest, length-delimited."""
 _INT64 = b"\x10"
+_RAW_OUTPUTS = b"\x32"
+"""Field 6 of ModelInferResponse, length-delimited."""
+_FORM_BYTES_MAX = 1 << 16
+"""Larger answers are read each by itself: that costs next to nothing then."""
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -106,18 +110,66 @@ class RequestWriter:
         return bytes(message.SerializeToString())
 
 
+class _Form:
+    """What answers have in common that are alike but for the contents of their tensors: Triton writes those last, so that all
+    before them, and the lengths between them, are the same bytes."""
+
+    __slots__ = ("_fixed", "_tensors")
+
+    def __init__(
+        self, fixed: list[tuple[int, bytes]], tensors: list[tuple[TensorSpec, tuple[int, ...], int, int]]
+    ) -> None:
+        self._fixed, self._tensors = fixed, tensors
+
+    def read(self, body: bytes) -> dict[str, Tensor] | None:
+        """The tensors of an answer; None where it is not of this form."""
+        for at, same in self._fixed:
+            if not body.startswith(same, at):
+                return None
+        return {
+            spec.name: Tensor.from_raw(spec.name, spec.datatype, shape, body[start:stop])
+            for spec, shape, start, stop in self._tensors
+        }
+
+
 class ResponseReader:
     """Reads answers of one model. Any thread."""
 
     def __init__(self, model: str, signature: Signature) -> None:
         self._model, self._signature = model, signature
+        self._forms: dict[tuple[int, Sequence[str]], _Form] = {}
         self._specs = {each.name: each for each in signature.outputs}
         self._response = _protobufs().ModelInferResponse
         self._streamed = _protobufs().ModelStreamInferResponse
 
     def read(self, body: bytes, outputs: Sequence[str]) -> Tensors:
         """The tensors of one message. Raises Internal where they are not what the model promises."""
-        return self._tensors(self._response.FromString(body), outputs or self._signature.output_names)
+        wanted = tuple(outputs) or self._signature.output_names
+        key = (len(body), wanted)
+        form = self._forms.get(key)
+        if form is not None and (found := form.read(body)) is not None:
+            return found
+        message = self._response.FromString(body)
+        tensors = self._tensors(message, wanted)
+        self._remember(key, body, message.raw_output_contents, tensors)
+        return tensors
+
+    def _remember(self, key: tuple[int, Sequence[str]], body: bytes, raws: Sequence[bytes], tensors: Tensors) -> None:
+        """Learns the form of an answer, where its tensors are the ones that are wanted, in their order, at its end."""
+        if list(tensors) != list(key[1]) or len(raws) != len(tensors) or len(body) > _FORM_BYTES_MAX:
+            return
+        at = len(body) - sum(len(raw) + 1 + len(varint(len(raw))) for raw in raws)
+        fixed, places = [(0, body[:at])], []
+        for raw, (name, each) in zip(raws, tensors.items(), strict=True):
+            prefix = _RAW_OUTPUTS + varint(len(raw))
+            fixed.append((at, prefix))
+            places.append((self._specs[name], each.shape, at + len(prefix), at + len(prefix) + len(raw)))
+            at = places[-1][3]
+        if len(self._forms) >= LAYOUTS_MAX:
+            self._forms.clear()
+        form = _Form(fixed, places)
+        if form.read(body) is not None:
+            self._forms[key] = form
 
     def read_streamed(self, body: bytes, outputs: Sequence[str]) -> tuple[Tensors | None, bool]:
         """The tensors of one message of a stream, if it has any, and whether it is the last. Raises as `read`, and what the

@@ -53,6 +53,8 @@ class Standing:
 def choose(standings: Sequence[Standing], now_ns: int, draw: Draw, tried: Collection[int] = ()) -> int | None:
     """The server to ask next, None where there is none. One that was tried is asked again only where no other is left; one that
     is ejected, only where all are."""
+    if len(standings) == 1:
+        return 0 if standings[0].ready else None
     found = [index for index, each in enumerate(standings) if each.ready and now_ns >= each.ejected_until_ns]
     if not found:
         found = [index for index, each in enumerate(standings) if each.ready]
