@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     from engine.optimization.optimize import OptimizationSource, OptimizationWish, WrittenVersion, open_source, optimize
     from engine.optimization.rewrite import RewriteOptions
     from engine.optimization.samples import Samples
+    from engine.scheduling.streamed import streamed
     from engine.servables.feature_lookup import FeatureLookup
     from engine.vectors.collection import Collection
     from engine.vectors.collection_info import CollectionInfo, PartInfo
@@ -345,6 +346,7 @@ __all__ = [
     "rows_of_log", "served_versions",
     "spec_as_plain",
     "spec_of_plain",
+    "streamed",
     "sync_folder",
     "told_of",
     "values_column",
@@ -431,6 +433,7 @@ _LATER = {
     "put_in_place": "engine.log.disk",
     "points_schema": "engine.vectors.rows",
     "probe_skew": "engine.features.probe",
+    "streamed": "engine.scheduling.streamed",
     "sync_folder": "engine.log.disk",
     "values_column": "engine.vectors.rows",
     "vector_column": "engine.vectors.rows",

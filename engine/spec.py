@@ -293,9 +293,9 @@ def _check(spec: Spec, place: Place) -> None:
     known |= {name: Known("encoder", *tensors, rows=True) for name, tensors in encoders.items()}
     known |= {name: Known("reranker", *tensors, rows=True) for name, tensors in rerankers.items()}
     models = None if repository is None and not spec.triton_models else {**spec.models, **spec.triton_models}
-    check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
-    kinds = dict.fromkeys((*spec.graphs, *spec.traffic, *spec.models), "model")
-    check_language_models(spec.language_models, kinds | {name: each.kind for name, each in known.items()}, place)
+    graphs = check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
+    loaded = dict.fromkeys((*spec.graphs, *spec.traffic, *spec.models, *spec.triton_models))
+    check_language_models(spec.language_models, {**loaded, **known, **graphs}, place)
     _check_places(spec, place)
     taken = {f"logs.{name}.local.path": log.local.path for name, log in spec.logs.items() if log.local}
     if repository is not None:

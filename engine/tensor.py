@@ -98,6 +98,11 @@ class Tensor:
         except (OverflowError, ValueError, TypeError) as error:
             raise InvalidArgument(f"input {quoted(name)}: a value does not fit {datatype.name}: {error}") from error
 
+    @staticmethod
+    def from_texts(texts: Sequence[str], shape: Sequence[int] = (-1,)) -> Tensor:
+        """BYTES of texts that have a UTF-8 form, [n] unless `shape` says otherwise."""
+        return Tensor(BYTES, _object_array([each.encode() for each in texts], shape))
+
     def to_raw(self) -> bytes | memoryview:
         """The raw content: a view of the array where it can be one, little-endian and row-major."""
         if self.datatype.size is None:

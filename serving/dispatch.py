@@ -11,9 +11,10 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Final
 
-from engine import Cancelled, DeadlineExceeded, Engine, Job, Request, Response, VireoError, limits
+from engine import Cancelled, DeadlineExceeded, Engine, Job, Request, Response, VireoError, streamed
 
 Part = Callable[[Response], None]
 
@@ -198,36 +199,13 @@ class Dispatch:
 
     async def stream(self, request: Request) -> AsyncIterator[Response]:
         """The responses of a servable that may give many; one for any other. Closing the iterator drops the work."""
-        parts: asyncio.Queue[Response | Job] = asyncio.Queue()
-        room = threading.BoundedSemaphore(limits.STREAM_PARTS_MAX)
-        left = threading.Event()
-
-        def put(item: Response | Job) -> None:
-            if not left.is_set():
-                parts.put_nowait(item)
-
-        def part(response: Response) -> None:
-            while not room.acquire(timeout=0.1):
-                if left.is_set():
-                    return
-            self._soon(put, response)
-
-        job = self._submit(request, lambda ended: self._soon(put, ended), part)
         self.in_flight += 1
         try:
-            while not isinstance(item := await parts.get(), Job):
-                room.release()
-                yield item
+            async with aclosing(streamed(self._submit, request)) as responses:
+                async for response in responses:
+                    yield response
         finally:
             self.in_flight -= 1
-            left.set()
-            while not parts.empty():  # the job holds the queue, which must not hold the job
-                parts.get_nowait()
-            job.cancel()
-        if item.error is not None:
-            raise _taken_error(item)
-        if item.response is not None and item.response.outputs:
-            yield item.response
 
     async def drained(self, within_s: float) -> bool:
         """Waits until no request is in flight, at most `within_s`; whether that came."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from engine import (
@@ -94,7 +94,7 @@ class LanguageCalls:
         except BaseException:
             dispatch.in_flight -= 1
             raise
-        return GenerationAnswer(Begun(first, chunks, self._over), answer.status, answer.headers)
+        return replace(answer, body=Begun(first, chunks, self._over))
 
     def _over(self) -> None:
         self.dispatch.in_flight -= 1

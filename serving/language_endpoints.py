@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from engine import Chunks, GenerationAnswer, GenerationKind, ModelCard, NotFound, VireoError, nearest, quoted
+from serving.asked import asked_by
 from serving.http_app import Endpoint, HttpCall, Reply, json_reply, while_here
 from serving.language_calls import LanguageCalls, generation_call
 from serving.language_errors import language_error_event, language_error_reply
+from serving.ledger import LEDGER, MARKS, SERVER_TIMING, encode_ledger, encode_marks, server_timing, timeline_of
 
 _STREAM_HEADERS: Final = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
 """No proxy on the way may keep events back."""
@@ -43,33 +45,48 @@ class LanguageEndpoints:
     def _answer(self, kind: GenerationKind) -> Callable[[HttpCall], Awaitable[Reply]]:
         async def answer(call: HttpCall) -> Reply:
             body = await call.body()
-            return _reply(
-                await while_here(call, self._calls.begin(generation_call(kind, body, call.headers(), call.deadline)))
-            )
+            asked = generation_call(kind, body, call.headers(), call.deadline)
+            answer = await while_here(call, self._calls.begin(asked))
+            return _reply(answer, self._told(call, answer))
 
         return answer
 
+    def _told(self, call: HttpCall, answer: GenerationAnswer) -> list[tuple[str, str]]:
+        """What is told of the servable's work: fallbacks that it took, and where the time went if somebody asks. Of one that
+        streams it is the first response's."""
+        served = answer.served
+        if served is None or served.response is None:
+            return []
+        headers = [(MARKS, encode_marks(served.response.marks))] if served.response.marks else []
+        asked = asked_by(call.headers())
+        if asked is not None and asked.ledger:
+            now_ns = self._calls.dispatch.engine.clock()
+            timeline = timeline_of(served.request, served.response, call.received_ns, now_ns)
+            headers += [(LEDGER, encode_ledger(timeline)), (SERVER_TIMING, server_timing(timeline))]
+        return headers
+
     async def _list(self, call: HttpCall) -> Reply:
-        return json_reply({"object": "list", "data": [_told(each) for each in self._models.cards()]})
+        return json_reply({"object": "list", "data": [_listed(each) for each in self._models.cards()]})
 
     async def _card(self, call: HttpCall) -> Reply:
         name, cards = call.path["model"], {each.id: each for each in self._models.cards()}
         if name not in cards:
             raise NotFound(f"language model {quoted(name)} is not found{nearest(name, cards)}")
-        return json_reply(_told(cards[name]))
+        return json_reply(_listed(cards[name]))
 
 
 def _endpoint(verb: str, path: str, handler: Callable[[HttpCall], Awaitable[Reply]], text: str) -> Endpoint:
     return Endpoint(verb, path, handler, text, failed=language_error_reply)
 
 
-def _reply(answer: GenerationAnswer) -> Reply:
+def _reply(answer: GenerationAnswer, told: Sequence[tuple[str, str]]) -> Reply:
+    headers = (*answer.headers, *told)
     if isinstance(answer.body, bytes):
-        return Reply(answer.body, status=answer.status, headers=answer.headers, packable=True)
+        return Reply(answer.body, status=answer.status, headers=headers, packable=True)
     return Reply(
         content_type=answer.content_type,
         status=answer.status,
-        headers=(*answer.headers, *_STREAM_HEADERS),
+        headers=(*headers, *_STREAM_HEADERS),
         chunks=_Events(answer.body),
     )
 
@@ -93,7 +110,7 @@ class _Events(AsyncIterator[bytes]):
         await self._chunks.aclose()
 
 
-def _told(card: ModelCard) -> dict[str, Any]:
+def _listed(card: ModelCard) -> dict[str, Any]:
     return {
         "id": card.id, "object": "model", "created": card.created_s, "owned_by": card.owned_by,
         "root": card.parent or card.id, "parent": card.parent, "max_model_len": card.context_tokens,

@@ -47,11 +47,9 @@ PURE = (
     *(f"engine/generation/upstream/{name}.py" for name in ("routing", "health", "quota", "usage", "refusal")),
     "engine/retry_budget.py",
     "engine/generation/sse.py",
-    "engine/generation/handing_on.py",
-    *(
-        f"engine/generation/grounding/{name}.py"
-        for name in ("citation", "conversation", "passage", "prompt", "support")
-    ),
+    *(f"engine/generation/{name}.py" for name in ("conversation", "handing_on", "relations", "sampling")),
+    "engine/generation/graph/relations.py",
+    *(f"engine/generation/grounding/{name}.py" for name in ("citation", "passage", "prompt", "support")),
     *(f"engine/generation/upstream/anthropic_{name}.py" for name in ("request", "answer", "stream")),
     *(f"engine/triton/{name}.py" for name in ("declaration", "policy", "hpack", "http2", "messages", "call")),
 )

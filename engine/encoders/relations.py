@@ -44,7 +44,7 @@ def check_encoders(
             for key, what in _problems(each):
                 raise SpecError(f"{place(f'{where}.{key}')}: {what}")
     return (
-        {name: tensors_of_encoder(each) for name, each in encoders.items()},
+        {name: tensors_of_encoder(each.encoding) for name, each in encoders.items()},
         dict.fromkeys(rerankers, tensors_of_reranker()),
     )
 
@@ -84,12 +84,14 @@ def _range_problem(key: str, value: int | None, high: int) -> Iterator[Problem]:
         yield key, f"must be from 1 to {high}, got {value}"
 
 
-def tensors_of_encoder(spec: EncoderSpec) -> tuple[Tensors, Tensors]:
-    """By name; how long its vectors are only loading tells."""
+def tensors_of_encoder(
+    encoding: EncodingSpec, size: int = -1
+) -> tuple[dict[str, TensorDeclaration], dict[str, TensorDeclaration]]:
+    """By name; `size`: how long its vectors are, which only loading tells."""
     inputs = {TEXT: TensorDeclaration("BYTES", (-1,))}
-    if spec.encoding.prompts:
+    if encoding.prompts:
         inputs[PROMPT] = TensorDeclaration("BYTES", (-1,), optional=True)
-    return inputs, {EMBEDDING: TensorDeclaration("FP32", (-1, -1)), TOKENS: TensorDeclaration("INT32", (-1,))}
+    return inputs, {EMBEDDING: TensorDeclaration("FP32", (-1, size)), TOKENS: TensorDeclaration("INT32", (-1,))}
 
 
 def tensors_of_reranker() -> tuple[dict[str, TensorDeclaration], dict[str, TensorDeclaration]]:

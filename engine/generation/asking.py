@@ -8,15 +8,24 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from engine.errors import Internal
+from engine.generation.call import GenerationCall
 from engine.generation.language_model import ModelCard
 from engine.request import Request, Response
 from engine.scheduling.job import Job
+from engine.servables.servable import Tensors
 
 
 class Submit(Protocol):
     """`Engine.submit`, for a request behind which no other follows."""
 
-    def __call__(self, request: Request, done: Callable[[Job], None], *, at_once: bool) -> Job:
+    def __call__(
+        self,
+        request: Request,
+        done: Callable[[Job], None],
+        part: Callable[[Response], None] | None = None,
+        *,
+        at_once: bool,
+    ) -> Job:
         """See there."""
 
 
@@ -39,8 +48,15 @@ class AskingModel:
         """It holds nothing."""
 
 
+def request_of(call: GenerationCall, servable: str, inputs: Tensors, outputs: tuple[str, ...] = ()) -> Request:
+    """What `servable` is asked for `call`: within its deadline, of its class, in its trace."""
+    return Request(
+        servable, inputs, id=call.id, outputs=outputs, deadline=call.deadline, priority=call.priority, trace=call.trace
+    )
+
+
 async def asked(submit: Submit, request: Request) -> Response:
-    """The answer. Cancelling drops the request. Raises what the servable does."""
+    """The response. Cancelling drops the request. Raises what the servable does."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from engine.clock import Deadline
-from engine.request import INTERACTIVE
+from engine.request import INTERACTIVE, Request, Response
 
 
 class GenerationKind(StrEnum):
@@ -48,6 +48,12 @@ class GenerationCall:
         return self.body.get("stream") is True
 
 
+def asks_usage(body: Mapping[str, Any]) -> bool:
+    """Whether a stream is to end with its token counts."""
+    options = body.get("stream_options")
+    return isinstance(options, Mapping) and options.get("include_usage") is True
+
+
 class Chunks(Protocol):
     """Whole server-sent events, one or more a chunk, as bytes. Closing it before its end drops the work behind it."""
 
@@ -62,8 +68,18 @@ class Chunks(Protocol):
 
 
 @dataclass(slots=True)
+class Served:
+    """The request to a servable that an answer is made of, and its response once that is there: of several the last so far."""
+
+    request: Request
+    response: Response | None = None
+
+
+@dataclass(slots=True)
 class GenerationAnswer:
     """An HTTP status with a whole body, or with the `Chunks` of a stream. Whoever gets one closes it.
+
+    `served`: where all of it is the work of one servable.
 
     An error that the model itself words, such as that of an upstream server, is an answer with its status; all others are raised.
     """
@@ -71,6 +87,7 @@ class GenerationAnswer:
     body: bytes | Chunks
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
+    served: Served | None = None
 
     @property
     def content_type(self) -> str:

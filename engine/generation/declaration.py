@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.declaration import Value
+from engine.generation.graph.declaration import GraphModelSpec
 from engine.generation.grounding.declaration import GroundingSpec
 from engine.generation.upstream.declaration import UpstreamSpec
 from engine.limits import GENERATION_CALLS_MAX
@@ -25,11 +26,11 @@ class VllmSpec:
 
 @dataclass(frozen=True, slots=True)
 class LanguageModelSpec:
-    """One language model: exactly one of `vllm`, `call`, `grounded`, `upstream`, `encoder` and `reranker`.
+    """One language model: exactly one of `vllm`, `call`, `grounded`, `upstream`, `graph`, `encoder` and `reranker`.
 
     `call` is "package.module:name", of a factory that takes the model's name and gives a `LanguageModel`; `upstream`
-    are other servers that run it; `encoder` and `reranker` name one of the spec, which then answers calls for embeddings, or
-    for reranking and scores.
+    are other servers that run it; `graph` is a graph by its tensors; `encoder` and `reranker` name one of the spec, which then
+    answers calls for embeddings, or for reranking and scores.
 
     `timeout_ms` is the deadline of a call that brings none. More than `calls_max` under way are refused.
     """
@@ -38,6 +39,7 @@ class LanguageModelSpec:
     call: str | None = None
     grounded: GroundingSpec | None = None
     upstream: UpstreamSpec | None = None
+    graph: GraphModelSpec | None = None
     encoder: str | None = None
     reranker: str | None = None
     timeout_ms: float | None = None
@@ -52,6 +54,8 @@ class LanguageModelSpec:
             return f"{self.grounded.model}, grounded in what {self.grounded.retrieval} finds"
         if self.upstream is not None:
             return f"upstream {', '.join(self.upstream.targets)}"
+        if self.graph is not None:
+            return f"graph {self.graph.call}"
         if self.encoder is not None:
             return f"encoder {self.encoder}"
         return f"reranker {self.reranker}" if self.reranker is not None else f"call {self.call}"

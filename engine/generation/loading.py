@@ -34,13 +34,28 @@ def load_language_model(
         from engine.generation.upstream.model import UpstreamModel
 
         return UpstreamModel(name, spec.upstream, folder, clock=clock, ask=ask)
-    if spec.encoder is not None or spec.reranker is not None:
-        from engine.generation.encoding import EmbeddingModel, RerankingModel
-
-        if spec.encoder is not None:
-            return EmbeddingModel(name, spec.encoder, submit)
-        assert spec.reranker is not None, "asked above"
-        return RerankingModel(name, spec.reranker, submit)
+    if spec.graph is not None or spec.encoder is not None or spec.reranker is not None:
+        return _asking(submit, name, spec)
     assert spec.call is not None, "checked with the spec"
     made: LanguageModel = named_callable(f"language model {quoted(name)}", spec.call)(name)
     return made
+
+
+def _asking(submit: Submit, name: str, spec: LanguageModelSpec) -> LanguageModel:
+    """What asks one servable and no language model."""
+    from engine.generation.encoding import ENCODER, RERANKER, EmbeddingModel, RerankingModel
+
+    if spec.encoder is not None:
+        return EmbeddingModel(name, spec.encoder, ENCODER, submit)
+    if spec.reranker is not None:
+        return RerankingModel(name, spec.reranker, RERANKER, submit)
+    graph = spec.graph
+    assert graph is not None, "checked with the spec"
+    if graph.embedding is not None:
+        return EmbeddingModel(name, graph.call, graph.embedding, submit)
+    if graph.reranking is not None:
+        return RerankingModel(name, graph.call, graph.reranking, submit)
+    from engine.generation.graph.model import TextGraph
+
+    assert graph.text is not None, "checked with the spec"
+    return TextGraph(name, graph.call, graph.text, submit)

@@ -8,13 +8,15 @@ from typing import Final
 from engine.declaration import call_problem, timeout_problems
 from engine.errors import SpecError, nearest, quoted
 from engine.generation.declaration import LanguageModelSpec, VllmSpec
+from engine.generation.graph.relations import graph_problems
 from engine.generation.grounding.relations import grounding_problems
 from engine.generation.handing_on import Asked
 from engine.generation.upstream.relations import upstream_problems
+from engine.graph.known import Known
 from engine.limits import NAME_CHARS_MAX
 from engine.strict_yaml import Place
 
-_SOURCES: Final = ("vllm", "call", "grounded", "upstream", "encoder", "reranker")
+_SOURCES: Final = ("vllm", "call", "grounded", "upstream", "graph", "encoder", "reranker")
 _OURS: Final = frozenset(
     ("model", "model-tag", "served-model-name", "lora-modules", "host", "port", "uds", "api-key", "root-path", "middleware",
      "api-server-count", "headless")
@@ -22,21 +24,23 @@ _OURS: Final = frozenset(
 """Arguments of vLLM's server that the spec says elsewhere, or that are about a server of vLLM's own."""
 
 
-def check_language_models(models: Mapping[str, LanguageModelSpec], kinds: Mapping[str, str], place: Place) -> None:
-    """Raises SpecError. `kinds`: what else is called as a model is, in words, by name."""
+def check_language_models(
+    models: Mapping[str, LanguageModelSpec], servables: Mapping[str, Known | None], place: Place
+) -> None:
+    """Raises SpecError. `servables`: what else is called as a model is; None where only loading tells its tensors."""
     asked = {each: spec.asks for each, spec in models.items()}
     for name, model in models.items():
         where = f"language_models.{name}"
         if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
             raise SpecError(f"{place(where)}: a name has from 1 to {NAME_CHARS_MAX} printable characters")
-        if name in kinds:
+        if name in servables:
             raise SpecError(f"{place(where)}: something else has that name already; all are called by it")
-        for key, what in _problems(name, model, kinds, asked):
+        for key, what in _problems(name, model, servables, asked):
             raise SpecError(f"{place(f'{where}.{key}'.rstrip('.'))}: {what}")
 
 
 def _problems(
-    name: str, model: LanguageModelSpec, servables: Mapping[str, str], asked: Asked
+    name: str, model: LanguageModelSpec, servables: Mapping[str, Known | None], asked: Asked
 ) -> Iterator[tuple[str, str]]:
     given = [each for each in _SOURCES if getattr(model, each) is not None]
     if len(given) != 1:
@@ -50,9 +54,12 @@ def _problems(
         yield from ((f"grounded.{key}", problem) for key, problem in problems)
     if model.upstream is not None:
         yield from ((f"upstream.{key}", problem) for key, problem in upstream_problems(name, model.upstream, asked))
+    if model.graph is not None:
+        problems = graph_problems(model.graph, servables)
+        yield from ((f"graph.{key}".rstrip("."), problem) for key, problem in problems)
     for kind, asks in (("encoder", model.encoder), ("reranker", model.reranker)):
-        if asks is not None and servables.get(asks) != kind:
-            known = [each for each, found in servables.items() if found == kind]
+        known = [each for each, found in servables.items() if found is not None and found.kind == kind]
+        if asks is not None and asks not in known:
             yield kind, f"there is no {kind} {quoted(asks)}{nearest(asks, known)}"
     if not 1 <= model.calls_max <= 1 << 20:
         yield "calls_max", f"must be from 1 to {1 << 20}, got {model.calls_max}"

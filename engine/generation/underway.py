@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from engine.clock import Clock, Deadline
 from engine.errors import Cancelled, DeadlineExceeded, quoted
@@ -108,4 +109,4 @@ def bounded(answer: GenerationAnswer, call: Underway) -> GenerationAnswer:
         call.begun()
         call.end("ok" if answer.status < 400 else "refused")
         return answer
-    return GenerationAnswer(BoundedChunks(answer.body, call), answer.status, answer.headers)
+    return replace(answer, body=BoundedChunks(answer.body, call))

@@ -83,7 +83,7 @@ class FeatureLookup:
             STATUS: Tensor(UINT8, rows.status),
         }
         for name in self._texts:
-            answer[name] = Tensor(BYTES, _encoded(rows.texts[name]))
+            answer[name] = Tensor.from_texts([text or "" for text in rows.texts[name]])
         return {name: answer[name] for name in outputs} if outputs else answer
 
     def close(self) -> None:
@@ -143,10 +143,3 @@ def _decoded(name: str, array: Array) -> Array:
     except UnicodeDecodeError as error:
         raise InvalidArgument(f"input {quoted(name)}: not UTF-8: {error}") from error
     return texts
-
-
-def _encoded(texts: Sequence[str | None]) -> Array:
-    """An object array of bytes; empty where there is none."""
-    array = np.empty(len(texts), object)
-    array[:] = [b"" if text is None else text.encode() for text in texts]
-    return array

@@ -20,8 +20,8 @@ from engine.errors import InvalidArgument, ModelLoadError, quoted
 from engine.limits import RERANK_PAIRS_MAX
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import Signature, declared_specs
-from engine.servables.token_model import TokenModel, Values, batching_told, byte_rows, load_token_model, text_of
-from engine.tensor import BYTES, FP32, INT32, Array, Tensor
+from engine.servables.token_model import TokenModel, Values, batching_told, load_token_model, text_of
+from engine.tensor import FP32, INT32, Array, Tensor
 
 
 class Reranker:
@@ -57,8 +57,8 @@ class Reranker:
 
     def samples(self, rows: int) -> dict[str, Tensor]:
         """See `SampledServable`."""
-        texts = byte_rows(self._model.samples(), rows)
-        return {QUERY: Tensor(BYTES, texts), PASSAGE: Tensor(BYTES, np.ascontiguousarray(texts[::-1, None]))}
+        texts = self._model.sample_rows(rows)
+        return {QUERY: Tensor.from_texts(texts), PASSAGE: Tensor.from_texts(texts[::-1], (rows, 1))}
 
     def close(self) -> None:
         """Drops the model."""

@@ -14,13 +14,13 @@ import numpy as np
 
 from engine.encoders.declaration import EncoderSpec, EncodingSpec
 from engine.encoders.pooling import Floats, normalised, pooled
-from engine.encoders.relations import EMBEDDING, PROMPT, TEXT, TOKENS
+from engine.encoders.relations import EMBEDDING, PROMPT, TEXT, TOKENS, tensors_of_encoder
 from engine.encoders.tokens import Tokens
 from engine.errors import InvalidArgument, ModelLoadError, nearest, quoted
 from engine.servables.servable import Tensors, Traits
-from engine.servables.signature import ANY, Signature, TensorSpec
-from engine.servables.token_model import TokenModel, Values, batching_told, byte_rows, load_token_model, text_of
-from engine.tensor import BYTES, FP32, INT32, Array, Tensor
+from engine.servables.signature import Signature, declared_specs
+from engine.servables.token_model import TokenModel, Values, batching_told, load_token_model, text_of
+from engine.tensor import FP32, INT32, Array, Tensor
 
 
 class TextEncoder:
@@ -29,12 +29,8 @@ class TextEncoder:
     def __init__(self, model: TokenModel, encoding: EncodingSpec, size: int) -> None:
         self._model, self._encoding = model, encoding
         self._prompts = {"": "", **encoding.prompts}
-        prompt = (TensorSpec(PROMPT, BYTES, (ANY,), optional=True),) if encoding.prompts else ()
-        self.signature = Signature(
-            (TensorSpec(TEXT, BYTES, (ANY,)), *prompt),
-            (TensorSpec(EMBEDDING, FP32, (ANY, size)), TensorSpec(TOKENS, INT32, (ANY,))),
-            batchable=True,
-        )
+        inputs, outputs = tensors_of_encoder(encoding, size)
+        self.signature = Signature(declared_specs(inputs), declared_specs(outputs), batchable=True)
         told = f"pooling {encoding.pooling}, normalised: {encoding.normalise}, tokens_max {encoding.tokens_max}"
         self.traits = Traits("vireo_encoder", batching_told(model), (told,))
 
@@ -64,7 +60,7 @@ class TextEncoder:
 
     def samples(self, rows: int) -> dict[str, Tensor]:
         """See `SampledServable`."""
-        return {TEXT: Tensor(BYTES, byte_rows(self._model.samples(), rows))}
+        return {TEXT: Tensor.from_texts(self._model.sample_rows(rows))}
 
     def close(self) -> None:
         """Drops the model."""

@@ -54,6 +54,11 @@ class TokenModel:
         """Texts to try it on, twice each in a pair: some words that are short enough, else an empty one."""
         return tuple(each for each in _WORDS if self._tokens.fits((each, each))) or ("",)
 
+    def sample_rows(self, rows: int) -> list[str]:
+        """`rows` of them, over and over."""
+        texts = self.samples()
+        return [texts[row % len(texts)] for row in range(rows)]
+
     def run(self, texts: Sequence[Text]) -> Iterator[Run]:
         """Every text once. Raises InvalidArgument where one is too long."""
         encoded = self._tokens.encode(texts)
@@ -118,10 +123,3 @@ def text_of(name: str, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         raise InvalidArgument(f"input {quoted(name)}: a text must be UTF-8: {error.reason}") from error
-
-
-def byte_rows(texts: Sequence[str], rows: int) -> Array:
-    """`rows` of them as elements of BYTES, over and over."""
-    found = np.empty(rows, object)
-    found[:] = [texts[row % len(texts)].encode() for row in range(rows)]
-    return found

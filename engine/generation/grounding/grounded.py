@@ -6,29 +6,29 @@ Its answers are those of the OpenAI API's chat, with one key more, `grounding`: 
 from __future__ import annotations
 
 import asyncio
-import json
-import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
+
 from engine.errors import Internal, quoted
 from engine.generation.asking import AskingModel
-from engine.generation.call import GenerationAnswer, GenerationCall, GenerationKind
+from engine.generation.call import GenerationAnswer, GenerationCall, GenerationKind, asks_usage
+from engine.generation.conversation import Conversation, conversation_of
 from engine.generation.grounding.citation import CitedText
-from engine.generation.grounding.conversation import conversation_of, sampling_of
 from engine.generation.grounding.declaration import GroundingSpec
 from engine.generation.grounding.passage import Passage, fused
-from engine.generation.grounding.prompt import Conversation, answer_messages, queries_in, query_messages, shown_passages
+from engine.generation.grounding.prompt import answer_messages, queries_in, query_messages, shown_passages
 from engine.generation.grounding.retrieval import Found, Retrieval
 from engine.generation.grounding.support import Support
 from engine.generation.language_model import Ask
+from engine.generation.sampling import sampling_of
 from engine.generation.sse import DONE, EventReader, event_bytes
+from engine.generation.wording import Chunk, Wording
 
 _QUERY_TOKENS: Final = 48
 """For each more way to search that is asked for."""
-
-Chunk = dict[str, Any]
 
 
 class GroundedModel(AskingModel):
@@ -75,7 +75,7 @@ class GroundedModel(AskingModel):
         try:
             if answer.status != 200 or not isinstance(answer.body, bytes):
                 return []
-            text = json.loads(answer.body)["choices"][0]["message"]["content"]
+            text = orjson.loads(answer.body)["choices"][0]["message"]["content"]
             return queries_in(text or "", count)
         finally:
             await answer.aclose()
@@ -85,12 +85,9 @@ class GroundedModel(AskingModel):
     ) -> GenerationAnswer:
         chunks = _cited(call.model, grounding, worded)
         if call.streams:
-            options = call.body.get("stream_options")
-            return GenerationAnswer(
-                _events(chunks, isinstance(options, Mapping) and bool(options.get("include_usage")))
-            )
+            return GenerationAnswer(_events(chunks, usage=asks_usage(call.body)))
         try:
-            return GenerationAnswer(json.dumps(await _folded(chunks)).encode())
+            return GenerationAnswer(orjson.dumps(await _folded(chunks)))
         finally:
             await chunks.aclose()
 
@@ -142,7 +139,7 @@ async def _chunks(model: str, worded: GenerationAnswer) -> AsyncGenerator[Chunk,
             for event in reader.feed(piece):
                 if event.data == b"[DONE]":
                     return
-                chunk: Chunk = json.loads(event.data)
+                chunk: Chunk = orjson.loads(event.data)
                 if (error := chunk.get("error")) is not None:
                     told = error.get("message") if isinstance(error, Mapping) else error
                     raise Internal(f"language model {quoted(model)}: {told}")
@@ -153,14 +150,9 @@ async def _chunks(model: str, worded: GenerationAnswer) -> AsyncGenerator[Chunk,
 
 async def _said(name: str, text: str) -> AsyncGenerator[Chunk, None]:
     """A text that no model was asked for, as its chunks."""
-    chunk = {
-        "id": f"chatcmpl-{time.time_ns():x}",
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": name,
-    }
-    yield chunk | {"choices": [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}]}
-    yield chunk | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    wording = Wording.begun(GenerationKind.CHAT, name)
+    yield wording.piece(text, first=True)
+    yield wording.end("stop")
 
 
 async def _cited(name: str, grounding: _Grounding, worded: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
@@ -181,11 +173,11 @@ async def _cited(name: str, grounding: _Grounding, worded: AsyncGenerator[Chunk,
         await worded.aclose()
 
 
-async def _events(chunks: AsyncGenerator[Chunk, None], usage: bool) -> AsyncGenerator[bytes, None]:
+async def _events(chunks: AsyncGenerator[Chunk, None], *, usage: bool) -> AsyncGenerator[bytes, None]:
     try:
         async for chunk in chunks:
             if chunk.get("choices") or usage:  # the chunk without choices is that of the usage
-                yield event_bytes(json.dumps(chunk).encode())
+                yield event_bytes(orjson.dumps(chunk))
         yield DONE
     finally:
         await chunks.aclose()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from string import Formatter
 from typing import Any, Final
 
 from engine.errors import nearest, quoted
+from engine.generation.conversation import Conversation
 from engine.generation.grounding.passage import Passage
 
 _SYSTEM: Final = """\
@@ -69,20 +70,6 @@ def _text_problems(text: str, required: Collection[str], optional: Collection[st
             yield f"expected {told}, got {quoted('{' + name + '}')}{nearest(name, known)}"
         named.add(name)
     yield from (f"{{{name}}} is missing" for name in required if name not in named)
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """What a caller said: `system` texts, the turns before, and the `question` that is to be answered."""
-
-    question: str
-    system: tuple[str, ...] = ()
-    before: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
-
-    def told(self) -> str:
-        """All turns as a text, one a line."""
-        turns = [f"{each['role']}: {each['content']}" for each in self.before]
-        return "\n".join([*turns, f"user: {self.question}"])
 
 
 def shown_passages(passages: Sequence[Passage], most: int, chars_max: int) -> list[Passage]:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from engine.generation.asking import Submit, asked
+from engine.generation.asking import Submit, asked, request_of
 from engine.generation.call import GenerationCall
 from engine.generation.grounding.passage import Passage, PassageTensors, passages_of
-from engine.request import Request
-from engine.tensor import BYTES, Tensor
+from engine.tensor import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +27,7 @@ class Retrieval:
 
     async def find(self, question: str, call: GenerationCall) -> Found:
         """Within the call's deadline and class. Cancelling drops the request. Raises what the servable does."""
-        text = np.empty(1, object)
-        text[0] = question.encode()
-        request = Request(
-            self.name, {self._question: Tensor(BYTES, text)}, id=call.id, outputs=self._tensors.names,
-            deadline=call.deadline, priority=call.priority, trace=call.trace,
-        )  # fmt: skip
+        inputs = {self._question: Tensor.from_texts([question])}
+        request = request_of(call, self.name, inputs, self._tensors.names)
         response = await asked(self._submit, request)
         return Found(passages_of(response.outputs, self._tensors), response.version)

@@ -95,15 +95,3 @@ def _call(block: Json) -> Json:
     arguments = orjson.dumps(a_mapping(block.get("input"), "input")).decode()
     function = {"name": a_text(block.get("name"), "name"), "arguments": arguments}
     return {"id": a_text(block.get("id"), "id"), "type": "function", "function": function}
-
-
-def openai_error(error: object) -> Json:
-    """An `error` object of the API (its `type` and `message`) in OpenAI's shape."""
-    given = error if isinstance(error, Mapping) else {}
-    kind = given.get("type")
-    return {
-        "message": str(given.get("message") or "the provider gave no message"),
-        "type": kind if isinstance(kind, str) else "api_error",
-        "param": None,
-        "code": None,
-    }

@@ -7,11 +7,12 @@ from typing import Any
 
 import orjson
 
+from engine.generation.call import asks_usage
 from engine.generation.sse import DONE, Event, event_bytes
-from engine.generation.upstream.anthropic_answer import openai_answer, openai_error
+from engine.generation.upstream.anthropic_answer import openai_answer
 from engine.generation.upstream.anthropic_request import anthropic_request
 from engine.generation.upstream.anthropic_stream import AnthropicStream
-from engine.generation.upstream.dialect import Json, parsed
+from engine.generation.upstream.dialect import Json, openai_error, parsed
 from engine.generation.upstream.usage import Usage
 
 
@@ -39,9 +40,7 @@ class AnthropicDialect:
 
     def reading(self, surface: str, body: Mapping[str, Any]) -> AnthropicReading:
         """See `Dialect`."""
-        options = body.get("stream_options")
-        include_usage = isinstance(options, Mapping) and options.get("include_usage") is True
-        return AnthropicReading(AnthropicStream(self._wall_us() // 1_000_000, include_usage=include_usage))
+        return AnthropicReading(AnthropicStream(self._wall_us() // 1_000_000, include_usage=asks_usage(body)))
 
 
 def parsed_error(data: bytes) -> object:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import Internal
-from engine.generation.upstream.anthropic_answer import anthropic_usage, finish_reason, openai_counts, openai_error
+from engine.generation.upstream.anthropic_answer import anthropic_usage, finish_reason, openai_counts
 from engine.generation.upstream.anthropic_content import Json
+from engine.generation.upstream.dialect import openai_error
 from engine.generation.upstream.usage import Usage
 
 

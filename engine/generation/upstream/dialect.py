@@ -67,3 +67,15 @@ def parsed(data: bytes, what: str) -> Json:
     if not isinstance(value, dict):
         raise Internal(f"{what} is no JSON object")
     return value
+
+
+def openai_error(error: object) -> Json:
+    """What a server told as its error, as OpenAI's `error` object."""
+    given = error if isinstance(error, Mapping) else {"message": error}
+    message, kind, code = given.get("message"), given.get("type"), given.get("code")
+    return {
+        "message": str(message) if message else "the provider gave no message",
+        "type": kind if isinstance(kind, str) else "api_error",
+        "param": given.get("param"),
+        "code": code if isinstance(code, str) or code is None else str(code),
+    }

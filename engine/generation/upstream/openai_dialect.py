@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from engine.errors import Internal
+from engine.generation.call import asks_usage
 from engine.generation.sse import DONE, Event
-from engine.generation.upstream.dialect import Json, parsed
+from engine.generation.upstream.dialect import Json, openai_error, parsed
 from engine.generation.upstream.usage import Usage, openai_usage
 
 _RESPONSES: Final = "responses"
@@ -51,21 +52,7 @@ class OpenAiDialect:
 
     def reading(self, surface: str, body: Mapping[str, Any]) -> OpenAiReading:
         """See `Dialect`."""
-        options = body.get("stream_options")
-        shows_usage = isinstance(options, Mapping) and options.get("include_usage") is True
-        return OpenAiReading(shows_usage=shows_usage, has_done=surface != _RESPONSES)
-
-
-def openai_error(error: object) -> Json:
-    """What a server told as its error, as OpenAI's `error` object."""
-    given = error if isinstance(error, Mapping) else {"message": error}
-    message, kind, code = given.get("message"), given.get("type"), given.get("code")
-    return {
-        "message": str(message) if message else "the provider gave no message",
-        "type": kind if isinstance(kind, str) else "api_error",
-        "param": given.get("param"),
-        "code": code if isinstance(code, str) or code is None else str(code),
-    }
+        return OpenAiReading(shows_usage=asks_usage(body), has_done=surface != _RESPONSES)
 
 
 class OpenAiReading:

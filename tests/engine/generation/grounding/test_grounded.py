@@ -195,7 +195,7 @@ def test_a_stream_says_the_same_and_ends_with_what_it_rests_on(engine: Engine) -
     assert {each["model"] for each in chunks} == {"birds"}
     assert all("usage" not in each for each in chunks)
     counted = run(engine, call(stream=True, stream_options={"include_usage": True}))[1]
-    assert b'"usage": {"total_tokens": 5}' in counted
+    assert b'"usage":{"total_tokens":5}' in counted
 
 
 def test_what_the_passages_do_not_hold_is_not_asked_of_a_model(engine: Engine) -> None:

@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import InvalidArgument
-from engine.generation.grounding.conversation import conversation_of, sampling_of
+from engine.generation.conversation import Conversation, conversation_of
 from engine.generation.grounding.passage import Passage, fused
 from engine.generation.grounding.prompt import (
-    Conversation,
     PromptSpec,
     answer_messages,
     prompt_problems,
@@ -18,6 +17,7 @@ from engine.generation.grounding.prompt import (
     query_messages,
     shown_passages,
 )
+from engine.generation.sampling import sampling_of
 
 
 def passage(key: str, score: float = 1.0, text: str = "t") -> Passage:
@@ -96,7 +96,10 @@ USER = {"role": "user", "content": "why?"}
             "messages[0].role: one of system, developer, user, assistant is expected, got 'usr'",
         ),
         ([{"role": "user"}], "messages[0].content: a text or a list"),
-        ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "messages[0].content[0]: only parts"),
+        (
+            [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}],
+            "messages[0].content[0]: a part of type 'text'",
+        ),
         ([USER, {"role": "assistant", "content": "a"}], "the last must be the user's"),
         ([{"role": "user", "content": " "}], "messages[0].content: the question is empty"),
     ],

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import Internal, InvalidArgument
-from engine.generation.upstream.anthropic_answer import openai_answer, openai_error
+from engine.generation.upstream.anthropic_answer import openai_answer
 from engine.generation.upstream.anthropic_request import anthropic_request
 from engine.generation.upstream.anthropic_stream import AnthropicStream
+from engine.generation.upstream.dialect import openai_error
 from engine.generation.upstream.usage import Usage
 from tests.engine.generation.upstream.vendor_types import assert_anthropic_takes, chunk, completion
 

@@ -1,21 +1,28 @@
-"""The body of a chat call as a conversation that passages can answer. Pure."""
+"""The body of a chat call as a conversation of texts, for those who answer it without a language model of tokens. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from engine.errors import InvalidArgument, nearest, quoted
-from engine.generation.grounding.prompt import Conversation
 
 _ROLES: Final = ("system", "developer", "user", "assistant")
-_OWN: Final = frozenset(("model", "messages", "stream", "stream_options", "n"))
-_REFUSED: Final = {
-    "tools": "it calls no tools",
-    "functions": "it calls no functions",
-    "logprobs": "its text is not the model's alone",
-    "top_logprobs": "its text is not the model's alone",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a caller said: `system` texts, the turns before, and the `question` that is to be answered."""
+
+    question: str
+    system: tuple[str, ...] = ()
+    before: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
+
+    def told(self) -> str:
+        """All turns as a text, one a line."""
+        turns = [f"{each['role']}: {each['content']}" for each in self.before]
+        return "\n".join([*turns, f"user: {self.question}"])
 
 
 def conversation_of(body: Mapping[str, Any]) -> Conversation:
@@ -54,20 +61,8 @@ def _text(where: str, content: object) -> str:
     texts = []
     for number, part in enumerate(content):
         if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise InvalidArgument(f"{where}.content[{number}]: only parts of type 'text' can be answered from passages")
+            raise InvalidArgument(
+                f"{where}.content[{number}]: a part of type 'text' is expected, nothing else can be read"
+            )
         texts.append(part["text"])
     return "\n".join(texts)
-
-
-def sampling_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """How the answer is to be worded: what of the body the wording model gets as it is. Raises InvalidArgument for what an answer
-    from passages cannot have."""
-    for key, why in _REFUSED.items():
-        if body.get(key):
-            raise InvalidArgument(f"{key}: {why}")
-    if body.get("n") not in (None, 1):
-        raise InvalidArgument(f"n: one answer is given, got {quoted(str(body['n']))}")
-    form = body.get("response_format")
-    if form is not None and (not isinstance(form, Mapping) or form.get("type") != "text"):
-        raise InvalidArgument("response_format: an answer with citations is a text")
-    return {key: value for key, value in body.items() if key not in _OWN and key not in _REFUSED}
