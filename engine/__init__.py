@@ -47,9 +47,11 @@ from engine.generation.sse import EventReader, event_bytes
 from engine.generation.statistics import GenerationStatistics
 from engine.generation.store import LanguageModels
 from engine.generation.upstream.declaration import TargetSpec, UpstreamSpec
+from engine.log.declaration import ShardSpec
 from engine.log.log import Appended, Chunk, DeadLetter
+from engine.log.token import offsets_of, token_of
 from engine.optimization.record import LOSSES, STEPS, told_of
-from engine.placement import INGRESS, AutoscalingSpec, DeploymentSpec, fingerprint_of
+from engine.placement import INGRESS, AutoscalingSpec, DeploymentSpec, fingerprint_of, shard_name
 from engine.request import BATCH, INTERACTIVE, Layout, Ledger, Parameter, Request, Response, Stage
 from engine.scheduling.job import Job
 from engine.servables.linked import Answered, Described, Link, LinkCall
@@ -100,6 +102,7 @@ if TYPE_CHECKING:
     from engine.features.compilation import compile_view
     from engine.features.history import History
     from engine.features.probe import Probe, probe_skew
+    from engine.features.sharded_view import ShardedView
     from engine.features.skew import FeatureSkew
     from engine.features.state import FeatureState
     from engine.generation.upstream.model import UpstreamModel
@@ -279,6 +282,7 @@ __all__ = [
     "ScoreFusion",
     "SearchParams",
     "ServerSpec",
+    "ShardSpec", "ShardedView",
     "Signature",
     "SnapshotInfo",
     "SparseLeg",
@@ -333,24 +337,17 @@ __all__ = [
     "lock_file",
     "monotonic",
     "nearest",
-    "open_source", "optimize",
-    "outcomes_in",
-    "outline",
-    "parse_filter",
-    "parse_spec",
-    "points_of",
-    "points_schema",
-    "probe_skew",
-    "put_in_place",
+    "offsets_of", "open_source", "optimize",
+    "outcomes_in", "outline",
+    "parse_filter", "parse_spec",
+    "points_of", "points_schema",
+    "probe_skew", "put_in_place",
     "quoted",
-    "rows_of_log", "served_versions",
-    "spec_as_plain",
-    "spec_of_plain",
-    "streamed",
-    "sync_folder",
-    "told_of",
-    "values_column",
-    "vector_column",
+    "rows_of_log", "served_versions", "shard_name",
+    "spec_as_plain", "spec_of_plain",
+    "streamed", "sync_folder",
+    "token_of", "told_of",
+    "values_column", "vector_column",
 ]  # fmt: skip
 
 _LATER = {
@@ -401,6 +398,7 @@ _LATER = {
     "RecommendLeg": "engine.vectors.query",
     "ScoreFusion": "engine.vectors.query",
     "SearchParams": "engine.vectors.query",
+    "ShardedView": "engine.features.sharded_view",
     "SnapshotInfo": "engine.vectors.store_folder",
     "SparseLeg": "engine.vectors.query",
     "TextLeg": "engine.vectors.query",

@@ -65,7 +65,7 @@ class Engine:
         self._spec = spec
         self._read_config = read_config
         self._ripe: list[NodePort] = []
-        self.features = FeatureStore(clock=clock)
+        self.features = FeatureStore(clock=clock, ask=self.infer)
         """The logs and feature views of the spec."""
         self.vectors = VectorStore()
         """The vector collections, of the spec and of clients."""

@@ -39,7 +39,7 @@ from engine.limits import (
     WARMUP_BYTES_MAX,
 )
 from engine.optimization.record import told_of
-from engine.placement import fingerprint_of
+from engine.placement import fingerprint_of, shard_name
 from engine.scheduling.batcher import BatchBounds
 from engine.scheduling.queue import QueueBounds
 from engine.scheduling.remote import RemoteWorker
@@ -107,23 +107,37 @@ class ModelHost:
     def load(self, artifact: Artifact) -> Hosted:
         """See `reconciler.Host`."""
         settings = artifact.settings
-        link = None if artifact.deployment is None else self._links.get(artifact.deployment)
-        if link is None or artifact.deployment is None:
-            servable = _load_servable(artifact, self._features, self._vectors, self._triton)
-            options = _worker_options(artifact, servable.signature)
-        else:
-            declared = fingerprint_of(settings)
-            servable = load_linked(artifact.name, artifact.version, artifact.deployment, link, self._clock, declared)
-            options = replace(_worker_options(artifact, servable.signature), instances=LINK_CALLS_MAX, inline_us_max=0)
+        servable, linked = self._load_linked(artifact), True
+        if servable is None:
+            servable, linked = _load_servable(artifact, self._features, self._vectors, self._triton), False
+        options = _worker_options(artifact, servable.signature)
+        if linked:
+            options = replace(options, instances=LINK_CALLS_MAX, inline_us_max=0)
         statistics = ModelStatistics()
         worker = self._worker(artifact, servable, options, statistics)
         timeout_ns = None if settings.timeout_ms is None else int(settings.timeout_ms * 1e6)
         return Hosted(
             artifact.name, servable.signature, servable.traits, options, statistics, worker, timeout_ns, _told(artifact),
-            servable, artifact.config, isinstance(settings, FunctionSpec) or link is not None,
+            servable, artifact.config, isinstance(settings, FunctionSpec) or linked,
             0 if isinstance(settings, VectorSearchSpec) else None,  # zeros have no direction
             declared=fingerprint_of(settings),
         )  # fmt: skip
+
+    def _load_linked(self, artifact: Artifact) -> Servable | None:
+        """What is placed in another deployment that there is a way to; None where it is to run here."""
+        name, deployment, placed = artifact.name, artifact.deployment, artifact.placed
+        if deployment is None:
+            return None
+        if placed is not None and shard_name(deployment, 0, placed.shards or 1) in self._links:
+            from engine.servables.sharded_lookup import load_sharded_lookup
+
+            assert isinstance(artifact.settings, FeatureViewSpec)
+            settings = artifact.settings
+            return load_sharded_lookup(self._features, name, settings, deployment, placed, self._links, self._clock)
+        link = self._links.get(deployment)
+        if link is None:
+            return None
+        return load_linked(name, artifact.version, deployment, link, self._clock, fingerprint_of(artifact.settings))
 
     def _worker(
         self, artifact: Artifact, servable: Servable, options: WorkerOptions, statistics: ModelStatistics

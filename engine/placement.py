@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from engine.errors import SpecError, nearest, quoted
 from engine.strict_yaml import Place
@@ -17,6 +17,7 @@ INGRESS: Final = "ingress"
 """The deployment with the doors: all that is placed nowhere else runs there."""
 
 REPLICAS_MAX: Final = 1024
+SHARDS_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,9 @@ class AutoscalingSpec:
 class DeploymentSpec:
     """Replicas that serve `serves`, functions and models by name, and what each of them needs: cores, GPUs (parts of one are
     shared), and a node with these labels. `autoscaling` in the place of a fixed number.
+
+    With `shards` it serves feature views, by name: each shard has its part of the entities and as many replicas as said here.
+    `on_lost`: a read of which a shard does not answer in time fails, or is answered in part and tells which entities it lacks.
     """
 
     serves: tuple[str, ...] = ()
@@ -40,6 +44,8 @@ class DeploymentSpec:
     gpus: float = 0.0
     node_labels: Mapping[str, str] = field(default_factory=dict)
     autoscaling: AutoscalingSpec | None = None
+    shards: int | None = None
+    on_lost: Literal["fail", "partial"] = "fail"
 
     @property
     def replicas_max(self) -> int:
@@ -52,6 +58,11 @@ def fingerprint_of(settings: object) -> str:
     return hashlib.blake2b(repr(settings).encode(), digest_size=8).hexdigest()
 
 
+def shard_name(deployment: str, number: int, of: int) -> str:
+    """What shard `number` (from 0) of `of` is called as a deployment: shards made anew are never mistaken for others."""
+    return f"{deployment}-{number}-of-{of}"
+
+
 def deployment_of(placement: Mapping[str, DeploymentSpec], name: str) -> str | None:
     """The deployment that serves `name` apart; None where it runs beside the doors."""
     return next((each for each, declared in placement.items() if name in declared.serves), None)
@@ -62,13 +73,14 @@ def check_placement(
     *,
     apart: Collection[str],
     others: Mapping[str, str],
+    keyed: Mapping[str, str | None],
     models_may: str | None,
     alone: str | None,
     place: Place,
 ) -> None:
     """Raises SpecError. `apart`: the functions and models; `others`: the kind of each further servable, which keeps state or is
-    made of others; `models_may`: why models that are not listed may not be placed, None where they may; `alone`: a section
-    because of which there can be only one ingress.
+    made of others; `keyed`: of those what can have shards, with what keeps it from them; `models_may`: why models that are not
+    listed may not be placed, None where they may; `alone`: a section because of which there can be only one ingress.
     """
     placed: dict[str, str] = {}
     for name, each in placement.items():
@@ -77,22 +89,45 @@ def check_placement(
             raise SpecError(f"{place(where)}.serves: the ingress serves what is placed nowhere else; leave it out")
         if name != INGRESS and not each.serves:
             raise SpecError(f"{place(where)}: needs 'serves', the functions and models that run there")
+        _check_shards(name, each, keyed, place(where))
         for servable in each.serves:
             if servable in placed:
                 raise SpecError(
                     f"{place(where)}.serves: {quoted(servable)} is placed in {quoted(placed[servable])} already"
                 )
-            if servable in others:
+            if servable in others and each.shards is None:
                 raise SpecError(
                     f"{place(where)}.serves: {quoted(servable)} is a {others[servable]}, which runs beside the doors"
                 )
-            if servable not in apart and models_may is not None:
+            if servable not in {*apart, *others} and models_may is not None:
                 told = nearest(servable, apart)
                 raise SpecError(f"{place(where)}.serves: {quoted(servable)} cannot be placed: {models_may}{told}")
             placed[servable] = name
         _check_size(each, place(where))
+    _check_shard_names(placement, place)
     if alone is not None and INGRESS in placement and placement[INGRESS].replicas_max > 1:
         raise SpecError(f"{place('placement.ingress')}: several replicas cannot share the folders of '{alone}'")
+
+
+def _check_shards(name: str, each: DeploymentSpec, keyed: Mapping[str, str | None], where: str) -> None:
+    if each.shards is None:
+        if each.on_lost != "fail":
+            raise SpecError(f"{where}.on_lost: says what a lost shard means; there are no 'shards'")
+        return
+    if name == INGRESS:
+        raise SpecError(f"{where}.shards: the ingress has replicas only; shards are of a deployment of feature views")
+    for servable in each.serves:
+        if servable not in keyed:
+            raise SpecError(f"{where}.shards: {quoted(servable)} is no feature view, and only those have shards")
+        if (problem := keyed[servable]) is not None:
+            raise SpecError(f"{where}.serves: feature view {quoted(servable)} cannot have shards: {problem}")
+
+
+def _check_shard_names(placement: Mapping[str, DeploymentSpec], place: Place) -> None:
+    for name, each in placement.items():
+        for number in range(each.shards or 0):
+            if (taken := shard_name(name, number, each.shards or 0)) in placement:
+                raise SpecError(f"{place(f'placement.{taken}')}: a shard of {quoted(name)} is called so already")
 
 
 def _check_size(each: DeploymentSpec, where: str) -> None:
@@ -101,6 +136,8 @@ def _check_size(each: DeploymentSpec, where: str) -> None:
         "cpus": (each.cpus, 0, 1024),
         "gpus": (each.gpus, 0, 64),
     }
+    if each.shards is not None:
+        bounds["shards"] = each.shards, 1, SHARDS_MAX
     scaling = each.autoscaling
     if scaling is not None:
         bounds["autoscaling.replicas_max"] = scaling.replicas_max, 1, REPLICAS_MAX

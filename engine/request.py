@@ -91,7 +91,8 @@ class Layout:
 @dataclass(slots=True)  # not frozen, nor is Response: that costs four times as much to make, once a request
 class Request:
     """Tensors for one servable. `version` None means the newest; empty `outputs` means all of them. `priority` is its class,
-    INTERACTIVE or BATCH; `trace` the W3C traceparent it came with.
+    INTERACTIVE or BATCH; `trace` the W3C traceparent it came with; `after`: the offsets of a log before which the answer is to
+    show everything.
 
     Never changed once made.
     """
@@ -106,6 +107,7 @@ class Request:
     layout: Layout | None = None
     priority: int = INTERACTIVE
     trace: str | None = None
+    after: Mapping[int, int] | None = None
 
 
 @dataclass(slots=True)

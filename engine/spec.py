@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from engine.encoders.declaration import EncoderSpec, RerankerSpec
 from engine.encoders.relations import check_encoders, with_encodings
 from engine.errors import SpecError, nearest, quoted
 from engine.features.declaration import FeatureViewSpec
-from engine.features.relations import check_compiled, check_logs, check_views
+from engine.features.relations import check_compiled, check_logs, check_views, sharding_problem
 from engine.generation.declaration import LanguageModelSpec
 from engine.generation.relations import check_language_models
 from engine.graph.declaration import GraphSpec, TrafficSpec
@@ -32,7 +32,7 @@ from engine.limits import (
     QUEUE_BYTES_MAX,
     QUEUE_REQUESTS_MAX,
 )
-from engine.log.declaration import LogSpec
+from engine.log.declaration import LogSpec, ShardSpec
 from engine.placement import DeploymentSpec, check_placement, fingerprint_of
 from engine.strict_yaml import Place, plain_of, read_plain, read_strict
 from engine.tensor import DATATYPES
@@ -203,22 +203,33 @@ class Spec:
         return self.folder / Path(relative).expanduser()
 
     def declared(self, name: str) -> str:
-        """See `fingerprint_of`: of a function, else of a model."""
-        return fingerprint_of(self.functions.get(name) or self.models.get(name, ModelSpec()))
+        """See `fingerprint_of`: of a function or a feature view, else of a model."""
+        found = self.functions.get(name) or self.feature_views.get(name)
+        return fingerprint_of(found or self.models.get(name, ModelSpec()))
 
-    def part(self, deployment: str) -> Spec:
-        """What a replica of `deployment` serves: its functions and models, with no door of its own."""
+    def part(self, deployment: str, shard: ShardSpec | None = None) -> Spec:
+        """What a replica of `deployment`, or of a shard of it, serves: its functions and models, or its feature views with their
+        part of the logs; with no door of its own."""
         names = self.placement[deployment].serves
+        if shard is not None:
+            return self._shard(names, shard)
         functions = {name: each for name, each in self.functions.items() if name in names}
         models = tuple(name for name in names if name not in functions)
         repository = None if self.repository is None or not models else dataclasses.replace(
             self.repository, control="explicit", load=models
         )  # fmt: skip
-        closed = dataclasses.replace(
+        listed = {name: each for name, each in self.models.items() if name in models}
+        return Spec(self._without_doors(), repository, listed, functions=functions, folder=self.folder)
+
+    def _shard(self, names: Collection[str], shard: ShardSpec) -> Spec:
+        views = {name: each for name, each in self.feature_views.items() if name in names}
+        logs = {name: self.logs[name].sharded(shard) for name in dict.fromkeys(each.source for each in views.values())}
+        return Spec(self._without_doors(), logs=logs, feature_views=views, folder=self.folder)
+
+    def _without_doors(self) -> ServerSpec:
+        return dataclasses.replace(
             self.server, grpc_port=None, http_port=None, flight_port=None, unix_socket=None, tracing=None
         )
-        listed = {name: each for name, each in self.models.items() if name in models}
-        return Spec(closed, repository, listed, functions=functions, folder=self.folder)
 
 
 def load_spec(path: Path) -> Spec:
@@ -315,11 +326,16 @@ def _check_places(spec: Spec, place: Place) -> None:
         models_may = "there is no such function, and no repository"
     elif spec.repository.control != "none":
         models_may = f"models of a repository with control '{spec.repository.control}' run beside the doors"
+    gathered = {source.view for each in spec.gathers.values() for source in each.sources}
     keeps = {"logs": any(each.local for each in spec.logs.values()), "vectors": spec.vectors is not None}
     check_placement(
         spec.placement,
         apart={*spec.functions, *(() if models_may else spec.models)},
         others=others,
+        keyed={
+            name: sharding_problem(each, spec.logs[each.source], gathered=name in gathered)
+            for name, each in spec.feature_views.items()
+        },
         models_may=models_may,
         alone=next((section for section, there in keeps.items() if there), None),
         place=place,

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from engine import InvalidArgument, ResourceExhausted, Unavailable, limits, quoted
+from engine import InvalidArgument, ResourceExhausted, Unavailable, limits, quoted, token_of
 from serving.dispatch import Dispatch
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ class Pushed:
 
     appended: Appended | None
     pending: tuple[str, ...] = ()
+
+    @property
+    def token(self) -> str:
+        """For reads that are to show the events; empty where there were none."""
+        return "" if self.appended is None else token_of(self.appended.offsets)
 
 
 def spans(appended: Appended | None) -> list[dict[str, int]]:

@@ -25,9 +25,11 @@ from serving.event_rows import column, rows_batch
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from engine import FeatureRows, FeatureView
+    from engine import FeatureRows, FeatureView, ShardedView
 
-STATUS_WORDS: Final = ("present", "missing", "stale")
+STATUS_WORDS: Final = ("present", "missing", "stale", "lost")
+_TIMELESS: Final = (1, 3)
+"""Statuses of which no event's time is known."""
 AS_OF: Final = "as_of"
 _TIMESTAMP: Final = pa.timestamp("us", "UTC")
 _VALUES, _NULLS, _EVENT_TIMES, _STATUSES, _TEXTS = 2, 3, 4, 5, 6
@@ -38,7 +40,7 @@ _VALUES, _NULLS, _EVENT_TIMES, _STATUSES, _TEXTS = 2, 3, 4, 5, 6
 class Lookup:
     """What to look up in a view, ready to be."""
 
-    view: FeatureView
+    view: FeatureView | ShardedView
     keys: pa.Array | int
     as_of_us: int | npt.NDArray[np.int64] | None = None
     request: Mapping[str, pa.Array] | None = None
@@ -97,7 +99,7 @@ def _struct_value(value: Any) -> Any:  # noqa: ANN401
 # Lookups.
 
 
-def decode_get(view: FeatureView, message: pb.GetRequest) -> Lookup:
+def decode_get(view: FeatureView | ShardedView, message: pb.GetRequest) -> Lookup:
     """The lookup that a GetRequest asks of `view`. Raises InvalidArgument, TooLarge."""
     keys = _keys(view, message)
     rows = 1 if isinstance(keys, int) else len(keys)
@@ -111,7 +113,7 @@ def decode_get(view: FeatureView, message: pb.GetRequest) -> Lookup:
     )
 
 
-def _keys(view: FeatureView, message: pb.GetRequest) -> pa.Array | int:
+def _keys(view: FeatureView | ShardedView, message: pb.GetRequest) -> pa.Array | int:
     kind = view.entity_type
     if kind == _INT64:  # the quick way to what is below
         values = message.int64_entities[:]
@@ -155,7 +157,7 @@ def _check_length(name: str, got: int, rows: int) -> None:
         raise InvalidArgument(f"{name}: {got} values for {rows} entities; give one, or one for each")
 
 
-def _request_columns(view: FeatureView, columns: Mapping[str, Any], rows: int) -> dict[str, pa.Array]:
+def _request_columns(view: FeatureView | ShardedView, columns: Mapping[str, Any], rows: int) -> dict[str, pa.Array]:
     texts = {each.name: each.text for each in view.view.request}
     for name in columns:
         if name not in texts:
@@ -183,7 +185,7 @@ def _broadcast(name: str, values: Sequence[Any], rows: int) -> Sequence[Any]:
 
 
 def lookup_of_values(
-    view: FeatureView,
+    view: FeatureView | ShardedView,
     entities: Sequence[Any],
     as_of: object,
     request: Mapping[str, Any],
@@ -208,7 +210,7 @@ def _value_instants(as_of: object, rows: int) -> int | npt.NDArray[np.int64] | N
     return _instants(read.cast(pa.int64()).to_pylist(), rows)
 
 
-def _value_column(view: FeatureView, name: str, given: object, rows: int) -> pa.Array:
+def _value_column(view: FeatureView | ShardedView, name: str, given: object, rows: int) -> pa.Array:
     declared = {each.name: each for each in view.view.request}
     if name not in declared:
         raise _unknown_input(name, declared)
@@ -217,7 +219,9 @@ def _value_column(view: FeatureView, name: str, given: object, rows: int) -> pa.
     return column(kind, values, lambda index: f"request.{name}[{index}]")
 
 
-def lookup_of_batch(view: FeatureView, batch: pa.RecordBatch, features: tuple[str, ...] | None = None) -> Lookup:
+def lookup_of_batch(
+    view: FeatureView | ShardedView, batch: pa.RecordBatch, features: tuple[str, ...] | None = None
+) -> Lookup:
     """The lookup that a batch asks for: the entity's column, perhaps `as_of`, and the request's inputs.
 
     Raises InvalidArgument naming the column and where it can the row, TooLarge.
@@ -354,7 +358,7 @@ def json_rows(rows: FeatureRows) -> bytes:
     told = {
         "features": rows.names,
         "rows": values,
-        "event_time": [None if status == 1 else time for status, time in zip(rows.status, times, strict=True)],
+        "event_time": [None if status in _TIMELESS else time for status, time in zip(rows.status, times, strict=True)],
         "status": [STATUS_WORDS[each] for each in rows.status],
     }
     return orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
@@ -373,6 +377,6 @@ def feature_batch(rows: FeatureRows) -> pa.RecordBatch:
         pa.array(rows.texts[name], pa.string()) if name in rows.texts else pa.array(values, from_pandas=True)
         for name, values in zip(rows.names, columns, strict=True)
     ]
-    times = pa.array(rows.event_time_us, pa.int64(), mask=rows.status == 1).cast(_TIMESTAMP)
+    times = pa.array(rows.event_time_us, pa.int64(), mask=np.isin(rows.status, _TIMELESS)).cast(_TIMESTAMP)
     status = pa.array(STATUS_WORDS).take(pa.array(rows.status))
     return pa.RecordBatch.from_arrays([*arrays, times, status], schema=feature_schema(rows.names, list(rows.texts)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from engine import InvalidArgument, arrow_stream, limits, quoted
+from engine import FeatureView, InvalidArgument, arrow_stream, limits, quoted
 from serving.codec import check_name
 from serving.dispatch import Dispatch
 from serving.event_push import Pushes, spans
@@ -21,6 +21,7 @@ from serving.features_codec import (
     lookup_of_values,
     read_arrow,
 )
+from serving.features_reads import read
 from serving.features_service import FeaturesService
 from serving.http_app import ARROW, JSON, Endpoint, HttpCall, Reply, json_reply
 from serving.json_body import decoded
@@ -28,7 +29,7 @@ from serving.json_body import decoded
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from engine import FeatureView
+    from engine import FeatureRows, ShardedView
 
 _ARROW_FILE: Final = "application/vnd.apache.arrow.file"
 
@@ -48,6 +49,7 @@ class FeaturesEndpoints:
     """The endpoints over one engine; descriptions are those of the gRPC service."""
 
     def __init__(self, dispatch: Dispatch, service: FeaturesService, pushes: Pushes) -> None:
+        self._dispatch = dispatch
         self._store = dispatch.engine.features
         self._clock = dispatch.engine.clock
         self._service = service
@@ -66,13 +68,18 @@ class FeaturesEndpoints:
     # Lookups.
 
     async def _get(self, call: HttpCall) -> Reply:
-        view = self._store.view(check_name("view", call.path["view"]))
-        body = await call.body()
+        view = self._store.shown(check_name("view", call.path["view"]))
+        (after,) = call.query("after")["after"][-1:] or [""]
+        deadline, body = call.deadline, await call.body()
         as_arrow = _accepts_arrow(call)
-        work = partial(_looked_up, view, body, _is_arrow(call), as_arrow)
-        if len(body) <= limits.LOOKUP_INLINE_BYTES_MAX:
-            return Reply(work(), ARROW if as_arrow else JSON, packable=True)
-        return Reply(await asyncio.to_thread(work), ARROW if as_arrow else JSON, packable=True)
+        decode = partial(_arrow_lookup if _is_arrow(call) else _json_lookup, view, body)
+        if after or not isinstance(view, FeatureView):
+            told = _told(await read(self._dispatch, decode(), after, deadline), as_arrow)
+        elif len(body) <= limits.LOOKUP_INLINE_BYTES_MAX:
+            told = _told(decode()(), as_arrow)
+        else:
+            told = await asyncio.to_thread(lambda: _told(decode()(), as_arrow))
+        return Reply(told, ARROW if as_arrow else JSON, packable=True)
 
     # Pushes.
 
@@ -86,7 +93,7 @@ class FeaturesEndpoints:
         wait_s = min(wait_ms / 1000, max(0.0, deadline.remaining_s(self._clock())))
         name = check_name("log", call.path["log"])
         pushed = await self._pushes.push(name, decode, wait_for, wait_s)
-        return json_reply({"spans": spans(pushed.appended), "pending": pushed.pending})
+        return json_reply({"spans": spans(pushed.appended), "pending": pushed.pending, "token": pushed.token})
 
     # Descriptions.
 
@@ -100,20 +107,19 @@ class FeaturesEndpoints:
         return json_reply({"logs": self._service.describe_logs()})
 
 
-def _looked_up(view: FeatureView, body: bytes, is_arrow: bool, as_arrow: bool) -> bytes:
-    rows = (_arrow_lookup(view, body) if is_arrow else _json_lookup(view, body))()
+def _told(rows: FeatureRows, as_arrow: bool) -> bytes:
     if not as_arrow:
         return json_rows(rows)
     answer: bytes = arrow_stream(feature_batch(rows)).to_pybytes()
     return answer
 
 
-def _json_lookup(view: FeatureView, body: bytes) -> Lookup:
+def _json_lookup(view: FeatureView | ShardedView, body: bytes) -> Lookup:
     asked = decoded(body, _GetBody)
     return lookup_of_values(view, asked.entities, asked.as_of, asked.request or {}, asked.features)
 
 
-def _arrow_lookup(view: FeatureView, body: bytes) -> Lookup:
+def _arrow_lookup(view: FeatureView | ShardedView, body: bytes) -> Lookup:
     batch = read_arrow(body)
     if batch is None:
         raise InvalidArgument("request body: no rows")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from engine import Engine, Unavailable
+from engine import Engine, FeatureView, Unavailable
 
 if TYPE_CHECKING:
-    from engine import ViewStatistics
+    from engine import ShardedView, ViewStatistics
 
 _GAUGES: Final[tuple[tuple[str, str, Callable[[ViewStatistics], int]], ...]] = (
     ("vireo_feature_entities", "Entities a feature view keeps", lambda each: each.entities),
@@ -33,11 +33,12 @@ class FeaturesCollector:
         self._store = engine.features
 
     def collect(self) -> Iterator[Any]:
-        """Metric families, as prometheus_client wants them; those of a view appear once it answers."""
-        found = dict(self._statistics())
+        """Metric families, as prometheus_client wants them; those of a view appear once it answers, where its state is here."""
+        shown = dict(self._shown())
+        found = {name: view.statistics() for name, view in shown.items() if isinstance(view, FeatureView)}
         ready = GaugeMetricFamily("vireo_feature_view_ready", "1 while a feature view answers", labels=["view"])
         for name in self._store.views:
-            ready.add_metric([name], float(name in found and found[name].restored))
+            ready.add_metric([name], float(name in shown and (name not in found or found[name].restored)))
         yield ready
         for kind, rows in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
             for metric, text, read in rows:
@@ -47,10 +48,10 @@ class FeaturesCollector:
                 yield family
         yield self._watermarks(found)
 
-    def _statistics(self) -> Iterator[tuple[str, ViewStatistics]]:
+    def _shown(self) -> Iterator[tuple[str, FeatureView | ShardedView]]:
         for name in self._store.views:
             try:
-                yield name, self._store.view(name).statistics()
+                yield name, self._store.shown(name)
             except Unavailable:
                 continue
 

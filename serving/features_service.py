@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf import json_format
 
-from engine import Engine, Internal, InvalidArgument, VireoError, limits
+from engine import Deadline, Engine, FeatureView, Internal, InvalidArgument, VireoError, limits
 from protos.vireo.v1 import features_pb2 as pb
 from serving.codec import check_name, parse
 from serving.dispatch import Dispatch
 from serving.event_push import Pushed, Pushes, spans
-from serving.features_codec import as_field, decode_get, encode_get, pushed_batch
+from serving.features_codec import Lookup, as_field, decode_get, encode_get, pushed_batch
+from serving.features_reads import read
 from serving.methods import Call, Exchange, Method, answer_later, answering
 from serving.status import grpc_code, told
 
@@ -59,19 +60,33 @@ class FeaturesService:
     # Lookups.
 
     def _get_direct(self, call: Exchange, message: Buffer) -> None:
-        if len(message) <= limits.LOOKUP_INLINE_BYTES_MAX:  # type: ignore[arg-type]
-            call.answer(self.look_up(parse(pb.GetRequest, bytes(message))), "", ())
+        if len(message) > limits.LOOKUP_INLINE_BYTES_MAX:  # type: ignore[arg-type]
+            answer_later(call, self._get(call, bytes(message)))
             return
-        answer_later(call, self._get(call, bytes(message)))
+        request = parse(pb.GetRequest, bytes(message))
+        view = self._store.shown(request.view)
+        if request.after or not isinstance(view, FeatureView):
+            answer_later(call, self._read(decode_get(view, request), request.after, call.deadline))
+            return
+        call.answer(encode_get(decode_get(view, request)()), "", ())
 
     async def _get(self, call: Call, message: bytes) -> bytes:
         if len(message) <= limits.LOOKUP_INLINE_BYTES_MAX:
-            return self.look_up(parse(pb.GetRequest, message))
-        return await asyncio.to_thread(lambda: self.look_up(parse(pb.GetRequest, message)))
+            return await self._look_up(parse(pb.GetRequest, message), len(message), call.deadline)
+        request = await asyncio.to_thread(lambda: parse(pb.GetRequest, message))
+        return await self._look_up(request, len(message), call.deadline)
 
-    def look_up(self, request: pb.GetRequest) -> bytes:
-        """An encoded GetResponse. Raises NotFound, InvalidArgument, TooLarge, Unavailable."""
-        return encode_get(decode_get(self._store.view(request.view), request)())
+    async def _look_up(self, request: pb.GetRequest, size: int, deadline: Deadline) -> bytes:
+        """An encoded GetResponse. Raises NotFound, InvalidArgument, TooLarge, Unavailable, DeadlineExceeded."""
+        view = self._store.shown(request.view)
+        if request.after or not isinstance(view, FeatureView):
+            return await self._read(decode_get(view, request), request.after, deadline)
+        if size <= limits.LOOKUP_INLINE_BYTES_MAX:
+            return encode_get(decode_get(view, request)())
+        return await asyncio.to_thread(lambda: encode_get(decode_get(view, request)()))
+
+    async def _read(self, lookup: Lookup, after: str, deadline: Deadline) -> bytes:
+        return encode_get(await read(self._dispatch, lookup, after, deadline))
 
     # Pushes.
 
@@ -97,14 +112,12 @@ class FeaturesService:
             except VireoError as error:
                 yield await _answered(_failing(error), "")
             else:
-                yield await _answered(self._stream_answer(request), request.id[: limits.ID_CHARS_MAX])
+                yield await _answered(self._stream_answer(request, call.deadline), request.id[: limits.ID_CHARS_MAX])
 
-    async def _stream_answer(self, request: pb.StreamRequest) -> bytes:
+    async def _stream_answer(self, request: pb.StreamRequest, deadline: Deadline) -> bytes:
         kind = request.WhichOneof("request")
         if kind == "get":
-            if request.ByteSize() <= limits.LOOKUP_INLINE_BYTES_MAX:
-                return as_field(_GET_FIELD, self.look_up(request.get))
-            return as_field(_GET_FIELD, await asyncio.to_thread(lambda: self.look_up(request.get)))
+            return as_field(_GET_FIELD, await self._look_up(request.get, request.ByteSize(), deadline))
         if kind == "push":
             encoded: bytes = pb.StreamResponse(push=await self.push(request.push)).SerializeToString()
             return encoded
@@ -119,11 +132,9 @@ class FeaturesService:
 
     def describe_view(self, name: str) -> dict[str, Any]:
         """A view as the fields of a DescribeViewResponse. Raises NotFound, Unavailable."""
-        found = self._store.view(check_name("view", name))
-        view, counted = found.view, found.statistics()
+        found = self._store.shown(check_name("view", name))
+        view = found.view
         texts = {each.name for each in view.features if each.text}
-        statistics = {field.name: getattr(counted, field.name) for field in dataclasses.fields(counted)}
-        statistics["offsets"] = {str(partition): offset for partition, offset in counted.offsets.items()}
         return {
             "view": name,
             "source": view.source,
@@ -132,7 +143,7 @@ class FeaturesService:
             "features": [{"name": each, "text": each in texts} for each in found.features],
             "request": [{"name": each.name, "text": each.text} for each in view.request],
             "declaration": declared(self._engine.spec.feature_views[name]),
-            "statistics": {key: value for key, value in statistics.items() if value is not None},
+            "statistics": _counted(found) if isinstance(found, FeatureView) else {"restored": True},
         }
 
     def _list_logs(self) -> pb.ListLogsResponse:
@@ -155,9 +166,18 @@ class FeaturesService:
         ]
 
 
+def _counted(view: FeatureView) -> dict[str, Any]:
+    """The fields of a ViewStatistics that are known."""
+    counted = view.statistics()
+    statistics = {field.name: getattr(counted, field.name) for field in dataclasses.fields(counted)}
+    statistics["offsets"] = {str(partition): offset for partition, offset in counted.offsets.items()}
+    return {key: value for key, value in statistics.items() if value is not None}
+
+
 def push_response(pushed: Pushed) -> pb.PushResponse:
     """As a message."""
-    return pb.PushResponse(spans=[pb.Span(**each) for each in spans(pushed.appended)], pending=pushed.pending)
+    found = [pb.Span(**each) for each in spans(pushed.appended)]
+    return pb.PushResponse(spans=found, pending=pushed.pending, token=pushed.token)
 
 
 def declared(value: Any) -> Any:  # noqa: ANN401  any value of a spec

@@ -24,6 +24,7 @@ from engine import (
     Cancelled,
     DeadlineExceeded,
     Engine,
+    FeatureView,
     Internal,
     InvalidArgument,
     NotFound,
@@ -204,7 +205,7 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
                 self._score(name, rest, reader, writer, context.get_middleware("asked").priority)
 
     def _look_up(self, name: str, features: tuple[str, ...], reader: Any, writer: Any) -> None:  # noqa: ANN401
-        view = self._store.view(name)
+        view = self._store.shown(name)
         wanted = features or view.features
         for each in wanted:
             if each not in view.features:
@@ -214,7 +215,7 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
         texts = [each.name for each in view.view.features if each.text]
         writer.begin(feature_schema(wanted, texts))
         for batch, metadata in self._batches(reader):
-            view = self._store.view(name)  # another one where the spec was applied anew meanwhile
+            view = self._store.shown(name)  # another one where the spec was applied anew meanwhile
             _write(writer, feature_batch(lookup_of_batch(view, batch, wanted)()), metadata)
 
     def _score(self, name: str, rest: Sequence[str], reader: Any, writer: Any, priority: int) -> None:  # noqa: ANN401
@@ -326,14 +327,16 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]
         return self._store.schema(name)
 
     def _view_schema(self, name: str) -> pa.Schema:
-        view = self._store.view(name)
+        view = self._store.shown(name)
         return feature_schema(view.features, [each.name for each in view.view.features if each.text])
 
     def _view_row(self, name: str) -> dict[str, Any]:
         try:
-            view = self._store.view(name)
+            view = self._store.shown(name)
         except Unavailable as error:
             return {"view": name, "ready": False, "error": error.message}
+        if not isinstance(view, FeatureView):
+            return {"view": name, "ready": True, "source": view.view.source, "entity": view.view.entity}
         counted = view.statistics()
         return {
             "view": name,

@@ -18,7 +18,7 @@ from engine.control.repository import FoundModel, FoundVersion
 from engine.encoders.declaration import EncoderSpec, RerankerSpec
 from engine.errors import NotFound, SpecError, quoted
 from engine.features.declaration import FeatureViewSpec
-from engine.placement import deployment_of
+from engine.placement import DeploymentSpec, deployment_of
 from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
 from engine.triton.declaration import TritonModelSpec
 from engine.vectors.declaration import VectorSearchSpec
@@ -65,11 +65,15 @@ class Artifact:
     config: ModelConfig | None = None
     deployment: str | None = None
     """That serves it apart; None: beside the doors."""
+    placed: DeploymentSpec | None = None
+    """Of a deployment with shards, how it is declared."""
 
     @property
     def key(self) -> str:
         """Identity: name, version, and a fingerprint of everything that would load differently."""
         where = "" if self.deployment is None else f"@{self.deployment}"
+        if self.placed is not None:
+            where += f"/{self.placed.shards}/{self.placed.on_lost}"
         return f"{self.name}/{self.version}{where}/{self.fingerprint}"
 
 
@@ -114,7 +118,11 @@ def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Coll
     declared = declared_names(spec)
     names = sorted(name for name in selected if name in found and name not in declared)
     models = [artifact for name in names for artifact in _of_model(spec, found[name])]
-    views = [Artifact(name, 1, _view_mark(spec, name), each) for name, each in spec.feature_views.items()]
+    views = [
+        Artifact(name, 1, _view_mark(spec, name), each, deployment=place, placed=spec.placement.get(place or ""))
+        for name, each in spec.feature_views.items()
+        for place in [deployment_of(spec.placement, name)]
+    ]
     slates = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.slates.items()]
     late = [*_encoders(spec), *_searches(spec), *views, *_gathers(spec)]
     return functions + remote + models + slates + late

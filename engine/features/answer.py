@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from engine.features.expression import Expression
 
-PRESENT, MISSING, STALE = 0, 1, 2
-"""Status of a row."""
+PRESENT, MISSING, STALE, LOST = 0, 1, 2, 3
+"""Status of a row; LOST: the shard that has the entity did not answer in time."""
 
 Numbers = npt.NDArray[np.float64]
 Texts = dict[str, list[str | None]]
@@ -33,7 +33,7 @@ class FeatureRows:
 
     `values`: float64 [rows, len(names)], NaN where null and in the columns of text features, whose values are in `texts` by
     name. `event_time_us`: int64 [rows], of the entity's newest event, 0 where it is missing. `status`: uint8 [rows], 0 present,
-    1 missing, 2 stale.
+    1 missing, 2 stale, 3 lost: its shard did not answer in time.
     """
 
     names: tuple[str, ...]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from engine.errors import InvalidArgument, Unavailable, VireoError, nearest, quoted
 from engine.features.answer import MISSING, PRESENT, Answers, FeatureRows, Given, Wanted
 from engine.limits import LOOKUP_ROWS_MAX
-from engine.log.log import Appended
+from engine.log.log import Appended, Offsets
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,21 +123,8 @@ class FeatureView:
         if isinstance(keys, int):
             if self._int64 and keys.bit_length() < 64 and isinstance(as_of_us, int) and as_of_us.bit_length() < 64:
                 return self._rows(keys, as_of_us, request or {}, features)
-            keys = self._array(keys)
-        if keys.type != self.entity_type:
-            keys = self._cast(keys)
-        if keys.null_count:
-            raise InvalidArgument(
-                f"feature view {quoted(self.name)}: {keys.null_count} of {len(keys)} entities are null"
-            )
-        if len(keys) > LOOKUP_ROWS_MAX:
-            raise InvalidArgument(
-                f"feature view {quoted(self.name)}: {len(keys)} entities, at most {LOOKUP_ROWS_MAX} are allowed"
-            )
-        if isinstance(as_of_us, np.ndarray) and len(as_of_us) != len(keys):
-            raise InvalidArgument(
-                f"feature view {quoted(self.name)}: {len(as_of_us)} instants for {len(keys)} entities; expected as many"
-            )
+            keys = one_key(self.name, self.entity_type, keys)
+        keys = checked_keys(self.name, self.entity_type, keys, as_of_us)
         return self._rows(keys, as_of_us, request or {}, features)
 
     def numbers_of(self, names: Sequence[str]) -> tuple[int, ...]:
@@ -211,29 +198,9 @@ class FeatureView:
             texts = {name: texts[name] for name in wanted.names if name in texts}
         rows = FeatureRows(wanted.names, values, texts, times, status)
         if self._sampling is not None and not self._sampling.skips(len(status)):
-            whole = self._array(keys) if isinstance(keys, int) else keys
+            whole = one_key(self.name, self.entity_type, keys) if isinstance(keys, int) else keys
             self._sampling.offer(whole, as_of_us, least_us, request, rows)
         return rows
-
-    def _array(self, key: int) -> pa.Array:
-        import pyarrow as pa
-
-        try:
-            return pa.array([key])
-        except OverflowError as error:
-            raise InvalidArgument(
-                f"feature view {quoted(self.name)}: entities are {self.entity_type}, got {key}"
-            ) from error
-
-    def _cast(self, keys: pa.Array) -> pa.Array:
-        import pyarrow as pa
-
-        try:
-            return keys.cast(self.entity_type)
-        except pa.ArrowException as error:
-            raise InvalidArgument(
-                f"feature view {quoted(self.name)}: entities are {self.entity_type}, got {keys.type}: {error}"
-            ) from error
 
     def forget_sampled(self) -> None:
         """Begins its sample of what is served anew."""
@@ -243,6 +210,15 @@ class FeatureView:
     def wait(self, appended: Appended, timeout_s: float) -> bool:
         """Whether lookups see these entries, at the latest after `timeout_s`: read your writes."""
         return self._pipeline.wait(appended, timeout_s)
+
+    def tell(self, offsets: Offsets, call: Callable[[], None]) -> bool:
+        """Whether `call` will be called, once, on the view's thread, when lookups see everything before `offsets`: not where they
+        do already. `tell_no_more` takes it back."""
+        return self._pipeline.tell(offsets, call)
+
+    def tell_no_more(self, call: Callable[[], None]) -> None:
+        """Forgets `call`, where it was not called yet."""
+        self._pipeline.tell_no_more(call)
 
     def statistics(self) -> ViewStatistics:
         """Totals and state as they are now."""
@@ -282,6 +258,38 @@ class FeatureView:
             self._sampling.close()
         if self._closing.acquire(blocking=False):  # once, whoever else closes it
             self._closed(self)
+
+
+def one_key(view: str, entity_type: pa.DataType, key: int) -> pa.Array:
+    """An entity that is a whole number, as an array. Raises InvalidArgument where it has more than 64 bits."""
+    import pyarrow as pa
+
+    try:
+        return pa.array([key])
+    except OverflowError as error:
+        raise InvalidArgument(f"feature view {quoted(view)}: entities are {entity_type}, got {key}") from error
+
+
+def checked_keys(
+    view: str, entity_type: pa.DataType, keys: pa.Array, as_of_us: int | npt.NDArray[np.int64] | None
+) -> pa.Array:
+    """The keys of a lookup as the entity's type. Raises InvalidArgument where they cannot be, are null or too many, or where
+    there is not one instant for each."""
+    import pyarrow as pa
+
+    where = f"feature view {quoted(view)}"
+    if keys.type != entity_type:
+        try:
+            keys = keys.cast(entity_type)
+        except pa.ArrowException as error:
+            raise InvalidArgument(f"{where}: entities are {entity_type}, got {keys.type}: {error}") from error
+    if keys.null_count:
+        raise InvalidArgument(f"{where}: {keys.null_count} of {len(keys)} entities are null")
+    if len(keys) > LOOKUP_ROWS_MAX:
+        raise InvalidArgument(f"{where}: {len(keys)} entities, at most {LOOKUP_ROWS_MAX} are allowed")
+    if isinstance(as_of_us, np.ndarray) and len(as_of_us) != len(keys):
+        raise InvalidArgument(f"{where}: {len(as_of_us)} instants for {len(keys)} entities; expected as many")
+    return keys
 
 
 def _found(fold: Fold, keys: pa.Array | int, as_of_us: int | npt.NDArray[np.int64], wanted: Wanted) -> StateRows:

@@ -89,8 +89,10 @@ def open_view(
     letters = DeadLetters(name, _outlets(spec, source.spec, path_of))
     every_s = duration_us(spec.snapshot.every) / 1e6 if spec.snapshot is not None else 0.0
     saving = Saving(snapshots, identity, letters, every_s=every_s, clock=clock)
-    shared = source.spec.kafka is not None and source.spec.kafka.group is not None
-    shards = Shards(view, snapshots, shared=shared, bootstrap=bootstrap, save=saving.save)
+    kafka = source.spec.kafka
+    shared = kafka is not None and kafka.group is not None
+    apart = shared or (kafka is not None and kafka.shard is not None)
+    shards = Shards(view, snapshots, apart=apart, shared=shared, bootstrap=bootstrap, save=saving.save)
     log, own = source.current, None
     if shared:
         own = _own_member(source, view, spec)
@@ -104,7 +106,7 @@ def open_view(
         schema.field(view.entity).type,
         shards=shards,
         pipeline=pipeline,
-        lag=Lag(log, apart=source.spec.kafka is not None),
+        lag=Lag(log, apart=kafka is not None),
         wall_us=wall_us,
         closed=partial(_end, own, closed),
         sampling=sampling,

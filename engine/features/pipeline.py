@@ -22,7 +22,7 @@ from engine.errors import (
 )
 from engine.features.shards import Shards
 from engine.limits import FEATURE_READ_ROWS_MAX, FEATURE_RETRY_S_MAX, FEATURE_RETRY_S_MIN
-from engine.log.log import Appended, Chunk, Log, LogReader
+from engine.log.log import Appended, Chunk, Log, LogReader, Offsets
 
 if TYPE_CHECKING:
     from engine.features.dead_letters import DeadLetters
@@ -53,6 +53,7 @@ class Pipeline:
         self._shards, self._saving, self._letters = shards, saving, letters
         self._stop = threading.Event()
         self._changed = threading.Condition()
+        self._awaited: dict[Callable[[], None], Offsets] = {}
         self._sound = True
         self._read_error = ""
         self.ready = False
@@ -82,10 +83,25 @@ class Pipeline:
 
     def wait(self, appended: Appended, timeout_s: float) -> bool:
         """Whether these entries are folded, at the latest after `timeout_s`."""
-        if self._shards.has(appended):
+        offsets = appended.offsets
+        if self._shards.has(offsets):
             return True
         with self._changed:
-            return self._changed.wait_for(lambda: self._shards.has(appended), timeout_s)
+            return self._changed.wait_for(lambda: self._shards.has(offsets), timeout_s)
+
+    def tell(self, offsets: Offsets, call: Callable[[], None]) -> bool:
+        """Whether `call` will be called, once, on the view's thread, when everything before `offsets` is folded: not where it is
+        already. `tell_no_more` takes it back."""
+        with self._changed:
+            if self._shards.has(offsets):
+                return False
+            self._awaited[call] = offsets
+            return True
+
+    def tell_no_more(self, call: Callable[[], None]) -> None:
+        """Forgets `call`, where it was not called yet."""
+        with self._changed:
+            self._awaited.pop(call, None)
 
     # The thread.
 
@@ -188,6 +204,11 @@ class Pipeline:
         with self._changed:
             self.ready = self._shards.caught_up
             self._changed.notify_all()
+            reached = [call for call, offsets in self._awaited.items() if self._shards.has(offsets)]
+            for call in reached:
+                del self._awaited[call]
+        for call in reached:
+            call()
 
     def _end_with(self, error: Exception) -> None:
         where = f"feature view {quoted(self._name)}"

@@ -18,6 +18,7 @@ from engine.features.declaration import FeatureViewSpec
 from engine.features.instant import instant_us
 from engine.limits import FEATURES_MAX, NAME_CHARS_MAX, SAMPLE_ROWS_MAX, SNAPSHOTS_KEPT_MAX
 from engine.log.declaration import ColumnSpec, ColumnType, KafkaLogSpec, LogSpec
+from engine.placement import SHARDS_MAX
 from engine.strict_yaml import Place
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ def _check_columns(log: LogSpec, where: str, place: Place) -> None:
 def _check_kafka(log: LogSpec, kafka: KafkaLogSpec, where: str, place: Place) -> None:
     if (kafka.format == "avro") != (kafka.avro_schema is not None):
         raise SpecError(f"{place(f'{where}.avro_schema')}: belongs to format 'avro', and format 'avro' needs it")
+    if kafka.shard is not None:
+        _in_range(place, f"{where}.shard.of", kafka.shard.of, 1, SHARDS_MAX)
+        _in_range(place, f"{where}.shard.number", kafka.shard.number, 0, kafka.shard.of - 1)
+        if kafka.group is not None:
+            raise SpecError(f"{place(f'{where}.shard')}: the partitions of a 'group' are its members' already")
     if kafka.key is not None and kafka.key not in log.schema:
         known = nearest(kafka.key, log.schema)
         raise SpecError(f"{place(f'{where}.key')}: the log has no column {quoted(kafka.key)}{known}")
@@ -175,6 +181,26 @@ def _check_bounds(view: FeatureViewSpec, where: str, place: Place) -> None:
     for name in view.request:
         if name in (view.entity, "as_of"):
             raise SpecError(f"{place(f'{where}.request.{name}')}: a lookup has an input of that name already")
+
+
+def sharding_problem(view: FeatureViewSpec, log: LogSpec, *, gathered: bool) -> str | None:
+    """Why the entities of a view cannot be shared out among processes by the key of its log; None where they can.
+
+    `gathered`: whether a gather takes of it.
+    """
+    if log.kafka is None:
+        return f"log {quoted(view.source)} is one process's folder; shards read a Kafka topic"
+    if log.kafka.key != view.entity:
+        given = "none" if log.kafka.key is None else quoted(log.kafka.key)
+        return f"the 'key' of log {quoted(view.source)} must be its entity {quoted(view.entity)}, and is {given}"
+    if log.kafka.group is not None:
+        return f"the partitions of log {quoted(view.source)} are those of 'group' {quoted(log.kafka.group)}"
+    if gathered:
+        return "a gather takes of it, which reads its memory"
+    for name in ("bootstrap", "dead_letters", "sample"):
+        if getattr(view, name) is not None:
+            return f"its {quoted(name)} is one process's"
+    return None
 
 
 def _is_shared(log: LogSpec) -> bool:

@@ -1,7 +1,8 @@
 """The states of one view and the partitions that each of them reads: restored, saved, and given away again.
 
-A log that nobody shares is folded into one state. Partitions shared by a consumer group have a state each, because they come
-and go one by one; their snapshots lie in a folder that all members see.
+A log that is one process's whole is folded into one state. Where several share its partitions, each partition has a state of its
+own, whose snapshots lie where all of them see it: members of a consumer group take and give partitions one by one, and shards
+that are made anew, more or fewer, take up those of the shards before them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from engine.errors import FailedPrecondition, OffsetDeleted, quoted
 from engine.features.fold import ALL, Fold, shard_of
 from engine.features.state import FeatureState
-from engine.log.log import Appended, Chunk, DeadLetter, Log, Offsets
+from engine.log.log import Chunk, DeadLetter, Log, Offsets
 
 if TYPE_CHECKING:
     from engine.features.bootstrap import Bootstrap
@@ -31,11 +32,13 @@ class Shards:
         view: View,
         folder: SnapshotFolder | None,
         *,
+        apart: bool,
         shared: bool,
         bootstrap: Bootstrap | None,
         save: Callable[[Sequence[Fold]], None],
     ) -> None:
-        self._view, self._folder, self._shared = view, folder, shared
+        """`apart`: each partition has its own state; `shared`: partitions may be taken away again, with their states."""
+        self._view, self._folder, self._apart, self._shared = view, folder, apart, shared
         self._bootstrap, self._save = bootstrap, save
         self._targets: dict[int, int] = {}
         self._log: Log | None = None
@@ -47,12 +50,12 @@ class Shards:
     # Restoring.
 
     def begin(self, log: Log, put: Callable[[list[DeadLetter]], None], stopped: Callable[[], bool]) -> None:
-        """Reads the newest snapshot, or the table, or nothing; where a group shares the log, only once a partition is ours.
+        """Reads the newest snapshot, or the table, or nothing; where partitions have states apart, only once they are ours.
 
         Raises FailedPrecondition or OffsetDeleted where the state cannot be had from what is kept.
         """
         self._log = log
-        if self._shared:
+        if self._apart:
             return
         earliest, latest = log.earliest(), log.latest()
         fold = self._restored(ALL, earliest, latest)
@@ -92,7 +95,7 @@ class Shards:
 
     def _catch_up(self, earliest: Offsets, latest: Offsets) -> None:
         offsets = self.offsets()
-        wanted = latest if not self._shared else {part: latest[part] for part in latest if shard_of(part) in self.folds}
+        wanted = latest if not self._apart else {part: latest[part] for part in latest if shard_of(part) in self.folds}
         self._targets = {part: end for part, end in wanted.items() if end > offsets.get(part, earliest.get(part, 0))}
 
     @property
@@ -113,7 +116,7 @@ class Shards:
     def assigned(self, partitions: Collection[int]) -> Offsets:
         """See `Owner.assigned`."""
         try:
-            if self._shared:
+            if self._apart:
                 self._take(partitions)
             return {part: offset for part, offset in self.offsets().items() if part in partitions}
         except Exception as error:  # a library's callback is no place to raise from
@@ -130,7 +133,7 @@ class Shards:
         self._catch_up(earliest, latest)
 
     def revoked(self, partitions: Collection[int]) -> None:
-        """See `Owner.revoked`. The state of a log that nobody shares stays: reads go on."""
+        """See `Owner.revoked`. What nobody else takes stays: reads go on."""
         try:
             if not self._shared:
                 return
@@ -144,7 +147,7 @@ class Shards:
 
     def ingest(self, chunk: Chunk) -> list[DeadLetter]:
         """Folds a chunk into the state of its partition."""
-        fold = self.folds.get(shard_of(chunk.partition) if self._shared else ALL)
+        fold = self.folds.get(shard_of(chunk.partition) if self._apart else ALL)
         return [] if fold is None else fold.ingest(chunk)  # None: it was taken from us meanwhile
 
     # What is known of them, to any thread.
@@ -153,7 +156,7 @@ class Shards:
         """What is read next, by partition."""
         return {part: offset for fold in self.folds.values() for part, offset in fold.offsets.items()}
 
-    def has(self, appended: Appended) -> bool:
-        """Whether these entries are folded."""
+    def has(self, wanted: Offsets) -> bool:
+        """Whether everything before these offsets is folded."""
         offsets = self.offsets()
-        return all(offsets.get(part, 0) >= end for part, end in appended.offsets.items())
+        return all(offsets.get(part, 0) >= end for part, end in wanted.items())

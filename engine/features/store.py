@@ -24,6 +24,7 @@ from engine.log.log import Appended, Log
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from engine.features.sharded_view import Ask, ShardedView
     from engine.spec import Spec
 
 __all__ = ["FeatureStore", "FeatureView", "ViewStatistics"]
@@ -53,8 +54,11 @@ class OpenLog:
 class FeatureStore:
     """See the module. Methods may be called from any thread; `apply` and `close` by one at a time."""
 
-    def __init__(self, *, clock: Clock = monotonic, wall_us: Callable[[], int] = wall_us) -> None:
-        self._clock, self._wall_us = clock, wall_us
+    def __init__(
+        self, *, clock: Clock = monotonic, wall_us: Callable[[], int] = wall_us, ask: Ask | None = None
+    ) -> None:
+        """`ask`: answers lookups of views whose state is in shards; without it there are none."""
+        self._clock, self._wall_us, self._ask = clock, wall_us, ask
         self._lock = threading.RLock()
         self._logs: dict[str, OpenLog] = {}
         self._left: list[OpenLog] = []
@@ -62,6 +66,7 @@ class FeatureStore:
         self._open: list[FeatureView] = []
         self._views: dict[str, FeatureView] = {}
         """The newest of each name that is open."""
+        self._sharded: dict[str, ShardedView] = {}
         self._failed: dict[str, str] = {}
         self._path: Callable[[str], Path] = Path
         self._closing = False
@@ -82,8 +87,17 @@ class FeatureStore:
         """Of every batch that the log takes. Raises NotFound."""
         return self._named(log).log.schema
 
+    def shown(self, name: str) -> FeatureView | ShardedView:
+        """The view that answers lookups here, wherever its state is. Raises as `view`."""
+        return self._sharded.get(name) or self.view(name)
+
     def view(self, name: str) -> FeatureView:
-        """The view that answers. Raises NotFound, Unavailable while it is still restoring, or why it cannot be restored."""
+        """The view that answers, with its state. Raises NotFound, Unavailable while it is still restoring, or why it cannot be
+        restored; FailedPrecondition where its state is in shards elsewhere."""
+        if name in self._sharded:
+            raise FailedPrecondition(
+                f"feature view {quoted(name)} is in shards, whose replicas are not equally far; give a push's token to the read"
+            )
         found = self._views.get(name)
         if found is None:
             if name in self._declared:
@@ -252,6 +266,28 @@ class FeatureStore:
         with self._lock:
             source.views -= 1
         self._close_unread()
+
+    # Views whose state is in shards elsewhere.
+
+    def show_sharded(self, name: str, spec: FeatureViewSpec) -> tuple[ShardedView, int]:
+        """The view `name`, which from now on answers under its name, and how many partitions its log has. Raises what its log
+        does, FailedPrecondition where its entities cannot be a tensor."""
+        from engine.features.compilation import compile_view
+        from engine.features.sharded_view import ShardedView
+
+        assert self._ask is not None
+        log = self._named(spec.source).log
+        view = compile_view(name, spec, log.schema)
+        shown = ShardedView(view, log.schema.field(view.entity).type, self._ask)
+        partitions = len(log.latest())
+        with self._lock:
+            self._sharded = {**self._sharded, name: shown}
+        return shown, partitions
+
+    def show_no_more(self, view: ShardedView) -> None:
+        """Lets go of it, unless another has taken its place."""
+        with self._lock:
+            self._sharded = {name: each for name, each in self._sharded.items() if each is not view}
 
     # The end.
 

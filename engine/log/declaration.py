@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from engine.limits import LOG_SEGMENT_BYTES
@@ -34,6 +34,14 @@ class LocalLogSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardSpec:
+    """Shard `number` (from 0) of `of`: it reads the partitions p with p mod `of` = `number`."""
+
+    number: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class KafkaLogSpec:
     """A Kafka topic (or an Azure event hub). `settings` go to librdkafka as they are; `password_env` names the environment
     variable with the SASL password (for Event Hubs the connection string).
@@ -43,7 +51,7 @@ class KafkaLogSpec:
     names this schema of their registry (null: they have no header).
     `group`: partitions are shared with the other members of this consumer group, and the topic must be keyed by the entity;
     null: every process reads all partitions. `dead_letter_topic` takes what cannot be used. `key`: the column whose value keys
-    what is produced.
+    what is produced. `shard`: this process reads the partitions of one shard alone; a host of several processes sets it.
     """
 
     bootstrap_servers: str
@@ -59,6 +67,7 @@ class KafkaLogSpec:
     password_env: str | None = None
     event_hubs: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
+    shard: ShardSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +77,8 @@ class LogSpec:
     schema: Mapping[str, ColumnSpec | str]
     local: LocalLogSpec | None = None
     kafka: KafkaLogSpec | None = None
+
+    def sharded(self, shard: ShardSpec) -> LogSpec:
+        """The same topic, of which `shard` alone is read."""
+        assert self.kafka is not None, "checked with the spec"
+        return replace(self, kafka=replace(self.kafka, shard=shard))

@@ -99,6 +99,7 @@ class KafkaLog:
             payload_of(self._spec, self._schema),
             owner,
             grouped=self._spec.group is not None,
+            shard=self._spec.shard,
         )
 
     def earliest(self) -> Offsets:

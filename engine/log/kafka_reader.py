@@ -20,9 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import FailedPrecondition, InvalidArgument, NotFound, OffsetDeleted, Unauthenticated, VireoError
+from engine.log.declaration import ShardSpec
 from engine.log.kafka_calls import more_telling, partitions_listed, told
 from engine.log.kafka_settings import Settings, rebalances_in_steps, translated
 from engine.log.log import Chunk, DeadLetter, Owner
+from engine.log.sharding import own_partitions
 
 if TYPE_CHECKING:
     import confluent_kafka as kafka
@@ -53,10 +55,12 @@ UNKNOWN_ARRIVAL_US: Final = 253_402_300_799_000_000
 class KafkaReader:
     """LogReader."""
 
-    def __init__(self, topic: str, settings: Settings, payload: Payload, owner: Owner, *, grouped: bool) -> None:
+    def __init__(
+        self, topic: str, settings: Settings, payload: Payload, owner: Owner, *, grouped: bool, shard: ShardSpec | None
+    ) -> None:
         import confluent_kafka as kafka
 
-        self._topic = topic
+        self._topic, self._shard = topic, shard
         self._payload = payload
         self._owner = owner
         self._grouped = grouped
@@ -218,13 +222,19 @@ class KafkaReader:
         self._started = True
 
     def _listed(self) -> list[int]:
+        """The topic's partitions, a shard's own alone."""
         try:
-            return partitions_listed(self._consumer, self._topic)
+            found = partitions_listed(self._consumer, self._topic)
         except VireoError:
             if not self._started:
                 self._consumer.poll(0)  # brings what the connection met
             self._raise_refusal()
             raise
+        if self._shard is not None and len(found) < self._shard.of:
+            raise FailedPrecondition(
+                f"topic {self._topic} has {len(found)} partitions, too few for {self._shard.of} shards: each needs one"
+            )
+        return own_partitions(found, self._shard)
 
     def _own_new(self, partitions: Iterable[int]) -> None:
         import confluent_kafka as kafka

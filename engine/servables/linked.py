@@ -49,10 +49,13 @@ class Link(Protocol):
     def describe(self, name: str, version: int, declared: str | None = None) -> Described:
         """Of a servable there, once it is warmed, `declared` so (see `fingerprint_of`) where that is said. Raises VireoError."""
 
-    def send(self, request: Request, declared: str, answered: Answered, *, alone: bool) -> RemoteCall:
+    def send(
+        self, request: Request, declared: str, answered: Answered, *, alone: bool, patient: bool = True
+    ) -> RemoteCall:
         """Lets a request go out with the next `flush`; unless it is to go `alone`, those to one servable may go together, and
         wait for each other's answers. It is computed by a servable that is `declared` so, though another be there by now.
-        `answered` is called once, on the link's thread."""
+        `answered` is called once, on the link's thread: where `patient`, perhaps a little past the deadline, at which the other
+        side answers by itself."""
 
     def flush(self) -> None:
         """Lets go what was given to `send`."""
@@ -72,8 +75,8 @@ class Linked:
         self.signature = signature
         self.traits = Traits("vireo_linked", "what waits for a call goes as one", (f"in deployment {deployment}",))
 
-    def send(self, request: Request, deadline_ns: int, told: Told) -> RemoteCall:
-        """See `RemoteServable.send`."""
+    def send(self, request: Request, deadline_ns: int, told: Told, *, patient: bool = True) -> RemoteCall:
+        """See `RemoteServable.send`; `patient`: see `Link.send`."""
         begun_ns = self._clock()
 
         def answered(outcome: Response | VireoError) -> None:
@@ -83,7 +86,8 @@ class Linked:
                 told(outcome.outputs, (self._stage(outcome, begun_ns),))
 
         sent = replace(request, model=self._name, version=self._version, deadline=Deadline(deadline_ns))
-        return self._link.send(sent, self._declared, answered, alone=not self.signature.batchable)
+        alone = not self.signature.batchable or bool(request.after)  # who waits for events holds up nobody else
+        return self._link.send(sent, self._declared, answered, alone=alone, patient=patient)
 
     def flush(self) -> None:
         """See `RemoteServable.flush`."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ray import serve
 from ray.serve import Application
 
-from engine import INGRESS, DeploymentSpec, Spec, spec_as_plain
+from engine import INGRESS, DeploymentSpec, ShardSpec, Spec, shard_name, spec_as_plain
 from serving.ray_host.replica import Replica
 
 _CALLS_MAX: Final = 100_000
@@ -25,9 +25,14 @@ def application(spec: Spec) -> Application:
     spec = replace(
         spec, server=replace(spec.server, share_ports=True)
     )  # with the replica that takes its place, at the least
-    handles = {
-        name: _deployment(name, each, spec).bind(name) for name, each in spec.placement.items() if name != INGRESS
-    }
+    handles: dict[str, Any] = {}
+    for name, each in spec.placement.items():
+        for number in range(each.shards or 0):
+            shard = ShardSpec(number, each.shards or 0)
+            apart = shard_name(name, number, shard.of)
+            handles[apart] = _deployment(apart, each, spec).bind(name, {}, shard)
+        if name != INGRESS and each.shards is None:
+            handles[name] = _deployment(name, each, spec).bind(name)
     return _deployment(INGRESS, spec.placement.get(INGRESS, _ALONE), spec).bind(INGRESS, handles)
 
 
@@ -67,4 +72,4 @@ def cpus_of(spec: Spec) -> int:
         spec.placement.get(INGRESS, _ALONE),
         *(each for name, each in spec.placement.items() if name != INGRESS),
     ]
-    return math.ceil(2 * sum(each.cpus * each.replicas_max for each in declared))
+    return math.ceil(2 * sum(each.cpus * each.replicas_max * (each.shards or 1) for each in declared))

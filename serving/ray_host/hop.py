@@ -60,17 +60,18 @@ def request_message(request: Request, clock: Clock) -> Message:
     at_ns = request.deadline.at_ns
     wall_ns = None if at_ns == NEVER_NS else time.time_ns() + at_ns - clock()
     return (
-        request.model, request.version, _tensors(request.inputs), request.outputs, wall_ns, request.priority, request.trace
+        request.model, request.version, _tensors(request.inputs), request.outputs, wall_ns, request.priority, request.trace,
+        request.after,
     )  # fmt: skip
 
 
 def request_of(message: Message, clock: Clock) -> Request:
     """The request, its deadline on this process's `clock`."""
-    model, version, inputs, outputs, wall_ns, priority, trace = message
+    model, version, inputs, outputs, wall_ns, priority, trace, after = message
     deadline = Deadline.NEVER if wall_ns is None else Deadline(clock() + wall_ns - time.time_ns())
     return Request(
-        model, _read_tensors(inputs), version, outputs=outputs, deadline=deadline, priority=priority, trace=trace
-    )
+        model, _read_tensors(inputs), version, outputs=outputs, deadline=deadline, priority=priority, trace=trace, after=after
+    )  # fmt: skip
 
 
 def response_message(response: Response) -> Message:

@@ -83,9 +83,11 @@ class RayLink:
         opened = self._open(message) if stream else self._call(message)
         return RayCall(self, request, self._soon(opened))
 
-    def send(self, request: Request, declared: str, answered: Answered, *, alone: bool) -> RaySent:
+    def send(
+        self, request: Request, declared: str, answered: Answered, *, alone: bool, patient: bool = True
+    ) -> RaySent:
         """See `engine.Link`."""
-        sent = RaySent(self, request, declared, answered, alone=alone)
+        sent = RaySent(self, request, declared, answered, alone=alone, patient=patient)
         self._outgoing.append(sent)
         return sent
 
@@ -108,6 +110,8 @@ class RayLink:
             task.add_done_callback(self._carried.discard)
             for each in calls:
                 each.carry = task, calls
+                if not each.patient and each.request.deadline != Deadline.NEVER:
+                    self._loop.call_later(each.request.deadline.remaining_s(self._clock()), each.expire)
 
     async def _carry(self, calls: list[RaySent]) -> None:
         """Every one of `calls` is told its end, unless all of them are cancelled."""
@@ -193,9 +197,11 @@ class RayLink:
 class RaySent:
     """See `engine.RemoteCall`. All but `cancel` for the link's loop."""
 
-    def __init__(self, link: RayLink, request: Request, declared: str, answered: Answered, *, alone: bool) -> None:
+    def __init__(
+        self, link: RayLink, request: Request, declared: str, answered: Answered, *, alone: bool, patient: bool
+    ) -> None:
         self._link, self._answered = link, answered
-        self.request, self.declared, self.alone = request, declared, alone
+        self.request, self.declared, self.alone, self.patient = request, declared, alone, patient
         self.ended = False
         self.carry: tuple[asyncio.Task[None], list[RaySent]] | None = None
         """What carries it, and all that it carries."""
@@ -205,9 +211,17 @@ class RaySent:
         self._link.on_loop(self._cancel)
 
     def _cancel(self) -> None:
-        self.end(Cancelled(f"model '{self.request.model}': the caller is gone"))
-        if self.carry is not None:
-            task, calls = self.carry
+        self._leave(Cancelled(f"model '{self.request.model}': the caller is gone"))
+
+    def expire(self) -> None:
+        """Its deadline has passed, and nobody is to wait any longer."""
+        self._leave(DeadlineExceeded(f"model '{self.request.model}': not answered in time"))
+
+    def _leave(self, why: VireoError) -> None:
+        carry = self.carry
+        self.end(why)
+        if carry is not None:
+            task, calls = carry
             if all(each.ended for each in calls):
                 task.cancel()
 

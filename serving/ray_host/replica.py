@@ -21,6 +21,7 @@ from engine import (
     FailedPrecondition,
     ModelLoadError,
     NotFound,
+    ShardSpec,
     Spec,
     VireoError,
     monotonic,
@@ -28,6 +29,7 @@ from engine import (
 )
 from serving.dispatch import Dispatch
 from serving.embedded import EmbeddedHost
+from serving.features_reads import seen
 from serving.ray_host.hop import (
     Message,
     description_message,
@@ -53,10 +55,11 @@ class Replica:
     """
 
     def __init__(
-        self, deployment: str = INGRESS, handles: Mapping[str, DeploymentHandle] = MappingProxyType({})
-    ) -> None:
-        """`deployment`: its own name in the placement; `handles`: those of the deployments that it calls."""
-        self._deployment, self._handles = deployment, handles
+        self, deployment: str = INGRESS, handles: Mapping[str, DeploymentHandle] = MappingProxyType({}),
+        shard: ShardSpec | None = None,
+    ) -> None:  # fmt: skip
+        """`deployment`: its own name in the placement, `shard`: which of it; `handles`: of deployments that it calls."""
+        self._deployment, self._handles, self._shard = deployment, handles, shard
         self._dispatch: Dispatch | None = None
         self._running: EmbeddedHost | None = None
         self._refused: str | None = None
@@ -68,7 +71,7 @@ class Replica:
             sys.path.insert(0, str(folder))  # where the modules of functions are looked for first
         spec = spec_of_plain(config["spec"], folder=folder)
         if self._deployment != INGRESS:
-            spec = spec.part(self._deployment)
+            spec = spec.part(self._deployment, self._shard)
         if self._running is None:
             await self._start(spec)
             return
@@ -151,7 +154,14 @@ class Replica:
         name, version, *_ = messages[0]
         if not engine.has(name, version, declared):
             return None
-        return await Together(dispatch, declared).answers([request_of(each, monotonic) for each in messages])
+        requests = [request_of(each, monotonic) for each in messages]
+        try:
+            for each in requests:
+                if each.after:  # it came alone
+                    await seen(engine.features.view(name), each.after, each.deadline, monotonic)
+        except VireoError as error:
+            return (error_message(error),)
+        return await Together(dispatch, declared).answers(requests)
 
     async def stream(self, message: Message) -> AsyncIterator[Message]:
         """The responses to a request, one by one, at the end perhaps an error."""

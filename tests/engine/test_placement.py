@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import Spec, SpecError, parse_spec, spec_as_plain, spec_of_plain
+from engine import ShardSpec, Spec, SpecError, parse_spec, spec_as_plain, spec_of_plain
 
 FUNCTIONS = """
 functions:
@@ -17,6 +17,16 @@ graphs:
     inputs: {x: {datatype: FP32, shape: [1]}}
     nodes: {first: {call: far, inputs: {x: x}}}
     outputs: {y: first.y}
+"""
+VIEWS = """
+logs:
+  tx: {schema: {card: string, at: timestamp}, kafka: {bootstrap_servers: "b:9092", topic: t, key: card}}
+  shop: {schema: {card: string, at: timestamp}, kafka: {bootstrap_servers: "b:9092", topic: s, key: at}}
+  here: {schema: {card: string, at: timestamp}, local: {path: log}}
+feature_views:
+  cards: {source: tx, entity: card, event_time: at, features: {n: {aggregation: count, window: 1h}}}
+  shops: {source: shop, entity: card, event_time: at, features: {n: {aggregation: count, window: 1h}}}
+  local: {source: here, entity: card, event_time: at, features: {n: {aggregation: count, window: 1h}}}
 """
 REPOSITORY = "repository: {path: models}\nmodels: {ranker: {}}\n"
 
@@ -37,6 +47,35 @@ def test_part_of_a_deployment_has_its_servables_and_no_door() -> None:
 
 def test_part_of_functions_alone_needs_no_repository() -> None:
     assert _parse(FUNCTIONS + REPOSITORY + "placement: {workers: {serves: [far]}}\n").part("workers").repository is None
+
+
+def test_part_of_a_shard_has_the_views_and_its_partitions_of_their_logs() -> None:
+    spec = _parse(VIEWS + "placement: {w: {serves: [cards], shards: 3, replicas: 2, on_lost: partial}}\n")
+    part = spec.part("w", ShardSpec(1, 3))
+    assert (set(part.feature_views), set(part.logs), part.server.grpc_port) == ({"cards"}, {"tx"}, None)
+    kafka = part.logs["tx"].kafka
+    assert kafka is not None
+    assert (kafka.shard, kafka.key) == (ShardSpec(1, 3), "card")
+    assert spec_of_plain(spec_as_plain(part), folder=part.folder) == part
+
+
+@pytest.mark.parametrize(
+    ("placement", "told"),
+    [
+        ("{w: {serves: [cards]}}", "'cards' is a feature view, which runs beside the doors"),
+        ("{w: {serves: [local], shards: 2}}", "log 'here' is one process's folder; shards read a Kafka topic"),
+        ("{w: {serves: [shops], shards: 2}}", "the 'key' of log 'shop' must be its entity 'card', and is 'at'"),
+        ("{w: {serves: [far], shards: 2}}", "'far' is no feature view, and only those have shards"),
+        ("{w: {serves: [cards], shards: 0}}", "placement.w.shards: must be from 1 to 256, got 0"),
+        ("{w: {serves: [far], on_lost: partial}}", "placement.w.on_lost: says what a lost shard means"),
+        ("{ingress: {shards: 2}}", "placement.ingress.shards: the ingress has replicas only"),
+        ("{w: {serves: [cards], shards: 2}, w-1-of-2: {serves: [far]}}", "a shard of 'w' is called so already"),
+    ],
+)
+def test_shards_that_make_no_sense_are_refused(placement: str, told: str) -> None:
+    with pytest.raises(SpecError, match=r"^s.yaml:\d+: placement") as refused:
+        _parse(f"{FUNCTIONS}{VIEWS}placement: {placement}\n")
+    assert told in str(refused.value)
 
 
 def test_spec_with_a_placement_is_read_back_from_json() -> None:

@@ -13,9 +13,11 @@ class RowStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROW_STATUS_PRESENT: _ClassVar[RowStatus]
     ROW_STATUS_MISSING: _ClassVar[RowStatus]
     ROW_STATUS_STALE: _ClassVar[RowStatus]
+    ROW_STATUS_LOST: _ClassVar[RowStatus]
 ROW_STATUS_PRESENT: RowStatus
 ROW_STATUS_MISSING: RowStatus
 ROW_STATUS_STALE: RowStatus
+ROW_STATUS_LOST: RowStatus
 
 class PushRequest(_message.Message):
     __slots__ = ("log", "arrow", "rows", "wait_for", "wait_ms")
@@ -32,12 +34,14 @@ class PushRequest(_message.Message):
     def __init__(self, log: _Optional[str] = ..., arrow: _Optional[bytes] = ..., rows: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., wait_for: _Optional[_Iterable[str]] = ..., wait_ms: _Optional[int] = ...) -> None: ...
 
 class PushResponse(_message.Message):
-    __slots__ = ("spans", "pending")
+    __slots__ = ("spans", "pending", "token")
     SPANS_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
     spans: _containers.RepeatedCompositeFieldContainer[Span]
     pending: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., pending: _Optional[_Iterable[str]] = ...) -> None: ...
+    token: str
+    def __init__(self, spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., pending: _Optional[_Iterable[str]] = ..., token: _Optional[str] = ...) -> None: ...
 
 class Span(_message.Message):
     __slots__ = ("partition", "first", "next")
@@ -50,7 +54,7 @@ class Span(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., first: _Optional[int] = ..., next: _Optional[int] = ...) -> None: ...
 
 class GetRequest(_message.Message):
-    __slots__ = ("view", "int64_entities", "text_entities", "binary_entities", "as_of_us", "request", "features")
+    __slots__ = ("view", "int64_entities", "text_entities", "binary_entities", "as_of_us", "request", "features", "after")
     class RequestEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +69,7 @@ class GetRequest(_message.Message):
     AS_OF_US_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
     view: str
     int64_entities: _containers.RepeatedScalarFieldContainer[int]
     text_entities: _containers.RepeatedScalarFieldContainer[str]
@@ -72,7 +77,8 @@ class GetRequest(_message.Message):
     as_of_us: _containers.RepeatedScalarFieldContainer[int]
     request: _containers.MessageMap[str, RequestColumn]
     features: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, view: _Optional[str] = ..., int64_entities: _Optional[_Iterable[int]] = ..., text_entities: _Optional[_Iterable[str]] = ..., binary_entities: _Optional[_Iterable[bytes]] = ..., as_of_us: _Optional[_Iterable[int]] = ..., request: _Optional[_Mapping[str, RequestColumn]] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
+    after: str
+    def __init__(self, view: _Optional[str] = ..., int64_entities: _Optional[_Iterable[int]] = ..., text_entities: _Optional[_Iterable[str]] = ..., binary_entities: _Optional[_Iterable[bytes]] = ..., as_of_us: _Optional[_Iterable[int]] = ..., request: _Optional[_Mapping[str, RequestColumn]] = ..., features: _Optional[_Iterable[str]] = ..., after: _Optional[str] = ...) -> None: ...
 
 class RequestColumn(_message.Message):
     __slots__ = ("numbers", "texts")

@@ -53,3 +53,17 @@ def on_ray(cluster: str) -> Iterator[OnRay]:
     yield serve
     for each in started:
         each.kill()
+
+
+def replicas_of(application: str, deployment: str) -> list[int]:
+    """Processes of Ray's replicas of a deployment, which their title names."""
+    found = []
+    for each in Path("/proc").iterdir():
+        if each.name.isdigit():
+            try:
+                title = (each / "cmdline").read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                continue
+            if title.startswith(f"ray::ServeReplica:{application}:{deployment}"):
+                found.append(int(each.name))
+    return found

@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 from tests.fakes import PATIENCE_S
 from tests.serving import functions
 from tests.serving.calls import Answers, count, numbers, refused, stub_of, typed
-from tests.serving.ray_host.conftest import START_S, OnRay
+from tests.serving.ray_host.conftest import START_S, OnRay, replicas_of
 from tests.serving.servers import ServerProcess, eventually
 from tests.serving.test_graph_surfaces import asked, body, function
 from tests.serving.test_graphs_over_wire import LONE, flowing, graph, values_of
@@ -140,22 +140,8 @@ def test_ledger_tells_of_every_node(served: ServerProcess) -> None:
     assert inner in ([], ["last/workers"]), json.dumps(ledger)
 
 
-def _children(name: str) -> list[int]:
-    """Processes of Ray's replicas of a deployment, which their title names."""
-    found = []
-    for each in Path("/proc").iterdir():
-        if each.name.isdigit():
-            try:
-                title = (each / "cmdline").read_text(encoding="utf-8", errors="replace")
-            except OSError:
-                continue
-            if title.startswith(f"ray::ServeReplica:placed:{name}"):
-                found.append(int(each.name))
-    return found
-
-
 def test_replica_that_is_killed_costs_no_more_than_a_thousandth(served: ServerProcess) -> None:
-    if not (workers := _children("workers")):
+    if not (workers := replicas_of("placed", "workers")):
         pytest.skip("the embedded host has no replicas")
     over, told = threading.Event(), queue.Queue[str]()
 
@@ -175,7 +161,9 @@ def test_replica_that_is_killed_costs_no_more_than_a_thousandth(served: ServerPr
         eventually(lambda: told.qsize() > 500, "calls are answered", START_S)
         os.kill(workers[0], signal.SIGKILL)
         answered = told.qsize()
-        eventually(lambda: len(set(_children("workers")) - {workers[0]}) == 2, "another takes its place", START_S)
+        eventually(
+            lambda: len(set(replicas_of("placed", "workers")) - {workers[0]}) == 2, "another takes its place", START_S
+        )
         eventually(lambda: told.qsize() > answered + 500, "calls are answered", START_S)
     finally:
         over.set()
