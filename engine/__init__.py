@@ -81,6 +81,7 @@ from engine.tensor import (
     datatype_named,
     element_count,
 )
+from engine.triton.statistics import ServerCounts, ServerStatistics
 from engine.vectors.declaration import (
     CollectionSpec,
     EmbedderSpec,
@@ -281,7 +282,7 @@ __all__ = [
     "RewriteOptions", "Samples",
     "ScoreFusion",
     "SearchParams",
-    "ServerSpec",
+    "ServerCounts", "ServerSpec", "ServerStatistics",
     "ShardSpec", "ShardedView",
     "Signature",
     "SnapshotInfo",

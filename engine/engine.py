@@ -39,6 +39,7 @@ from engine.servables.linked import Link
 from engine.spec import Spec
 from engine.telemetry import ModelStatistics
 from engine.triton.servers import TritonServers
+from engine.triton.statistics import ServerStatistics
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.store import VectorStore
 
@@ -364,6 +365,10 @@ class Engine:
             if split.shadows is not None
             for shadow, counted in split.shadows.statistics().items()
         ]
+
+    def triton_statistics(self) -> list[ServerStatistics]:
+        """What the Triton servers of each model that is served there have counted."""
+        return self._triton.statistics()
 
     def record_statistics(self) -> list[tuple[str, RecordStatistics]]:
         """(log, what was recorded in it) of the records and exposures so far."""

@@ -311,10 +311,8 @@ TRITON_STREAMS_MAX: Final = 10_000
 """What a connection to a Triton server lets come unasked: of one call, of all calls, in one frame; and calls at once."""
 
 TRITON_HEADER_BLOCKS_MAX: Final = 256
-"""Different header blocks of a connection that are remembered once read."""
-
 TRITON_READ_BYTES: Final = 1 << 20
-"""Read from a connection at once."""
+"""Different header blocks of a connection that are remembered once read; and what is read from one at once."""
 
 TRITON_TICK_S: Final = 0.002
 TRITON_IDLE_S: Final = 0.1
@@ -323,7 +321,8 @@ call would cost more."""
 
 TRITON_PROBE_S: Final = 0.5
 TRITON_PROBE_S_MAX: Final = 2.0
-"""Each server is asked so often whether the model is ready; one from which nothing has come since for the second is given up."""
+TRITON_STATISTICS_S: Final = 5.0
+"""Each server is asked so often whether the model is ready, and what it counts; one that is silent for the second is given up."""
 
 TRITON_CONNECT_S_MAX: Final = 1.0
 TRITON_RECONNECT_S: Final = 0.25

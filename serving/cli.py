@@ -289,7 +289,8 @@ def _explain(arguments: argparse.Namespace) -> int:
         plans = [engine.plan(each.name) for each in models if each.name in engine.spec.graphs]
         graphs = [outline(each) for each in plans if each is not None]
         collections = [engine.vectors.describe(name) for name in engine.vectors.names()]
-        print(explain(engine.spec, transport, models, engine.index(), graphs, collections), end="")
+        servers = engine.triton_statistics()
+        print(explain(engine.spec, transport, models, engine.index(), graphs, collections, servers), end="")
         print("".join(f"\n{each}\n" for each in unserved_texts(engine.spec, models)), end="")
         for name in engine.language_models.names():
             print("\n" + "\n".join(language_lines(engine.language_models, engine.spec.language_models[name], name)))

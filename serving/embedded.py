@@ -29,6 +29,7 @@ from serving.model_config import read_config
 from serving.operations_endpoints import OperationsEndpoints
 from serving.reflection_service import ReflectionService
 from serving.transport import transport_of
+from serving.triton_metrics import TritonCollector
 
 if TYPE_CHECKING:
     from serving.features_fronts import FeaturesFronts
@@ -201,6 +202,7 @@ class EmbeddedHost:
         collectors: list[Collector] = [
             EngineCollector(self.engine, self._counter),
             GraphsCollector(self.engine),
+            TritonCollector(self.engine),
             self._gauges,
         ]
         for each in self._more():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from engine import CollectionDescription, GraphOutline, IndexEntry, ModelDescription, Spec, TensorSpec
+from engine import CollectionDescription, GraphOutline, IndexEntry, ModelDescription, ServerStatistics, Spec, TensorSpec
 from serving.graph_explanation import graph_lines, split_lines
 from serving.transport import Transport
 from serving.vectors_explanation import collection_lines
@@ -17,13 +17,15 @@ def explain(
     index: Sequence[IndexEntry],
     graphs: Sequence[GraphOutline] = (),
     collections: Sequence[CollectionDescription] = (),
+    servers: Sequence[ServerStatistics] = (),
 ) -> str:
-    """The whole report for one application; `graphs` and `collections` are those that are served."""
+    """The whole report for one application; `graphs` and `collections` are those that are served, `servers` those of models on
+    Triton."""
     lines = [*_server(spec, transport), ""]
     described = {(each.name, each.version) for each in models}
     for model in models:
         if model.name not in spec.graphs and model.name not in spec.traffic:
-            lines += [*_model(model), ""]
+            lines += [*_model(model), *(_server_line(each) for each in servers if each.model == model.name), ""]
     for name in spec.traffic:
         lines += [*split_lines(name, spec), ""]
     for graph in graphs:
@@ -86,6 +88,20 @@ def _model(model: ModelDescription) -> Iterator[str]:
         yield f"  note: {note}"
     if model.config and model.config.ignored:
         yield f"  note: config.pbtxt sets {', '.join(model.config.ignored)}, which have no effect here"
+
+
+def _server_line(server: ServerStatistics) -> str:
+    counts = server.counts
+    line = f"  on {server.server}: {'answers' if server.ready else server.problem}"
+    if counts is None or not counts.requests:
+        return line
+    mean_us = {"queue": counts.queue_ns, "compute": counts.input_ns + counts.compute_ns + counts.output_ns}
+    means = ", ".join(f"{stage} {total_ns / counts.requests / 1e3:.0f} us" for stage, total_ns in mean_us.items())
+    batches = ", ".join(f"{rows} x {count}" for rows, count in sorted(counts.batches.items()))
+    return (
+        f"{line}; {counts.requests} requests, {counts.failed} failed, in {counts.executions} batches; on average {means}; "
+        f"rows x batches: {batches or 'not told'}"
+    )
 
 
 def _tensor(spec: TensorSpec) -> str:

@@ -20,6 +20,7 @@ from engine import (
     NotFound,
     Parameter,
     Request,
+    ServerCounts,
     TensorSpec,
     Unimplemented,
     quoted,
@@ -172,7 +173,15 @@ class InferenceService:
     def describe_statistics(self, name: str, model_version: str) -> pb.ModelStatisticsResponse:
         """Counts and times by stage, of one model or all. Raises NotFound, Unavailable, InvalidArgument."""
         rows = self._engine.statistics(check_name("model", name) or None, parse_version(model_version))
-        return pb.ModelStatisticsResponse(model_stats=[_statistics(*row) for row in rows])
+        servers = self._engine.triton_statistics()
+        message = pb.ModelStatisticsResponse()
+        for model, number, counted in rows:
+            row = _statistics(model, number, counted)
+            told = [each.counts for each in servers if each.model == model and each.counts is not None]
+            if told:
+                _set_stages(row, ServerCounts.of_all(told))
+            message.model_stats.append(row)
+        return message
 
     def describe_index(self, ready_only: bool) -> pb.RepositoryIndexResponse:
         """Every model version known, with its state and, where it failed, why."""
@@ -301,6 +310,22 @@ def _statistics(name: str, number: int, counted: ModelStatistics) -> pb.ModelSta
             _set_duration(row.compute_infer, batch.compute)
             _set_duration(row.compute_output, batch.output)
     return message
+
+
+def _set_stages(message: pb.ModelStatistics, there: ServerCounts) -> None:
+    """Batches and stages of a model on Triton are its servers': here a request only waits for them."""
+    message.execution_count = there.executions
+    stages = message.inference_stats
+    for field, total_ns in (
+        (stages.queue, there.queue_ns),
+        (stages.compute_input, there.input_ns),
+        (stages.compute_infer, there.compute_ns),
+        (stages.compute_output, there.output_ns),
+    ):
+        field.count, field.ns = there.requests, total_ns
+    del message.batch_stats[:]
+    for size, count in sorted(there.batches.items()):
+        message.batch_stats.add(batch_size=size).compute_infer.count = count
 
 
 def _set_duration(message: Any, duration: Any) -> None:  # noqa: ANN401

@@ -179,6 +179,7 @@ def _loaded(servers: TritonServers, name: str, spec: TritonModelSpec, fleet: Fle
 
     fleet.judge_by(judge)
     fleet.changed = renew
+    servers.serves(name, fleet)
     return made
 
 

@@ -86,6 +86,11 @@ class Fleet:
         for each in self.replicas:
             each.judge = judge
 
+    @property
+    def closed(self) -> bool:
+        """Whether its connections end."""
+        return self._loop.closed
+
     def _on_change(self) -> None:
         self.changed()
 
@@ -211,7 +216,7 @@ class Fleet:
     def _heard(self, exchange: Exchange, now_ns: int) -> None:
         owner = exchange.owner
         if isinstance(owner, Replica):
-            owner.probed(exchange)
+            owner.heard(exchange)
             return
         assert isinstance(owner, Attempt)
         if owner.call.part is not None and exchange.data:

@@ -30,6 +30,7 @@ from engine.limits import LAYOUTS_MAX
 from engine.servables.servable import Tensors
 from engine.servables.signature import Signature, TensorSpec
 from engine.tensor import DATATYPES, Tensor
+from engine.triton.statistics import ServerCounts
 
 SERVICE = "/inference.GRPCInferenceService/"
 _RAW_INPUTS, _PARAMETERS = b"\x3a", b"\x22"
@@ -237,6 +238,30 @@ def signature_of(metadata: Any, config: Any) -> Signature:  # noqa: ANN401
         tuple(spec(each) for each in metadata.outputs),
         rows_max > 0,
         rows_max or None,
+    )
+
+
+def counts_of(body: bytes) -> ServerCounts:
+    """What the answer to ModelStatistics counts, of all versions in it. Raises ValueError where it is none."""
+    try:
+        versions = _protobufs().ModelStatisticsResponse.FromString(body).model_stats
+    except Exception as error:  # protobuf's own, of which there are two by implementation
+        raise ValueError(f"no statistics: {error}") from error
+    return ServerCounts.of_all(_version_counts(each) for each in versions)
+
+
+def _version_counts(message: Any) -> ServerCounts:  # noqa: ANN401
+    stages = message.inference_stats
+    return ServerCounts(
+        requests=int(stages.success.count),
+        failed=int(stages.fail.count),
+        rows=int(message.inference_count),
+        executions=int(message.execution_count),
+        queue_ns=int(stages.queue.ns),
+        input_ns=int(stages.compute_input.ns),
+        compute_ns=int(stages.compute_infer.ns),
+        output_ns=int(stages.compute_output.ns),
+        batches={int(each.batch_size): int(each.compute_infer.count) for each in message.batch_stats},
     )
 
 

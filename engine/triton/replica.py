@@ -10,14 +10,15 @@ from functools import partial
 
 from engine.clock import Clock
 from engine.errors import VireoError, quoted
-from engine.limits import TRITON_PROBE_S, TRITON_PROBE_S_MAX, TRITON_RECONNECT_S
-from engine.triton.call import messages_in
+from engine.limits import TRITON_PROBE_S, TRITON_PROBE_S_MAX, TRITON_RECONNECT_S, TRITON_STATISTICS_S
+from engine.triton.call import only_message
 from engine.triton.connection import Connection, connect
 from engine.triton.hpack import call_headers
 from engine.triton.http2 import Exchange
 from engine.triton.loop import Loop
-from engine.triton.messages import SERVICE, ask, error_of
+from engine.triton.messages import SERVICE, ask, counts_of, error_of
 from engine.triton.policy import Standing
+from engine.triton.statistics import ServerCounts
 
 _S = 1_000_000_000
 
@@ -51,6 +52,9 @@ class Replica:
         self._blocks: dict[str, bytes] = {}
         self._connecting = False
         self._due_ns = 0
+        self.counts: ServerCounts | None = None
+        """What it said last that it had counted."""
+        self._counts_due_ns = 0
         self._probe: Exchange | None = None
         self._probed_ns = self.heard_ns = 0
 
@@ -110,15 +114,32 @@ class Replica:
         loop.add(made)
         self._ask(made, self.heard_ns)
 
-    def probed(self, exchange: Exchange) -> None:
-        """The answer to a probe is here."""
-        self._probe = None
+    def heard(self, exchange: Exchange) -> None:
+        """The answer to a question of its own is here."""
+        if exchange is self._probe:
+            self._probe = None
+            self._probed(exchange)
+        elif exchange.headers.get("grpc-status") == "0":  # some servers keep no statistics
+            try:
+                self.counts = counts_of(only_message(exchange.data))
+            except ValueError:
+                self.counts = None
+
+    def _ask_counts(self, connection: Connection) -> None:
+        now_ns = self._clock()
+        if now_ns >= self._counts_due_ns and connection.session.has_room:
+            self._counts_due_ns = now_ns + int(TRITON_STATISTICS_S * _S)
+            body = ask("ModelStatistics", self._access.model, self._access.version)
+            connection.send(self.block("ModelStatistics"), body, self)
+            connection.flush()
+
+    def _probed(self, exchange: Exchange) -> None:
         if exchange.headers.get("grpc-status") != "0":
             self.differs, self.refused = False, True
             self._set(False, _reason(exchange))
             return
         try:
-            (message,), _ = messages_in(b"".join(exchange.data))
+            message = only_message(exchange.data)
             problem = None
             if message != self.metadata or not self.standing.ready:
                 problem = self.judge(message)
@@ -128,6 +149,8 @@ class Replica:
         else:
             self.metadata = message
         self._set(problem is None, problem or "")
+        if self.connection is not None:
+            self._ask_counts(self.connection)
 
     def lost(self, loop: Loop, problem: str) -> list[Exchange]:
         """Gives the connection up; the calls that are left without an answer."""
@@ -136,6 +159,7 @@ class Replica:
             return []
         loop.remove(connection)
         self.connection = self._probe = None
+        self._counts_due_ns = 0
         self._due_ns = self._clock() + int(TRITON_RECONNECT_S * _S)
         self._set(False, problem)
         return [each for each in connection.close() if each.owner is not self]

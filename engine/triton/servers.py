@@ -12,6 +12,7 @@ from engine.clock import Clock
 from engine.errors import ModelLoadError, quoted
 from engine.home import Home
 from engine.triton.declaration import TritonModelSpec, TritonTlsSpec
+from engine.triton.statistics import ServerStatistics
 
 if TYPE_CHECKING:
     import ssl
@@ -28,6 +29,7 @@ class TritonServers:
         self._clock, self._home = clock, home
         self._folder = Path()
         self._awaited: dict[str, Fleet] = {}
+        self._live: dict[str, Fleet] = {}
         self._lock = threading.Lock()
 
     def apply(self, models: Mapping[str, TritonModelSpec], folder: Path) -> None:
@@ -58,6 +60,22 @@ class TritonServers:
                 self.changed(name)
 
         fleet.changed = returned
+
+    def serves(self, name: str, fleet: Fleet) -> None:
+        """The model is loaded: from now on `statistics` tell of these servers, until they are closed."""
+        with self._lock:
+            self._live[name] = fleet
+
+    def statistics(self) -> list[ServerStatistics]:
+        """Each server of each model that is loaded."""
+        with self._lock:
+            self._live = {name: each for name, each in self._live.items() if not each.closed}
+            live = list(self._live.items())
+        return [
+            ServerStatistics(name, each.address, each.standing.ready, each.problem, each.counts)
+            for name, fleet in live
+            for each in fleet.replicas
+        ]
 
     def changed(self, name: str) -> None:
         """Calls `on_change`, which may take long, on a thread of its own."""

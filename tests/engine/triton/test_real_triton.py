@@ -165,6 +165,35 @@ def test_many_requests_hold_no_thread(engine: Engine) -> None:
     assert engine.statistics("scale")[0][2].success.count >= 200
 
 
+def test_what_the_servers_count_is_told(triton: RealTriton) -> None:
+    before = ask_triton_for_counts(triton)
+    engine = engine_for(triton)
+    for rows in (1, 1, 4):
+        engine.infer(Request("scale", {"x": Tensor(FP32, floats(rows, 3, rows))}))
+
+    def told() -> bool:
+        counts = {each.model: each.counts for each in engine.triton_statistics()}["scale"]
+        return counts is not None and counts.requests >= before + 3
+
+    when(told)
+    (found,) = [each for each in engine.triton_statistics() if each.model == "scale"]
+    assert (found.server, found.ready, found.problem) == (triton.address, True, "")
+    assert found.counts is not None
+    assert found.counts.rows > found.counts.requests >= found.counts.executions > 0
+    assert {1, 4} <= found.counts.batches.keys()
+    assert sum(rows * count for rows, count in found.counts.batches.items()) == found.counts.rows
+    assert found.counts.compute_ns > 0 < found.counts.queue_ns
+    engine.close()
+    assert engine.triton_statistics() == []
+
+
+def ask_triton_for_counts(triton: RealTriton) -> int:
+    client = InferenceServerClient(triton.address)
+    versions = client.get_inference_statistics("scale").model_stats
+    client.close()
+    return sum(int(each.inference_stats.success.count) for each in versions)
+
+
 def test_a_decoupled_model_answers_in_parts(engine: Engine) -> None:
     assert engine.streams("count", None)
     parts: list[int] = []
