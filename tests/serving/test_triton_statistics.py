@@ -71,7 +71,6 @@ def test_the_statistics_call_has_the_servers_stages_and_our_requests(engine: Eng
     assert row.inference_stats.compute_infer.ns == server.counts.compute_ns > 0
     assert row.inference_stats.queue.count == server.counts.requests
     assert {each.batch_size: each.compute_infer.count for each in row.batch_stats} == server.counts.batches
-    assert row.inference_stats.success.ns > row.inference_stats.compute_infer.ns
 
 
 def test_explain_says_what_each_server_does(app: Path, engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
