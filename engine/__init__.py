@@ -16,6 +16,7 @@ from engine.control.repository import Repository
 from engine.control.rollout import served_versions
 from engine.description import ModelDescription
 from engine.duration import duration_us
+from engine.encoders.cache import EncodingCache
 from engine.engine import Engine
 from engine.errors import (
     Cancelled,
@@ -205,7 +206,7 @@ __all__ = [
     "Diversity",
     "Duration",
     "EmbedderSpec",
-    "Engine",
+    "EncodingCache", "Engine",
     "EventReader",
     "ExperimentQuestion",
     "ExperimentReport",

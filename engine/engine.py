@@ -19,6 +19,7 @@ from engine.control.reconciler import Reconciler
 from engine.control.registry import Handle, Registry
 from engine.control.repository import Repository
 from engine.description import ModelDescription
+from engine.encoders.cache import EncodingCache
 from engine.errors import FailedPrecondition, Unavailable, VireoError, quoted
 from engine.features.store import FeatureStore
 from engine.generation.loading import load_language_model
@@ -36,6 +37,7 @@ from engine.hosting import GraphHost, Hosted, ModelHost, search_signature, warmu
 from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
 from engine.servables.linked import Link
+from engine.servables.servable import CachingServable
 from engine.spec import Spec
 from engine.telemetry import ModelStatistics
 from engine.triton.servers import TritonServers
@@ -349,6 +351,15 @@ class Engine:
             for name, served in self._registry.snapshot.served.items()
             if isinstance(runner := served.newest.hosted.worker, GraphRunner)
             for node, counted in runner.nodes.read()
+        ]
+
+    def encoding_caches(self) -> list[tuple[str, int, EncodingCache]]:
+        """(name, version, its cache) of every encoder that is served and keeps what it encoded."""
+        return [
+            (handle.name, handle.version, servable.cache)
+            for served in self._registry.snapshot.served.values()
+            for handle in served.versions.values()
+            if isinstance(servable := handle.hosted.servable, CachingServable) and servable.cache is not None
         ]
 
     def traffic_statistics(self) -> list[tuple[str, str, VariantStatistics]]:

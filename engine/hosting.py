@@ -34,6 +34,7 @@ from engine.limits import (
     BATCH_ROWS_MAX,
     ENCODER_TOKEN_BYTES,
     GATHER_BATCH_ROWS_MAX,
+    INLINE_COMPUTE_US_MAX,
     LOOKUP_BATCH_ROWS_MAX,
     SEARCH_BATCH_ROWS_MAX,
     WARMUP_BYTES_MAX,
@@ -309,6 +310,7 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
             BatchBounds(batching.rows_max, batching.tokens_max * ENCODER_TOKEN_BYTES),
             instances=settings.instances or usable_cores(),
             batching=batching.enabled,
+            inline_us_max=0 if _caches(settings) else INLINE_COMPUTE_US_MAX,
         )
     rows_max = min(settings.batching.rows_max, signature.rows_max or settings.batching.rows_max)
     return WorkerOptions(
@@ -318,6 +320,11 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
         settings.batching.enabled,
         settings.inline_us_max,
     )
+
+
+def _caches(settings: EncoderSpec | RerankerSpec) -> bool:
+    """Whether some batches are answered from a cache: how long others took then says nothing of the next."""
+    return isinstance(settings, EncoderSpec) and settings.cache_bytes_max is not None
 
 
 Running = Worker | RemoteWorker | GraphRunner | TrafficRunner

@@ -443,8 +443,7 @@ ENCODER_TOKEN_BYTES: Final = 4
 """Bytes of English text a token: by it a batch of texts that wait is bounded before they are tokenised."""
 
 RERANK_PAIRS_MAX: Final = 4_096
-"""Pairs of one row of a reranker's request."""
-
 ENCODER_TEXTS_MAX: Final = 4_096
-"""Texts of one call for embeddings or scores."""
+"""Pairs of one row of a reranker's request, and texts of one call for embeddings or scores."""
+
 OPTIMIZE_ROWS_MAX: Final = 100_000  # read to calibrate a new version on, and to judge it by

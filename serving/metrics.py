@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 
-from engine import BUCKETS_S, Engine, Histogram, Internal, ModelStatistics, VireoError
+from engine import BUCKETS_S, EncodingCache, Engine, Histogram, Internal, ModelStatistics, VireoError
 
 log = logging.getLogger("vireo.serving")
 
@@ -55,6 +55,7 @@ class EngineCollector:
         """Metric families, as prometheus_client wants them."""
         yield from self._histograms()
         yield from self._counters()
+        yield from self._caches()
         calls = CounterMetricFamily(
             "vireo_calls", "Finished calls by method and status code", labels=["method", "code"]
         )
@@ -81,6 +82,15 @@ class EngineCollector:
                     add_histogram(family, [name, str(version)], getattr(counted, f"{stage}_histogram"))
             yield family
 
+    def _caches(self) -> Iterator[Any]:
+        caches = self._engine.encoding_caches()
+        for metric, text, read in _CACHES:
+            kind = GaugeMetricFamily if metric.endswith(("_bytes", "_entries")) else CounterMetricFamily
+            family = kind(metric, text, labels=["model", "version"])
+            for name, version, cache in caches:
+                family.add_metric([name, str(version)], read(cache))
+            yield family
+
     def _counters(self) -> Iterator[Any]:
         rows = self._engine.statistics()
         for metric, text, read in _COUNTERS:
@@ -89,6 +99,13 @@ class EngineCollector:
                 family.add_metric([name, str(version)], read(counted))
             yield family
 
+
+_CACHES: tuple[tuple[str, str, Callable[[EncodingCache], int]], ...] = (
+    ("vireo_encoder_cache_hits", "Texts whose vector was kept, or being computed", lambda cache: cache.hits),
+    ("vireo_encoder_cache_misses", "Texts that were encoded", lambda cache: cache.misses),
+    ("vireo_encoder_cache_entries", "Vectors kept now", len),
+    ("vireo_encoder_cache_bytes", "Bytes they take, with their texts", lambda cache: cache.bytes_size),
+)
 
 _COUNTERS: tuple[tuple[str, str, Callable[[ModelStatistics], int]], ...] = (
     ("vireo_requests_success", "Requests answered", lambda counted: counted.success.count),

@@ -51,7 +51,8 @@ class TokenBatchingSpec:
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
     """A text encoder, served as a model of `version`. `model` is an ONNX file, `tokenizer` a `tokenizer.json`. `output`: that of
-    the model to read, null for its first."""
+    the model to read, null for its first. `cache_bytes_max`: of the vectors of texts encoded before that are kept, null for none.
+    """
 
     model: str
     tokenizer: str
@@ -63,6 +64,7 @@ class EncoderSpec:
     threads: int = 1
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     timeout_ms: float | None = None
+    cache_bytes_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ def _problems(spec: EncoderSpec | RerankerSpec) -> Iterator[Problem]:
     if isinstance(spec, RerankerSpec):
         yield from _range_problem("tokens_max", spec.tokens_max, ENCODER_TOKENS_CEILING)
     else:
+        yield from _range_problem("cache_bytes_max", spec.cache_bytes_max, 1 << 40)
         yield from ((f"encoding.{key}", what) for key, what in encoding_problems(spec.encoding))
 
 

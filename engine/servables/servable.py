@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from engine.encoders.cache import EncodingCache
 from engine.errors import VireoError
 from engine.request import Request, Stage
 from engine.servables.signature import Signature
@@ -65,6 +66,15 @@ class BoundServable(Servable, Protocol):
 
     def fits(self) -> bool:
         """Whether what is there now still has this signature; where it has not, it is to be loaded anew. At once, any thread."""
+
+
+@runtime_checkable
+class CachingServable(Servable, Protocol):
+    """A servable that may keep what it encoded."""
+
+    @property
+    def cache(self) -> EncodingCache | None:
+        """Where it does."""
 
 
 @runtime_checkable

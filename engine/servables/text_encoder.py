@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.encoders.cache import EncodingCache
 from engine.encoders.declaration import EncoderSpec, EncodingSpec
 from engine.encoders.pooling import Floats, normalised, pooled
 from engine.encoders.relations import EMBEDDING, PROMPT, TEXT, TOKENS, tensors_of_encoder
@@ -26,9 +27,10 @@ from engine.tensor import FP32, INT32, Array, Tensor
 class TextEncoder:
     """See the module. Any number of threads."""
 
-    def __init__(self, model: TokenModel, encoding: EncodingSpec, size: int) -> None:
-        self._model, self._encoding = model, encoding
+    def __init__(self, model: TokenModel, encoding: EncodingSpec, size: int, cache: EncodingCache | None) -> None:
+        self._model, self._encoding, self.cache = model, encoding, cache
         self._prompts = {"": "", **encoding.prompts}
+        self._samples = frozenset(self._prompts[encoding.default_prompt or ""] + each for each in model.samples())
         inputs, outputs = tensors_of_encoder(encoding, size)
         self.signature = Signature(declared_specs(inputs), declared_specs(outputs), batchable=True)
         told = f"pooling {encoding.pooling}, normalised: {encoding.normalise}, tokens_max {encoding.tokens_max}"
@@ -38,11 +40,14 @@ class TextEncoder:
         """See `Servable.execute`. Raises InvalidArgument for text that is no UTF-8 or too long, and for an unknown prompt."""
         texts = [text_of(TEXT, each) for each in inputs[TEXT].array]
         prompts = self._prompts_of(inputs, len(texts))
-        vectors, tokens = encoded(
-            self._model, [f"{prompt}{text}" for prompt, text in zip(prompts, texts, strict=True)], self._encoding
-        )
+        vectors, tokens = self._encoded([f"{prompt}{text}" for prompt, text in zip(prompts, texts, strict=True)])
         found = {EMBEDDING: Tensor(FP32, vectors), TOKENS: Tensor(INT32, tokens)}
         return {name: found[name] for name in outputs} if outputs else found
+
+    def _encoded(self, texts: Sequence[str]) -> tuple[Floats, Array]:
+        if self.cache is None or self._samples.issuperset(texts):  # a warm-up is to take the time that encoding takes
+            return encoded(self._model, texts, self._encoding)
+        return self.cache.encoded(texts, lambda missing: encoded(self._model, missing, self._encoding))
 
     def _prompts_of(self, inputs: Tensors, rows: int) -> list[str]:
         if PROMPT not in inputs:
@@ -97,4 +102,6 @@ def load_text_encoder(spec: EncoderSpec) -> TextEncoder:
         return lambda texts: encoded(model, texts, encoding)[0]
 
     model = load_token_model(spec, tokens, values)
-    return TextEncoder(model, encoding, encoded(model, model.samples()[:1], encoding)[0].shape[1])
+    size = encoded(model, model.samples()[:1], encoding)[0].shape[1]
+    cache = None if spec.cache_bytes_max is None else EncodingCache(spec.cache_bytes_max)
+    return TextEncoder(model, encoding, size, cache)

@@ -18,7 +18,11 @@ SPEC = (
     """
 server: {grpc_port: 0, http_port: 0}
 encoders:
-  words: {model: encoder/model.onnx, tokenizer: encoder/tokenizer.json, encoding: {tokens_max: 8, truncate: false}}
+  words:
+    model: encoder/model.onnx
+    tokenizer: encoder/tokenizer.json
+    encoding: {tokens_max: 8, truncate: false}
+    cache_bytes_max: 100000
 rerankers:
   pairs: {model: pairs/model.onnx, tokenizer: pairs/tokenizer.json}
 """
@@ -59,6 +63,16 @@ def test_embeddings_come_as_numbers_and_as_the_client_asks_for_them(client: open
     assert [each.index for each in plain.data] == [0, 1]
     assert [each.embedding for each in packed.data] == [pytest.approx(each.embedding, abs=1e-6) for each in plain.data]
     assert plain.usage.prompt_tokens == 9
+
+
+def test_vectors_that_are_kept_are_counted(client: openai.OpenAI, running: ServerHere) -> None:
+    for _ in range(2):
+        client.embeddings.create(model="embedding", input=["tide", "bell"])
+    told = httpx.get(f"http://127.0.0.1:{running.host.http_port}/metrics").text
+    hits = re.search(r'vireo_encoder_cache_hits_total\{model="words",version="1"\} (\d+)', told)
+    assert hits is not None
+    assert int(hits[1]) >= 2
+    assert 'vireo_encoder_cache_bytes{model="words",version="1"}' in told
 
 
 def test_what_cannot_be_embedded_is_a_bad_request_that_says_why(client: openai.OpenAI) -> None:
@@ -102,7 +116,15 @@ def test_an_answer_from_passages_streams_and_brings_what_it_rests_on(client: ope
 
 
 def test_every_model_is_told(client: openai.OpenAI) -> None:
-    assert {each.id for each in client.models.list()} == {"writer", "birds", "wide", "embedding", "ranking", "smol"}
+    assert {each.id for each in client.models.list()} == {
+        "writer",
+        "birds",
+        "ordered",
+        "wide",
+        "embedding",
+        "ranking",
+        "smol",
+    }
 
 
 def test_the_tutorials_program_runs(running: ServerHere, capsys: pytest.CaptureFixture[str]) -> None:

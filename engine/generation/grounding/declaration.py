@@ -20,6 +20,9 @@ class GroundingSpec:
     below `score_min`, `unanswerable` is the answer and no model is asked. `queries` more ways to search are asked of the model
     first, and what all find is fused.
 
+    `order`: they are shown the best first as they were "found", or by "document" and place in it, so that questions that find
+    the same passages have prompts that begin alike.
+
     `citations`: "attributed" gives a sentence that names no passage the number of the one it rests on, "marked" keeps what the
     model wrote. `support_min`: so much of a sentence's words must be in a passage for it to rest on it; `stemmer` the language
     whose endings don't count.
@@ -32,6 +35,7 @@ class GroundingSpec:
     prompt: PromptSpec = field(default_factory=PromptSpec)
     passages_max: int = 5
     chars_max: int = 6000
+    order: Literal["found", "document"] = "found"
     queries: int = 0
     score_min: float | None = None
     unanswerable: str = "The documents do not answer this."

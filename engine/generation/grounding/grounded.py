@@ -19,7 +19,13 @@ from engine.generation.conversation import Conversation, conversation_of
 from engine.generation.grounding.citation import CitedText
 from engine.generation.grounding.declaration import GroundingSpec
 from engine.generation.grounding.passage import Passage, fused
-from engine.generation.grounding.prompt import answer_messages, queries_in, query_messages, shown_passages
+from engine.generation.grounding.prompt import (
+    answer_messages,
+    in_document_order,
+    queries_in,
+    query_messages,
+    shown_passages,
+)
 from engine.generation.grounding.retrieval import Found, Retrieval
 from engine.generation.grounding.support import Support
 from engine.generation.language_model import Ask
@@ -102,6 +108,8 @@ class _Grounding:
         self._retrieval = {"model": retrieval, "version": str(found[0].version)}
         self.answerable = best is not None and (spec.score_min is None or best >= spec.score_min)
         self.shown = shown_passages(passages, spec.passages_max, spec.chars_max) if self.answerable else []
+        if spec.order == "document":
+            self.shown = in_document_order(self.shown)
         support = Support(self.shown, spec.support_min, spec.stemmer)
         self.text = CitedText(len(self.shown), support, attributes=spec.citations == "attributed")
 

@@ -86,6 +86,11 @@ def shown_passages(passages: Sequence[Passage], most: int, chars_max: int) -> li
     return shown
 
 
+def in_document_order(passages: Sequence[Passage]) -> list[Passage]:
+    """By document, place in it, and id: the same passages in the same order, whatever question they were found for."""
+    return sorted(passages, key=lambda each: (each.document or each.id, each.start or 0, each.id))
+
+
 def answer_messages(spec: PromptSpec, asked: Conversation, passages: Sequence[Passage]) -> list[dict[str, Any]]:
     """The messages that ask for an answer, in the form of the OpenAI API. What stood first in the last call of a conversation
     stands first in the next."""

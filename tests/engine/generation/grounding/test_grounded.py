@@ -50,6 +50,7 @@ functions:
 language_models:
   writer: {call: 'tests.engine.generation.grounding.test_grounded:Writer'}
   birds: {grounded: {retrieval: facts, model: writer, queries: 0, score_min: 0.5, prompt: {version: '7'}}}
+  ordered: {grounded: {retrieval: facts, model: writer, order: document}}
   wide: {grounded: {retrieval: facts, model: writer, queries: 2, citations: marked}}
 """
 
@@ -156,6 +157,15 @@ def told(engine: Engine, asked: GenerationCall) -> dict[str, Any]:
     assert status == 200
     found: dict[str, Any] = json.loads(body)
     return found
+
+
+def test_passages_are_shown_in_the_order_that_is_declared(engine: Engine) -> None:
+    shown = {
+        model: [each["id"] for each in told(engine, call("where do kiwi fly?", model))["grounding"]["passages"]]
+        for model in ("wide", "ordered")
+    }
+    assert shown["wide"][0] == "f-3"
+    assert shown["ordered"] == ["f-1", "f-2", "f-3"]
 
 
 NESTS = "Vireos hang their nests in forked twigs"

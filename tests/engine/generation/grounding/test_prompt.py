@@ -12,6 +12,7 @@ from engine.generation.grounding.passage import Passage, fused
 from engine.generation.grounding.prompt import (
     PromptSpec,
     answer_messages,
+    in_document_order,
     prompt_problems,
     queries_in,
     query_messages,
@@ -55,6 +56,32 @@ def test_what_is_filled_in_stays_as_it_is(question: str, text: str, system: str)
         {"role": "user", "content": "before"},
         {"role": "user", "content": f"1:{text}|{question}"},
     ]
+
+
+def prompt_of(asked: Conversation, found: list[Passage]) -> str:
+    """All messages, as an engine reads them."""
+    return "".join(f"<{each['role']}>{each['content']}" for each in answer_messages(PromptSpec(), asked, found))
+
+
+def test_prompts_for_the_same_passages_in_document_order_differ_in_nothing_but_the_question_at_their_end() -> None:
+    found = [
+        Passage("b", "later", 0.9, "d", 50),
+        Passage("a", "sooner", 0.8, "d", 10),
+        Passage("c", "first", 0.7, "a", 7),
+    ]
+    ordered = in_document_order(found)
+    assert [each.id for each in ordered] == ["c", "a", "b"]
+    assert in_document_order(found[::-1]) == ordered
+    one, other = (prompt_of(Conversation(each, ("be kind",)), ordered) for each in ("How high?", "When?"))
+    assert one.removesuffix("How high?") == other.removesuffix("When?")
+    assert one.index(PromptSpec().system) < one.index("be kind") < one.index("[1] first") < one.index("[2] sooner")
+    assert one.index("[3] later") < one.index("How high?")
+
+
+def test_callers_of_one_model_share_its_instructions_before_anything_of_their_own() -> None:
+    one, other = (prompt_of(Conversation("q", (each,)), [passage("a")]) for each in ("tenant A", "tenant B"))
+    assert one.startswith(shared := f"<system>{PromptSpec().system}\n\n")
+    assert other.startswith(shared)
 
 
 def test_passages_are_shown_until_there_is_no_room() -> None:
