@@ -6,9 +6,19 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from engine import Chunks, GenerationAnswer, GenerationCall, GenerationKind, InvalidArgument, ModelCard, ModelLoadError
+from engine import (
+    Chunks,
+    GenerationAnswer,
+    GenerationCall,
+    GenerationKind,
+    InvalidArgument,
+    LanguageModelSpec,
+    ModelCard,
+    ModelLoadError,
+)
 
 MADE: list[Bigrams] = []
 """All so far, the last one last."""
@@ -76,6 +86,16 @@ class Bigrams:
     async def aclose(self) -> None:
         """See `LanguageModel`."""
         self.closed = True
+
+
+class Adaptive(Bigrams):
+    """Follows a bound or a deadline without being loaded anew; a bound of 1 it cannot have, for one of 2 it is loaded anew."""
+
+    async def adapt(self, spec: LanguageModelSpec, folder: Path) -> bool:
+        """See `Adaptable`."""
+        if spec.calls_max == 1:
+            raise ModelLoadError(f"language model '{self.name}' wants more than one call")
+        return spec.calls_max != 2
 
 
 class CarriageReturns(Bigrams):

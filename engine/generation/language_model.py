@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from engine.generation.call import GenerationAnswer, GenerationCall, GenerationKind
+from engine.generation.declaration import LanguageModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,15 @@ class LanguageModel(Protocol):
 
     async def aclose(self) -> None:
         """Frees everything. Nobody uses it any more."""
+
+
+@runtime_checkable
+class Adaptable(Protocol):
+    """A `LanguageModel` that can follow some changes of its spec without being loaded anew."""
+
+    async def adapt(self, spec: LanguageModelSpec, folder: Path) -> bool:
+        """Whether it answers as `spec` says from now on; where False, nothing has changed. On the loop of `answer`. Raises
+        ModelLoadError where it could follow and something that the spec names cannot be loaded."""
 
 
 Ask = Callable[[GenerationCall], Awaitable[GenerationAnswer]]

@@ -18,7 +18,7 @@ from engine.control.registry import Handle
 from engine.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable, VireoError, nearest, quoted
 from engine.generation.call import GenerationAnswer, GenerationCall, GenerationKind
 from engine.generation.declaration import LanguageModelSpec
-from engine.generation.language_model import Ask, LanguageModel, ModelCard
+from engine.generation.language_model import Adaptable, Ask, LanguageModel, ModelCard
 from engine.generation.statistics import GenerationStatistics
 from engine.home import Home
 from engine.limits import (
@@ -162,8 +162,25 @@ class LanguageModels:
         same = (declared.spec, declared.folder) == (spec, folder)
         if self._stopping.is_set() or (same and declared.live is not None and declared.problem is None):
             return
+        moved = declared.folder != folder
         declared.spec, declared.folder, declared.due_s = spec, folder, None
-        self._load_beside(name, declared, drain_s)
+        if moved or not self._adapted(name, declared):
+            self._load_beside(name, declared, drain_s)
+
+    def _adapted(self, name: str, declared: _Declared) -> bool:
+        """Whether what serves could follow the spec without being loaded anew; `problem` says what of it failed."""
+        live = declared.live
+        if live is None or not isinstance(live.model, Adaptable):
+            return False
+        try:
+            if not self._home.run(live.model.adapt(declared.spec, declared.folder)):
+                return False
+        except VireoError as error:
+            declared.problem = error.message
+            log.error("language model %s cannot follow its spec: %s", name, error.message)
+            return True
+        live.spec, declared.problem = declared.spec, None
+        return True
 
     def _load_beside(self, name: str, declared: _Declared, drain_s: float) -> bool:
         """Whether it could be loaded; else `problem` says why not."""

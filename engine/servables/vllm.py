@@ -10,14 +10,14 @@ import os
 import time
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from engine.errors import InvalidArgument, ModelLoadError, Unavailable, quoted
 from engine.generation.call import GenerationAnswer, GenerationCall, GenerationKind
-from engine.generation.declaration import VllmSpec
+from engine.generation.declaration import LanguageModelSpec, VllmSpec
 from engine.generation.language_model import ModelCard
 from engine.home import Home
 from engine.limits import GENERATION_END_S_MAX
@@ -44,7 +44,7 @@ def load_vllm(name: str, spec: VllmSpec, folder: Path, home: Home) -> VllmModel:
         ) from error
     args = _parsed(name, spec, folder)
     try:
-        model = VllmModel(name, _engine(args), args)
+        model = VllmModel(name, spec, _engine(args), args)
     except Exception as error:
         raise ModelLoadError(f"vLLM does not start: {error}") from error
     try:
@@ -68,14 +68,18 @@ def _parsed(name: str, spec: VllmSpec, folder: Path) -> Namespace:
     inside = folder / Path(spec.model).expanduser()
     argv = ["--model", str(inside) if inside.exists() else spec.model, "--served-model-name", name, *_argv(spec)]
     if spec.adapters:
-        paths = {each: folder / Path(path).expanduser() for each, path in spec.adapters.items()}
-        argv += ["--enable-lora", "--lora-modules", *(f"{each}={path}" for each, path in paths.items())]
+        named = _adapter_paths(spec, folder).items()
+        argv += ["--enable-lora", "--lora-modules", *(f"{each}={path}" for each, path in named)]
     try:
         args: Namespace = parser.parse_args(argv)
         validate_parsed_serve_args(args)
     except (ValueError, TypeError) as error:
         refuse(str(error))
     return args
+
+
+def _adapter_paths(spec: VllmSpec, folder: Path) -> dict[str, str]:
+    return {each: str(folder / Path(path).expanduser()) for each, path in spec.adapters.items()}
 
 
 def _argv(spec: VllmSpec) -> Iterator[str]:
@@ -110,10 +114,10 @@ class _Surface:
 
 
 class VllmModel:
-    """A `LanguageModel`."""
+    """A `LanguageModel` that is `Adaptable`: adapters come and go while it answers."""
 
-    def __init__(self, name: str, llm: AsyncLLM, args: Namespace) -> None:
-        self._name, self._llm, self._args = name, llm, args
+    def __init__(self, name: str, spec: VllmSpec, llm: AsyncLLM, args: Namespace) -> None:
+        self._name, self._spec, self._llm, self._args = name, spec, llm, args
         self._created_s = int(time.time())
         self._surfaces: dict[GenerationKind, _Surface] = {}
         self._models: Any = None
@@ -159,6 +163,36 @@ class VllmModel:
         """See `LanguageModel`."""
         return f"vLLM's engine core died: {self._llm.dead_error}" if self._llm.errored else None
 
+    async def adapt(self, spec: LanguageModelSpec, folder: Path) -> bool:
+        """See `Adaptable`: where nothing but adapters, deadline and bound are new, and LoRA was enabled at the start. An adapter
+        that changed must have a new path: vLLM keeps prefixes computed with what lay at the old one."""
+        enabled = self._llm.vllm_config.lora_config is not None
+        if spec.vllm is None or not enabled or replace(spec.vllm, adapters=self._spec.adapters) != self._spec:
+            return False
+        wanted = _adapter_paths(spec.vllm, folder)
+        loaded = {name: request.lora_path for name, request in self._models.lora_requests.items()}
+        for name in [each for each, path in loaded.items() if wanted.get(each) != path]:
+            await self._unload_adapter(name)
+        for name, path in wanted.items():
+            if loaded.get(name) != path:
+                await self._load_adapter(name, path)
+        self._spec = spec.vllm
+        return True
+
+    async def _load_adapter(self, name: str, path: str) -> None:
+        from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+        from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest
+
+        told = await self._models.load_lora_adapter(LoadLoRAAdapterRequest(lora_name=name, lora_path=path))
+        if isinstance(told, ErrorResponse):
+            raise ModelLoadError(f"vllm.adapters.{name}: {told.error.message}")
+
+    async def _unload_adapter(self, name: str) -> None:
+        """Calls under way with it go on."""
+        from vllm.entrypoints.serve.lora.protocol import UnloadLoRAAdapterRequest
+
+        await self._models.unload_lora_adapter(UnloadLoRAAdapterRequest(lora_name=name))
+
     async def answer(self, call: GenerationCall) -> GenerationAnswer:
         """See `LanguageModel`."""
         from pydantic import ValidationError
@@ -188,6 +222,10 @@ class VllmModel:
         import asyncio
 
         await asyncio.to_thread(self._llm.shutdown, GENERATION_END_S_MAX / 2)
+        self._llm.shutdown = _nothing  # its __del__ calls it, perhaps when Python has ended
+
+
+def _nothing(timeout: float | None = None) -> None: ...
 
 
 _GENERATING: Final = frozenset((GenerationKind.CHAT, GenerationKind.COMPLETION, GenerationKind.RESPONSES))

@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -17,6 +19,8 @@ import pytest
 from openai import OpenAI
 
 from benchmarks.workloads.generation.model import missing, write_model
+from engine import Spec
+from tests.serving.lora import write_adapter
 from tests.serving.servers import ServerHere, eventually, spec_for
 
 if os.environ.get("VIREO_TEST_VLLM") != "1":  # not where it is merely installed: these take minutes
@@ -35,7 +39,8 @@ language_models:
     vllm:
       model: smol
       args: {enforce-eager: true, max-model-len: 1024, max-num-seqs: 16, scheduling-policy: priority,
-             enable-auto-tool-choice: true, tool-call-parser: hermes}
+             enable-auto-tool-choice: true, tool-call-parser: hermes, max-loras: 2, max-lora-rank: 8}
+      adapters: {ADAPTERS}
 """
 PATIENCE_S: Final = 600.0
 """A start takes some forty seconds on two cores that are not busy otherwise."""
@@ -64,12 +69,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHere]:
     """One engine for all tests."""
     folder = tmp_path_factory.mktemp("vllm")
     write_model(folder / "smol")
+    for seed, (name, rank) in enumerate({"pirate": 8, "sailor": 8, "large": 64}.items()):
+        write_adapter(folder / name, folder / "smol", seed=seed, rank=rank)
     settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "0-1", "HF_HUB_OFFLINE": "1"}
     os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})
-    made = ServerHere(spec_for(SPEC, folder, "native"), patience_s=PATIENCE_S)
+    made = ServerHere(spec_with(folder, "pirate"), patience_s=PATIENCE_S)
     assert not made.engine.problems()
     yield made
     made.stop()
+
+
+def spec_with(folder: Path, *adapters: str) -> Spec:
+    """The spec, with these adapters."""
+    named = ", ".join(f"{each}: {each}" for each in adapters)
+    return spec_for(SPEC.replace("ADAPTERS", named), folder, "native")
 
 
 @pytest.fixture
@@ -90,6 +103,13 @@ def under_way(server: ServerHere) -> int:
     live = server.engine.language_models._live["smol"]
     count: int = live.model._llm.get_num_unfinished_requests()  # type: ignore[attr-defined]
     return count
+
+
+def core_pid(server: ServerHere) -> int:
+    """The process of vLLM's engine core."""
+    live = server.engine.language_models._live["smol"]
+    pid: int = live.model._llm.engine_core.resources.engine_manager.processes[0].pid  # type: ignore[attr-defined]
+    return pid
 
 
 def test_chat_whole_and_streamed_say_the_same(client: OpenAI) -> None:
@@ -162,13 +182,53 @@ def test_bad_input_has_the_error_form_and_stalls_nobody(
     assert client.chat.completions.create(**good).choices
 
 
+def test_adapters_come_and_go_without_a_new_engine_and_each_call_chooses(client: OpenAI, server: ServerHere) -> None:
+    folder = server.engine.spec.folder
+
+    def said(model: str) -> str | None:
+        asked = client.chat.completions.create(model=model, messages=HI, max_tokens=8, temperature=0)
+        return asked.choices[0].message.content
+
+    def apply(*adapters: str) -> None:
+        server.run(server.host.apply(spec_with(folder, *adapters)))
+
+    plain, core = said("smol"), core_pid(server)
+    with pytest.raises(openai.NotFoundError, match="'sailor' is not found"):
+        said("sailor")
+    apply("pirate", "sailor")
+    assert len({plain, said("pirate"), said("sailor")}) == 3
+    cards = {each.id: each.model_dump()["parent"] for each in client.models.list()}
+    assert cards == {"smol": None, "pirate": "smol", "sailor": "smol"}
+    apply("pirate", "large")
+    assert "vllm.adapters.large: " in server.engine.problems()["smol"]
+    assert "rank 64 is greater than max_lora_rank 8" in server.engine.problems()["smol"]
+    apply("pirate")
+    assert not server.engine.problems()
+    assert (said("smol"), core_pid(server)) == (plain, core)
+
+
+@pytest.mark.parametrize(
+    ("bound", "form"),
+    [
+        ({"regex": "[0-9]{3}-[0-9]{4}"}, r"[0-9]{3}-[0-9]{4}"),
+        ({"grammar": 'root ::= "yes" | "no"'}, "yes|no"),
+        ({"choice": ["red", "blue"]}, "red|blue"),
+    ],
+)
+def test_a_form_binds_the_answer(client: OpenAI, bound: dict[str, Any], form: str) -> None:
+    more = {"structured_outputs": bound}
+    answer = client.chat.completions.create(model="smol", messages=HI, max_tokens=20, temperature=0, extra_body=more)
+    assert re.fullmatch(form, answer.choices[0].message.content or "")
+
+
 def test_an_embedding_of_a_model_that_makes_none_is_refused(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="answers no embedding calls"):
         client.embeddings.create(model="smol", input="x")
 
 
 def test_models_metrics_and_tokens_are_told(client: OpenAI, url: str) -> None:
-    assert [(each.id, each.owned_by) for each in client.models.list()] == [("smol", "vllm")]
+    told_of = [(each.id, each.owned_by) for each in client.models.list()]
+    assert told_of == [("smol", "vllm"), ("pirate", "vllm")]
     text = httpx.get(url.removesuffix("/v1") + "/metrics").text
     assert 'vllm:generation_tokens_total{engine="0",model_name="smol"}' in text
     told = httpx.post(url.removesuffix("/v1") + "/tokenize", json={"model": "smol", "prompt": "one two"}).json()
@@ -209,9 +269,7 @@ def test_two_hundred_random_disconnects_leak_nothing(url: str, server: ServerHer
 def test_a_killed_engine_is_not_ready_then_restarted_and_others_never_notice(
     client: OpenAI, server: ServerHere
 ) -> None:
-    live = server.engine.language_models._live["smol"]
-    core = live.model._llm.engine_core.resources.engine_manager.processes[0]  # type: ignore[attr-defined]
-    os.kill(core.pid, signal.SIGKILL)
+    os.kill(core_pid(server), signal.SIGKILL)
     eventually(lambda: "smol" in server.engine.problems(), "it is not ready")
     assert server.engine.is_ready("double", None)
     with pytest.raises(openai.InternalServerError) as raised:

@@ -134,6 +134,25 @@ def test_an_adapter_that_comes_later_is_found_by_its_name(engine: Engine) -> Non
     assert [each.id for each in engine.language_models.cards()] == ["parrot", "pirate"]
 
 
+def test_a_model_that_can_follow_its_spec_is_not_loaded_anew(engine: Engine) -> None:
+    spec = SPEC.replace("Bigrams", "Adaptive")
+    apply(engine, spec % "")
+    first = model()
+    apply(engine, spec % ", calls_max: 3")
+    assert model() is first
+    streams = [ask(engine, STREAM) for _ in range(3)]
+    with pytest.raises(ResourceExhausted, match=r"3 calls are under way"):
+        ask(engine)
+    for each in streams:
+        run(engine, each.aclose())
+    apply(engine, spec % ", calls_max: 1")
+    assert engine.problems() == {"parrot": "language model 'parrot' wants more than one call"}
+    assert (model() is first, told(ask(engine))) == (True, "the cat sat on the cat")
+    apply(engine, spec % ", calls_max: 2")
+    assert model() is not first
+    assert not engine.problems()
+
+
 def test_more_calls_than_allowed_are_refused(engine: Engine) -> None:
     apply(engine, SPEC % ", calls_max: 1")
     first = ask(engine, STREAM)
