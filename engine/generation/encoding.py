@@ -73,7 +73,7 @@ class EmbeddingModel(_Encoding):
     async def answer(self, call: GenerationCall) -> GenerationAnswer:
         """See `LanguageModel`."""
         body, tensors = call.body, self._tensors
-        texts = _texts("input", body.get("input"))
+        texts = _inputs(body.get("input"))
         written = body.get("encoding_format") or "float"
         if written not in _FORMATS:
             raise InvalidArgument(f"encoding_format: expected {' or '.join(_FORMATS)}, got {quoted(str(written))}")
@@ -140,6 +140,15 @@ class RerankingModel(_Encoding):
         inputs = {tensors.query: Tensor.from_texts(queries), tensors.passage: Tensor.from_texts(flat, shape)}
         served, outputs = await self._served(call, inputs, tensors.score, tensors.tokens)
         return served, self._of_shape(outputs, tensors.score, shape), _usage(outputs, tensors.tokens)
+
+
+def _inputs(value: object) -> list[str]:
+    """The texts to embed."""
+    if isinstance(value, list) and value and isinstance(value[0], int | list):
+        raise InvalidArgument(
+            "input: expected a text or a list of texts, got tokens: of which tokenizer nobody can tell"
+        )
+    return _texts("input", value)
 
 
 def _texts(key: str, value: object) -> list[str]:

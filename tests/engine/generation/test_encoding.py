@@ -114,6 +114,8 @@ def test_scores_are_of_one_text_with_many_or_of_pairs(engine: Engine) -> None:
         ("embedding", {}, "input: expected a text or a list of texts, got nothing"),
         ("embedding", {"input": []}, "input: expected a text or a list of texts, got a list"),
         ("embedding", {"input": ["a", 3]}, r"input\[1\]: expected a text, got '3'"),
+        ("embedding", {"input": [1, 2]}, "input: expected a text or a list of texts, got tokens"),
+        ("embedding", {"input": [[1, 2], [3]]}, "input: expected a text or a list of texts, got tokens"),
         ("embedding", {"input": ["a"] * 4_097}, "input: 4097 texts, at most 4096 are allowed"),
         ("embedding", {"input": "\ud800"}, "input: is no Unicode text"),
         (
