@@ -141,6 +141,8 @@ if TYPE_CHECKING:
     )
     from engine.vectors.filter_parse import parse_filter
     from engine.vectors.found import Found
+    from engine.vectors.gpu_index import GpuIndex
+    from engine.vectors.gpu_placing import KernelDevice
     from engine.vectors.plain_points import points_of
     from engine.vectors.plain_spec import as_plain, collection_spec_of
     from engine.vectors.query import (
@@ -228,6 +230,7 @@ __all__ = [
     "GeoBox",
     "GeoPolygon",
     "GeoRadius",
+    "GpuIndex",
     "GraphOutline",
     "Group",
     "GroupBy",
@@ -243,6 +246,7 @@ __all__ = [
     "IsEmpty",
     "IsNull",
     "Job",
+    "KernelDevice",
     "LanguageModel",
     "LanguageModelSpec",
     "LanguageModels",
@@ -372,6 +376,7 @@ _LATER = {
     "GeoBox": "engine.vectors.filter",
     "GeoPolygon": "engine.vectors.filter",
     "GeoRadius": "engine.vectors.filter",
+    "GpuIndex": "engine.vectors.gpu_index",
     "GraphOutline": "engine.graph.outline",
     "Group": "engine.vectors.filter",
     "GroupBy": "engine.vectors.query",
@@ -381,6 +386,7 @@ _LATER = {
     "Hit": "engine.vectors.query",
     "IsEmpty": "engine.vectors.filter",
     "IsNull": "engine.vectors.filter",
+    "KernelDevice": "engine.vectors.gpu_placing",
     "LeftOut": "engine.experiments.results",
     "Leg": "engine.vectors.query",
     "Match": "engine.vectors.filter",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,11 @@ class VectorsCollector:
         offset = CounterMetricFamily(
             "vireo_collection_log_rows", "Entries ever written to a collection's log", labels=["collection"]
         )
+        indexes = GaugeMetricFamily(
+            "vireo_collection_indexes",
+            "Parts by what finds candidates in them",
+            labels=["collection", "vector", "index"],
+        )
         for name in self._store.names():
             info = self._store.describe(name).info
             served.add_metric([name], float(info is not None))
@@ -43,7 +49,9 @@ class VectorsCollector:
                 replay.add_metric([name], info.offset - info.replay_from)
                 indexing.add_metric([name], float(info.indexing))
                 offset.add_metric([name], info.offset)
-        yield from (served, points, rows, parts, size, replay, indexing, offset)
+                for (vector, index), many in _indexes(info).items():
+                    indexes.add_metric([name, vector, index], many)
+        yield from (served, points, rows, parts, size, replay, indexing, offset, indexes)
         yield from self._recall()
 
     def _recall(self) -> Iterator[Any]:
@@ -68,3 +76,8 @@ class VectorsCollector:
 
 def _rows(info: CollectionInfo) -> int:
     return sum(each.rows for each in info.parts)
+
+
+def _indexes(info: CollectionInfo) -> Counter[tuple[str, str]]:
+    """Parts by vector and kind of index, without what else is told of it."""
+    return Counter((name, kind.split(",")[0]) for each in info.parts for name, kind in each.indexes.items())

@@ -26,7 +26,7 @@ OWNERS = {
     "ray": ("serving/ray_host/",),
     "hpack": ("engine/triton/hpack.py",),
     "vllm": ("engine/servables/vllm.py",),
-    "faiss": ("engine/vectors/faiss_index.py", "engine/vectors/gpu_index.py"),
+    "faiss": ("engine/vectors/faiss_index.py", "engine/vectors/gpu_faiss.py"),
     "onnxruntime": ("engine/servables/onnx.py", "engine/optimization/rewrite.py"),
     "onnx": ("engine/servables/onnx.py", "engine/optimization/rewrite.py"),
     "confluent_kafka": ("engine/log/kafka",),

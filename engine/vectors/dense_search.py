@@ -93,6 +93,8 @@ class DenseSearch:
             slot, decided = asked.slot, asked.plan
             if told is not None:
                 told.append(decided.told(slot.part.name, slot.rows, asked.survivors))
+                if self._spec.index.gpu and slot.index is not None:
+                    told.append(f"{slot.part.name}: its index is {slot.index.kind}")
             wanted = query if slot.unit is None else query * slot.unit
             near = None if decided.scan else _near(asked, wanted.reshape(1, -1), effort)[0]
             size = _offered(asked, wanted, near, effort, scores, places, size, told)
@@ -147,6 +149,7 @@ class DenseSearch:
             rows=slot.indexed, tail=slot.rows - slot.indexed, survivors=survivors, alive=slot.count, total=self._total, k=k,
             candidates=candidates or self._spec.index.candidates, size=self._spec.size,
             filtered=survivors < slot.count, indexed=slot.index is not None and not exact,
+            on_gpu=slot.index is not None and slot.index.kind.startswith("gpu_"),
         )  # fmt: skip
         if decided.scan:
             return _Asked(at, slot, bits, survivors, decided, None, bits, 0)

@@ -1,183 +1,100 @@
-"""Sealed segments on a GPU through faiss-gpu: flat in float16, or inverted lists in float32, answered in batches by one thread.
+"""Sealed segments on a GPU: one interface over what holds the vectors there, callers answered in batches by one thread.
 
-A GPU index takes no second caller while it searches, gains by batches, and has no filter that can be relied on: so one thread
-owns it and takes what waits at once (never waiting for more), and filters are kept by fetching more rows than were asked for.
+A GPU takes no second caller while it searches, and one query costs it nearly what 64 do: so one thread owns the device's rows and
+takes together what waits when it is free, never waiting for a clock. Before it takes, it lets whoever can run put down what they
+ask for: callers just answered come back at once, and a batch of those who were quickest would leave the rest for the next.
 
-**`FaissDevice` has not been run on a GPU**: neither how quick it is nor how much it holds was measured. It is written against the
-API of faiss-gpu 1.15 as its tutorials use it. All else here is tested with its twin, FAISS on the CPU, in the device's place.
+Where the device has no room for a search the CPU answers it; once the device fails, the CPU answers all, and says so.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
-from concurrent.futures import Future
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
-from engine.errors import Internal, ResourceExhausted, Unavailable
-from engine.vectors.declaration import Metric
-from engine.vectors.index import Bits, Floats, IndexChoice, IndexKind, Rows
+from engine.errors import Internal, ResourceExhausted, Unavailable, VireoError
+from engine.vectors.index import Bits, Floats, Rows, VectorIndex
 from engine.vectors.places import among
 
 BATCH_QUERIES_MAX: Final = 256
 WAITING_MAX: Final = 4_096
 COUNT_MAX: Final = 2_048
-"""The most that faiss-gpu finds for a query."""
+"""The most that a device finds for a query."""
 OVERFETCH: Final = 1.5
-"""How many times the rows expected to hold enough that pass a filter are fetched at first."""
-SCRATCH_BYTES: Final = 64 << 20
-"""What each index sets aside on the device to search with; 1.5 GiB if it is not told, and each segment has an index."""
-_SLICE_BYTES: Final = 32 << 20
-_LIST_SAMPLES: Final = 64
-"""Rows that an inverted list is placed by, at most, and at random."""
-_SEED: Final = 11
+"""How many times the rows expected to hold enough that pass a filter are fetched at first, where the device takes none."""
 
 Answer = tuple[Floats, Rows]
 log = logging.getLogger("vireo.vectors")
 
 
 class Device(Protocol):
-    """What holds the vectors: faiss-gpu, or its twin in tests. Called by one thread at a time."""
+    """What holds the vectors: our kernels, faiss-gpu, or their twins in tests. Called by one thread at a time."""
 
-    def search(self, queries: Floats, count: int) -> Answer:
-        """As VectorIndex's, without a filter; `count` is at most COUNT_MAX. Raises RuntimeError."""
+    @property
+    def kind(self) -> str:
+        """What it is there, told as the kind of the index."""
+
+    @property
+    def bytes_size(self) -> int:
+        """What its vectors take on the device."""
+
+    @property
+    def filters(self) -> bool:
+        """Whether `search` takes bits."""
+
+    def search(self, queries: Floats, count: int, bits: Bits | None = None) -> Answer:
+        """As VectorIndex's; `count` is at most COUNT_MAX. Raises MemoryError where there is no room just now; whatever else
+        it raises means that the device is lost."""
 
     def save(self, path: Path) -> None:
         """Write the index in the CPU's format. Raises OSError."""
 
 
-def supports_gpu() -> bool:
-    """Whether the faiss installed here was built for GPUs and sees one."""
-    import faiss
-
-    try:
-        return hasattr(faiss, "StandardGpuResources") and bool(faiss.get_num_gpus())
-    except RuntimeError:  # a driver that does not fit
-        return False
-
-
-class FaissDevice:
-    """The index of `vectors` on GPU `number`, as `host_index` makes it on the CPU; they go there slice by slice.
-
-    Raises Unavailable where there is no GPU, ResourceExhausted where it does not take the index, most likely for want of memory.
-    """
-
-    def __init__(self, vectors: Any, choice: IndexChoice, metric: Metric, *, number: int = 0) -> None:  # noqa: ANN401
-        import faiss
-
-        if not supports_gpu():
-            raise Unavailable("the index asks for a GPU, but the faiss installed here sees none")
-        try:
-            options = faiss.GpuClonerOptions()
-            options.useFloat16 = True
-            self._resources = faiss.StandardGpuResources()  # must outlive the index
-            self._resources.setTempMemory(SCRATCH_BYTES)
-            empty = _empty(vectors.shape[1], choice, metric)
-            self._index = faiss.index_cpu_to_gpu(self._resources, number, empty, options)
-            _fill(self._index, vectors, choice)
-        except RuntimeError as error:
-            raise ResourceExhausted(f"GPU {number} does not take the index: {str(error)[-300:]}") from error
-        self._lower_is_better = metric == "l2"
-
-    def search(self, queries: Floats, count: int) -> Answer:
-        """See Device."""
-        scores, rows = self._index.search(queries, count)
-        return (np.negative(scores) if self._lower_is_better else scores), rows
-
-    def save(self, path: Path) -> None:
-        """See Device."""
-        import faiss
-
-        try:
-            faiss.write_index(faiss.index_gpu_to_cpu(self._index), str(path))
-        except RuntimeError as error:
-            raise OSError(f"index file '{path}' cannot be written: {error}") from error
-
-
-def host_index(vectors: Any, choice: IndexChoice, metric: Metric) -> Any:  # noqa: ANN401
-    """The same index on the CPU. Of `vectors`, float32 [n, d] or what reads as that: lists for `ivf_pq`, else flat. Not
-    compressed: a GPU scans vectors faster than it decodes 4-bit codes, for which faiss-gpu has no kernel."""
-    index = _empty(vectors.shape[1], choice, metric)
-    _fill(index, vectors, choice)
-    return index
-
-
-def _empty(size: int, choice: IndexChoice, metric: Metric) -> Any:  # noqa: ANN401
-    import faiss
-
-    measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
-    coarse: Any = faiss.IndexFlat(size, measure)
-    if choice.kind != "ivf_pq":
-        return coarse
-    index: Any = faiss.IndexIVFFlat(coarse, size, choice.lists, measure)
-    index.referenced_objects = [coarse]
-    index.nprobe = min(choice.lists, choice.probed or max(8, choice.lists // 16))
-    return index
-
-
-def _fill(index: Any, vectors: Any, choice: IndexChoice) -> None:  # noqa: ANN401
-    """Trains an empty index, on either side, and adds `vectors`: no more than a slice of them is copied at once."""
-    rows, size = vectors.shape
-    if choice.kind == "ivf_pq":
-        chosen = np.random.default_rng(_SEED).choice(rows, min(rows, _LIST_SAMPLES * choice.lists), replace=False)
-        index.train(np.ascontiguousarray(vectors[np.sort(chosen)], np.float32))
-    step = max(1, _SLICE_BYTES // (4 * size))
-    for start in range(0, rows, step):
-        index.add(np.ascontiguousarray(vectors[start : start + step], np.float32))
-
-
-def placed(vectors: Any, choice: IndexChoice, metric: Metric, what: str) -> GpuIndex | None:  # noqa: ANN401
-    """The index of `vectors`, as `host_index` takes them, on a GPU. None where there is none, which is told once a process, or
-    where it has no room, as a warning tells of `what`: then the CPU's index serves."""
-    if not supports_gpu():
-        _tell_of_none()
-        return None
-    try:
-        device = FaissDevice(vectors, choice, metric)
-    except ResourceExhausted as error:
-        log.warning("%s is searched on the CPU: %s", what, error.message)
-        return None
-    log.info("%s is searched on a GPU", what)
-    rows, size = vectors.shape
-    return GpuIndex(device, choice.kind, rows, size)
-
-
-@cache
-def _tell_of_none() -> None:
-    log.warning(
-        "vectors ask for a GPU (index.gpu), and the faiss installed here sees none: they are searched on the CPU"
-    )
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
+    """One caller. `done` is released once `answer` or `error` is there."""
+
     queries: Floats
     count: int
-    answer: Future[Answer] = field(default_factory=Future)
+    bits: Bits | None
+    done: threading.Lock = field(default_factory=threading.Lock)
+    answer: Answer | None = None
+    error: VireoError | None = None
 
 
 class GpuIndex:
     """A `VectorIndex` on a device; whoever made it closes it. Any thread may search; searches wait for those before them."""
 
-    def __init__(self, device: Device, kind: IndexKind, rows: int, size: int) -> None:
-        self._kind = "gpu_ivf_flat" if kind == "ivf_pq" else "gpu_flat"
-        self._device, self._rows, self._size = device, rows, size
-        self._waiting: queue.Queue[_Waiting | None] = queue.Queue(WAITING_MAX)
+    def __init__(self, device: Device, rows: int, what: str, on_cpu: Callable[[], VectorIndex | None]) -> None:
+        """`what` it is of, for the log; `on_cpu`: the same index on the CPU, None where there is none to be had (then nothing
+        is found, and who asks scans). Called when it is needed, once."""
+        self._device: Device | None = device
+        self._rows, self._what, self._on_cpu = rows, what, on_cpu
+        self._cpu: VectorIndex | None = None
+        self._cpu_asked = False
+        self._lost: str | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._ready = threading.Condition()
+        self._loading = threading.Lock()
         self._closed = False
-        self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="gpu-index", daemon=True)
         self._thread.start()
 
     @property
     def kind(self) -> str:
-        """See VectorIndex: "gpu_flat" or "gpu_ivf_flat"."""
-        return self._kind
+        """See VectorIndex: the device's; once it is lost the CPU's, and why."""
+        device = self._device
+        if device is not None:
+            return device.kind
+        return f"{'flat' if self._cpu is None else self._cpu.kind}, the GPU was lost: {self._lost}"
 
     @property
     def rows(self) -> int:
@@ -186,21 +103,24 @@ class GpuIndex:
 
     @property
     def bytes_size(self) -> int:
-        """Of the vectors, on the device."""
-        return (4 if self._kind == "gpu_ivf_flat" else 2) * self._rows * self._size
+        """Of the vectors, on the device; of the CPU's index once that is lost."""
+        on = self._device or self._cpu
+        return 0 if on is None else on.bytes_size
 
     def search(self, queries: Floats, count: int, bits: Bits | None = None, *, effort: float = 1.0) -> Answer:
-        """See VectorIndex; `effort` has no meaning here. A filter that few rows pass may leave fewer than there are: the last
-        rows are -1 then, and the rest is for the caller to find. Raises ResourceExhausted where too many wait, Unavailable
-        once closed, Internal where the device fails."""
-        del effort
+        """See VectorIndex; `effort` has no meaning on a GPU. Where the device takes no filter one that few rows pass may leave
+        fewer than there are: the last rows are -1 then, and the rest is for the caller to find. Raises ResourceExhausted
+        where too many wait, Unavailable once closed."""
+        device = self._device
+        if device is None:
+            return self._searched_on_cpu(queries, count, bits, effort)
         wanted = min(count, self._rows, COUNT_MAX)
-        if bits is None:
-            return _filled(*self._ask(queries, wanted), count)
+        if bits is None or device.filters:
+            return _filled(*self._ask(queries, wanted, bits), count)
         passing = int(np.bitwise_count(bits).sum())
         fetched = min(COUNT_MAX, self._rows, int(OVERFETCH * count * self._rows / max(1, passing)) + 1)
         while True:
-            scores, rows = _passing(*self._ask(queries, fetched), bits, count)
+            scores, rows = _passing(*self._ask(queries, fetched, None), bits, count)
             enough = min(count, passing)
             if fetched >= min(COUNT_MAX, self._rows) or (rows[:, :enough] >= 0).all():
                 return scores, rows
@@ -208,62 +128,110 @@ class GpuIndex:
 
     def save(self, path: Path) -> None:
         """See VectorIndex. Not while others search."""
+        if self._device is None:
+            raise OSError(f"index file '{path}' cannot be written: the GPU was lost")
         self._device.save(path)
 
     def close(self) -> None:
         """What waits is answered, then the thread ends, and the device's memory is free again with this object."""
-        with self._closing:
-            if not self._closed:
-                self._closed = True
-                self._waiting.put(None)
+        with self._ready:
+            self._closed = True
+            self._ready.notify()
         if threading.current_thread() is not self._thread:  # Python may collect what owns this on any thread
             self._thread.join()
 
-    def _ask(self, queries: Floats, count: int) -> Answer:
+    def _ask(self, queries: Floats, count: int, bits: Bits | None) -> Answer:
         if count == 0:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        asked = _Waiting(queries, count)
-        with self._closing:  # nothing may be put behind the end
+        asked = _Waiting(queries, count, bits)
+        asked.done.acquire()
+        with self._ready:  # nothing may be put behind the end
             if self._closed:
                 raise Unavailable("the index on the GPU is closed")
-            try:
-                self._waiting.put_nowait(asked)
-            except queue.Full:
-                raise ResourceExhausted(f"{WAITING_MAX} searches wait for the GPU already") from None
-        return asked.answer.result()
+            if len(self._waiting) >= WAITING_MAX:
+                raise ResourceExhausted(f"{WAITING_MAX} searches wait for the GPU already")
+            self._waiting.append(asked)
+            self._ready.notify()
+        asked.done.acquire()
+        if asked.error is not None:
+            raise asked.error
+        assert asked.answer is not None
+        return asked.answer
 
     def _serve(self) -> None:
-        ended = False
-        while not ended:
-            first = self._waiting.get()
-            if first is None:
-                return
-            batch, queries = [first], len(first.queries)
-            while queries < BATCH_QUERIES_MAX:
-                try:
-                    more = self._waiting.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    ended = True
-                    break
-                batch.append(more)
-                queries += len(more.queries)
-            self._answer(batch)
+        while True:
+            with self._ready:
+                while not self._waiting and not self._closed:
+                    self._ready.wait()
+                if not self._waiting:
+                    return
+            self._let_others_ask()
+            self._answer(self._taken())
+
+    def _let_others_ask(self) -> None:
+        """Threads that can run do, for as long as that brings more."""
+        many = 0
+        while many < len(self._waiting) < BATCH_QUERIES_MAX:
+            many = len(self._waiting)
+            time.sleep(0)
+
+    def _taken(self) -> list[_Waiting]:
+        """The first that waits and all with the same filter, in order, up to BATCH_QUERIES_MAX queries or one that has more."""
+        batch, queries, left = [], 0, []
+        with self._ready:
+            bits = self._waiting[0].bits
+            while self._waiting and queries < BATCH_QUERIES_MAX:
+                each = self._waiting.popleft()
+                if each.bits is bits:
+                    batch.append(each)
+                    queries += len(each.queries)
+                else:
+                    left.append(each)
+            self._waiting.extendleft(reversed(left))
+        return batch
 
     def _answer(self, batch: list[_Waiting]) -> None:
         try:
-            queries = np.concatenate([each.queries for each in batch])
-            scores, rows = self._device.search(queries, max(each.count for each in batch))
-        except Exception as error:  # whatever befalls the device, callers must not wait for ever
+            queries = np.concatenate([each.queries for each in batch]) if len(batch) > 1 else batch[0].queries
+            scores, rows = self._searched(queries, max(each.count for each in batch), batch[0].bits)
+            start = 0
             for each in batch:
-                each.answer.set_exception(Internal(f"the search on the GPU failed: {str(error)[-300:]}"))
-            return
-        start = 0
+                end = start + len(each.queries)
+                each.answer = scores[start:end, : each.count], rows[start:end, : each.count]
+                start = end
+        except Exception as error:  # whatever befalls, callers must not wait for ever
+            log.exception("%s: a search failed on the GPU and on the CPU", self._what)
+            for each in batch:
+                each.error = Internal(f"the search failed on the GPU and on the CPU: {str(error)[-300:]}")
         for each in batch:
-            end = start + len(each.queries)
-            each.answer.set_result((scores[start:end, : each.count].copy(), rows[start:end, : each.count].copy()))
-            start = end
+            each.done.release()
+
+    def _searched(self, queries: Floats, count: int, bits: Bits | None) -> Answer:
+        device = self._device
+        if device is not None:
+            try:
+                return device.search(queries, count, bits)
+            except MemoryError as error:
+                log.warning("%s: searched on the CPU this time: %s", self._what, error)
+            except Exception as error:
+                self._lose(error)
+        return self._searched_on_cpu(queries, count, bits, 1.0)
+
+    def _lose(self, error: Exception) -> None:
+        log.error("%s is searched on the CPU from now on, the GPU was lost: %s", self._what, error)
+        self._lost, self._device = str(error)[:300], None
+
+    def _searched_on_cpu(self, queries: Floats, count: int, bits: Bits | None, effort: float) -> Answer:
+        with self._loading:
+            if not self._cpu_asked:
+                try:
+                    self._cpu = self._on_cpu()
+                except VireoError as error:  # its file went with a merge, say
+                    log.warning("%s: there is no index on the CPU, its rows are scanned: %s", self._what, error.message)
+                self._cpu_asked = True
+        if self._cpu is None:
+            return np.full((len(queries), count), -np.inf, np.float32), np.full((len(queries), count), -1, np.int64)
+        return self._cpu.search(queries, count, bits, effort=effort)
 
 
 def _filled(scores: Floats, rows: Rows, count: int) -> Answer:

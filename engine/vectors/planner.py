@@ -14,6 +14,9 @@ STREAMED_US: Final = 0.023
 INDEX_US: Final = 9.0
 INDEX_ROW_US: Final = 0.00075
 SELECTED_ROW_US: Final = 0.0018
+GPU_US: Final = 200.0
+GPU_ROW_US: Final = 0.0003
+"""Of an index on a GPU: launches and the way there and back, and a row of float16 read once. Estimates, not measured."""
 FILTERED_MORE: Final = 2
 """Under a filter so many times the candidates: what it leaves may lie far from what the codebook tells apart."""
 SELECT_SHARE: Final = 0.5
@@ -67,7 +70,7 @@ def default_candidates(k: int) -> int:
 
 def plan(
     *, rows: int, tail: int, survivors: int, alive: int, total: int, k: int, candidates: int | None, size: int,
-    filtered: bool, indexed: bool,
+    filtered: bool, indexed: bool, on_gpu: bool = False,
 ) -> Plan:  # fmt: skip
     """`rows` that the index has and `tail` past them, which are scanned in any case; `survivors` of both that may be found, of
     `alive` ones; `total` living points of the view."""
@@ -79,8 +82,10 @@ def plan(
     passing = survivors / (rows + tail)
     wide = size / 384
     scan_us = survivors * wide * (STREAMED_US if passing > _STREAMED_SHARE else SCATTERED_US)
-    row_us = SELECTED_ROW_US if filtered else INDEX_ROW_US
-    index_us = INDEX_US + wide * (rows * row_us + wanted * SCATTERED_US + tail * passing * STREAMED_US)
+    row_us = GPU_ROW_US if on_gpu else SELECTED_ROW_US if filtered else INDEX_ROW_US
+    index_us = (GPU_US if on_gpu else INDEX_US) + wide * (
+        rows * row_us + wanted * SCATTERED_US + tail * passing * STREAMED_US
+    )
     if wanted >= passing * rows:
         return Plan(True, why="as many would be candidates", scan_us=scan_us, index_us=index_us)
     if scan_us <= index_us:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from engine.errors import DataLoss, NotFound, quoted
 from engine.vectors.declaration import CollectionSpec
-from engine.vectors.dense_rows import DenseRows, readable
+from engine.vectors.dense_rows import DenseRows
 from engine.vectors.evaluation import FieldColumns
 from engine.vectors.faiss_index import load_index
 from engine.vectors.filter import Filter
@@ -105,22 +105,19 @@ class SealedPart:
             return None, 0
         if self._spec.vectors[name].index.gpu and (on_gpu := self._placed(name, built)) is not None:
             return on_gpu, self.rows
-        found = load_index(self.segment.file(built.file))
-        if found.rows != self.rows:
-            raise DataLoss(
-                f"{self.segment.folder.name}: the index of {quoted(name)} has {found.rows} rows of {self.rows}"
-            )
-        return found, self.rows
+        return _index_of(self.segment, name, built.file), self.rows
 
     def _placed(self, name: str, built: BuiltIndex) -> VectorIndex | None:
         """On a GPU, if there is one; it is closed with the last view that has the part."""
-        from engine.vectors.gpu_index import placed
+        from engine.vectors.gpu_placing import placed
 
-        spec = self._spec.vectors[name]
+        spec, segment, file = self._spec.vectors[name], self.segment, built.file
+        assert file is not None
         choice = choose_index(self.rows, spec.size, spec.index)
         if choice.kind == "flat":
             choice = IndexChoice(built.kind)
-        found = placed(readable(self.dense(name)), choice, spec.metric, f"{self.segment.folder}: vector {quoted(name)}")
+        what = f"{segment.folder}: vector {quoted(name)}"
+        found = placed(self.dense(name), choice, spec.metric, what, lambda: _index_of(segment, name, file))
         if found is not None:
             weakref.finalize(self, found.close)
         return found
@@ -222,6 +219,14 @@ class SealedPart:
         if built is None or built.kind != wanted:
             return wanted != "flat" or (built is not None and built.kind != "flat")
         return wanted in ("pq", "ivf_pq") and built.codebook != codebook
+
+
+def _index_of(segment: SealedSegment, name: str, file: str) -> VectorIndex:
+    """The CPU's. Raises NotFound, DataLoss."""
+    found = load_index(segment.file(file))
+    if found.rows != segment.rows:
+        raise DataLoss(f"{segment.folder.name}: the index of {quoted(name)} has {found.rows} rows of {segment.rows}")
+    return found
 
 
 def vector_names(spec: CollectionSpec) -> list[str]:

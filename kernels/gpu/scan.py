@@ -92,7 +92,9 @@ def _keep(scores, rows, live, some, thresholds, kept, counts, place, ROOM: tl.co
             tl.store(line + slots, keys, mask=passes & (slots < ROOM - FIRST))
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["begin", "end", "tiles", "stride", "positions", "base", "first", "query_blocks"]
+)  # or it is compiled anew for multiples of 16, seconds each
 def scan(
     data, row_scales, row_terms, chosen, bits, queries, query_scales, query_terms, thresholds, kept, counts,
     begin, end, tiles, stride, positions, base, first, query_blocks,
@@ -133,7 +135,7 @@ def scan(
             _keep(scores, base + rows, live, some, thresholds, kept, counts, place, ROOM, first, EVERY)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first"])
 def best_of_blocks(kept, counts, found, first, ROOM: tl.constexpr, BLOCK: tl.constexpr, BEST: tl.constexpr):
     """The BEST best keys of each block of `kept` int64 [q, ROOM], best first, into `found` [q, ROOM / BLOCK, BEST]. Of a query
     the first `first` + counts[q] keys are looked at, at most ROOM. Grid: q, ROOM / BLOCK."""
@@ -148,7 +150,7 @@ def best_of_blocks(kept, counts, found, first, ROOM: tl.constexpr, BLOCK: tl.con
         tl.store(out, tl.full((BEST,), EMPTY, tl.int64))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["wanted", "first"])
 def settle(
     found, kept, counts, thresholds, lost, wanted, first, ROOM: tl.constexpr, WIDTH: tl.constexpr, BEST: tl.constexpr
 ):  # fmt: skip
@@ -168,7 +170,7 @@ def settle(
     tl.store(counts + query, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["size"])
 def rows_of_bits(bits, chosen, count, size, BYTES: tl.constexpr):
     """The rows whose bits are set in `bits` uint8 [size], into `chosen` int32 from count[0] (0 at first) on: ascending within
     each 8 BYTES rows, and those in whatever order programs come."""

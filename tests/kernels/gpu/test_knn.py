@@ -13,8 +13,10 @@ interpreted: Any = pytest.importorskip("tests.kernels.gpu.interpreted", reason="
 import torch
 
 from kernels import reference_gpu as twin
-from kernels.gpu import knn, rows, stream
+from kernels.gpu import device, knn, rows, stream
 from kernels.gpu import scan as kernels
+from kernels.gpu.faults import DeviceLost
+from kernels.gpu.rounds import golden_stride
 from kernels.reference_vectors import bitset_of, rows_of
 
 Singles = npt.NDArray[np.float32]
@@ -25,7 +27,7 @@ def numbers(count: int, size: int, seed: int = 1) -> Singles:
     return np.random.default_rng(seed).standard_normal((count, size)).astype(np.float32)
 
 
-def held(given: Singles, kind: str, metric: str) -> tuple[Any, Singles]:
+def held(given: Singles, kind: Any, metric: Any) -> tuple[Any, Singles]:  # noqa: ANN401
     """Rows on the device, and what they are there."""
     on_device = rows.rows_of(given, kind, metric, device="cpu")
     if kind == "int8":
@@ -143,11 +145,12 @@ def test_estimates_of_turned_signs_are_the_twins_and_refining_them_finds_the_nea
     given, queries = numbers(2_000, 64), numbers(8, 64, 2)
     estimated = rows.rows_of(given, "rabitq", "dot", device="cpu")
     kept = rows.rows_of(given, "float16", "dot", device="cpu")
-    expected = twin.rabitq_scores(given, queries, estimated.turn.numpy())
+    turn: Any = estimated.turn
+    expected = twin.rabitq_scores(given, queries, turn.numpy())
     scores, places = found(estimated, queries, 30)
     np.testing.assert_allclose(scores, np.take_along_axis(expected, places, 1), atol=0.3)
     _, refined = found(estimated, queries, 10, wanted=300, refine=kept)
-    _, at = twin.nearest(twin.scores(given.astype(np.float16), queries, "dot"), 10)
+    _, at = twin.nearest(twin.scores(given.astype(np.float16).astype(np.float32), queries, "dot"), 10)
     shared = [len({*one} & {*other}) for one, other in zip(refined.tolist(), at.tolist(), strict=True)]
     assert np.mean(shared) > 9.5
 
@@ -189,7 +192,7 @@ def test_rows_that_stay_with_the_host_are_searched_piece_by_piece() -> None:
     queries = numbers(3, 32, 2)
     bits = bitset_of(range(0, 3_001, 3), 3_001)
     for each in (None, bits):
-        _, at = twin.nearest(twin.scores(given, queries, "dot"), 10, each)
+        _, at = twin.nearest(twin.scores(given.astype(np.float32), queries, "dot"), 10, each)
         assert found(streamed, queries, 10, bits=each)[1].tolist() == at.tolist()
     with pytest.raises(ValueError, match="streamed are float16"):
         stream.Streamed(given.astype(np.float32), "dot", device="cpu")
@@ -205,7 +208,7 @@ def test_what_had_no_room_is_found_by_going_over_the_rows_again() -> None:
     """Rows whose scores rise with the turn of their tile: made against the stride."""
     tiles, tile = 150, 64
     turn = np.empty(tiles, np.int64)
-    turn[np.arange(tiles) * knn.golden_stride(tiles) % tiles] = np.arange(tiles)
+    turn[np.arange(tiles) * golden_stride(tiles) % tiles] = np.arange(tiles)
     given = np.zeros((tiles * tile, 16), np.float32)
     given[:, 0] = np.repeat(turn, tile)
     given[:, 1] = np.tile(np.arange(tile) / tile, tiles)
@@ -244,3 +247,31 @@ def test_keys_hold_scores_and_rows() -> None:
     given = numbers(1, 1_000)[0]
     keys = torch.from_numpy(twin.keys_of(given, np.arange(1_000)))
     assert knn.scores_of(keys).tolist() == given.tolist()
+
+
+def test_callers_who_know_numpy_alone_get_candidates_as_the_scan_ranks_them() -> None:
+    given, queries = numbers(3_000, 32), numbers(2, 32, 2)
+    bits = bitset_of(range(0, 3_000, 2), 3_000)
+    held_there = device.KnnDevice.of(given, "float16", "dot", device="cpu")
+    scores, places = held_there.search(queries, 40, bits)
+    expected, at = twin.nearest(twin.scores(given, queries, "dot"), 40, bits)
+    assert [len({*one} & {*other}) >= 39 for one, other in zip(places.tolist(), at.tolist(), strict=True)] == [True] * 2
+    np.testing.assert_allclose(scores, expected, atol=0.02)
+    assert (held_there.kind, held_there.bytes_size) == ("float16", 2 * given.size)
+    coded = device.KnnDevice.of_codes(twin.signs_of(given), "l2", 32, device="cpu")
+    assert coded.search(queries, 3)[1].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (torch.OutOfMemoryError("out of memory"), MemoryError),
+        (torch.AcceleratorError("an illegal memory access"), DeviceLost),
+        (RuntimeError("CUDA error: unspecified launch failure"), DeviceLost),
+        (RuntimeError("a mistake of ours"), RuntimeError),
+    ],
+)
+def test_what_a_device_raises_is_told_as_want_of_room_or_as_its_loss(raised: Exception, told: type[Exception]) -> None:
+    with pytest.raises(told) as caught, knn.translated():
+        raise raised
+    assert type(caught.value) is told

@@ -1,0 +1,108 @@
+"""Vectors on a GPU through faiss-gpu: flat in float16, or inverted lists in float32. It has no filter that can be relied on.
+
+**It has not been run on a GPU**: neither how quick it is nor how much it holds was measured. It is written against the API of
+faiss-gpu 1.15 as its tutorials use it; `host_index` is its twin on the CPU.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from engine.errors import ResourceExhausted, Unavailable
+from engine.vectors.declaration import Metric
+from engine.vectors.gpu_index import Answer
+from engine.vectors.index import Bits, Floats, IndexChoice
+
+SCRATCH_BYTES: Final = 64 << 20
+"""What each index sets aside on the device to search with; 1.5 GiB if it is not told, and each segment has an index."""
+_SLICE_BYTES: Final = 32 << 20
+_LIST_SAMPLES: Final = 64
+"""Rows that an inverted list is placed by, at most, and at random."""
+_SEED: Final = 11
+
+
+def faiss_sees_gpu() -> bool:
+    """Whether the faiss installed here was built for GPUs and sees one."""
+    import faiss
+
+    try:
+        return hasattr(faiss, "StandardGpuResources") and bool(faiss.get_num_gpus())
+    except RuntimeError:  # a driver that does not fit
+        return False
+
+
+class FaissDevice:
+    """A Device: the index of `vectors` on GPU `number`, as `host_index` makes it on the CPU; they go there slice by slice.
+
+    Raises Unavailable where there is no GPU, ResourceExhausted where it does not take the index, most likely for want of memory.
+    """
+
+    def __init__(self, vectors: Any, choice: IndexChoice, metric: Metric, *, number: int = 0) -> None:  # noqa: ANN401
+        import faiss
+
+        if not faiss_sees_gpu():
+            raise Unavailable("the index asks for a GPU, but the faiss installed here sees none")
+        try:
+            options = faiss.GpuClonerOptions()
+            options.useFloat16 = True
+            self._resources = faiss.StandardGpuResources()  # must outlive the index
+            self._resources.setTempMemory(SCRATCH_BYTES)
+            empty = _empty(vectors.shape[1], choice, metric)
+            self._index = faiss.index_cpu_to_gpu(self._resources, number, empty, options)
+            _fill(self._index, vectors, choice)
+        except RuntimeError as error:
+            raise ResourceExhausted(f"GPU {number} does not take the index: {str(error)[-300:]}") from error
+        self._lower_is_better = metric == "l2"
+        self.filters = False
+        self.kind = "gpu_ivf_flat" if choice.kind == "ivf_pq" else "gpu_flat"
+        self.bytes_size = (4 if choice.kind == "ivf_pq" else 2) * vectors.shape[0] * vectors.shape[1]
+
+    def search(self, queries: Floats, count: int, bits: Bits | None = None) -> Answer:
+        """See Device."""
+        assert bits is None
+        scores, rows = self._index.search(queries, count)
+        return (np.negative(scores) if self._lower_is_better else scores), rows
+
+    def save(self, path: Path) -> None:
+        """See Device."""
+        import faiss
+
+        try:
+            faiss.write_index(faiss.index_gpu_to_cpu(self._index), str(path))
+        except RuntimeError as error:
+            raise OSError(f"index file '{path}' cannot be written: {error}") from error
+
+
+def host_index(vectors: Any, choice: IndexChoice, metric: Metric) -> Any:  # noqa: ANN401
+    """The same index on the CPU. Of `vectors`, float32 [n, d] or what reads as that: lists for `ivf_pq`, else flat. Not
+    compressed: a GPU scans vectors faster than it decodes 4-bit codes, for which faiss-gpu has no kernel."""
+    index = _empty(vectors.shape[1], choice, metric)
+    _fill(index, vectors, choice)
+    return index
+
+
+def _empty(size: int, choice: IndexChoice, metric: Metric) -> Any:  # noqa: ANN401
+    import faiss
+
+    measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
+    coarse: Any = faiss.IndexFlat(size, measure)
+    if choice.kind != "ivf_pq":
+        return coarse
+    index: Any = faiss.IndexIVFFlat(coarse, size, choice.lists, measure)
+    index.referenced_objects = [coarse]
+    index.nprobe = min(choice.lists, choice.probed or max(8, choice.lists // 16))
+    return index
+
+
+def _fill(index: Any, vectors: Any, choice: IndexChoice) -> None:  # noqa: ANN401
+    """Trains an empty index, on either side, and adds `vectors`: no more than a slice of them is copied at once."""
+    rows, size = vectors.shape
+    if choice.kind == "ivf_pq":
+        chosen = np.random.default_rng(_SEED).choice(rows, min(rows, _LIST_SAMPLES * choice.lists), replace=False)
+        index.train(np.ascontiguousarray(vectors[np.sort(chosen)], np.float32))
+    step = max(1, _SLICE_BYTES // (4 * size))
+    for start in range(0, rows, step):
+        index.add(np.ascontiguousarray(vectors[start : start + step], np.float32))
