@@ -232,6 +232,7 @@ class EmbeddedHost:
         if self._native is not None:
             self._native.announce_end()
             await asyncio.sleep(limits.LEAVE_S)
+            await self._native.finish(self._spec.server.drain_s)
         await self._dispatch.drained(self._spec.server.drain_s)
         await self._close_fronts()
         return await self.stop()

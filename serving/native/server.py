@@ -250,11 +250,7 @@ class NativeServer:
         """Takes no new connections or calls; those open may finish within `_GRACE_S`, then they are ended."""
         self.announce_end()
         await asyncio.sleep(_POLL_S)  # calls already on their way are still served
-        self._tell_all(_wire.Session.end)
-        for _ in range(round(_GRACE_S / _POLL_S)):
-            if not any(each.streams for each in self._connections):
-                break
-            await asyncio.sleep(_POLL_S)
+        await self.finish(_GRACE_S)
         for connection in list(self._connections):
             for each in list(connection.open.values()):
                 each.shut_down()
@@ -266,6 +262,14 @@ class NativeServer:
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._wire.close()
+
+    async def finish(self, within_s: float) -> None:
+        """Takes no new calls; returns when those open have ended, at the latest after `within_s`."""
+        self._tell_all(_wire.Session.end)
+        for _ in range(round(within_s / _POLL_S)):
+            if not any(each.streams for each in self._connections):
+                break
+            await asyncio.sleep(_POLL_S)
 
     def _tell_all(self, message: Callable[[Any], None]) -> None:
         for each in list(self._connections):

@@ -1,15 +1,22 @@
-"""From a spec to an application of Ray Serve: its deployments, with their sizes and their places."""
+"""From a spec to applications of Ray Serve: its deployments, with their sizes and their places.
+
+All of it is one application where Serve's own tools deploy it. Where we do, the ingress is one and each deployment apart one of
+its own, named for what it serves: an update leaves alone what it does not change, and what it changes comes up beside the old,
+which those who call it keep until they are gone.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
 
-from engine import INGRESS, DeploymentSpec, ShardSpec, Spec, shard_name, spec_as_plain
+from engine import INGRESS, DeploymentSpec, ShardSpec, Spec, fingerprint_of, shard_name, spec_as_plain
 from serving.ray_host.replica import Replica
 
 _CALLS_MAX: Final = 100_000
@@ -22,18 +29,40 @@ _ALONE: Final = DeploymentSpec()
 
 def application(spec: Spec) -> Application:
     """The application that serves `spec`: the ingress, with its doors, and each deployment of its placement."""
-    spec = replace(
-        spec, server=replace(spec.server, share_ports=True)
-    )  # with the replica that takes its place, at the least
-    handles: dict[str, Any] = {}
+    return ingress(spec, {name: each.application for name, each in apart(spec).items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """A deployment, or one shard of it, as an application of its own. Its `name` is the same as long as it serves the same."""
+
+    application: Application
+    name: str
+
+
+def apart(spec: Spec) -> dict[str, Apart]:
+    """Each deployment but the ingress, and each shard of those that have shards."""
+    found = dict[str, Apart]()
     for name, each in spec.placement.items():
         for number in range(each.shards or 0):
             shard = ShardSpec(number, each.shards or 0)
-            apart = shard_name(name, number, shard.of)
-            handles[apart] = _deployment(apart, each, spec).bind(name, {}, shard)
+            found[shard_name(name, number, shard.of)] = _apart(spec, name, shard)
         if name != INGRESS and each.shards is None:
-            handles[name] = _deployment(name, each, spec).bind(name)
-    return _deployment(INGRESS, spec.placement.get(INGRESS, _ALONE), spec).bind(INGRESS, handles)
+            found[name] = _apart(spec, name, None)
+    return found
+
+
+def _apart(spec: Spec, deployment: str, shard: ShardSpec | None) -> Apart:
+    name = deployment if shard is None else shard_name(deployment, shard.number, shard.of)
+    declared = spec.placement[deployment]
+    told = fingerprint_of((spec_as_plain(spec.part(deployment, shard)), declared, spec.folder))
+    return Apart(_deployment(name, declared, spec).bind(deployment, {}, shard), f"{spec.server.name}:{name}-{told}")
+
+
+def ingress(spec: Spec, handles: Mapping[str, Application | DeploymentHandle]) -> Application:
+    """The ingress, which calls the others by `handles`."""
+    shared = replace(spec, server=replace(spec.server, share_ports=True))  # with the replica that takes its place
+    return _deployment(INGRESS, spec.placement.get(INGRESS, _ALONE), shared).bind(INGRESS, dict(handles))
 
 
 def _deployment(name: str, declared: DeploymentSpec, spec: Spec) -> Any:  # noqa: ANN401  whose class Ray makes

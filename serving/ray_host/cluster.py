@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -12,12 +14,14 @@ from typing import Any, Final
 import ray
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve import RunTarget
 from ray.serve.exceptions import RayServeException
 
 from engine import INGRESS, FailedPrecondition, ServerSpec, Spec, SpecError, Unavailable, quoted
 from serving.listener import listener
-from serving.ray_host.application import application, cpus_of
+from serving.ray_host.application import Apart, apart, cpus_of, ingress
 
+_LEFT_POLL_S: Final = 0.2
 _ANSWER_S: Final = 10.0
 """So long a replica may take to say where it listens."""
 
@@ -30,6 +34,8 @@ class Cluster:
         self.spec = replace(spec, server=self._with_ports(spec.server))
         """As it was applied last; its ports are the same for all replicas of a machine, and for those that take their place."""
         self._name = spec.server.name
+        self._parts: list[str] = []
+        """Applications of the deployments apart."""
         self._own = "RAY_ADDRESS" not in os.environ
 
     def _with_ports(self, server: ServerSpec) -> ServerSpec:
@@ -72,19 +78,48 @@ class Cluster:
             ray.init(log_to_driver=False)
 
     async def _run(self, spec: Spec) -> None:
-        made = application(spec)
+        """First what is called, then who calls it; what nobody calls any more goes last."""
+        parts = apart(spec)
+        before, new = set(self._parts), [each for each in parts.values() if each.name not in self._parts]
+        self._parts += [each.name for each in new]
         try:
-            await asyncio.to_thread(serve.run, made, name=self._name, route_prefix=None)
+            await asyncio.to_thread(self._deploy, spec, parts, new)
         except RuntimeError as error:
-            told = await asyncio.to_thread(self._why_not)
+            names = [each.name for each in new]
+            told = await asyncio.to_thread(self._why_not, [self._name, *names])
+            await asyncio.to_thread(self._delete, names)
             raise FailedPrecondition(f"application {quoted(self._name)} is not served: {told or error}") from error
         except RayError as error:
             raise Unavailable(f"application {quoted(self._name)}: the cluster has ended: {error}") from error
+        if left := before - {each.name for each in parts.values()}:
+            await asyncio.to_thread(self._until_callers_left, spec.server.drain_s + _ANSWER_S)
+            await asyncio.to_thread(self._delete, left)
 
-    def _why_not(self) -> str:
-        found = serve.status().applications.get(self._name)
-        deployments = {} if found is None else found.deployments
-        return "; ".join(f"{name}: {each.message}" for name, each in deployments.items() if each.message)
+    def _deploy(self, spec: Spec, parts: Mapping[str, Apart], new: Sequence[Apart]) -> None:
+        if new:
+            serve.run_many([RunTarget(each.application, each.name, route_prefix=None) for each in new])
+        handles = {name: serve.get_deployment_handle(name, each.name) for name, each in parts.items()}
+        serve.run(ingress(spec, handles), name=self._name, route_prefix=None)
+
+    def _until_callers_left(self, within_s: float) -> None:
+        """Returns when the replicas of the ingress that were before have drained; they call by the handles they have."""
+        end = time.monotonic() + within_s
+        while time.monotonic() < end:
+            states = serve.status().applications[self._name].deployments[INGRESS].replica_states
+            if not any(count for state, count in states.items() if state != "RUNNING"):
+                return
+            time.sleep(_LEFT_POLL_S)
+
+    def _delete(self, names: Iterable[str]) -> None:
+        for each in names:
+            with suppress(RayServeException):  # it has not come so far
+                serve.delete(each)
+            self._parts.remove(each)
+
+    def _why_not(self, names: Iterable[str]) -> str:
+        found = serve.status().applications
+        deployments = [each for name in names if name in found for each in found[name].deployments.items()]
+        return "; ".join(f"{name}: {each.message}" for name, each in deployments if each.message)
 
     async def apply(self, spec: Spec) -> None:
         """Serves what `spec` says from now on, without failing a request: new replicas are warmed before old ones drain. Its
@@ -106,6 +141,7 @@ class Cluster:
             return
         with suppress(RayServeException):  # it has not come so far
             await asyncio.to_thread(serve.delete, self._name)
+        await asyncio.to_thread(self._delete, list(self._parts))
         if self._own:
             await serve.shutdown_async()
         await asyncio.to_thread(ray.shutdown)

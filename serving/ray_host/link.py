@@ -40,6 +40,7 @@ _GRACE_S: Final = 1.0
 """Over the deadline, at which the other side answers by itself."""
 _ELSEWHERE_S: Final = 0.005
 """Before another replica is asked for what one has not yet, or no longer, as it is declared here: while an update goes on."""
+_ELSEWHERE_MAX: Final = 1_000
 _TOGETHER_MAX: Final = 64
 """Requests in one call."""
 
@@ -126,6 +127,8 @@ class RayLink:
             error = DeadlineExceeded(f"{name}: deployment '{self._deployment}' did not answer in time")
         except (RayActorError, RayServeException) as lost:
             error = Unavailable(f"{name}: deployment '{self._deployment}' lost the call: {lost}")
+        except VireoError as none:
+            error = none
         except Exception as broken:
             error = Internal(f"{name}: deployment '{self._deployment}': {type(broken).__name__}: {broken}")
         else:
@@ -137,12 +140,15 @@ class RayLink:
 
     async def _answers(self, calls: list[RaySent]) -> tuple[Message, ...]:
         messages = tuple([request_message(each.request, self._clock) for each in calls])
-        while True:
-            found: tuple[Message, ...] | None
-            found = await self._tried(self._calling_together, calls[0].declared, messages)
+        declared = calls[0].declared
+        for _ in range(_ELSEWHERE_MAX):
+            found: tuple[Message, ...] | None = await self._tried(self._calling_together, declared, messages)
             if found is not None:
                 return found
             await asyncio.sleep(_ELSEWHERE_S)
+        raise Unavailable(
+            f"model '{calls[0].request.model}': no replica of deployment '{self._deployment}' has it as it is declared here"
+        )
 
     def _soon(self, work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)

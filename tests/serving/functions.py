@@ -31,6 +31,11 @@ def double(x: Array) -> Answer:
     return {"y": x * 2}
 
 
+def treble(x: Array) -> Answer:
+    """Answers at once, otherwise."""
+    return {"y": x * 3}
+
+
 def gated(x: Array) -> Answer:
     """Doubles, after waiting at the test's gate; the zeros of the warm-up pass. Refuses negative rows."""
     if x.any():

@@ -11,7 +11,7 @@ import ray
 
 from serving.ray_host.command import SETTINGS
 from tests.serving import functions
-from tests.serving.servers import PROJECT, ServerProcess
+from tests.serving.servers import PROJECT, ServerProcess, eventually
 
 CORES = 16
 """Ray's word for how much may be placed, not what this machine has."""
@@ -67,3 +67,12 @@ def replicas_of(application: str, deployment: str) -> list[int]:
             if title.startswith(f"ray::ServeReplica:{application}:{deployment}"):
                 found.append(int(each.name))
     return found
+
+
+def until_replaced(application: str, deployment: str, process: int, replicas: int = 2) -> None:
+    """Returns when there are so many replicas beside `process`, which is no more."""
+    eventually(
+        lambda: len(set(replicas_of(application, deployment)) - {process}) == replicas,
+        "another takes its place",
+        START_S,
+    )

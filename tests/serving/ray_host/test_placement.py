@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +17,8 @@ from tritonclient.utils import InferenceServerException
 from tests.fakes import PATIENCE_S
 from tests.serving import functions
 from tests.serving.calls import Answers, count, numbers, refused, stub_of, typed
-from tests.serving.ray_host.conftest import START_S, OnRay, replicas_of
+from tests.serving.ray_host.callers import calling
+from tests.serving.ray_host.conftest import OnRay, replicas_of, until_replaced
 from tests.serving.servers import ServerProcess, eventually
 from tests.serving.test_graph_surfaces import asked, body, function
 from tests.serving.test_graphs_over_wire import LONE, flowing, graph, values_of
@@ -143,32 +142,22 @@ def test_ledger_tells_of_every_node(served: ServerProcess) -> None:
 def test_replica_that_is_killed_costs_no_more_than_a_thousandth(served: ServerProcess) -> None:
     if not (workers := replicas_of("placed", "workers")):
         pytest.skip("the embedded host has no replicas")
-    over, told = threading.Event(), queue.Queue[str]()
-
-    def call() -> None:
-        with tritonclient.grpc.InferenceServerClient(served.address) as client:
-            while not over.is_set():
-                try:
-                    assert values_of(client.infer("mixed", numbers(1.0))) == [4.0]
-                    told.put("")
-                except InferenceServerException as error:
-                    told.put(str(error))
-
-    callers = [threading.Thread(target=call) for _ in range(4)]
-    for each in callers:
-        each.start()
-    try:
-        eventually(lambda: told.qsize() > 500, "calls are answered", START_S)
+    with calling(served.address, "mixed") as callers:
+        callers.until_more(500)
         os.kill(workers[0], signal.SIGKILL)
-        answered = told.qsize()
-        eventually(
-            lambda: len(set(replicas_of("placed", "workers")) - {workers[0]}) == 2, "another takes its place", START_S
-        )
-        eventually(lambda: told.qsize() > answered + 500, "calls are answered", START_S)
-    finally:
-        over.set()
-    for each in callers:
-        each.join(START_S)
-    outcomes = [told.get() for _ in range(told.qsize())]
-    failed = [each for each in outcomes if each]
-    assert len(failed) <= len(outcomes) / 1000, failed[:3]
+        until_replaced("placed", "workers", workers[0])
+        callers.until_more(500)
+    assert set(callers.answers[0]) <= {4.0, *callers.failures()}
+    assert len(callers.failures()) <= callers.calls() / 1000, callers.failures()[:3]
+
+
+def test_door_that_is_killed_takes_only_the_calls_in_it_along(served: ServerProcess) -> None:
+    if not (doors := replicas_of("placed", "ingress")):
+        pytest.skip("the embedded host has no replicas")
+    with calling(served.address, "mixed") as callers:
+        callers.until_more(500)
+        os.kill(doors[0], signal.SIGKILL)
+        until_replaced("placed", "ingress", doors[0])
+        callers.until_more(500)
+    assert len(callers.failures()) <= len(callers.answers), callers.failures()[:3]
+    assert all(answers[-1] == 4.0 for answers in callers.answers)

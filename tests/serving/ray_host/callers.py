@@ -1,0 +1,73 @@
+"""Callers that go on until they are told to end: what each call gave, or how it failed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import tritonclient.grpc
+from tritonclient.utils import InferenceServerException
+
+from tests.serving.calls import numbers
+from tests.serving.ray_host.conftest import START_S
+from tests.serving.servers import eventually
+from tests.serving.test_graphs_over_wire import values_of
+
+
+class Callers:
+    """Each asks `model` for 1.0, over a connection of its own."""
+
+    def __init__(self, address: str, model: str, count: int = 4) -> None:
+        self.answers: list[list[float | str]] = [[] for _ in range(count)]
+        """By caller, in order: what came, or the words of the failure."""
+        self._address, self._model = address, model
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._call, args=(each,)) for each in self.answers]
+
+    def _call(self, answers: list[float | str]) -> None:
+        with tritonclient.grpc.InferenceServerClient(self._address) as client:
+            while not self._over.is_set():
+                try:
+                    answers += values_of(client.infer(self._model, numbers(1.0)))
+                except InferenceServerException as error:
+                    answers.append(str(error))
+
+    def calls(self) -> int:
+        """So far."""
+        return sum(map(len, self.answers))
+
+    def failures(self) -> list[str]:
+        """So far."""
+        return [each for answers in self.answers for each in answers if isinstance(each, str)]
+
+    def until_more(self, count: int) -> None:
+        """Returns when so many more calls have ended."""
+        goal = self.calls() + count
+        eventually(lambda: self.calls() >= goal, "calls are answered", START_S)
+
+    def until_all(self, holds: Callable[[list[float | str]], bool], told: str) -> None:
+        """Returns when it holds for each caller's answers."""
+        eventually(lambda: all(map(holds, self.answers)), told, START_S)
+
+    def start(self) -> None:
+        """Lets them call."""
+        for each in self._threads:
+            each.start()
+
+    def end(self) -> None:
+        """Lets them finish."""
+        self._over.set()
+        for each in self._threads:
+            each.join(START_S)
+
+
+@contextmanager
+def calling(address: str, model: str) -> Iterator[Callers]:
+    """Callers within this."""
+    callers = Callers(address, model)
+    callers.start()
+    try:
+        yield callers
+    finally:
+        callers.end()
