@@ -246,7 +246,9 @@ def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorSt
     if source.problem:
         raise ModelLoadError(source.problem)
     rows_max = config.rows_max if config else None
-    servable = load_onnx(source.path, OnnxOptions(settings.threads, settings.providers, rows_max))
+    batch_rows = settings.batching.rows_max if settings.batching.enabled else 1
+    options = OnnxOptions(settings.threads, settings.providers, rows_max, batch_rows, settings.parity)
+    servable = load_onnx(source.path, options)
     if config is not None:
         check_config(config, servable.signature)
     if source.derived:

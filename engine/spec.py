@@ -15,6 +15,7 @@ from engine.declaration import TensorDeclaration, call_problem
 from engine.encoders.declaration import EncoderSpec, RerankerSpec
 from engine.encoders.relations import check_encoders, with_encodings
 from engine.errors import SpecError, nearest, quoted
+from engine.execution.declaration import CPU, ParitySpec, Providers, provider_problems
 from engine.features.declaration import FeatureViewSpec
 from engine.features.relations import check_compiled, check_logs, check_views, sharding_problem
 from engine.generation.declaration import LanguageModelSpec
@@ -152,7 +153,8 @@ class ModelSpec:
     queue: QueueSpec = field(default_factory=QueueSpec)
     instances: int | None = None
     threads: int = 1
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    providers: Providers = CPU
+    parity: ParitySpec | None = field(default_factory=ParitySpec)
     timeout_ms: float | None = None
     inline_us_max: int = INLINE_COMPUTE_US_MAX
 
@@ -279,6 +281,8 @@ def _check(spec: Spec, place: Place) -> None:
         _check_scheduling(place, f"models.{name}", model)
         _in_range(place, f"models.{name}.threads", model.threads, 1, 1024)
         _check_versions(place, f"models.{name}.versions", model.versions)
+        for key, problem in provider_problems(model.providers, model.parity):
+            raise SpecError(f"{place(f'models.{name}.{key}')}: {problem}")
     for name, function in spec.functions.items():
         _check_scheduling(place, f"functions.{name}", function)
         _check_function(place, f"functions.{name}", function)

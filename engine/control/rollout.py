@@ -17,6 +17,7 @@ from engine.control.model_config import ModelConfig
 from engine.control.repository import FoundModel, FoundVersion
 from engine.encoders.declaration import EncoderSpec, RerankerSpec
 from engine.errors import NotFound, SpecError, quoted
+from engine.execution.declaration import placed
 from engine.features.declaration import FeatureViewSpec
 from engine.placement import DeploymentSpec, deployment_of
 from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
@@ -132,7 +133,9 @@ def _encoders(spec: Spec) -> Iterator[Artifact]:
     """With the paths of their files."""
     declared: tuple[tuple[str, EncoderSpec | RerankerSpec], ...] = (*spec.encoders.items(), *spec.rerankers.items())
     for name, each in declared:
-        settings = replace(each, model=str(spec.path(each.model)), tokenizer=str(spec.path(each.tokenizer)))
+        model, tokenizer = (str(spec.path(path)) for path in (each.model, each.tokenizer))
+        providers = placed(each.providers, spec.path)
+        settings = replace(each, model=model, tokenizer=tokenizer, providers=providers)
         yield Artifact(name, each.version, f"{settings!r}", settings)
 
 
@@ -198,6 +201,7 @@ def served_versions(spec: Spec, model: FoundModel) -> list[int]:
 
 def _of_model(spec: Spec, model: FoundModel) -> list[Artifact]:
     settings = spec.models.get(model.name, ModelSpec())
+    settings = replace(settings, providers=placed(settings.providers, spec.path))
     return [
         Artifact(
             model.name,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from engine.execution.declaration import CPU, Providers
 from engine.limits import BATCH_ROWS_MAX, ENCODER_BATCH_TOKENS_MAX, ENCODER_TOKENS_MAX
 
 Pooling = Literal["mean", "cls", "last", "none"]
@@ -62,7 +63,7 @@ class EncoderSpec:
     batching: TokenBatchingSpec = field(default_factory=TokenBatchingSpec)
     instances: int | None = None
     threads: int = 1
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    providers: Providers = CPU
     timeout_ms: float | None = None
     cache_bytes_max: int | None = None
 
@@ -88,5 +89,5 @@ class RerankerSpec:
     batching: TokenBatchingSpec = field(default_factory=TokenBatchingSpec)
     instances: int | None = None
     threads: int = 1
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    providers: Providers = CPU
     timeout_ms: float | None = None

@@ -10,6 +10,7 @@ from typing import Final
 from engine.declaration import TensorDeclaration, timeout_problems
 from engine.encoders.declaration import EncoderSpec, EncodingSpec, RerankerSpec, TokenBatchingSpec
 from engine.errors import SpecError, nearest, quoted
+from engine.execution.declaration import provider_problems
 from engine.limits import ENCODER_TOKENS_CEILING
 from engine.strict_yaml import Place
 from engine.vectors.declaration import CollectionSpec, EmbedderSpec, VectorStoreSpec
@@ -56,6 +57,7 @@ def _problems(spec: EncoderSpec | RerankerSpec) -> Iterator[Problem]:
     bounds = (("version", spec.version, 1 << 31), ("threads", spec.threads, 1024), ("instances", spec.instances, 256))
     for key, value, high in bounds:
         yield from _range_problem(key, value, high)
+    yield from provider_problems(spec.providers)
     yield from _batching_problems(spec.batching)
     yield from timeout_problems(spec.timeout_ms)
     if isinstance(spec, RerankerSpec):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,7 +26,12 @@ from engine.errors import (
     VireoError,
     quoted,
 )
-from engine.servables.probe import rows_are_independent
+from engine.execution.declaration import CPU, NAMES, ParitySpec, Providers, ProviderSpec, names_told, onnx_name
+from engine.execution.engine_cache import engine_folder
+from engine.execution.options import chosen, on_cpu_alone, told
+from engine.execution.parity import disagreement
+from engine.limits import BATCH_ROWS_MAX
+from engine.servables.probe import rows_are_independent, sample_inputs
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import ANY, Signature, TensorSpec
 from engine.tensor import BF16, BYTES, DATATYPES, Array, DataType, Tensor
@@ -52,15 +57,18 @@ _DEVICES = ("CUDA", "cuda", "CUDNN", "CUBLAS", "TensorRT", "HIP", "MIGraphX", "O
 
 @dataclass(frozen=True, slots=True)
 class OnnxOptions:
-    """How to run a model. `threads`: within one operator. `providers`: ONNX Runtime's names, in order of preference.
+    """How to run a model. `threads`: within one operator. `providers`: in order of preference; what others than the CPU say must
+    agree with it within `parity`, None: is not compared. `batch_rows`: of the largest batch.
 
     `rows_max`: None reads batchability from the file; 0 says that the model does not batch; a number bounds a request's
     rows (`max_batch_size` of a `config.pbtxt`).
     """
 
     threads: int = 1
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    providers: Providers = CPU
     rows_max: int | None = None
+    batch_rows: int = BATCH_ROWS_MAX
+    parity: ParitySpec | None = field(default_factory=ParitySpec)
 
 
 class OnnxServable:
@@ -133,9 +141,30 @@ class OnnxServable:
 
 
 def load_onnx(path: Path, options: OnnxOptions) -> OnnxServable:
-    """The model in `path`, ready to run. Raises ModelLoadError, naming the file and the reason."""
+    """The model in `path`, ready to run. Raises ModelLoadError, naming the file and the reason; also where another provider than
+    the CPU says something else than it."""
     check_external_data(path)
-    session = _session(path, options)
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # wheels from 1.29 on send it by default
+    import onnxruntime
+
+    try:
+        providers = chosen(options.providers, onnxruntime.get_available_providers())
+    except ModelLoadError as error:
+        raise ModelLoadError(f"{path.name}: {error.message}") from error
+    on_cpu = _on_cpu(path, options)
+    if on_cpu_alone(providers):
+        if len(providers) < len(options.providers):
+            note = f"on the CPU alone: of {names_told(options.providers)} nothing else is to be had here"
+            on_cpu.traits = replace(on_cpu.traits, notes=(*on_cpu.traits.notes, note))
+        return on_cpu
+    try:
+        return _on_providers(path, options, providers, on_cpu)
+    finally:
+        on_cpu.close()
+
+
+def _on_cpu(path: Path, options: OnnxOptions) -> OnnxServable:
+    session = _session(path, options, [(NAMES["cpu"], {})])
     signature, batching = _signature(path, session, options.rows_max)
     traits = Traits("onnxruntime_onnx", batching, _notes(session, options))
     servable = OnnxServable(session, signature, traits)
@@ -147,8 +176,57 @@ def load_onnx(path: Path, options: OnnxOptions) -> OnnxServable:
     )
 
 
-def _session(path: Path, options: OnnxOptions) -> onnxruntime.InferenceSession:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # wheels from 1.29 on send it by default
+def _on_providers(
+    path: Path, options: OnnxOptions, providers: Sequence[str | ProviderSpec], on_cpu: OnnxServable
+) -> OnnxServable:
+    """On `providers`, whose signature is that of `on_cpu`, with which it must agree."""
+    signature = on_cpu.signature
+    rows_max = min(options.batch_rows, signature.rows_max or options.batch_rows)
+    try:
+        asked = told(providers, signature, rows_max, engine_folder(path))
+    except ModelLoadError as error:
+        raise ModelLoadError(f"{path.name}: {error.message}") from error
+    session = _session(path, options, asked)
+    absent = [each for each in providers if onnx_name(each) not in session.get_providers()]
+    required = [each for each in absent if isinstance(each, str) or each.required]
+    if required:
+        raise ModelLoadError(
+            f"{path.name}: ONNX Runtime could not make {names_told(required)} work, which it was built with; it works on "
+            f"{', '.join(session.get_providers())}: is there a device, and its driver?"
+        )
+    servable = OnnxServable(session, signature, replace(on_cpu.traits, notes=_notes(session, options)))
+    try:
+        note = _parity_note(servable, on_cpu, options.parity, rows_max)
+    except Exception as error:
+        servable.close()
+        raise ModelLoadError(f"{path.name}: {error}") from error
+    missing = [*absent, *(each for each in options.providers if each not in providers)]
+    if missing:
+        note = (*note, f"left out, as not to be had here: {names_told(missing)}")
+    servable.traits = replace(servable.traits, notes=(*servable.traits.notes, *note))
+    return servable
+
+
+def _parity_note(
+    servable: OnnxServable, on_cpu: OnnxServable, parity: ParitySpec | None, rows_max: int
+) -> tuple[str, ...]:
+    """What was compared. Raises ModelLoadError where the two disagree."""
+    if parity is None:
+        return ("not compared with the CPU: parity is null",)
+    for rows in sorted({1, rows_max} if on_cpu.signature.batchable else {1}):
+        inputs = sample_inputs(on_cpu.signature, rows, seed=0)
+        try:
+            expected = on_cpu.execute(inputs, ())
+        except InvalidArgument as error:
+            return (f"not compared with the CPU: made-up inputs fail on it: {error.message}",)
+        if (problem := disagreement(expected, servable.execute(inputs, ()), parity)) is not None:
+            raise ModelLoadError(f"{rows} row(s) of made-up inputs: {problem}")
+    return (f"agrees with the CPU within {parity.absolute:g} + {parity.relative:g} of its values, tried at load",)
+
+
+def _session(
+    path: Path, options: OnnxOptions, providers: Sequence[tuple[str, dict[str, str]]]
+) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -156,12 +234,8 @@ def _session(path: Path, options: OnnxOptions) -> onnxruntime.InferenceSession:
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 4  # errors are raised as well, and bad input must not fill the log
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the other core belongs to others
-    missing = [each for each in options.providers if each not in onnxruntime.get_available_providers()]
-    if missing:
-        have = ", ".join(onnxruntime.get_available_providers())
-        raise ModelLoadError(f"{path.name}: no execution provider {quoted(missing[0])} here; available: {have}")
-    try:
-        return onnxruntime.InferenceSession(str(path), settings, providers=list(options.providers))
+    try:  # the fallback would serve on the CPU what was meant for another device
+        return onnxruntime.InferenceSession(str(path), settings, providers=list(providers), enable_fallback=0)
     except Exception as error:
         what = "not an ONNX file" if type(error).__name__ == "InvalidProtobuf" else "ONNX Runtime cannot load it"
         raise ModelLoadError(f"{path.name}: {what}: {_first_line(error)}") from error

@@ -95,7 +95,9 @@ def load_token_model(
     path = Path(spec.model)
     if not path.is_file():
         raise ModelLoadError(f"{path}: there is no such file")
-    model = TokenModel(load_onnx(path, OnnxOptions(spec.threads, spec.providers)), tokens, spec)
+    model = TokenModel(
+        load_onnx(path, OnnxOptions(spec.threads, spec.providers, batch_rows=spec.batching.rows_max)), tokens, spec
+    )
     rows_of = values(model)
     samples = model.samples()
     together = rows_of(samples)

@@ -1,0 +1,1 @@
+"""On which device ONNX models run: execution providers as a spec declares them, and as ONNX Runtime is told."""

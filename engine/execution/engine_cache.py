@@ -1,0 +1,50 @@
+"""Where TensorRT's engines are kept: a folder for each GPU, version, model and profile, which is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from engine.errors import ModelLoadError
+from engine.execution.declaration import ProviderSpec
+from engine.execution.options import Profile, cache_key
+from engine.optimization.record import sha256_of
+
+_GPUS: Final = Path("/proc/driver/nvidia/gpus")
+_LIBRARIES: Final = ("onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-cu12", "tensorrt-cu13")
+
+
+def engine_folder(model: Path, gpus: Path = _GPUS) -> Callable[[ProviderSpec, Profile], str | None]:
+    """Gives the folder of an engine for `model`, made; None where no cache is declared. Raises ModelLoadError."""
+
+    def folder(spec: ProviderSpec, profile: Profile) -> str | None:
+        if spec.tensorrt is None or spec.tensorrt.cache is None:
+            return None
+        facts = [sha256_of(model), *gpu_names(gpus), *_versions()]
+        made = Path(spec.tensorrt.cache) / cache_key(profile, facts, spec)
+        try:
+            made.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModelLoadError(f"tensorrt.cache: {made}: cannot be made: {error.strerror}") from error
+        return str(made)
+
+    return folder
+
+
+def gpu_names(gpus: Path) -> list[str]:
+    """The models of this machine's GPUs, as NVIDIA's driver tells them under `gpus`; none without it."""
+    lines = (line for each in sorted(gpus.glob("*/information")) for line in each.read_text().splitlines())
+    return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+
+
+def _versions() -> list[str]:
+    from importlib.metadata import PackageNotFoundError, version  # which loads a mail parser
+
+    found = []
+    for name in _LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,161 @@
+"""Declared execution providers as ONNX Runtime takes them: which are used, and the options of each, under its names. Pure.
+
+Options are those of ONNX Runtime's CUDA and TensorRT execution providers, https://onnxruntime.ai/docs/execution-providers/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
+
+from engine.errors import ModelLoadError, quoted
+from engine.execution.declaration import (
+    NAMES,
+    CudaSpec,
+    Providers,
+    ProviderSpec,
+    ShapeSpec,
+    TensorRtSpec,
+    names_told,
+    onnx_name,
+)
+from engine.servables.signature import ANY, Signature
+
+Told = tuple[str, dict[str, str]]
+"""A provider's name and options, as a session is given them."""
+
+_EXTEND: Final = {"next_power_of_two": "kNextPowerOfTwo", "same_as_requested": "kSameAsRequested"}
+
+
+_WORDS: Final = {
+    NAMES["cuda"]: ProviderSpec(cuda=CudaSpec()),
+    NAMES["tensorrt"]: ProviderSpec(tensorrt=TensorRtSpec()),
+}
+"""What a word alone declares."""
+
+
+def chosen(providers: Providers, available: Collection[str]) -> tuple[str | ProviderSpec, ...]:
+    """Those that are to be had. Raises ModelLoadError where a required one is not, or where none is left."""
+    there = []
+    for each in providers:
+        if onnx_name(each) in available:
+            there.append(each)
+        elif isinstance(each, str) or each.required:
+            raise ModelLoadError(
+                f"no execution provider {quoted(each if isinstance(each, str) else each.word)} here; asked for: "
+                f"{names_told(providers)}; available: {', '.join(available)}"
+            )
+    if not there:
+        raise ModelLoadError(
+            f"none of the execution providers {names_told(providers)} is here, and the list does not go on to cpu; "
+            f"available: {', '.join(available)}"
+        )
+    return tuple(there)
+
+
+def on_cpu_alone(providers: Sequence[str | ProviderSpec]) -> bool:
+    """Whether nothing else is among them."""
+    return all(onnx_name(each) == NAMES["cpu"] for each in providers)
+
+
+Profile = Mapping[str, ShapeSpec]
+
+
+def profile_of(signature: Signature, declared: Profile, *, rows_opt: int | None, rows_max: int) -> dict[str, ShapeSpec]:
+    """The shapes an engine is built for: those declared, and of inputs of which only the rows vary, 1 to `rows_max` rows.
+
+    Raises ModelLoadError where an input varies otherwise and is not declared, or is declared as the model cannot take it.
+    """
+    for name, shape in declared.items():
+        spec = signature.input_named.get(name)
+        if spec is None or not all(spec.takes(each) for each in (shape.min, shape.opt, shape.max)):
+            expected = "no such input" if spec is None else f"the model takes {list(spec.shape)}"
+            raise ModelLoadError(f"tensorrt.shapes.{name}: {expected}")
+    found = {}
+    for each in signature.inputs:
+        if each.name in declared:
+            found[each.name] = declared[each.name]
+            continue
+        inner = each.shape[1:] if signature.batchable else each.shape
+        if ANY in inner:
+            raise ModelLoadError(
+                f"input {quoted(each.name)} of shape {list(each.shape)}: TensorRT needs its least, best and greatest, in "
+                "tensorrt.shapes"
+            )
+        if signature.batchable:
+            best = min(rows_opt or rows_max, rows_max)
+            found[each.name] = ShapeSpec((1, *inner), (best, *inner), (rows_max, *inner))
+    return found
+
+
+def cuda_options(spec: CudaSpec) -> dict[str, str]:
+    """Of the CUDA execution provider."""
+    options = {
+        "device_id": str(spec.device_id),
+        "arena_extend_strategy": _EXTEND[spec.arena_extend],
+        "cudnn_conv_algo_search": spec.cudnn_search.upper(),
+        "use_tf32": _flag(spec.tf32),
+    }
+    if spec.arena_bytes_max is not None:
+        options["gpu_mem_limit"] = str(spec.arena_bytes_max)
+    return options
+
+
+def tensorrt_options(spec: ProviderSpec, profile: Profile, cache: str | None) -> dict[str, str]:
+    """Of the TensorRT execution provider; `cache` is the folder of this very engine."""
+    engine = spec.tensorrt
+    assert engine is not None
+    options = {
+        "device_id": str(engine.device_id),
+        "trt_fp16_enable": _flag(engine.fp16),
+        "trt_int8_enable": _flag(engine.int8),
+        "trt_builder_optimization_level": str(engine.builder_level),
+    }
+    if engine.int8_table is not None:
+        options["trt_int8_calibration_table_name"] = engine.int8_table
+    if engine.workspace_bytes_max is not None:
+        options["trt_max_workspace_size"] = str(engine.workspace_bytes_max)
+    if profile:
+        for key in ("min", "opt", "max"):
+            shapes = ((name, getattr(each, key)) for name, each in profile.items())
+            options[f"trt_profile_{key}_shapes"] = ",".join(
+                f"{name}:{'x'.join(map(str, sizes))}" for name, sizes in shapes
+            )
+    if cache is not None:
+        options |= {"trt_engine_cache_enable": "True", "trt_engine_cache_path": cache}
+        options |= {"trt_timing_cache_enable": "True", "trt_timing_cache_path": cache}
+    return options
+
+
+def cache_key(profile: Profile, facts: Sequence[str], spec: ProviderSpec) -> str:
+    """A folder's name: another for each GPU, version, model (all of them `facts`), precision and profile of shapes, as an engine
+    built for one of them is none for another."""
+    told = repr((sorted(profile.items(), key=lambda each: each[0]), tuple(facts), spec))
+    return hashlib.sha256(told.encode()).hexdigest()[:24]
+
+
+def told(
+    providers: Sequence[str | ProviderSpec],
+    signature: Signature,
+    rows_max: int,
+    cache: Callable[[ProviderSpec, Profile], str | None],
+) -> list[Told]:
+    """What a session is given. `cache`: the folder of an engine, made, or None. Raises ModelLoadError as `profile_of`."""
+    found: list[Told] = []
+    for provider in providers:
+        name = onnx_name(provider)
+        each = _WORDS.get(name) if isinstance(provider, str) else provider
+        if each is not None and each.cuda is not None:
+            found.append((name, cuda_options(each.cuda)))
+        elif each is not None and each.tensorrt is not None:
+            engine = each.tensorrt
+            profile = profile_of(signature, engine.shapes, rows_opt=engine.rows_opt, rows_max=rows_max)
+            found.append((name, tensorrt_options(each, profile, cache(each, profile))))
+        else:
+            found.append((name, {}))
+    return found
+
+
+def _flag(value: bool) -> str:
+    return "1" if value else "0"

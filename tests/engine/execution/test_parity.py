@@ -1,0 +1,147 @@
+"""No version goes live that says something else on its provider than on the CPU.
+
+Where there is no GPU, ONNX Runtime is given a stand-in for its CUDA provider: a session on the CPU of another file, such as one
+in 8 bits, so that it says something else, as a device may.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from benchmarks.workloads.ranker.network import make_network, to_onnx
+from engine import Engine, ModelLoadError, Request, Tensor, parse_spec
+from engine.execution.declaration import ParitySpec
+from engine.execution.parity import disagreement
+from engine.optimization.optimize import optimize
+from engine.servables.onnx import OnnxOptions, load_onnx
+from tests.engine import onnx_models
+from tests.engine.optimization.test_optimize import WISH, opened, samples
+from tests.fakes import FP32
+
+CUDA = OnnxOptions(providers=("cuda", "cpu"), batch_rows=8)
+
+
+class Device:
+    """What stands in: `works` False is a driver that is not there. `asked`: the providers of each session, as they were given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.says: dict[str, Path] = {}
+        self.works = True
+        self.asked: list[Any] = []
+        self._real = onnxruntime.InferenceSession
+        there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+        monkeypatch.setattr(onnxruntime, "InferenceSession", self._session)
+
+    def _session(self, path: str, settings: Any, providers: Any, enable_fallback: int) -> Any:  # noqa: ANN401
+        self.asked.append(providers)
+        assert enable_fallback == 0
+        on_device = providers[0][0] == "CUDAExecutionProvider"
+        file = self.says.get(path, path) if on_device else path
+        session = self._real(str(file), settings, providers=["CPUExecutionProvider"])
+        if on_device and self.works:
+            session.get_providers = lambda: [name for name, _ in providers]
+        return session
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    return Device(monkeypatch)
+
+
+def test_a_provider_that_agrees_is_served_and_told(device: Device, tmp_path: Path) -> None:
+    servable = load_onnx(onnx_models.write(tmp_path, onnx_models.affine()), CUDA)
+    assert servable.traits.notes[0].startswith("ONNX Runtime on CUDAExecutionProvider, CPUExecutionProvider")
+    assert servable.traits.notes[-1] == "agrees with the CPU within 0.001 + 0.01 of its values, tried at load"
+    assert [each[0][0] for each in device.asked] == ["CPUExecutionProvider", "CUDAExecutionProvider"]
+    assert device.asked[1][0][1]["cudnn_conv_algo_search"] == "EXHAUSTIVE"
+    assert servable.execute({"x": Tensor(FP32, np.ones((2, 2), np.float32))}, ())["y"].array.tolist() == [
+        [2, 2],
+        [2, 2],
+    ]
+
+
+def test_a_real_provider_beside_the_cpu_is_compared_too(tmp_path: Path) -> None:
+    azure = OnnxOptions(providers=("AzureExecutionProvider", "cpu"))
+    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no other provider than the CPU")
+    notes = load_onnx(onnx_models.write(tmp_path, onnx_models.affine()), azure).traits.notes
+    assert any(each.startswith("agrees with the CPU") for each in notes)
+
+
+def test_results_in_8_bits_pass_wide_tolerances_and_not_narrow_ones(device: Device, tmp_path: Path) -> None:
+    source = opened_without(device, tmp_path)
+    narrow = OnnxOptions(providers=("cuda", "cpu"), batch_rows=8, parity=ParitySpec(1e-6, 1e-6))
+    with pytest.raises(
+        ModelLoadError, match=r"model\.onnx: \d row\(s\) of made-up inputs: output 'score'.* on the CPU .* apart"
+    ):
+        load_onnx(source, narrow)
+    wide = OnnxOptions(providers=("cuda", "cpu"), batch_rows=8, parity=ParitySpec(0.2, 0.2))
+    assert "agrees" in load_onnx(source, wide).traits.notes[-1]
+    unasked = OnnxOptions(providers=("cuda", "cpu"), batch_rows=8, parity=None)
+    assert "not compared with the CPU" in load_onnx(source, unasked).traits.notes[-1]
+
+
+def opened_without(device: Device, folder: Path) -> Path:
+    """A ranker whose device says what its version in 8 bits says."""
+    source = onnx_models.write(folder / "plain", to_onnx(make_network(sizes=(128, 64, 32, 1), seed=2)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "InferenceSession", device._real)
+        made = opened(folder, to_onnx(make_network(sizes=(128, 64, 32, 1), seed=2)))
+        device.says[str(source)] = optimize(made, samples(), WISH).folder / "model.onnx"
+    return source
+
+
+def test_a_device_that_does_not_work_is_refused_unless_it_need_not(device: Device, tmp_path: Path) -> None:
+    device.works = False
+    path = onnx_models.write(tmp_path, onnx_models.affine())
+    with pytest.raises(
+        ModelLoadError, match=r"could not make cuda work, .* it works on CPUExecutionProvider: is there a device"
+    ):
+        load_onnx(path, CUDA)
+    spec = parse_spec(
+        "repository: {path: .}\nmodels: {m: {providers: [{cuda: {}, required: false}, cpu]}}", folder=tmp_path
+    )
+    notes = load_onnx(path, OnnxOptions(providers=spec.models["m"].providers)).traits.notes
+    assert notes[-1] == "left out, as not to be had here: cuda"
+
+
+def test_a_version_that_disagrees_is_refused_and_the_live_one_stays(device: Device, tmp_path: Path) -> None:
+    onnx_models.write(tmp_path / "models" / "m" / "1", onnx_models.affine(2.0))
+    text = "repository: {path: models, control: explicit}\nmodels: {m: {providers: [cuda, cpu]}}"
+    engine = Engine(parse_spec(text, folder=tmp_path))
+    engine.start()
+    try:
+        assert engine.describe("m", None).version == 1
+        second = onnx_models.write(tmp_path / "models" / "m" / "2", onnx_models.affine(3.0))
+        device.says[str(second)] = onnx_models.write(tmp_path / "wrong", onnx_models.affine(4.0))
+        with pytest.raises(ModelLoadError, match=r"failed to load 'm': .*output 'y'\[0, 0\]: .*, on the CPU "):
+            engine.load("m")
+        request = Request("m", {"x": Tensor(FP32, np.ones((1, 2), np.float32))})
+        assert engine.infer(request).outputs["y"].array.tolist() == [[2, 2]]
+        device.says.clear()
+        engine.load("m")
+        assert engine.infer(request).outputs["y"].array.tolist() == [[3, 3]]
+    finally:
+        engine.close()
+
+
+def test_disagreements_by_hand() -> None:
+    def answer(values: object, dtype: type = np.float32) -> dict[str, Tensor]:
+        return {"y": Tensor(FP32, np.array(values, dtype))}
+
+    near = ParitySpec(0.1, 0.01)
+    assert disagreement(answer([1.0, np.nan, np.inf]), answer([1.1, np.nan, np.inf]), near) is None
+    told = disagreement(answer([[1.0, 2.0]]), answer([[1.0, 2.2]]), near)
+    assert told == "output 'y'[0, 1]: 2.2, on the CPU 2; 1 of 2 values lie more than 0.1 + 0.01 of it apart"
+    assert disagreement(answer([1.0]), answer([np.nan]), near) is not None
+    assert disagreement(answer([1.0]), answer([1.0, 2.0]), near) == "output 'y' has shape [2], on the CPU [1]"
+    assert (
+        disagreement(answer([1, 2], int), answer([1, 3], int), near)
+        == "output 'y': 1 of 2 values differ from the CPU's"
+    )
