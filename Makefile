@@ -8,7 +8,7 @@ CACHE := .cache
 .PHONY: help demo demo-llm test test-triton test-vllm test-gpu check bench protos clean
 
 help:
-	@echo 'make demo   train a fraud model, serve it, call it over gRPC and HTTP, show its latency'
+	@echo 'make demo   train a fraud model, serve it, call it over gRPC and HTTP, show its latency; then make demo-llm, unless DEMO_LLM=0'
 	@echo 'make demo-llm  questions on these documents, answered from them by a small model under vLLM, which it installs where it can (3 GB)'
 	@echo 'make test   run every test'
 	@echo 'make test-triton  the tests that want a real Triton, after installing it (55 MB; make test skips them without it)'
@@ -26,8 +26,11 @@ $(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,features,experiments,kafka,text,ray,bench,test]'
 	touch $(STAMP)
 
+DEMO_LLM ?= 1
+
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks.demo --cache $(CACHE)
+	@test '$(DEMO_LLM)' = 0 || $(MAKE) --no-print-directory demo-llm
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
