@@ -52,11 +52,13 @@ class BootstrapSpec:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSpec:
-    """Where the state is kept and how often it is written; a restart replays the log from the newest one."""
+    """Where the state is kept and how often it is written; a restart replays the log from the newest one. `store`: the URL of an
+    object store (fsspec) where it is published too, for processes elsewhere that come to fold the same."""
 
     path: str
     every: str = "5m"
     keep: int = 2
+    store: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

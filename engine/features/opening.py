@@ -85,7 +85,7 @@ def open_view(
     snapshots = None
     if spec.snapshot is not None:
         path, keep = path_of(spec.snapshot.path), spec.snapshot.keep
-        snapshots = SnapshotFolder(path, view=name, identity=identity, keep=keep)
+        snapshots = SnapshotFolder(path, view=name, identity=identity, keep=keep, store=spec.snapshot.store)
     letters = DeadLetters(name, _outlets(spec, source.spec, path_of))
     every_s = duration_us(spec.snapshot.every) / 1e6 if spec.snapshot is not None else 0.0
     saving = Saving(snapshots, identity, letters, every_s=every_s, clock=clock)

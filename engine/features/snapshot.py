@@ -29,6 +29,7 @@ import msgspec
 import pyarrow as pa
 
 from engine.errors import DataLoss, ResourceExhausted, Unavailable, quoted
+from engine.features.snapshot_store import SnapshotStore
 from engine.log.disk import put_in_place
 from engine.log.log import Offsets
 
@@ -93,13 +94,16 @@ class Draft:
 class SnapshotFolder:
     """The snapshots of one view. Several processes may share a folder where each writes its own shards.
 
-    `identity` is hexadecimal: whatever differs in it is of another view, and kept apart.
+    `identity` is hexadecimal: whatever differs in it is of another view, and kept apart. With `store`, the URL of an object
+    store, what is written is also published there, and what others published there is fetched.
     """
 
-    def __init__(self, path: Path, *, view: str, identity: str, keep: int) -> None:
+    def __init__(self, path: Path, *, view: str, identity: str, keep: int, store: str | None = None) -> None:
+        """Raises Unavailable where the folder cannot be made, SpecError where `store` cannot be used."""
         self._path, self._view, self._keep = path, view, keep
         self._identity = identity
         self._prefix = identity[:16]
+        self._store = None if store is None else SnapshotStore(store, prefix=self._prefix, keep=keep)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -137,7 +141,8 @@ class SnapshotFolder:
         return draft
 
     def finish(self, draft: Draft) -> None:
-        """Checks, closes and renames it, and lets go of what is too old. Raises ResourceExhausted where it cannot."""
+        """Checks, closes and renames it, publishes it, and lets go of what is too old. Raises ResourceExhausted where it cannot,
+        Unavailable where it cannot be published."""
         try:
             with open(draft.path, "r+b") as file:
                 trailer = _Trailer(draft.header, _checked(file.fileno(), draft.spans))
@@ -147,6 +152,8 @@ class SnapshotFolder:
             self.discard(draft)
             raise self._refused(error) from error
         os.close(draft.lock)
+        if self._store is not None:
+            self._store.publish(self._path / draft.name, draft.header.shard)
         self._forget_old(draft.header.shard)
 
     def write(self, header: Header, parts: Iterable[tuple[str, pa.RecordBatch]]) -> None:
@@ -178,8 +185,10 @@ class SnapshotFolder:
     def newest(self, shard: str, latest: Offsets) -> Snapshot | None:
         """The newest snapshot that can be used, of a log that ends at `latest`; None where there is none.
 
-        One that is damaged, or ahead of the log (which has then lost entries), is set aside with a warning.
+        One that is damaged, or ahead of the log (which has then lost entries), is set aside with a warning. Raises Unavailable
+        where the store cannot be reached.
         """
+        self._fetch(shard)
         for path in self._named(shard):
             if not path.name.startswith(self._prefix):
                 continue
@@ -194,9 +203,23 @@ class SnapshotFolder:
                 return snapshot
         return None
 
+    def _fetch(self, shard: str) -> None:
+        name = None if self._store is None else self._store.newest(shard)
+        if self._store is None or name is None or not _of_shard(name, shard) or (self._path / name).exists():
+            return
+        draft = self._path / f".{name}.{os.getpid()}.{time.monotonic_ns()}.draft"
+        try:
+            self._store.fetch(name, draft)
+            put_in_place(draft, self._path / name)
+        except OSError as error:
+            raise self._refused(error) from error
+        finally:
+            draft.unlink(missing_ok=True)
+
     def holds_useless(self, shard: str) -> str | None:
         """Why the snapshots that are there were of no use; None where there were none at all."""
         left = [path.name for path in self._path.iterdir()] if self._path.is_dir() else []
+        left += [] if self._store is None else self._store.names()
         if any(_of_shard(name, shard) and not name.startswith(self._prefix) for name in left):
             return "the snapshots there are of a view that was declared otherwise"
         if any(name.endswith(".refused") and f"-{shard}-" in name for name in left):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from engine.errors import ResourceExhausted
+from engine.errors import ResourceExhausted, SpecError, Unavailable
 from engine.features.snapshot import Header, Snapshot, SnapshotFolder
 
 IDENTITY, OTHER = "ab" * 32, "cd" * 32
@@ -154,3 +154,48 @@ def test_a_disk_that_cannot_be_written_is_told_and_what_was_there_stays(tmp_path
     (tmp_path / "s").write_text("no folder")
     with pytest.raises(ResourceExhausted, match="snapshots of 'v'"):
         _write(folder, 2)
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty one."""
+    return f"file://{tmp_path}/store" if request.param == "file" else f"memory://{tmp_path.name}/store"
+
+
+def _machine(path: Path, store: str, identity: str = IDENTITY) -> SnapshotFolder:
+    return SnapshotFolder(path, view="v", identity=identity, keep=2, store=store)
+
+
+def test_what_one_machine_published_another_restores_and_the_pointer_never_goes_back(
+    tmp_path: Path, store: str
+) -> None:
+    one, two = _machine(tmp_path / "one", store), _machine(tmp_path / "two", store)
+    assert two.newest("all", LATEST) is None
+    for offset in (7, 90, 100):
+        _write(one, offset)
+    assert _is_of(two.newest("all", LATEST), 100)
+    _write(two, 95)  # a replica that is behind
+    assert _is_of(_machine(tmp_path / "three", store).newest("all", LATEST), 100)
+    _write(two, 120)
+    assert _is_of(one.newest("all", LATEST), 120)
+    assert one.newest("p3", LATEST) is None
+
+
+def test_a_store_holds_what_is_of_the_view_as_it_was_declared_before(tmp_path: Path, store: str) -> None:
+    _write(_machine(tmp_path / "one", store), 7)
+    changed = _machine(tmp_path / "two", store, OTHER)
+    assert changed.newest("all", LATEST) is None
+    assert "declared otherwise" in (changed.holds_useless("all") or "")
+
+
+def test_an_upload_that_fails_leaves_what_others_find(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    one = _machine(tmp_path / "one", f"file://{store}")
+    _write(one, 7)
+    (store / "blocked").touch()
+    blocked = _machine(tmp_path / "two", f"file://{store}/blocked")
+    with pytest.raises(Unavailable, match="snapshots at "):
+        _write(blocked, 90)
+    assert _is_of(_machine(tmp_path / "three", f"file://{store}").newest("all", LATEST), 7)
+    with pytest.raises(SpecError, match=r"^snapshot.store: 'nowhere://x' cannot be used"):
+        _machine(tmp_path / "four", "nowhere://x")

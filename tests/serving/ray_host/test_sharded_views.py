@@ -20,6 +20,7 @@ from protos.vireo.v1 import features_pb2 as pb
 from protos.vireo.v1 import features_pb2_grpc
 from tests.engine.log.broker import Tansu, tansu
 from tests.fakes import PATIENCE_S
+from tests.serving.features.conftest import compile_kernels
 from tests.serving.ray_host.conftest import START_S, OnRay, replicas_of
 from tests.serving.servers import ServerProcess, eventually
 
@@ -41,7 +42,7 @@ feature_views:
       total: {aggregation: sum, column: amount, window: 1h}
       shop: {aggregation: last, column: shop}
       share: {expression: now / total}
-    snapshot: {path: snapshots, every: 1s}
+    snapshot: {path: snapshots, every: 1s, store: "file://STORE"}
 placement:
   ingress: {cpus: 0.5}
   cards: {serves: [spending], shards: 2, replicas: 2, cpus: 0.5}
@@ -59,13 +60,15 @@ def served(
     request: pytest.FixtureRequest, broker: Tansu, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """The same spec on one host or the other."""
+    compile_kernels(tmp_path_factory.mktemp("compiling"))
     app = tmp_path_factory.mktemp(request.param) / "app.yaml"
-    app.write_text(APP.replace("ADDRESS", broker.address).replace("TOPIC", broker.topic(5)), encoding="utf-8")
+    text = APP.replace("ADDRESS", broker.address).replace("TOPIC", broker.topic(5))
+    app.write_text(text.replace("STORE", f"{app.parent}/store"), encoding="utf-8")
     if request.param == "ray":
         on_ray: OnRay = request.getfixturevalue("on_ray")
         yield on_ray(app)
         return
-    server = ServerProcess(app)
+    server = ServerProcess(app, patience_s=START_S)
     yield server
     server.kill()
 
