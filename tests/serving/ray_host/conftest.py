@@ -15,7 +15,7 @@ from tests.serving.servers import PROJECT, ServerProcess, eventually
 
 CORES = 16
 """Ray's word for how much may be placed, not what this machine has."""
-START_S = 120.0
+START_S = 240.0
 """A cluster starts many processes, each of which imports Ray."""
 
 OnRay = Callable[..., ServerProcess]
