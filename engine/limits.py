@@ -421,9 +421,7 @@ UPSTREAM_OUTPUT_TOKENS_DEFAULT: Final = 4_096
 GENERATION_EVENT_BYTES_MAX: Final = 8 << 20
 """Largest event of a stream from another server."""
 
-UPSTREAM_ERROR_BYTES_MAX: Final = 64 << 10
-"""So much is read of another server's error."""
-
+UPSTREAM_ERROR_BYTES_MAX: Final = 64 << 10  # so much is read of another server's error
 TENANTS_MAX: Final = 10_000
 """Tenants whose use of their quota is remembered at once."""
 
@@ -431,19 +429,17 @@ SECRET_BYTES_MAX: Final = 16 << 10
 TOKEN_COMMAND_S_MAX: Final = 30.0
 """How long a command that prints a token may take."""
 
-ENCODER_TOKENS_MAX: Final = 512
-"""Tokens of one text: the positions that most encoders learnt."""
-
+ENCODER_TOKENS_MAX: Final = 512  # tokens of one text: the positions that most encoders learnt
 ENCODER_TOKENS_CEILING: Final = 1 << 17
-ENCODER_TEXT_BYTES_MAX: Final = 1 << 20
-"""Bytes of one text to encode: all of it is tokenised before it is cut."""
-
+ENCODER_TEXT_BYTES_MAX: Final = 1 << 20  # bytes of one text to encode: all of it is tokenised before it is cut
 ENCODER_BATCH_TOKENS_MAX: Final = 4_096
 ENCODER_TOKEN_BYTES: Final = 4
 """Bytes of English text a token: by it a batch of texts that wait is bounded before they are tokenised."""
 
-RERANK_PAIRS_MAX: Final = 4_096
-ENCODER_TEXTS_MAX: Final = 4_096
-"""Pairs of one row of a reranker's request, and texts of one call for embeddings or scores."""
-
+RERANK_PAIRS_MAX: Final = 4_096  # pairs of one row of a reranker's request
+ENCODER_TEXTS_MAX: Final = 4_096  # texts of one call for embeddings or scores
 OPTIMIZE_ROWS_MAX: Final = 100_000  # read to calibrate a new version on, and to judge it by
+INGEST_FILES_MAX: Final = 1_000_000
+INGEST_LOOKUPS_MAX: Final = 256  # documents that are looked up together
+INGEST_BYTES_MAX: Final = 64 << 20  # of their files
+INGEST_POINTS_MAX: Final = 64  # passages that are embedded and written together

@@ -12,6 +12,8 @@ from engine.candidates.declaration import GatherSpec, SlateSpec
 from engine.candidates.gather_relations import Sources, check_gathers
 from engine.candidates.slate_relations import check_slates
 from engine.declaration import TensorDeclaration, call_problem
+from engine.documents.declaration import DocumentsSpec
+from engine.documents.relations import check_documents
 from engine.encoders.declaration import EncoderSpec, RerankerSpec
 from engine.encoders.relations import check_encoders, with_encodings
 from engine.errors import SpecError, nearest, quoted
@@ -197,6 +199,7 @@ class Spec:
     language_models: Mapping[str, LanguageModelSpec] = field(default_factory=dict)
     encoders: Mapping[str, EncoderSpec] = field(default_factory=dict)
     rerankers: Mapping[str, RerankerSpec] = field(default_factory=dict)
+    documents: Mapping[str, DocumentsSpec] = field(default_factory=dict)
     placement: Mapping[str, DeploymentSpec] = field(default_factory=dict)
     folder: Path = field(default_factory=Path)
 
@@ -316,6 +319,7 @@ def _check(spec: Spec, place: Place) -> None:
     if repository is not None:
         taken["repository.path"] = repository.path
     check_vector_store(spec.vectors, taken, place)
+    check_documents(spec.documents, spec.vectors, spec.encoders, place)
 
 
 def _check_places(spec: Spec, place: Place) -> None:

@@ -1,4 +1,4 @@
-"""The `vireo` command: serve, check, explain, batch, skew, export, optimize, experiment, bench."""
+"""The `vireo` command: serve, check, explain, batch, ingest, skew, export, optimize, experiment, bench."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from engine import Engine, FailedPrecondition, InvalidArgument, Spec, SpecError, VireoError, endings, load_spec, quoted
 from serving.batch.command import add_options, run_batch
 from serving.experiment import add_experiment_options, run_experiment, run_export
+from serving.ingest.command import add_ingest_options, run_ingest
 from serving.optimize import add_optimize_options, run_optimize
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     add_options(
         _app_command(commands, "batch", _batch, "run a model or graph over files of rows; resumes what was begun")
     )
+    text = "put documents (text, Markdown, HTML, PDF) into a vector collection; what has not changed stays as it is"
+    add_ingest_options(_app_command(commands, "ingest", _ingest, text))
     text = "write what a log keeps as one Parquet or Arrow file"
     export = _app_command(commands, "export", run_export, text)
     export.add_argument("log", metavar="LOG", help="a log of the spec, such as one of exposures")
@@ -351,6 +354,10 @@ def _skew(arguments: argparse.Namespace) -> int:
 
 def _batch(arguments: argparse.Namespace) -> int:
     return run_batch(arguments, _load)
+
+
+def _ingest(arguments: argparse.Namespace) -> int:
+    return run_ingest(arguments, _load)
 
 
 def _bench(arguments: argparse.Namespace) -> int:

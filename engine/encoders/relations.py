@@ -129,14 +129,15 @@ def _with_encoding(
         embedder = vector.embedder
         if embedder is None or (encoder := encoders.get(embedder.model)) is None:
             continue
-        problem = _mismatch(embedder, encoder)
+        problem = encoder_mismatch(embedder, encoder)
         if problem is not None:
             raise SpecError(f"{place(f'{where}.vectors.{name}.embedder')}: {problem}")
         found[name] = dataclasses.replace(vector, embedder=dataclasses.replace(embedder, encoding=encoder.encoding))
     return dataclasses.replace(collection, vectors=found)
 
 
-def _mismatch(embedder: EmbedderSpec, encoder: EncoderSpec) -> str | None:
+def encoder_mismatch(embedder: EmbedderSpec, encoder: EncoderSpec) -> str | None:
+    """Why an encoder is not what `embedder` says of its vectors; None where it is."""
     if embedder.version != encoder.version:
         return f"encoder {quoted(embedder.model)} is version {encoder.version}, the vectors want version {embedder.version}"
     if embedder.encoding is None:

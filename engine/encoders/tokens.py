@@ -27,7 +27,11 @@ class Tokens:
 
     def fits(self, text: Text) -> bool:
         """Whether it is short enough, cut where that is allowed."""
-        return len(self._tokenizer.encode_batch_fast([text])[0].ids) <= self._tokens_max
+        return self.count(text) <= self._tokens_max
+
+    def count(self, text: Text) -> int:
+        """How many tokens it has, special ones among them; of what may be cut at most `tokens_max`."""
+        return len(self._tokenizer.encode_batch_fast([text])[0].ids)
 
     def encode(self, texts: Sequence[Text]) -> list[tuple[list[int], list[int]]]:
         """(token ids, segment ids) of each. Raises InvalidArgument where one is too long and may not be cut."""

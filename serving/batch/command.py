@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import orjson
 
 from engine import InvalidArgument, Spec, SpecError, limits, quoted
 from serving.batch.progress import Progress, clock_text
+from serving.long_run import Said, token_in, until_signal
 
 if TYPE_CHECKING:
     from serving.batch.columns import Wanted
@@ -26,9 +23,6 @@ if TYPE_CHECKING:
     from serving.batch.source import Source
 
 Load = Callable[[Path], Spec]
-
-_TERMINAL_S: Final = 0.2
-_LOG_S: Final = 10.0
 
 
 def add_options(batch: argparse.ArgumentParser) -> None:
@@ -111,7 +105,7 @@ def run_batch(arguments: argparse.Namespace, load: Load) -> int:
             raise InvalidArgument("--rejects: a file of its own, that ends in .parquet or .arrow")
     wanted = _wanted(arguments)
     source = _source(arguments.input)
-    with _until_signal() as (stop, caught), closing(_scorer(arguments, load)) as scorer:
+    with until_signal() as (stop, caught), closing(_scorer(arguments, load)) as scorer:
         columns = resolve_columns(scorer.model, scorer.signature, source.schema, wanted)
         with closing(Output(arguments.output, arguments.rejects)) as output:
             output.begin(_identity(source, scorer, columns), restart=arguments.restart)
@@ -124,7 +118,7 @@ def run_batch(arguments: argparse.Namespace, load: Load) -> int:
                     output.manifest.rows_read, source.rows, output.manifest.rows_read, output.manifest.rejected, 0.0
                 )
             else:
-                said = _Said()
+                said = Said("vireo batch")
                 ended = BatchRun(source, scorer, columns, output, settings, stop).run(said)
                 said.end()
             return _tell(arguments, scorer, output, ended, caught)
@@ -152,12 +146,8 @@ def _scorer(arguments: argparse.Namespace, load: Load) -> Scorer:
         return EngineScorer(spec, arguments.model, arguments.model_version)
     from serving.batch.remote import ServerAddress, ServerScorer
 
-    token = None
-    if arguments.token_env is not None:
-        token = os.environ.get(arguments.token_env, "").strip()
-        if not token:
-            raise InvalidArgument(f"--token-env: {arguments.token_env} is not set")
-    return ServerScorer(ServerAddress(arguments.server, arguments.ca, token), arguments.model, arguments.model_version)
+    address = ServerAddress(arguments.server, arguments.ca, token_in(arguments.token_env))
+    return ServerScorer(address, arguments.model, arguments.model_version)
 
 
 def _wanted(arguments: argparse.Namespace) -> Wanted:
@@ -185,44 +175,6 @@ def _identity(source: Source, scorer: Scorer, columns: object) -> dict[str, obje
         "model": scorer.identity,
         "columns": {each: getattr(columns, each) for each in ("inputs", "kept", "outputs")},
     }
-
-
-@contextmanager
-def _until_signal() -> Iterator[tuple[threading.Event, list[int]]]:
-    """(set by SIGINT or SIGTERM, which of them came); a second one ends the process at once, as nothing needs it to live."""
-    stop, caught = threading.Event(), []
-
-    def end(number: int, frame: object) -> None:
-        caught.append(number)
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop, caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Said:
-    """Progress on stderr: a line that is drawn again and again on a terminal, else one line now and then."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._due_s = time.monotonic() + (0.0 if self._terminal else _LOG_S)
-
-    def __call__(self, progress: Progress) -> None:
-        now_s = time.monotonic()
-        if now_s >= self._due_s:
-            self._due_s = now_s + (_TERMINAL_S if self._terminal else _LOG_S)
-            text = f"\r\x1b[K{progress.bar()}" if self._terminal else f"vireo batch: {progress.line()}\n"
-            print(text, end="", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """Takes the line away."""
-        if self._terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _tell(arguments: argparse.Namespace, scorer: Scorer, output: Output, ended: Progress, caught: list[int]) -> int:

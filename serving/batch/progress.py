@@ -31,7 +31,7 @@ class Progress:
 
     def line(self) -> str:
         """For a log."""
-        parts = [_counted(self.done, self.total), f"{self.rows_per_s:,.0f} rows/s"]
+        parts = [counted_text(self.done, self.total, "rows"), f"{self.rows_per_s:,.0f} rows/s"]
         if self.remaining_s:
             parts.append(f"{clock_text(self.remaining_s)} left")
         if self.rejected:
@@ -40,16 +40,22 @@ class Progress:
 
     def bar(self) -> str:
         """For a terminal."""
-        if not self.total:
-            return self.line()
-        cells = _BAR_CELLS * min(self.done, self.total) // self.total
-        return f"[{'#' * cells}{'.' * (_BAR_CELLS - cells)}] {self.line()}"
+        return bar_text(self.done, self.total, self.line())
 
 
-def _counted(done: int, total: int | None) -> str:
+def bar_text(done: int, total: int | None, line: str) -> str:
+    """`line` with a bar before it; without where the end is not known."""
+    if not total:
+        return line
+    cells = _BAR_CELLS * min(done, total) // total
+    return f"[{'#' * cells}{'.' * (_BAR_CELLS - cells)}] {line}"
+
+
+def counted_text(done: int, total: int | None, what: str) -> str:
+    """`done` of `total`, None where that is not known."""
     if total is None:
-        return f"{done:,} rows"
-    return f"{done:,} of {total:,} rows" + (f" ({100 * done // total}%)" if total else "")
+        return f"{done:,} {what}"
+    return f"{done:,} of {total:,} {what}" + (f" ({100 * done // total}%)" if total else "")
 
 
 def clock_text(seconds: float) -> str:

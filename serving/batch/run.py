@@ -20,6 +20,7 @@ from serving.batch.progress import Progress
 from serving.batch.scorer import Scorer
 from serving.batch.source import Rows, Source
 from serving.batch.tensors import answers_of, inputs_of
+from serving.long_run import Stopped, patiently
 
 Report = Callable[[Progress], None]
 
@@ -37,10 +38,6 @@ class Settings:
     rate: float | None = None
     concurrency: int = 2
     reject: bool = False
-
-
-class Stopped(Exception):
-    """A request was given up because the run is to stop."""
 
 
 @dataclass(slots=True)
@@ -168,14 +165,9 @@ class BatchRun:
     def _answer(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         scorer, columns = self._scorer, self._columns
         inputs = inputs_of(scorer.signature, columns, batch)
-        began_s, delay_s = time.monotonic(), limits.BATCH_RETRY_S_MIN
-        while True:
-            try:
-                outputs = scorer.score(inputs, columns.outputs)
-                return answers_of(scorer.signature, columns, self._schema, batch, outputs, scorer.version)
-            except VireoError as error:
-                if not error.retryable or time.monotonic() - began_s > limits.BATCH_PATIENCE_S_MAX:
-                    raise
-                if self._stop.wait(delay_s):
-                    raise Stopped from error
-            delay_s = min(2 * delay_s, limits.BATCH_RETRY_S_MAX)
+
+        def answers() -> pa.RecordBatch:
+            outputs = scorer.score(inputs, columns.outputs)
+            return answers_of(scorer.signature, columns, self._schema, batch, outputs, scorer.version)
+
+        return patiently(answers, self._stop)

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from engine.documents.sentences import SENTENCE_END
 from engine.generation.grounding.support import CONTENT_WORDS_MIN, Support
 
 _MARKER: Final = re.compile(r"\[\s{0,3}\d{1,3}(?:\s{0,3}[,;]\s{0,3}\d{1,3}){0,8}\s{0,3}\]")
@@ -16,7 +17,6 @@ _GAP: Final = "\N{HORIZONTAL ELLIPSIS}"
 """Left where a marker is left out of the middle of another, which would else be put together of its halves: "[1[9]]"."""
 
 _TAIL: Final = 100
-_SENTENCE_END: Final = re.compile(r"[.!?]+[\"')»”\u2019]*(?=\s|\Z)")
 _NUMBER: Final = re.compile(r"\d+")
 _SPACES_HELD_MAX: Final = 64
 """A model may write blanks without end; so many are waited through for what follows a sentence."""
@@ -80,7 +80,7 @@ class CitedText:
             return self._bracket(last=last)
         if held[0].isspace():
             return self._blank(last=last)
-        if (ending := _SENTENCE_END.match(held)) is not None:
+        if (ending := SENTENCE_END.match(held)) is not None:
             follows = held[ending.end() :].lstrip(" \t")
             if not last and self._undecided(held[ending.end() :], follows):
                 return None  # ".5", more closing quotes or a marker may follow

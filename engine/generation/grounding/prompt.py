@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import Any, Final
 
-from engine.errors import nearest, quoted
 from engine.generation.conversation import Conversation
 from engine.generation.grounding.passage import Passage
+from engine.named_places import place_problems
 
 _SYSTEM: Final = """\
 You answer questions from the numbered passages that come with them, and from nothing else.
@@ -51,25 +50,7 @@ class PromptSpec:
 def prompt_problems(spec: PromptSpec) -> Iterator[tuple[str, str]]:
     """The key, and what is wrong with its text."""
     for key, (required, optional) in _PLACES.items():
-        yield from ((key, problem) for problem in _text_problems(getattr(spec, key), required, optional))
-
-
-def _text_problems(text: str, required: Collection[str], optional: Collection[str]) -> Iterator[str]:
-    named = set()
-    try:
-        parts = list(Formatter().parse(text))
-    except ValueError as error:
-        yield f"braces name places, a brace itself is written twice: {error}"
-        return
-    for _, name, form, conversion in parts:
-        if name is None:
-            continue
-        if name not in (*required, *optional) or form or conversion:
-            known = (*required, *optional)
-            told = " and ".join(f"{{{each}}}" for each in known) or "no place; a brace itself is written twice"
-            yield f"expected {told}, got {quoted('{' + name + '}')}{nearest(name, known)}"
-        named.add(name)
-    yield from (f"{{{name}}} is missing" for name in required if name not in named)
+        yield from ((key, problem) for problem in place_problems(getattr(spec, key), required, optional))
 
 
 def shown_passages(passages: Sequence[Passage], most: int, chars_max: int) -> list[Passage]:

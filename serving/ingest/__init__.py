@@ -1,0 +1,1 @@
+"""`vireo ingest`: documents into a collection."""
