@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 
 def write_adapter(folder: Path, model: Path, *, seed: int, rank: int = 8, hidden: int | None = None) -> Path:
     """One for the queries and values of the Llama in `model`, strong enough to say something else. `hidden`: of another model."""
+    from safetensors.numpy import save_file  # comes with vLLM
+
     config = json.loads((model / "config.json").read_text())
     chance = np.random.default_rng(seed)
     width, heads = hidden or config["hidden_size"], config["head_dim"]
