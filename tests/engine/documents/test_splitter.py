@@ -139,6 +139,11 @@ def test_sentences_end_where_readers_see_them_end() -> None:
     assert found == ["See e.g. the sea.", '"Is it?"', "No. 7 is.", "Yes...", "And 3.5 m!", "last"]
 
 
+def test_dots_without_end_take_no_time_that_grows_with_their_square() -> None:
+    text = f"Contents {'.' * 300_000}7 and on. More."  # each dot tried took half an hour
+    assert [text[start:end][-9:] for start, end in sentences(text, 0, len(text))] == ["7 and on.", "More."]
+
+
 def test_what_lies_between_blocks_is_one() -> None:
     blocks = without_gaps("a [x]: y b", [Block(0, 2), Block(8, 10)])
     assert [(each.start, each.end, each.kind) for each in blocks] == [
