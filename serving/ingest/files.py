@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from engine import DOCUMENT_KINDS, FailedPrecondition, InvalidArgument, NotFound, TooLarge, limits, quoted
 
@@ -31,7 +32,8 @@ def files_in(paths: Sequence[Path], root: Path | None) -> Files:
     """The files that `paths` name, and those in the folders that they name whose endings are of documents, each once, by name.
 
     A document is called as its path is written, or as it is from `root` on. What begins with a dot is left out, links to folders
-    too. Raises NotFound for a path that is not there, InvalidArgument for one outside `root`, TooLarge.
+    too. Raises NotFound for a path that is not there, InvalidArgument for one outside `root`, TooLarge; FailedPrecondition for a
+    folder that cannot be looked through, whose documents would else count as gone.
     """
     found: dict[str, Path] = {}
     folders = []
@@ -56,11 +58,15 @@ def _name(path: Path, root: Path | None) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, onerror=_refused):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in DOCUMENT_KINDS:
                 yield Path(where, name)
+
+
+def _refused(error: OSError) -> NoReturn:
+    raise FailedPrecondition(f"{error.filename}: cannot be looked through: {error.strerror}") from error
 
 
 def within(name: str, folder: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -101,6 +102,21 @@ def test_pruning_deletes_what_is_gone_from_its_folder_alone(app: Path, capsys: p
     assert ingested(capsys, app, "handbook", "library/more", "--prune")[1]["pruned"] == 1
     names = {each.payload["document"] for each in points(app).values()}
     assert names == {"library/sea.md", "library/more/bell.txt", "library/tide.pdf"}, "another folder's is not asked for"
+
+
+def test_a_folder_that_cannot_be_looked_through_is_not_one_without_documents(
+    app: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:  # permissions would not stop who runs tests as root
+        if str(path).endswith("more"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert main(["ingest", str(app), "handbook", "library", "--prune"]) == 1
+    assert "library/more: cannot be looked through: Permission denied" in capsys.readouterr().err
 
 
 def test_documents_are_called_as_they_are_from_the_root(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
