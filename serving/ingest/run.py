@@ -115,16 +115,18 @@ class IngestRun:
 
     def _kept(self, name: str) -> Payloads:
         """The passages of a document that are there."""
-        return self._scrolled({self._fields.document: name}, self._fields.digest)
-
-    def _scrolled(self, where: dict[str, str], field: str) -> Payloads:
         found: Payloads = {}
+        for page in self._pages({self._fields.document: name}, self._fields.digest):
+            found |= page
+        return found
+
+    def _pages(self, where: dict[str, str], field: str) -> Iterator[Payloads]:
         after: PointId | None = None
         while True:
             page, after = patiently(partial(self._target.scroll, where, [field], after), self._stop)
-            found |= page
+            yield page
             if after is None:
-                return found
+                return
 
     def _write(self, most: int) -> None:
         """Writes what waits, until at most so many do."""
@@ -160,10 +162,11 @@ class IngestRun:
             self.counts.problems[each] = told = "has no documents: nothing of it is pruned"
             self._problem(each, told)
         gone: dict[str, list[PointId]] = {}
-        for key, payload in self._scrolled({}, self._fields.document).items():
-            name = payload.get(self._fields.document)
-            if isinstance(name, str) and name not in there and any(within(name, each) for each in folders):
-                gone.setdefault(name, []).append(key)
+        for page in self._pages({}, self._fields.document):
+            for key, payload in page.items():
+                name = payload.get(self._fields.document)
+                if isinstance(name, str) and name not in there and any(within(name, each) for each in folders):
+                    gone.setdefault(name, []).append(key)
         for ids in gone.values():
             self._delete(ids)
             self.counts.pruned += 1
