@@ -10,8 +10,8 @@ from typing import Any, Final
 from engine.documents.document import Block, Document, Headings, without_gaps
 from engine.documents.plain_text import line_starts
 
-_FRONT_MATTER: Final = re.compile(r"---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
-_TITLE: Final = re.compile(r"^title:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+_FRONT_MATTER: Final = re.compile(r"---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+_TITLE: Final = re.compile(r"^title:[ \t]*(\S.*)$", re.MULTILINE)
 _LINES: Final = frozenset(("fence", "code_block", "table_open", "html_block"))
 _LISTS: Final = frozenset(("bullet_list_open", "ordered_list_open"))
 
@@ -27,7 +27,7 @@ def read_markdown(text: str) -> Document:
     blocks = without_gaps(text, _blocks(tokens, starts))
     told = None if front is None else _TITLE.search(front[1])
     title = (
-        told[1].strip("\"'")
+        told[1].strip().strip("\"'")
         if told is not None
         else next((each.headings[-1] for each in blocks if each.headings), None)
     )

@@ -53,6 +53,9 @@ def test_markdown_is_its_blocks_below_their_headings() -> None:
         ("heading", "# Next", ("Next",)),
     ]
     assert read_document("a.md", b"text\n\n# One\n", SPEC).title == "One"
+    windows = read_document("a.md", text.replace("\r\n", "\n").replace("\n", "\r\n").encode(), SPEC)
+    assert windows.title == "The Book"
+    assert parts(windows)[0] == ("lines", "---\r\ntitle: 'The Book'\r\n---", ())
 
 
 def test_html_is_what_a_reader_sees() -> None:
