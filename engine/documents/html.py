@@ -13,7 +13,12 @@ from engine.documents.plain_text import characters
 from engine.errors import InvalidArgument
 
 _CHARSET: Final = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
-_TAG: Final = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+_TAG: Final = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style|svg|math)\b.*?(?:</\1\b|\Z)|<(?P<end>/?)(?P<name>[a-z][a-z0-9]*)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""One that may nest elements: not what looks like it in comments and scripts, nor drawings, whose elements end by themselves."""
+
 _UNSEEN: Final = frozenset((
     "script", "style", "noscript", "template", "svg", "math", "head", "nav", "iframe", "object", "select", "button", "textarea",
 ))  # fmt: skip
@@ -63,8 +68,8 @@ def _known(name: str) -> str:
 def _check_nesting(text: str) -> None:
     depth = 0
     for each in _TAG.finditer(text):
-        if each[2].lower() not in _UNENDED:
-            depth = max(0, depth - 1) if each[1] else depth + 1
+        if each["name"] is not None and each["name"].lower() not in _UNENDED:
+            depth = max(0, depth - 1) if each["end"] else depth + 1
         if depth > DOCUMENT_NESTING_MAX:
             raise InvalidArgument(
                 f"elements in each other, deeper than {DOCUMENT_NESTING_MAX}, at character {each.start()}"

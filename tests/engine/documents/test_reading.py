@@ -81,6 +81,11 @@ def test_html_is_what_a_reader_sees() -> None:
     assert read_document("a.htm", b"<h1>Only</h1>", SPEC).title == "Only"
 
 
+def test_html_is_not_nested_by_what_its_scripts_comments_and_drawings_hold() -> None:
+    busy = f"<p>one</p><script>{'i<n;' * 1001}</script><!--{'<i>' * 1001}--><svg>{'<path/>' * 1001}</svg><p>two</p>"
+    assert read_document("a.html", busy.encode(), SPEC).text == "one\n\ntwo"
+
+
 def test_pdf_is_the_text_of_its_pages() -> None:
     document = read_document("a.pdf", pdf([["Hello there.", "(again)"], [], ["Third page."]], "A Title"), SPEC)
     assert document.title == "A Title"
