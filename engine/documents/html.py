@@ -60,7 +60,7 @@ def read_html(content: bytes, encoding: str) -> Document:
 def _known(name: str) -> str:
     try:
         "".encode(name)
-    except LookupError as error:
+    except (LookupError, ValueError) as error:  # there is one called "undefined"
         raise InvalidArgument(f"says that its encoding is '{name}', which is not known") from error
     return name
 

@@ -14,14 +14,15 @@ _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
 )  # fmt: skip
-_NOT_TEXT: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_NOT_TEXT: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\ud800-\udfff]")
 _PARAGRAPH: Final = re.compile(r"\S.*?(?=\n\s*\n|\Z)", re.DOTALL)
 
 
 def characters(content: bytes, encoding: str) -> str:
     """The text of a file: by its byte order mark, which is left out, else by `encoding`.
 
-    Raises InvalidArgument where it is none, or none that can be: what a text never has is there (control characters).
+    Raises InvalidArgument where it is none, or none that can be: what a text never has is there (control characters,
+    surrogates).
     """
     mark, encoding = next((each for each in _MARKS if content.startswith(each[0])), (b"", encoding))
     try:

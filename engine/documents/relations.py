@@ -61,7 +61,7 @@ def _problems(spec: DocumentsSpec) -> Iterator[Problem]:
     try:
         codecs.lookup(spec.encoding)
         "".encode(spec.encoding)  # not of those that make bytes of bytes
-    except LookupError:
+    except (LookupError, ValueError):  # there is one called "undefined"
         yield "encoding", f"expected an encoding of text such as 'utf-8' or 'cp1252', got {quoted(spec.encoding)}"
 
 

@@ -11,8 +11,8 @@ Span = tuple[int, int]
 """Begin and end, in characters."""
 
 SENTENCE_END: Final = re.compile(r"(?<![.!?])[.!?]++[\"')»”\u2019]*+(?=\s|\Z)")
-"""What ends a sentence of languages that put blanks between words. A run of stops is tried once: dots that lead to a page's number
-are many, and trying each of them takes time with the square of that."""
+"""What ends a sentence of languages that put blanks between words. A run of stops is tried once: dots that lead to a page's
+number are many, and trying each of them takes time with the square of that."""
 
 _BREAK: Final = re.compile(
     rf"{SENTENCE_END.pattern}(?!\s+[a-z\d])|[\u3002\uff01\uff1f\uff61]+[\u300d\u300f\u201d\u2019\uff09]*|\n[^\S\n]*(?=\n)"

@@ -100,6 +100,13 @@ BAD: list[tuple[str, bytes, type[VireoError], str]] = [
     ("a.txt", b"\xff\xfe\x00", InvalidArgument, "is no text in utf-16-le: byte 2"),
     ("a.html", b"<meta charset='klingon'>", InvalidArgument, "says that its encoding is 'klingon', which is not known"),
     ("a.html", b"<meta charset='base64'>", InvalidArgument, "says that its encoding is 'base64', which is not known"),
+    (
+        "a.html",
+        b"<meta charset='undefined'>",
+        InvalidArgument,
+        "says that its encoding is 'undefined', which is not known",
+    ),
+    ("a.html", b"<meta charset='unicode_escape'>\\ud800", InvalidArgument, "is no text: character 31 is U+D800"),
     ("a.html", b"<div>" * 1001, InvalidArgument, "elements in each other, deeper than 1000, at character 5000"),
     ("a.pdf", b"", InvalidArgument, "is no PDF that can be read"),
     ("a.pdf", b"%PDF-1.7\nnothing", InvalidArgument, "is no PDF that can be read"),

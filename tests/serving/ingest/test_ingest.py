@@ -185,6 +185,7 @@ WRONG = [
         "documents: {handbook: {encoding: rot13}}",
         "expected an encoding of text such as 'utf-8' or 'cp1252', got 'rot13'",
     ),
+    ("documents: {handbook: {encoding: undefined}}", "expected an encoding of text such as 'utf-8'"),
     ("documents: {handbook: {prompt: pasage}}", "encoder 'words' has no prompt 'pasage'; nearest: 'passage'"),
     (
         "documents: {handbook: {fields: {page: pages}}}",
