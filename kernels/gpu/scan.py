@@ -155,8 +155,8 @@ def settle(
     found, kept, counts, thresholds, lost, wanted, first, ROOM: tl.constexpr, WIDTH: tl.constexpr, BEST: tl.constexpr
 ):  # fmt: skip
     """Of `found` [q, WIDTH] (what best_of_blocks left, or `kept` itself where WIDTH is ROOM) the BEST best keys go to the front
-    of `kept` [q, ROOM]; `thresholds` becomes the `wanted`-th of them, `counts` zero; `lost` int32 [1] becomes 1 where there was
-    no room for something. Grid: q."""
+    of `kept` [q, ROOM]; `thresholds` rises to the `wanted`-th of them, `counts` becomes zero; `lost` int32 [1] becomes 1 where
+    there was no room for something. Grid: q."""
     query = tl.program_id(0).to(tl.int64)
     filled = first + tl.load(counts + query)
     at = tl.arange(0, WIDTH)
@@ -164,7 +164,8 @@ def settle(
     best = tl.topk(tl.load(found + query * WIDTH + at, mask=there, other=EMPTY), BEST)
     place = tl.arange(0, BEST)
     tl.store(kept + query * ROOM + place, best)
-    tl.store(thresholds + query, tl.max(tl.where(place == wanted - 1, best, EMPTY), 0))
+    least = tl.max(tl.where(place == wanted - 1, best, EMPTY), 0)  # EMPTY where a piece has few past the threshold
+    tl.store(thresholds + query, tl.maximum(least, tl.load(thresholds + query)))
     if filled > ROOM:
         tl.store(lost, 1)
     tl.store(counts + query, 0)

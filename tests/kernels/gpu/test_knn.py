@@ -223,6 +223,24 @@ def test_what_had_no_room_is_found_by_going_over_the_rows_again() -> None:
     assert search.best()[1].tolist() == twin.nearest(twin.scores(kept, queries, "dot"), 16)[1].tolist()
 
 
+def test_pieces_that_get_better_are_gone_over_twice_at_most() -> None:
+    """Of the first ones nothing is past the threshold of the second time: it must not fall for that."""
+    given = np.zeros((4_096, 16), np.float32)
+    given[:, 0] = np.arange(4_096) // 2
+    pieces = [
+        rows.rows_of(given[begin : begin + 1_024], "float16", "dot", device="cpu") for begin in range(0, 4_096, 1_024)
+    ]
+    queries = np.ones((1, 16), np.float32)
+    search = knn.Search(torch.from_numpy(queries), 16, SMALL, block=512)
+    for turn in range(2):
+        for nth, piece in enumerate(pieces):
+            search.feed(piece, base=1_024 * nth)
+        assert search.lost() == (turn == 0)
+        if turn == 0:
+            search.again()
+    assert search.best()[1].tolist() == twin.nearest(twin.scores(given, queries, "dot"), 16)[1].tolist()
+
+
 def test_bits_become_rows() -> None:
     bits = np.random.default_rng(1).integers(0, 256, 3_000).astype(np.uint8)
     expected = rows_of(bits)
