@@ -73,7 +73,7 @@ class Reconciler(Generic[Hosted]):
         self._changed = threading.Condition(threading.RLock())
         self._dirty = False
         self._stopping = False
-        self._thread = threading.Thread(target=self._loop, name="vireo-reconciler", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="vireo-reconciler", daemon=True)
 
     # The wish.
 
@@ -215,6 +215,14 @@ class Reconciler(Generic[Hosted]):
             self._changed.wait_for(lambda: self._stopping or not self._dirty)
             if self._stopping:
                 raise Unavailable("the engine is shutting down")
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        finally:  # of a fault too: nobody is to wait for a thread that is gone
+            with self._changed:
+                self._stopping = True
+                self._changed.notify_all()
 
     def _loop(self) -> None:
         while True:
@@ -368,6 +376,7 @@ class Reconciler(Generic[Hosted]):
         self._close(record.handle.hosted)
         with self._changed:
             self._forget(record)
+            self._wake()  # the same may be wanted again by now
         log.info("model %s version %d is unloaded", record.artifact.name, record.artifact.version)
 
     def _forget(self, record: Record[Hosted]) -> None:

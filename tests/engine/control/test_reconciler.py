@@ -237,6 +237,32 @@ def test_drain_ends_at_its_bound_whoever_stays(plant: Plant) -> None:
     stuck.release()
 
 
+def test_what_is_wanted_again_while_it_drains_is_loaded_when_the_drain_has_ended(plant: Plant) -> None:
+    plant.put("a", 1)
+    plant.apply(control="explicit")
+    stuck = plant.registry.acquire("a", None)
+    plant.reconciler.unload("a")
+    plant.reconciler.load("a")
+    assert plant.states() == {"a/1": "DRAINING"}
+    plant.clock.advance(5.0)
+    plant.wait(lambda: plant.states() == {"a/1": "READY"})
+    stuck.release()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_thread_that_a_fault_has_ended(plant: Plant) -> None:
+    class Fault(BaseException):
+        pass
+
+    def fails(artifact: object) -> FakeHosted:
+        raise Fault
+
+    plant.put("a", 1)
+    plant.host.load = fails  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="shutting down"):
+        plant.apply()
+
+
 def test_file_changed_in_place_is_loaded_anew_under_the_same_version(plant: Plant) -> None:
     plant.put("a", 1)
     plant.apply(control="explicit")
