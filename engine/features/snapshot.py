@@ -152,9 +152,11 @@ class SnapshotFolder:
             self.discard(draft)
             raise self._refused(error) from error
         os.close(draft.lock)
-        if self._store is not None:
-            self._store.publish(self._path / draft.name, draft.header.shard)
-        self._forget_old(draft.header.shard)
+        try:
+            if self._store is not None:
+                self._store.publish(self._path / draft.name, draft.header.shard)
+        finally:  # a store that is away for long must not fill the disk
+            self._forget_old(draft.header.shard)
 
     def write(self, header: Header, parts: Iterable[tuple[str, pa.RecordBatch]]) -> None:
         """`draft` and `finish`."""

@@ -194,8 +194,10 @@ def test_an_upload_that_fails_leaves_what_others_find(tmp_path: Path) -> None:
     _write(one, 7)
     (store / "blocked").touch()
     blocked = _machine(tmp_path / "two", f"file://{store}/blocked")
-    with pytest.raises(Unavailable, match="snapshots at "):
-        _write(blocked, 90)
+    for offset in (90, 91, 92):
+        with pytest.raises(Unavailable, match="snapshots at "):
+            _write(blocked, offset)
+    assert [int(path.stem[-20:]) for path in _files(tmp_path / "two")] == [91, 92]
     assert _is_of(_machine(tmp_path / "three", f"file://{store}").newest("all", LATEST), 7)
     with pytest.raises(SpecError, match=r"^snapshot.store: 'nowhere://x' cannot be used"):
         _machine(tmp_path / "four", "nowhere://x")
