@@ -127,10 +127,13 @@ class _Form:
         for at, same in self._fixed:
             if not body.startswith(same, at):
                 return None
-        return {
-            spec.name: Tensor.from_raw(spec.name, spec.datatype, shape, body[start:stop])
-            for spec, shape, start, stop in self._tensors
-        }
+        try:
+            return {
+                spec.name: Tensor.from_raw(spec.name, spec.datatype, shape, body[start:stop])
+                for spec, shape, start, stop in self._tensors
+            }
+        except InvalidArgument:  # of texts whose lengths do not add up: reading the message tells so
+            return None
 
 
 class ResponseReader:

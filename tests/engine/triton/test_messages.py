@@ -50,6 +50,14 @@ def test_an_answer_as_long_as_another_is_read_by_itself() -> None:
         reader.read(answer(score=[1, 2], text=b"12345678", shape=(2, 1)), ())
 
 
+def test_texts_that_do_not_add_up_are_the_servers_fault_in_a_form_that_is_known_too() -> None:
+    reader = ResponseReader("m", SIGNATURE)
+    body = answer(score=[1, 2], text=b"12345678")
+    assert read(reader, body) == ([[1, 2]], [b"12345678"])
+    with pytest.raises(Internal, match="Triton answered output 'text'"):
+        reader.read(body[:-12] + (9).to_bytes(4, "little") + body[-8:], ())
+
+
 def test_a_remembered_form_is_not_that_of_other_outputs() -> None:
     reader = ResponseReader("m", SIGNATURE)
     body = answer(score=[1, 2], text=b"x")
