@@ -73,9 +73,11 @@ class RayLink:
                     return found
                 await asyncio.sleep(_ELSEWHERE_S)
 
+        asking = self._soon(ask())
         try:
-            return description_of(self._soon(ask()).result(_DESCRIBE_S_MAX))
+            return description_of(asking.result(_DESCRIBE_S_MAX))
         except (RayActorError, RayServeException, TimeoutError) as error:
+            asking.cancel()
             raise Unavailable(f"deployment '{self._deployment}' does not answer: {error}") from error
 
     def begin(self, request: Request, *, stream: bool) -> RayCall:
@@ -112,7 +114,8 @@ class RayLink:
             for each in calls:
                 each.carry = task, calls
                 if not each.patient and each.request.deadline != Deadline.NEVER:
-                    self._loop.call_later(each.request.deadline.remaining_s(self._clock()), each.expire)
+                    left_s = each.request.deadline.remaining_s(self._clock())
+                    each.timer = self._loop.call_later(left_s, each.expire)
 
     async def _carry(self, calls: list[RaySent]) -> None:
         """Every one of `calls` is told its end, unless all of them are cancelled."""
@@ -211,6 +214,8 @@ class RaySent:
         self.ended = False
         self.carry: tuple[asyncio.Task[None], list[RaySent]] | None = None
         """What carries it, and all that it carries."""
+        self.timer: asyncio.TimerHandle | None = None
+        """Of its deadline, where it is not to be waited for longer."""
 
     def cancel(self) -> None:
         """See `engine.RemoteCall`."""
@@ -235,6 +240,8 @@ class RaySent:
         """Tells it, the first time."""
         if not self.ended:
             self.ended, self.carry = True, None
+            if self.timer is not None:  # it would keep the request until then
+                self.timer.cancel()
             self._answered(outcome)
 
 

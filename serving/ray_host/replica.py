@@ -79,12 +79,13 @@ class Replica:
         # Who calls has the former declarations until it is told of the new ones, and the requests in it longer.
         release = host.engine.hold()
         self._refused = None
-        asyncio.get_running_loop().call_later(spec.server.drain_s, release)
         try:
             await host.apply(spec)
         except VireoError as error:
             log.error("%s is not applied: %s", spec.server.name, error.message)
             self._refused = error.message
+        finally:  # what is new may take longer to load than a drain
+            asyncio.get_running_loop().call_later(spec.server.drain_s, release)
 
     async def _start(self, spec: Spec) -> None:
         """On this loop, as Ray's calls are: a hop that changes threads takes a third longer."""
