@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,12 +133,13 @@ def _in_archive(path: Path, model: str, signature: Signature, columns: SampleCol
     try:
         with np.load(path, allow_pickle=False) as archive:
             wanted = _array_names(archive.files, model, signature, columns)
-            arrays = {name: archive[column][: limits.OPTIMIZE_ROWS_MAX] for name, column in wanted.items()}
-            more = [None if each is None else archive[each] for each in (columns.group, columns.outcome)]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            arrays = {name: _first_rows(column, archive[column]) for name, column in wanted.items()}
+            labels = [each for each in (columns.group, columns.outcome) if each is not None]
+            more = {each: _first_rows(each, archive[each]) for each in labels}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataLoss(f"--data: {path.name} cannot be read as a NumPy archive: {error}") from error
     tensors = {name: _tensor(model, signature.input_named[name], array, signature) for name, array in arrays.items()}
-    counts = {name: len(each) for name, each in arrays.items()}
+    counts = {name: len(each) for name, each in (*arrays.items(), *more.items())}
     if len(set(counts.values())) > 1:
         raise InvalidArgument(f"--data: {path.name}: arrays disagree on the number of rows: {counts}")
     rows = next(iter(counts.values()), 0)
@@ -146,13 +148,19 @@ def _in_archive(path: Path, model: str, signature: Signature, columns: SampleCol
         requests = [
             {name: Tensor(each.datatype, each.array[row]) for name, each in tensors.items()} for row in range(rows)
         ]
-    group, outcome = (None if each is None else each[:rows] for each in more)
+    group, outcome = (None if each is None else more[each] for each in (columns.group, columns.outcome))
     if group is not None and group.ndim != 1:
         raise InvalidArgument(
             f"--group: array {quoted(str(columns.group))} {list(group.shape)}: expected one value a row"
         )
     known = None if outcome is None else _outcomes(str(columns.outcome), outcome)
     return Samples(path.name, signature.batchable, tuple(requests), group, known)
+
+
+def _first_rows(name: str, array: Array) -> Array:
+    if not array.ndim:
+        raise InvalidArgument(f"--data: array {quoted(name)} is a single value: expected one or more a row")
+    return array[: limits.OPTIMIZE_ROWS_MAX]
 
 
 def _array_names(there: list[str], model: str, signature: Signature, columns: SampleColumns) -> dict[str, str]:

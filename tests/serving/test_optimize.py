@@ -37,7 +37,14 @@ def app(tmp_path: Path) -> Path:
         "text": ["no number"] * ROWS,
     }
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
-    np.savez(tmp_path / "rows.npz", features=values, request=columns["request"], clicked=columns["clicked"], text=["x"])
+    np.savez(
+        tmp_path / "rows.npz",
+        features=values,
+        request=columns["request"],
+        clicked=columns["clicked"],
+        text=["x"],
+        one=1,
+    )
     path = tmp_path / "app.yaml"
     path.write_text("repository: {path: models}\n")
     return path
@@ -142,6 +149,10 @@ def test_wrong_wishes_are_told_and_write_nothing(
         (["--columns", "features=text"], "expected FP32 [-1, 128], the archive has <U1 [1]"),
         (["--columns", "feature=text"], "--columns: model 'ranker' has no input 'feature'"),
         (["--group", "features"], "--group: array 'features' [240, 128]: expected one value a row"),
+        (["--group", "text"], "arrays disagree on the number of rows: {'features': 240, 'text': 1}"),
+        (["--outcome", "text"], "arrays disagree on the number of rows: {'features': 240, 'text': 1}"),
+        (["--columns", "features=one"], "--data: array 'one' is a single value: expected one or more a row"),
+        (["--group", "one"], "--data: array 'one' is a single value: expected one or more a row"),
     ],
 )
 def test_arrays_that_do_not_fit_are_told(
