@@ -89,12 +89,15 @@ class Bigrams:
 
 
 class Adaptive(Bigrams):
-    """Follows a bound or a deadline without being loaded anew; a bound of 1 it cannot have, for one of 2 it is loaded anew."""
+    """Follows a bound or a deadline without being loaded anew; a bound of 1 it cannot have, for one of 2 it is loaded anew, at
+    one of 4 it fails as nobody foresaw."""
 
     async def adapt(self, spec: LanguageModelSpec, folder: Path) -> bool:
         """See `Adaptable`."""
         if spec.calls_max == 1:
             raise ModelLoadError(f"language model '{self.name}' wants more than one call")
+        if spec.calls_max == 4:
+            raise RuntimeError("no more of this")
         return spec.calls_max != 2
 
 

@@ -175,9 +175,9 @@ class LanguageModels:
         try:
             if not self._home.run(live.model.adapt(declared.spec, declared.folder)):
                 return False
-        except VireoError as error:
-            declared.problem = error.message
-            log.error("language model %s cannot follow its spec: %s", name, error.message)
+        except Exception as error:
+            declared.problem = _told(error)
+            log.error("language model %s cannot follow its spec: %s", name, declared.problem)
             return True
         live.spec, declared.problem = declared.spec, None
         return True
@@ -187,7 +187,7 @@ class LanguageModels:
         try:
             model = self._load(name, declared.spec, declared.folder, self.answer)
         except Exception as error:
-            told = error.message if isinstance(error, VireoError) else f"{type(error).__name__}: {error}"
+            told = _told(error)
             declared.problem = told if declared.live is None else f"as it was declared before: {told}"
             log.error("language model %s failed to load: %s", name, told)
             return False
@@ -266,6 +266,10 @@ class LanguageModels:
         finally:
             self._work.release()
         return True
+
+
+def _told(error: Exception) -> str:
+    return error.message if isinstance(error, VireoError) else f"{type(error).__name__}: {error}"
 
 
 def _has(live: _Live, name: str) -> bool:

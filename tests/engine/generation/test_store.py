@@ -147,6 +147,8 @@ def test_a_model_that_can_follow_its_spec_is_not_loaded_anew(engine: Engine) -> 
         run(engine, each.aclose())
     apply(engine, spec % ", calls_max: 1")
     assert engine.problems() == {"parrot": "language model 'parrot' wants more than one call"}
+    apply(engine, spec % ", calls_max: 4")
+    assert engine.problems() == {"parrot": "RuntimeError: no more of this"}
     assert (model() is first, told(ask(engine))) == (True, "the cat sat on the cat")
     apply(engine, spec % ", calls_max: 2")
     assert model() is not first
