@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from engine.errors import ModelLoadError
 from engine.execution.declaration import ProviderSpec
-from engine.execution.options import Profile, cache_key
+from engine.execution.options import EngineCache, Profile, cache_key
 from engine.optimization.record import sha256_of
 
 _GPUS: Final = Path("/proc/driver/nvidia/gpus")
 _LIBRARIES: Final = ("onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-cu12", "tensorrt-cu13")
 
 
-def engine_folder(model: Path, gpus: Path = _GPUS) -> Callable[[ProviderSpec, Profile], str | None]:
-    """Gives the folder of an engine for `model`, made; None where no cache is declared. Raises ModelLoadError."""
+def engine_folder(files: Sequence[Path], gpus: Path = _GPUS) -> EngineCache:
+    """Gives the folder of an engine for the model in `files`, its own and those with its weights, made; None where no cache is
+    declared. Raises ModelLoadError."""
 
     def folder(spec: ProviderSpec, profile: Profile) -> str | None:
         if spec.tensorrt is None or spec.tensorrt.cache is None:
             return None
-        facts = [sha256_of(model), *gpu_names(gpus), *_versions()]
+        facts = [*map(sha256_of, files), *gpu_names(gpus), *_versions()]
         made = Path(spec.tensorrt.cache) / cache_key(profile, facts, spec)
         try:
             made.mkdir(parents=True, exist_ok=True)

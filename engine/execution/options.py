@@ -61,6 +61,9 @@ def on_cpu_alone(providers: Sequence[str | ProviderSpec]) -> bool:
 
 Profile = Mapping[str, ShapeSpec]
 
+EngineCache = Callable[[ProviderSpec, Profile], str | None]
+"""The folder of an engine, made; None where none is declared."""
+
 
 def profile_of(signature: Signature, declared: Profile, *, rows_opt: int | None, rows_max: int) -> dict[str, ShapeSpec]:
     """The shapes an engine is built for: those declared, and of inputs of which only the rows vary, 1 to `rows_max` rows.
@@ -139,9 +142,9 @@ def told(
     providers: Sequence[str | ProviderSpec],
     signature: Signature,
     rows_max: int,
-    cache: Callable[[ProviderSpec, Profile], str | None],
+    cache: EngineCache,
 ) -> list[Told]:
-    """What a session is given. `cache`: the folder of an engine, made, or None. Raises ModelLoadError as `profile_of`."""
+    """What a session is given. Raises ModelLoadError as `profile_of`."""
     found: list[Told] = []
     for provider in providers:
         name = onnx_name(provider)

@@ -28,7 +28,7 @@ from engine.errors import (
 )
 from engine.execution.declaration import CPU, NAMES, ParitySpec, Providers, ProviderSpec, names_told, onnx_name
 from engine.execution.engine_cache import engine_folder
-from engine.execution.options import chosen, on_cpu_alone, told
+from engine.execution.options import EngineCache, chosen, on_cpu_alone, told
 from engine.execution.parity import disagreement
 from engine.limits import BATCH_ROWS_MAX
 from engine.servables.probe import rows_are_independent, sample_inputs
@@ -143,7 +143,7 @@ class OnnxServable:
 def load_onnx(path: Path, options: OnnxOptions) -> OnnxServable:
     """The model in `path`, ready to run. Raises ModelLoadError, naming the file and the reason; also where another provider than
     the CPU says something else than it."""
-    check_external_data(path)
+    outside = external_data(path)
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # wheels from 1.29 on send it by default
     import onnxruntime
 
@@ -158,7 +158,7 @@ def load_onnx(path: Path, options: OnnxOptions) -> OnnxServable:
             on_cpu.traits = replace(on_cpu.traits, notes=(*on_cpu.traits.notes, note))
         return on_cpu
     try:
-        return _on_providers(path, options, providers, on_cpu)
+        return _on_providers(path, options, providers, on_cpu, engine_folder((path, *outside)))
     finally:
         on_cpu.close()
 
@@ -177,13 +177,13 @@ def _on_cpu(path: Path, options: OnnxOptions) -> OnnxServable:
 
 
 def _on_providers(
-    path: Path, options: OnnxOptions, providers: Sequence[str | ProviderSpec], on_cpu: OnnxServable
+    path: Path, options: OnnxOptions, providers: Sequence[str | ProviderSpec], on_cpu: OnnxServable, cache: EngineCache
 ) -> OnnxServable:
-    """On `providers`, whose signature is that of `on_cpu`, with which it must agree."""
+    """On `providers`, whose signature is that of `on_cpu`, with which it must agree. `cache`: see `told`."""
     signature = on_cpu.signature
     rows_max = min(options.batch_rows, signature.rows_max or options.batch_rows)
     try:
-        asked = told(providers, signature, rows_max, engine_folder(path))
+        asked = told(providers, signature, rows_max, cache)
     except ModelLoadError as error:
         raise ModelLoadError(f"{path.name}: {error.message}") from error
     session = _session(path, options, asked)
@@ -344,15 +344,16 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0][:500]
 
 
-def check_external_data(path: Path) -> None:
-    """Refuses a model file whose external data lies outside the folder the file is in. Reads the graph only.
+def external_data(path: Path) -> list[Path]:
+    """The files beside a model file that have data of it. Refuses one whose data lies outside the folder the file is in. Reads
+    the graph only.
 
     Parsing holds the GIL for as long as it takes, 70 ms in 200 MB, which callers of other models would feel: a file
     without the word that every reference to external data contains is not parsed.
     """
     try:
         if not _contains(path, b"location"):
-            return
+            return []
     except OSError as error:
         raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
     import onnx
@@ -361,7 +362,7 @@ def check_external_data(path: Path) -> None:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:
         raise ModelLoadError(f"{path.name}: not an ONNX file: {_first_line(error)}") from error
-    folder = path.parent.resolve()
+    folder, found = path.parent.resolve(), set[Path]()
     for tensor in _tensors(model.graph, model.functions):
         for entry in tensor.external_data:
             if entry.key != "location":
@@ -372,6 +373,8 @@ def check_external_data(path: Path) -> None:
                 raise ModelLoadError(f"{where}, outside the model's folder")
             if not file.is_file():  # ONNX Runtime takes some locations for addresses in memory
                 raise ModelLoadError(f"{where}, which is no file")
+            found.add(file)
+    return sorted(found)
 
 
 def _contains(path: Path, word: bytes) -> bool:

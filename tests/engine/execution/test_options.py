@@ -120,11 +120,12 @@ def test_engines_are_kept_apart_by_gpu_model_file_and_profile(tmp_path: Path) ->
         (gpus / bus / "information").write_text(f"Model: \t\t {name}\nIRQ: 1\n")
     assert gpu_names(gpus) == ["NVIDIA H100 80GB HBM3", "NVIDIA L4"]
     assert gpu_names(tmp_path / "none") == []
-    model = tmp_path / "model.onnx"
+    model, weights = tmp_path / "model.onnx", tmp_path / "weights.bin"
     model.write_bytes(b"one")
+    weights.write_bytes(b"1")
 
     def path(text: str = "[{tensorrt: {cache: engines}}]", rows: int = 64, where: Path = gpus) -> str:
-        ((_, options),) = told(providers_of(text, tmp_path), RANKER, rows, engine_folder(model, where))
+        ((_, options),) = told(providers_of(text, tmp_path), RANKER, rows, engine_folder((model, weights), where))
         return options["trt_engine_cache_path"]
 
     first = path()
@@ -134,7 +135,9 @@ def test_engines_are_kept_apart_by_gpu_model_file_and_profile(tmp_path: Path) ->
     others = {path(rows=32), path("[{tensorrt: {cache: engines, fp16: true}}]"), path(where=tmp_path / "none")}
     model.write_bytes(b"two")
     others.add(path())
-    assert len(others) == 4
+    weights.write_bytes(b"2")
+    others.add(path())
+    assert len(others) == 5
     assert first not in others
-    ((_, uncached),) = told(providers_of("[{tensorrt: {}}]"), RANKER, 64, engine_folder(model, gpus))
+    ((_, uncached),) = told(providers_of("[{tensorrt: {}}]"), RANKER, 64, engine_folder((model,), gpus))
     assert "trt_engine_cache_path" not in uncached

@@ -22,7 +22,7 @@ from engine import (
     Unavailable,
     datatype_named,
 )
-from engine.servables.onnx import OnnxOptions, OnnxServable, load_onnx
+from engine.servables.onnx import OnnxOptions, OnnxServable, external_data, load_onnx
 from engine.servables.probe import sample_inputs
 from tests.engine import onnx_models
 from tests.engine.onnx_models import BOOL, FLOAT, INT64, STRING, write
@@ -279,6 +279,8 @@ def test_external_data_beside_the_model_is_read(tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(np.array([10, 20], np.float32).tobytes())
     servable = _load(tmp_path, onnx_models.outside_data("w.bin"))
     assert servable.execute({"x": Tensor(FP32, np.ones((1, 2), np.float32))}, ())["y"].array.tolist() == [[11, 21]]
+    (model,) = tmp_path.rglob("*.onnx")
+    assert external_data(model) == [tmp_path / "w.bin"]
 
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["plain", "in a branch"])
