@@ -126,6 +126,7 @@ class RayLink:
         try:
             async with asyncio.timeout(left_s):
                 answers = await self._answers(calls)
+            outcomes = list(zip(calls, map(outcome_of, answers), strict=True))
         except TimeoutError:
             error = DeadlineExceeded(f"{name}: deployment '{self._deployment}' did not answer in time")
         except (RayActorError, RayServeException) as lost:
@@ -135,8 +136,8 @@ class RayLink:
         except Exception as broken:
             error = Internal(f"{name}: deployment '{self._deployment}': {type(broken).__name__}: {broken}")
         else:
-            for call, answer in zip(calls, answers, strict=True):
-                call.end(outcome_of(answer))
+            for call, outcome in outcomes:
+                call.end(outcome)
             return
         for call in calls:
             call.end(error)
