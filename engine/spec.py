@@ -17,7 +17,7 @@ from engine.documents.relations import check_documents
 from engine.encoders.declaration import EncoderSpec, RerankerSpec
 from engine.encoders.relations import check_encoders, with_encodings
 from engine.errors import SpecError, nearest, quoted
-from engine.execution.declaration import CPU, ParitySpec, Providers, provider_problems
+from engine.execution.declaration import CPU, ParitySpec, Providers, placed, provider_problems
 from engine.features.declaration import FeatureViewSpec
 from engine.features.relations import check_compiled, check_logs, check_views, sharding_problem
 from engine.generation.declaration import LanguageModelSpec
@@ -209,8 +209,12 @@ class Spec:
 
     def declared(self, name: str) -> str:
         """See `fingerprint_of`: of a function or a feature view, else of a model."""
-        found = self.functions.get(name) or self.feature_views.get(name)
-        return fingerprint_of(found or self.models.get(name, ModelSpec()))
+        return fingerprint_of(self.functions.get(name) or self.feature_views.get(name) or self.model(name))
+
+    def model(self, name: str) -> ModelSpec:
+        """How a model of the repository is loaded: as declared, else by default; with the paths of its files."""
+        found = self.models.get(name, ModelSpec())
+        return dataclasses.replace(found, providers=placed(found.providers, self.path))
 
     def part(self, deployment: str, shard: ShardSpec | None = None) -> Spec:
         """What a replica of `deployment`, or of a shard of it, serves: its functions and models, or its feature views with their

@@ -200,8 +200,7 @@ def served_versions(spec: Spec, model: FoundModel) -> list[int]:
 
 
 def _of_model(spec: Spec, model: FoundModel) -> list[Artifact]:
-    settings = spec.models.get(model.name, ModelSpec())
-    settings = replace(settings, providers=placed(settings.providers, spec.path))
+    settings = spec.model(model.name)
     return [
         Artifact(
             model.name,

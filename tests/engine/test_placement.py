@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import ShardSpec, Spec, SpecError, parse_spec, spec_as_plain, spec_of_plain
+from engine import ShardSpec, Spec, SpecError, fingerprint_of, parse_spec, spec_as_plain, spec_of_plain
+from engine.control.repository import FoundModel, FoundVersion
+from engine.control.rollout import wanted_artifacts
 
 FUNCTIONS = """
 functions:
@@ -57,6 +59,15 @@ def test_part_of_a_shard_has_the_views_and_its_partitions_of_their_logs() -> Non
     assert kafka is not None
     assert (kafka.shard, kafka.key) == (ShardSpec(1, 3), "card")
     assert spec_of_plain(spec_as_plain(part), folder=part.folder) == part
+
+
+def test_who_calls_a_model_and_who_has_it_say_the_same_of_how_it_is_declared() -> None:
+    files = "models: {ranker: {providers: [{tensorrt: {cache: engines}}, CPUExecutionProvider]}}\n"
+    spec = _parse("repository: {path: models}\n" + files + "placement: {w: {serves: [ranker], gpus: 1.0}}\n")
+    found = FoundModel("ranker", {1: FoundVersion(Path("/specs/models/ranker/1/model.onnx"), "")})
+    for each in (spec, spec.part("w")):
+        (loaded,) = wanted_artifacts(each, {"ranker": found}, {"ranker"})
+        assert fingerprint_of(loaded.settings) == spec.declared("ranker") == each.declared("ranker")
 
 
 @pytest.mark.parametrize(
