@@ -69,8 +69,11 @@ class Connection(asyncio.Protocol):
             self._ended.set_result(None)
 
     async def call(self, request: bytes) -> tuple[int, list[tuple[int, bytes]]]:
-        """When `request` was sent, and what came with the instant of each piece, to its end."""
+        """When `request` was sent, and what came with the instant of each piece, to its end. Raises StreamError where the server
+        has closed the connection since the last call: nobody would tell the end of this one."""
         assert self._transport is not None, "it is connected"
+        if self._transport.is_closing():
+            raise StreamError("the server closed the connection after the last answer")
         self._pieces, self._ended = [], asyncio.get_running_loop().create_future()
         sent_ns = time.monotonic_ns()
         self._transport.write(request)

@@ -1,10 +1,12 @@
 """What the caller of streamed answers makes of the bytes that came, however they were cut."""
 
+import asyncio
 import json
 
 import pytest
 
-from benchmarks.generation.streaming import StreamError, read, request_of
+from benchmarks.generation.streaming import StreamError, connected, read, request_of
+from tests.fakes import PATIENCE_S
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -43,6 +45,23 @@ def test_an_answer_that_is_an_error_or_breaks_off_is_no_stream() -> None:
         read(0, [(1, refused[:-1])])
     with pytest.raises(StreamError, match="Hel"):
         read(0, [(1, HEAD + said("Hel"))])
+
+
+def test_a_call_after_the_server_hung_up_is_told_and_not_waited_for() -> None:
+    async def answers_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD + END)
+        writer.close()
+
+    async def called() -> None:
+        server = await asyncio.start_server(answers_once, "127.0.0.1", 0)
+        async with server:
+            connection = await connected(server.sockets[0].getsockname()[1])
+            with pytest.raises(StreamError, match="the server closed the connection"):
+                while True:  # the end may come during the second call
+                    await asyncio.wait_for(connection.call(request_of("/v1/x", {})), PATIENCE_S)
+
+    asyncio.run(called())
 
 
 def test_a_request_announces_the_length_of_its_body() -> None:
