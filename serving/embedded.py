@@ -229,20 +229,24 @@ class EmbeddedHost:
         """As `stop`, where callers have another server to go to: no call is refused until they have been asked to go there, and
         those in flight have been answered.
         """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._spec.server.drain_s
         if self._native is not None:
             self._native.announce_end()
             await asyncio.sleep(limits.LEAVE_S)
-            await self._native.finish(self._spec.server.drain_s)
-        await self._dispatch.drained(self._spec.server.drain_s)
+            await self._native.finish(max(0.0, end - loop.time()))
+        await self._dispatch.drained(max(0.0, end - loop.time()))
         await self._close_fronts()
-        return await self.stop()
+        return await self._end(max(0.0, end - loop.time()))
 
     async def stop(self) -> bool:
         """Takes no new work, finishes what is in flight within the spec's bound, closes everything.
 
         False where a model is still being loaded, by a daemon thread that nothing can stop.
         """
-        drain_s = self._spec.server.drain_s
+        return await self._end(self._spec.server.drain_s)
+
+    async def _end(self, drain_s: float) -> bool:
         self.engine.stop_accepting()
         await self._dispatch.drained(drain_s)
         await self._close_fronts()
