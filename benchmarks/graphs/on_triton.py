@@ -89,8 +89,10 @@ def distance(one: tuple[str, bytes], other: tuple[str, bytes] | None) -> float:
         return 0.0
     if other is None or one[0] != other[0] or one[0] not in FLOATS or len(one[1]) != len(other[1]):
         return float("inf")
-    kind = FLOATS[one[0]]
-    return float(np.abs(np.frombuffer(one[1], kind) - np.frombuffer(other[1], kind)).max())
+    here, there = (np.frombuffer(each[1], FLOATS[one[0]]) for each in (one, other))
+    unlike = (here != there) & ~(np.isnan(here) & np.isnan(there))
+    apart = float(np.abs(here[unlike] - there[unlike]).max(initial=0.0))
+    return float("inf") if np.isnan(apart) else apart  # one of them is no number
 
 
 class Asking:

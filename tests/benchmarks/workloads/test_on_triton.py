@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.graphs.on_triton import distance
 from benchmarks.peers.triton_exported import export_models
 from benchmarks.workloads.recommendation import application
 from engine import Engine, Response, Spec, Tensor, load_spec
@@ -89,6 +90,16 @@ def test_the_recommendation_graph_lists_the_same_with_its_models_on_triton(trito
             answers.append([ask(engine, shop, user) for user in np.linspace(0, USERS - 1, LISTS).astype(int).tolist()])
     for one, another in zip(*answers, strict=True):
         assert_alike(one.outputs, another.outputs)
+
+
+def test_a_number_beside_none_is_another_answer() -> None:
+    one, nan, inf = (np.array([1.0, each], "<f4").tobytes() for each in (2.0, np.nan, np.inf))
+    numbers = "FP32", one
+    assert [distance(numbers, ("FP32", each)) for each in (one, nan, inf)] == [0.0, np.inf, np.inf]
+    assert distance(("FP32", inf), ("FP32", inf)) == distance(("FP32", nan), ("FP32", nan)) == 0.0
+    near = np.array([1.25, np.nan], "<f4").tobytes()
+    assert distance(("FP32", nan), ("FP32", near)) == 0.25
+    assert distance(numbers, None) == distance(numbers, ("BYTES", one)) == np.inf
 
 
 @contextmanager
