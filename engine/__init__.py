@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from engine import limits
 from engine.clock import NEVER_NS, Clock, Deadline, monotonic
 from engine.control.book import IndexEntry
-from engine.control.model_config import ConfigReader, ConfigTensor, ModelConfig
+from engine.control.model_config import ConfigReader, ConfigTensor, EnsembleStep, ModelConfig
 from engine.control.repository import Repository
 from engine.control.rollout import served_versions
 from engine.description import ModelDescription
@@ -210,7 +210,7 @@ __all__ = [
     "DocumentReader",
     "Duration",
     "EmbedderSpec",
-    "EncodingCache", "Engine",
+    "EncodingCache", "Engine", "EnsembleStep",
     "EventReader",
     "ExperimentQuestion",
     "ExperimentReport",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 from engine.candidates.gather_relations import alias_problems
@@ -114,7 +115,7 @@ class Engine:
             raise
         self._spec, self._repository = spec, repository
         self.language_models.apply(spec.language_models, spec.folder, spec.server.drain_s)
-        for name in (*spec.graphs, *spec.traffic):
+        for name in (*self.spec.graphs, *spec.traffic):
             if (reason := self._registry.snapshot.unserved.get(name)) is not None:
                 log.error("%s is not served: %s", name, reason)
             elif (reason := self._board.behind.get(name)) is not None:
@@ -268,8 +269,9 @@ class Engine:
 
     @property
     def spec(self) -> Spec:
-        """The spec applied last."""
-        return self._spec
+        """The spec applied last, the ensembles of its model repository among the graphs."""
+        ensembles = self._registry.snapshot.ensembles
+        return replace(self._spec, graphs={**self._spec.graphs, **ensembles}) if ensembles else self._spec
 
     @property
     def ready(self) -> bool:
@@ -398,13 +400,14 @@ class Engine:
 
     def index(self) -> list[IndexEntry]:
         """Every model version known and its state, graphs and traffic splits among them."""
-        return sorted(
-            [*self._reconciler.index(), *self._graph_entries()], key=lambda each: (each.name, each.version or 0)
-        )
+        graphs = list(self._graph_entries())
+        names = {each.name for each in graphs}
+        models = [each for each in self._reconciler.index() if each.name not in names]
+        return sorted([*models, *graphs], key=lambda each: (each.name, each.version or 0))
 
     def _graph_entries(self) -> Iterator[IndexEntry]:
         snapshot = self._registry.snapshot
-        for name in (*self._spec.graphs, *self._spec.traffic):
+        for name in (*self.spec.graphs, *self._spec.traffic):
             if name in snapshot.served:
                 reason = self._board.behind.get(name)
                 told = "" if reason is None else f"as it was declared before: {reason}"

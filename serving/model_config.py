@@ -7,11 +7,12 @@ from typing import Any
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from engine import ConfigTensor, ModelConfig, ModelDescription, ModelLoadError, TensorSpec, VersionSpec
+from engine import ConfigTensor, EnsembleStep, ModelConfig, ModelDescription, ModelLoadError, TensorSpec, VersionSpec
 
+_NEWEST = -1
 _TO_OURS = {"STRING": "BYTES"}
 _TO_THEIRS = {ours: theirs for theirs, ours in _TO_OURS.items()}
-_REFUSED = ("ensemble_scheduling", "sequence_batching", "batch_input", "batch_output", "model_operations")
+_REFUSED = ("sequence_batching", "batch_input", "batch_output", "model_operations")
 _IGNORED = (
     "optimization",
     "model_warmup",
@@ -44,6 +45,7 @@ def read_config(text: str, form: str) -> ModelConfig:
         instances=sum(each.count or 1 for each in message.instance_group) or None,
         file_name=message.default_model_filename,
         ignored=tuple(each.name for each, _ in message.ListFields() if each.name in _IGNORED),
+        steps=tuple(_step(number, each) for number, each in enumerate(message.ensemble_scheduling.step, 1)),
     )
 
 
@@ -51,11 +53,17 @@ def _check(message: pb.ModelConfig) -> None:
     for name in _REFUSED:
         if any(each.name == name for each, _ in message.ListFields()):
             raise ModelLoadError(f"config.pbtxt: {name} is not supported")
-    for field, accepted in (("platform", ("", "onnxruntime_onnx")), ("backend", ("", "onnxruntime"))):
-        if getattr(message, field) not in accepted:
+    ensemble = message.platform == "ensemble" or message.HasField("ensemble_scheduling")
+    platform, backend = ("ensemble", "") if ensemble else ("onnxruntime_onnx", "onnxruntime")
+    for field, accepted in (("platform", platform), ("backend", backend)):
+        if getattr(message, field) not in ("", accepted):
             raise ModelLoadError(
-                f"config.pbtxt: {field} {getattr(message, field)!r} is not supported; expected {accepted[1]!r}"
+                f"config.pbtxt: {field} {getattr(message, field)!r} is not supported; expected {accepted!r}"
             )
+    if ensemble and not message.ensemble_scheduling.step:
+        raise ModelLoadError("config.pbtxt: the ensemble has no steps")
+    if ensemble and message.instance_group:
+        raise ModelLoadError("config.pbtxt: an ensemble has no instance_group: its models have")
     if message.max_batch_size < 0:
         raise ModelLoadError(f"config.pbtxt: max_batch_size is {message.max_batch_size}, expected 0 or more")
     for each in (*message.input, *message.output):
@@ -68,6 +76,16 @@ def _tensor(message: Any) -> ConfigTensor:  # noqa: ANN401  ModelInput or ModelO
     return ConfigTensor(
         message.name, _TO_OURS.get(theirs, theirs), tuple(message.dims), getattr(message, "optional", False)
     )
+
+
+def _step(number: int, message: Any) -> EnsembleStep:  # noqa: ANN401  ModelEnsembling.Step
+    where = f"config.pbtxt: step {number} (model {message.model_name!r})"
+    if message.model_namespace:
+        raise ModelLoadError(f"{where}: model_namespace is not supported")
+    if message.model_version < _NEWEST:
+        raise ModelLoadError(f"{where}: model_version is {message.model_version}, expected -1 or more")
+    version = message.model_version if message.model_version > 0 else None
+    return EnsembleStep(message.model_name, version, dict(message.input_map), dict(message.output_map))
 
 
 def _versions(policy: Any) -> VersionSpec | str | None:  # noqa: ANN401

@@ -5,7 +5,7 @@ Reading the protobuf text is the serving layer's business: the engine is given a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.errors import ModelLoadError, nearest, quoted
@@ -24,6 +24,16 @@ class ConfigTensor:
 
 
 @dataclass(frozen=True, slots=True)
+class EnsembleStep:
+    """One call of an ensemble: the model, its version (None: the newest), and its tensors' names to the ensemble's."""
+
+    model: str
+    version: int | None
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The parts of Triton's ModelConfig that Vireo acts on. `ignored` names parts that are set and have no effect."""
 
@@ -36,6 +46,8 @@ class ModelConfig:
     instances: int | None = None
     file_name: str = ""
     ignored: tuple[str, ...] = ()
+    steps: tuple[EnsembleStep, ...] = ()
+    """Of an ensemble, which has at least one."""
 
     @property
     def rows_max(self) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from engine.clock import Clock
@@ -15,7 +16,7 @@ from engine.control.book import Book, IndexEntry, Record
 from engine.control.lifecycle import State
 from engine.control.model_config import ModelConfig
 from engine.control.registry import Handle, Registry
-from engine.control.repository import FoundModel, Repository, beside_old
+from engine.control.repository import FoundModel, Repository, beside_old, configured
 from engine.control.rollout import (
     KIND_WORDS,
     Action,
@@ -25,6 +26,7 @@ from engine.control.rollout import (
     next_action,
     selected_at_start,
     wanted_artifacts,
+    with_steps,
 )
 from engine.errors import FailedPrecondition, ModelLoadError, NotFound, Unavailable, VireoError, quoted
 from engine.spec import Spec
@@ -107,16 +109,20 @@ class Reconciler(Generic[Hosted]):
             raise NotFound(f"model {quoted(name)}: there is no model repository")
         found = self._repository.find(name)
         if config is not None:
-            found = FoundModel(name, found.versions, config, config_fingerprint, found.problem)
+            found = configured(found, config, config_fingerprint)
         if found.problem:
             raise ModelLoadError(f"model {quoted(name)}: {found.problem}")
         with self._changed:
             self._found[name] = found
-            self._selected.add(name)
+            self._selected |= with_steps([name], self._found)
             for record in self._book:
                 if record.artifact.name == name and record.state is State.FAILED:
                     self._forget(record)
         self._settle()
+        if found.graph is not None:
+            if (reason := self._registry.snapshot.unserved.get(name)) is not None:
+                raise ModelLoadError(f"model {quoted(name)}: {reason}")
+            return
         records = self._wanted_records(name)
         if not records:
             have = ", ".join(map(str, sorted(found.versions)))
@@ -385,4 +391,10 @@ class Reconciler(Generic[Hosted]):
         self._changed.notify_all()
 
     def _publish(self) -> None:
-        self._registry.publish(self._book.snapshot(declared_names(self._spec), self._found))
+        declared = declared_names(self._spec)
+        ensembles = {
+            name: model.graph
+            for name, model in self._found.items()
+            if model.graph is not None and name in self._selected and name not in declared
+        }
+        self._registry.publish(replace(self._book.snapshot(declared, self._found), ensembles=ensembles))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from engine.errors import NotFound, Unavailable, nearest, quoted
+from engine.graph.declaration import EnsembleSpec
 
 Hosted = TypeVar("Hosted")
 
@@ -79,6 +80,8 @@ class Snapshot(Generic[Hosted]):
 
     served: Mapping[str, Served[Hosted]] = field(default_factory=dict)
     unserved: Mapping[str, str] = field(default_factory=dict)
+    ensembles: Mapping[str, EnsembleSpec] = field(default_factory=dict)
+    """The graphs that the model repository declares; they answer where they are among `served`."""
 
 
 def find(snapshot: Snapshot[Hosted], name: str, version: int | None) -> Handle[Hosted]:

@@ -1,7 +1,8 @@
 """What a model repository folder holds. Reads folders and config files, never loads a model.
 
 Layout, as Triton's: `<model>/<version>/model.onnx`, optionally `<model>/config.pbtxt`. Versions are whole numbers above
-zero. Nothing may lead out of the model's own folder, by symlink or otherwise.
+zero. An ensemble is its `config.pbtxt` alone; the empty version folder that Triton wants of it may be there or not. Nothing
+may lead out of the model's own folder, by symlink or otherwise.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.control.model_config import ConfigReader, ModelConfig
 from engine.errors import ModelLoadError, NotFound, SpecError, VireoError, quoted
+from engine.graph.declaration import EnsembleSpec
 from engine.limits import CONFIG_BYTES_MAX, NAME_CHARS_MAX, REPOSITORY_MODELS_MAX
 from engine.optimization.record import RECORD_FILE
 
@@ -36,13 +38,14 @@ class FoundVersion:
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """A model folder. `problem` is why none of it can be served."""
+    """A model folder. `problem` is why none of it can be served. `graph`: it is an ensemble, without versions of its own."""
 
     name: str
     versions: Mapping[int, FoundVersion] = field(default_factory=dict)
     config: ModelConfig | None = None
     config_fingerprint: str = ""
     problem: str | None = None
+    graph: EnsembleSpec | None = None
 
 
 class Repository:
@@ -79,6 +82,8 @@ class Repository:
             if len(name) > NAME_CHARS_MAX:
                 raise ModelLoadError(f"a model's name has at most {NAME_CHARS_MAX} characters")
             config, fingerprint = self._config(folder)
+            if config is not None and config.steps:
+                return configured(FoundModel(name), config, fingerprint)
             file_name = (config.file_name if config else "") or MODEL_FILE
             versions = {
                 int(each): _version(folder, each, file_name) for each in sorted(os.listdir(folder)) if _is_version(each)
@@ -160,4 +165,13 @@ def beside_old(new: FoundModel, old: FoundModel | None) -> FoundModel:
         return new
     if new.problem != old.problem:
         log.error("model %s: %s; what is loaded stays", new.name, new.problem)
-    return FoundModel(new.name, old.versions, old.config, old.config_fingerprint, new.problem)
+    return replace(old, problem=new.problem)
+
+
+def configured(model: FoundModel, config: ModelConfig, fingerprint: str) -> FoundModel:
+    """`model` with another configuration than its folder's. Raises ModelLoadError where an ensemble makes no graph."""
+    if config.steps:
+        from engine.control.ensemble import ensemble_graph  # loaded where there is one
+
+        return FoundModel(model.name, {}, config, fingerprint, graph=ensemble_graph(model.name, config))
+    return FoundModel(model.name, model.versions, config, fingerprint, model.problem)

@@ -187,7 +187,19 @@ def selected_at_start(spec: Spec, found: Mapping[str, FoundModel]) -> set[str]:
     absent = sorted(set(repository.load) - found.keys())
     if absent:
         raise NotFound(f"repository.load: model {quoted(absent[0])} is not in the repository")
-    return set(repository.load)
+    return with_steps(repository.load, found)
+
+
+def with_steps(names: Iterable[str], found: Mapping[str, FoundModel]) -> set[str]:
+    """`names`, and the models of the repository that ensembles among them call, directly or through others."""
+    chosen = set(names)
+    left = list(chosen)
+    while left:
+        graph = found[left.pop()].graph
+        called = set() if graph is None else {each.call for each in graph.nodes.values()} & found.keys() - chosen
+        chosen |= called
+        left += called
+    return chosen
 
 
 def served_versions(spec: Spec, model: FoundModel) -> list[int]:

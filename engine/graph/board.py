@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from graphlib import TopologicalSorter
 from typing import Generic, TypeVar
 
 from engine.control.registry import Handle, Served, Snapshot, find
 from engine.errors import VireoError
 from engine.graph.declaration import GraphSpec, TrafficSpec
+from engine.graph.edges import cycle_in, in_order
 from engine.graph.port import Target
+from engine.limits import GRAPH_DEPTH_MAX
 
 log = logging.getLogger("vireo.graph")
 
@@ -69,13 +70,14 @@ class GraphBoard(Generic[Hosted]):
 
     def apply(self, declared: Mapping[str, Declared]) -> None:
         """These are wanted from the next snapshot on; checked, so they call each other in no circle."""
-        calls = {name: {each for each in called_names(spec) if each in declared} for name, spec in declared.items()}
-        self._declared = {name: declared[name] for name in TopologicalSorter(calls).static_order()}
+        self._declared = dict(declared)
 
     def derive(self, snapshot: Snapshot[Hosted]) -> Snapshot[Hosted]:
-        """`snapshot` with the graphs that resolve in it, and for the others why they do not."""
-        found = Snapshot(dict(snapshot.served), dict(snapshot.unserved))
-        wanted, self._behind = self._declared, {}
+        """`snapshot` with the graphs that resolve in it, ensembles of the repository among them, and for the others why they do
+        not."""
+        wanted, circular = ordered({**snapshot.ensembles, **self._declared}, snapshot.ensembles)
+        found = Snapshot(dict(snapshot.served), {**snapshot.unserved, **circular}, snapshot.ensembles)
+        self._behind = {}
         for name in [each for each in self._live if each not in wanted]:
             self._replaced.append(self._live.pop(name))
         for name, declared in wanted.items():
@@ -151,6 +153,25 @@ class GraphBoard(Generic[Hosted]):
         for live in replaced:
             live.handle.retire()
             live.handle.close_if_idle()
+
+
+def ordered(declared: Mapping[str, Declared], suspects: Collection[str]) -> tuple[dict[str, Declared], dict[str, str]]:
+    """Each after those that it calls; and of the `suspects`, which nobody checked together, why they are left out: calls in a
+    circle, or deeper than is allowed."""
+    calls = {name: sorted(called_names(spec) & declared.keys()) for name, spec in declared.items()}
+    problems: dict[str, str] = {}
+    while (cycle := cycle_in(calls)) is not None:
+        name = next(each for each in cycle if each in suspects)
+        problems[name] = f"config.pbtxt: graphs call each other in a circle: {' -> '.join(reversed(cycle))}"
+        calls[name] = []
+    kept, depth = {}, dict[str, int]()
+    for name in in_order(calls):
+        depth[name] = 1 + max((depth[each] for each in calls[name]), default=0)
+        if name in suspects and name not in problems and depth[name] > GRAPH_DEPTH_MAX:
+            problems[name] = f"config.pbtxt: calls graphs {depth[name]} deep, at most {GRAPH_DEPTH_MAX} are allowed"
+        if name not in problems:
+            kept[name] = declared[name]
+    return kept, problems
 
 
 def called_names(declared: Declared) -> set[str]:

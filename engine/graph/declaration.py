@@ -102,6 +102,17 @@ class GraphSpec:
     records: Mapping[str, RecordSpec] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnsembleSpec(GraphSpec):
+    """A graph that a `config.pbtxt` of the model repository declares.
+
+    `configured`: what it says of the outputs. `rows_max`: of a request; None where the config has it that nothing batches.
+    """
+
+    configured: Mapping[str, TensorDeclaration]
+    rows_max: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class VariantSpec:
     """One candidate for a request; its share is its weight over the sum of all weights."""

@@ -13,7 +13,16 @@ from dataclasses import replace
 
 from engine.errors import FailedPrecondition, SpecError, VireoError, nearest, quoted
 from engine.graph.condition import parse_condition
-from engine.graph.declaration import ConstantSpec, FallbackSpec, GraphSpec, NodeSpec, RecordSpec, Values, Wiring
+from engine.graph.declaration import (
+    ConstantSpec,
+    EnsembleSpec,
+    FallbackSpec,
+    GraphSpec,
+    NodeSpec,
+    RecordSpec,
+    Values,
+    Wiring,
+)
 from engine.graph.edges import choices_of, cycle_in, fallbacks_of, in_order, stood_in_with, waited_for, wired
 from engine.graph.embedders import embedding_nodes
 from engine.graph.plan import (
@@ -341,7 +350,13 @@ class _Resolution:
             and all(map(self._counts_rows, self._order))
         )
         rows_max = min((each.rows_max for each in called if each.rows_max is not None), default=None)
-        return Signature(tuple(inputs), tuple(outputs), batchable, rows_max if batchable else None)
+        signature = Signature(tuple(inputs), tuple(outputs), batchable, rows_max if batchable else None)
+        if isinstance(self._spec, EnsembleSpec):
+            from engine.graph.ensemble import as_configured  # loaded where there is an ensemble
+
+            with self._at():
+                return as_configured(self._spec, signature, self._targets)
+        return signature
 
     def _counts_rows(self, name: str) -> bool:
         """Whether as many rows come out of a node as the request has: some input tells it how many these are."""

@@ -264,7 +264,7 @@ def test_configuration_given_at_load_stands_in_for_the_file(connect_to: ConnectT
         ('{"max_batch_size": "many"}', "max_batch_size"),
         ('{"max_batch_size": -1}', "expected 0 or more"),
         ('{"backend": "pytorch"}', "'pytorch' is not supported"),
-        ('{"ensemble_scheduling": {"step": []}}', "ensemble_scheduling is not supported"),
+        ('{"ensemble_scheduling": {"step": []}}', "the ensemble has no steps"),
         ('{"input": [{"name": "INPUT9", "data_type": "TYPE_INT32", "dims": [16]}]}', "has no input 'INPUT9'"),
         ('{"output": [{"name": "OUTPUT0", "data_type": "TYPE_FP32", "dims": [-1, 16]}]}', "is FP32, in the model file"),
         ('{"' + "x" * 100_000 + '": 1}', "config: "),
