@@ -51,8 +51,8 @@ class Device(Protocol):
         """Whether `search` takes bits."""
 
     def search(self, queries: Floats, count: int, bits: Bits | None = None) -> Answer:
-        """As VectorIndex's; `count` is at most COUNT_MAX. Raises MemoryError where there is no room just now; whatever else
-        it raises means that the device is lost."""
+        """As VectorIndex's; `count` is at most COUNT_MAX. Raises MemoryError where there is no room just now, ValueError for
+        queries that it does not take; whatever else it raises means that the device is lost."""
 
     def save(self, path: Path) -> None:
         """Write the index in the CPU's format. Raises OSError."""
@@ -211,7 +211,7 @@ class GpuIndex:
         if device is not None:
             try:
                 return device.search(queries, count, bits)
-            except MemoryError as error:
+            except (MemoryError, ValueError) as error:  # no query, whatever is in it, may cost the device
                 log.warning("%s: searched on the CPU this time: %s", self._what, error)
             except Exception as error:
                 self._lose(error)

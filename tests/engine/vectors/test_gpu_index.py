@@ -196,11 +196,16 @@ def test_callers_that_come_again_and_again_each_get_their_own_answers(opened: li
     assert sum(twin.batches) == 64 * 30
 
 
-def test_without_room_the_cpu_answers_that_search_and_the_device_the_next(opened: list[GpuIndex]) -> None:
+@pytest.mark.parametrize(
+    "fault", [MemoryError("the GPU has no room"), ValueError("query 0 has a number that is not finite")]
+)
+def test_what_the_device_does_not_take_the_cpu_answers_and_the_device_the_next(
+    opened: list[GpuIndex], fault: Exception
+) -> None:
     twin = FilteringTwin(vectors())
     index = on(twin, opened, OnCpu())
     queries = vectors(3, 2)
-    twin.fault = MemoryError("the GPU has no room")
+    twin.fault = fault
     assert index.search(queries, 10)[1].tolist() == nearest(queries, 10)
     twin.fault = None
     assert index.search(queries, 10)[1].tolist() == nearest(queries, 10)
