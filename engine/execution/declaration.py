@@ -20,18 +20,23 @@ _SUFFIX: Final = "ExecutionProvider"
 _BYTES_MIN: Final = 1 << 20
 _DEVICES_MAX: Final = 64
 _LEVEL_MAX: Final = 5
+_GRAPHS_MAX: Final = 16
+"""Each has buffers of its own on the device."""
 
 
 @dataclass(frozen=True, slots=True)
 class CudaSpec:
     """CUDA. `arena_bytes_max`: of device memory that its arena takes, null for all; `arena_extend`: by how much it grows.
-    `cudnn_search`: how convolutions are chosen. `tf32`: matrix products of FP32 in TensorFloat-32."""
+    `cudnn_search`: how convolutions are chosen. `tf32`: matrix products of FP32 in TensorFloat-32. `io_binding`: outputs are
+    bound to the device and copied out once. `graph_rows`: numbers of rows for which a CUDA graph is captured."""
 
     device_id: int = 0
     arena_bytes_max: int | None = None
     arena_extend: Literal["next_power_of_two", "same_as_requested"] = "next_power_of_two"
     cudnn_search: Literal["exhaustive", "heuristic", "default"] = "exhaustive"
     tf32: bool = True
+    io_binding: bool = True
+    graph_rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ class ShapeSpec:
 class TensorRtSpec:
     """TensorRT. `cache`: folder in which engines and timings are kept, in one below it for each GPU, version and profile; null
     builds them at each load. `shapes`: by input, where more than the rows of a batch varies. `rows_opt`: rows that engines are
-    tuned for, null for the largest batch. `int8_table`: calibration table; models written by `vireo optimize` need none."""
+    tuned for, null for the largest batch. `int8_table`: calibration table; models written by `vireo optimize` need none.
+    `io_binding`: as for CUDA."""
 
     device_id: int = 0
     cache: str | None = None
@@ -57,6 +63,7 @@ class TensorRtSpec:
     workspace_bytes_max: int | None = None
     builder_level: int = 3
     rows_opt: int | None = None
+    io_binding: bool = True
     shapes: Mapping[str, ShapeSpec] = field(default_factory=dict)
 
 
@@ -105,6 +112,9 @@ def provider_problems(providers: Providers, parity: ParitySpec | None = None) ->
             yield where, f"unknown provider {quoted(each)}{nearest(each, NAMES)}"
     for name in sorted({each for each in names if names.count(each) > 1}):
         yield "providers", f"{quoted(name)} is there twice"
+    graphs = any(isinstance(each, ProviderSpec) and each.cuda and each.cuda.graph_rows for each in providers)
+    if graphs and NAMES["tensorrt"] in names:
+        yield "providers", "cuda.graph_rows needs every node on CUDA, but tensorrt is there as well"
     for key in ("absolute", "relative"):
         value = getattr(parity, key, 0.0)
         if not 0 <= value < float("inf"):
@@ -125,8 +135,17 @@ def _spec_problems(where: str, spec: ProviderSpec) -> Iterator[tuple[str, str]]:
         value = getattr(options, key, None)
         if value is not None and not low <= value <= high:
             yield f"{where}.{spec.word}.{key}", f"must be from {low} to {high}, got {value}"
+    if spec.cuda is not None and (problem := _graph_problem(spec.cuda)) is not None:
+        yield f"{where}.cuda.graph_rows", problem
     for name, shape in spec.tensorrt.shapes.items() if spec.tensorrt else ():
         yield from ((f"{where}.tensorrt.shapes.{name}", each) for each in _shape_problems(shape))
+
+
+def _graph_problem(spec: CudaSpec) -> str | None:
+    rows = spec.graph_rows
+    if len(rows) > _GRAPHS_MAX or len(set(rows)) < len(rows) or any(each < 1 for each in rows):
+        return f"must be at most {_GRAPHS_MAX} different numbers from 1 on, got {list(rows)}"
+    return "CUDA graphs need io_binding" if rows and not spec.io_binding else None
 
 
 def _shape_problems(shape: ShapeSpec) -> Iterator[str]:

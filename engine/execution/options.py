@@ -102,6 +102,8 @@ def cuda_options(spec: CudaSpec) -> dict[str, str]:
     }
     if spec.arena_bytes_max is not None:
         options["gpu_mem_limit"] = str(spec.arena_bytes_max)
+    if spec.graph_rows:
+        options["enable_cuda_graph"] = "1"
     return options
 
 

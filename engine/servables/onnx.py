@@ -40,6 +40,8 @@ from engine.work import Work, interruptible_work
 if TYPE_CHECKING:
     import onnxruntime
 
+    from engine.servables.onnx_binding import BoundRun, CapturedRun
+
 _TYPES: Mapping[str, DataType] = {
     f"tensor({theirs})": DATATYPES[ours]
     for theirs, ours in {
@@ -72,13 +74,19 @@ class OnnxOptions:
 
 
 class OnnxServable:
-    """One ONNX session. Thread-safe, as ONNX Runtime's `run` is."""
+    """One ONNX session. Thread-safe, as ONNX Runtime's `run` is. `bound`: what runs it in place of that."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, signature: Signature, traits: Traits) -> None:
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        signature: Signature,
+        traits: Traits,
+        bound: BoundRun | CapturedRun | None = None,
+    ) -> None:
         import onnxruntime
 
         self._session: onnxruntime.InferenceSession | None = session
-        self._run = session.run
+        self._run: Callable[..., Any] = bound or session.run
         self._options = onnxruntime.RunOptions()  # never terminated; made once, or a run makes its own for 0.5 us
         self.signature = signature
         self.traits = traits
@@ -194,9 +202,11 @@ def _on_providers(
             f"{path.name}: ONNX Runtime could not make {names_told(required)} work, which it was built with; it works on "
             f"{', '.join(session.get_providers())}: is there a device, and its driver?"
         )
-    servable = OnnxServable(session, signature, replace(on_cpu.traits, notes=_notes(session, options)))
+    bound = _bound(path, session, [each for each in providers if each not in absent], signature, rows_max)
+    notes = (*_notes(session, options), *([bound.note] if bound is not None else ()))
+    servable = OnnxServable(session, signature, replace(on_cpu.traits, notes=notes), bound)
     try:
-        note = _parity_note(servable, on_cpu, options.parity, rows_max)
+        note = _parity_note(servable, on_cpu, options.parity, {1, rows_max, *(bound.graph_rows if bound else ())})
     except Exception as error:
         servable.close()
         raise ModelLoadError(f"{path.name}: {error}") from error
@@ -207,13 +217,36 @@ def _on_providers(
     return servable
 
 
+def _bound(
+    path: Path,
+    session: onnxruntime.InferenceSession,
+    providers: Sequence[str | ProviderSpec],
+    signature: Signature,
+    rows_max: int,
+) -> BoundRun | CapturedRun | None:
+    """What runs `session` in place of its own `run`, if anything does."""
+    from engine.execution.binding import binding_of
+    from engine.servables.onnx_binding import BoundRun, CapturedRun
+
+    try:
+        binding = binding_of(providers, signature, rows_max)
+        if binding is None:
+            return None
+        return CapturedRun(session, binding) if binding.captures else BoundRun(session, binding)
+    except Exception as error:
+        message = (
+            error.message if isinstance(error, ModelLoadError) else f"its tensors cannot be bound: {_first_line(error)}"
+        )
+        raise ModelLoadError(f"{path.name}: {message}") from error
+
+
 def _parity_note(
-    servable: OnnxServable, on_cpu: OnnxServable, parity: ParitySpec | None, rows_max: int
+    servable: OnnxServable, on_cpu: OnnxServable, parity: ParitySpec | None, compared: set[int]
 ) -> tuple[str, ...]:
-    """What was compared. Raises ModelLoadError where the two disagree."""
+    """What was compared, in batches of `compared` rows each. Raises ModelLoadError where the two disagree."""
     if parity is None:
         return ("not compared with the CPU: parity is null",)
-    for rows in sorted({1, rows_max} if on_cpu.signature.batchable else {1}):
+    for rows in sorted(compared if on_cpu.signature.batchable else {1}):
         inputs = sample_inputs(on_cpu.signature, rows, seed=0)
         try:
             expected = on_cpu.execute(inputs, ())

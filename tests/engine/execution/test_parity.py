@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.workloads.ranker.network import make_network, to_onnx
 from engine import Engine, ModelLoadError, Request, Tensor, parse_spec
-from engine.execution.declaration import ParitySpec
+from engine.execution.declaration import CudaSpec, ParitySpec, ProviderSpec
 from engine.execution.parity import disagreement
 from engine.optimization.optimize import optimize
 from engine.servables.onnx import OnnxOptions, load_onnx
@@ -64,6 +64,17 @@ def test_a_provider_that_agrees_is_served_and_told(device: Device, tmp_path: Pat
         [2, 2],
         [2, 2],
     ]
+
+
+def test_its_tensors_are_bound_and_a_graph_that_cannot_be_refuses_the_version(device: Device, tmp_path: Path) -> None:
+    path = onnx_models.write(tmp_path, onnx_models.affine())
+    assert load_onnx(path, CUDA).traits.notes[1] == "0 of 1 outputs bound to cuda:0, the others to the CPU"
+    unbound = OnnxOptions(providers=(ProviderSpec(cuda=CudaSpec(io_binding=False)), "cpu"), batch_rows=8)
+    assert not any("bound" in each for each in load_onnx(path, unbound).traits.notes)
+    graphs = OnnxOptions(providers=(ProviderSpec(cuda=CudaSpec(graph_rows=(4,))), "cpu"), batch_rows=8)
+    with pytest.raises(ModelLoadError, match=r"^model\.onnx: cuda\.graph_rows: input 'x' is read on the CPU, not in a"):
+        load_onnx(path, graphs)
+    assert device.asked[-1][0][1]["enable_cuda_graph"] == "1"
 
 
 def test_a_real_provider_beside_the_cpu_is_compared_too(tmp_path: Path) -> None:

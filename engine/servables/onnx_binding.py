@@ -1,0 +1,182 @@
+"""Runs of an ONNX Runtime session whose tensors are bound to a device (IO binding), and replayed as CUDA graphs.
+
+Each of the two stands where the session's own `run` does: names of outputs, inputs and run options in, arrays out. Follows
+https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html, "Using CUDA Graphs".
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from engine.errors import Cancelled, ModelLoadError, quoted
+from engine.execution.binding import Binding, Buffer, Capture, capture_for, padded_into
+from engine.execution.declaration import NAMES
+from engine.tensor import Array
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_GRAPH_ID: Final = "gpu_graph_id"
+"""The run option that names a graph: -1 is none, and 0 ONNX Runtime keeps for itself."""
+_NO_GRAPH: Final = "-1"
+_ON_DEVICE: Final = "Cuda"
+"""What ONNX Runtime calls a GPU's memory."""
+
+
+class BoundRun:
+    """Outputs that the model makes on the device stay there until they are copied out once. Thread-safe: each run has a binding
+    of its own. `note`: what is bound where. `graph_rows`: of its graphs, of which it has none.
+
+    Inputs are bound in the caller's memory; ONNX Runtime copies each to where the model reads it, which for a few is the CPU.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, binding: Binding) -> None:
+        self._session = session
+        places = zip(session.get_outputs(), session.get_output_memory_infos(), strict=True)
+        device = (binding.device, binding.device_id)
+        self._places = {node.name: device if place.name == _ON_DEVICE else ("cpu", 0) for node, place in places}
+        self.graph_rows: tuple[int, ...] = ()
+        count = sum(place == device for place in self._places.values())
+        self.note = f"{count} of {len(self._places)} outputs bound to {binding.device}:{binding.device_id}, the others to the CPU"
+
+    def __call__(
+        self, names: Sequence[str], feeds: Mapping[str, Array], options: onnxruntime.RunOptions
+    ) -> list[Array]:
+        """As the session's `run`."""
+        import onnxruntime
+
+        bound = self._session.io_binding()
+        for name, array in feeds.items():
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"))
+            bound.bind_ortvalue_input(name, value)
+        for name in names:
+            bound.bind_output(name, *self._places[name])
+        bound.synchronize_inputs()
+        self._session.run_with_iobinding(bound, options)
+        bound.synchronize_outputs()
+        return [each.numpy() for each in bound.get_outputs()]
+
+
+class CapturedRun:
+    """A CUDA graph for each capture of `binding`, captured here; what fits none of them is run as `BoundRun` does.
+
+    Thread-safe: all runs of the session are made on one thread of its own, as ONNX Runtime demands: it keeps graphs with the
+    thread that captured them. The thread ends when nobody holds this any more. Raises ModelLoadError where a graph cannot be;
+    what ONNX Runtime raises comes through.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, binding: Binding) -> None:
+        self._plain = BoundRun(session, binding)
+        self._captures = binding.captures
+        self.graph_rows = tuple(each.rows for each in binding.captures)
+        self.note = (
+            f"CUDA graphs of {', '.join(map(str, self.graph_rows))} row(s) on {binding.device}:{binding.device_id}"
+        )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="onnx-graphs")
+        self._graphs = self._thread.submit(_captured, session, binding).result()
+
+    def __call__(
+        self, names: Sequence[str], feeds: Mapping[str, Array], options: onnxruntime.RunOptions
+    ) -> list[Array]:
+        """As the session's `run`. A graph that is being replayed is not interrupted."""
+        return self._thread.submit(self._run, names, feeds, options).result()
+
+    def _run(self, names: Sequence[str], feeds: Mapping[str, Array], options: onnxruntime.RunOptions) -> list[Array]:
+        if options.terminate:
+            raise Cancelled("stopped: nobody waits for it any more")
+        index = capture_for(self._captures, feeds)
+        if index is not None:
+            return self._graphs[index].replay(names, feeds)
+        _name_graph(options, _NO_GRAPH)
+        return self._plain(names, feeds, options)
+
+
+class _Graph:
+    """One captured graph and the buffers it reads and writes, at addresses that never change. For one thread."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, binding: Binding, capture: Capture, number: int) -> None:
+        import onnxruntime
+
+        self._session, self._capture = session, capture
+        self._copied = binding.device == "cpu"  # its arrays lie over the very buffers
+        self._options = onnxruntime.RunOptions()
+        _name_graph(self._options, str(number))
+        self._staged = {name: _staging(each, binding) for name, each in capture.inputs.items()}
+        self._inputs = {name: _on_device(each, binding) for name, each in capture.inputs.items()}
+        self._outputs = {name: _on_device(each, binding) for name, each in capture.outputs.items()}
+        self._bound = session.io_binding()
+        for name, value in self._inputs.items():
+            value.update_inplace(self._staged[name][1])
+            self._bound.bind_ortvalue_input(name, value)
+        for name, value in self._outputs.items():
+            self._bound.bind_ortvalue_output(name, value)
+        self._session.run_with_iobinding(self._bound, self._options)  # which captures it
+
+    def replay(self, names: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+        """The outputs `names` of `feeds`, which the capture takes: arrays of the caller's own, without the rows of padding."""
+        for name, array in feeds.items():
+            staged = self._staged[name][1]
+            padded_into(staged, array)
+            self._inputs[name].update_inplace(staged)
+        self._bound.synchronize_inputs()
+        self._session.run_with_iobinding(self._bound, self._options)
+        self._bound.synchronize_outputs()
+        kept = slice(None)
+        if self._capture.batched:
+            kept = slice(len(next(iter(feeds.values()))))
+        arrays = [self._outputs[name].numpy() for name in names]
+        return [each[kept].copy() if self._copied else each[kept] for each in arrays]
+
+
+def _captured(session: onnxruntime.InferenceSession, binding: Binding) -> list[_Graph]:
+    if binding.device != "cpu":
+        places = zip(session.get_inputs(), session.get_input_memory_infos(), strict=True)
+        elsewhere = [node.name for node, place in places if place.name != _ON_DEVICE]
+        if elsewhere:
+            raise ModelLoadError(
+                f"cuda.graph_rows: input {quoted(elsewhere[0])} is read on the CPU, not in a CUDA graph"
+            )
+    return [_Graph(session, binding, each, number) for number, each in enumerate(binding.captures, 1)]
+
+
+def _on_device(buffer: Buffer, binding: Binding) -> Any:  # noqa: ANN401  an OrtValue
+    import onnxruntime
+
+    made = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+    return made(buffer.shape, buffer.dtype.type, binding.device, binding.device_id)
+
+
+def _staging(buffer: Buffer, binding: Binding) -> tuple[Any, Array]:
+    """Zeros in host memory, with what owns them: pinned, from which a device copies by itself, where ONNX Runtime offers it.
+
+    It does for providers that it lists as devices; its Python has no other name for pinned memory.
+    """
+    import onnxruntime
+
+    infos = [
+        each.memory_info(onnxruntime.OrtDeviceMemoryType.HOST_ACCESSIBLE)
+        for each in (onnxruntime.get_ep_devices() if binding.device == "cuda" else ())
+        if each.ep_name == NAMES["cuda"]
+    ]
+    for info in infos:
+        if info is None or info.device_id != binding.device_id:
+            continue
+        value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(buffer.shape, buffer.dtype.type, memory_info=info)
+        view: Array = value.numpy()
+        if view.ctypes.data == value.data_ptr():  # no copy, into which we would write in vain
+            view[...] = 0
+            return value, view
+    return None, np.zeros(buffer.shape, buffer.dtype)
+
+
+def _name_graph(options: onnxruntime.RunOptions, graph: str) -> None:
+    """Once for all runs of `options`: it warns of a second time."""
+    with contextlib.suppress(RuntimeError):  # raised where there is none yet
+        if options.get_run_config_entry(_GRAPH_ID) == graph:
+            return
+    options.add_run_config_entry(_GRAPH_ID, graph)
