@@ -173,19 +173,20 @@ class VllmModel:
         loaded = {name: request.lora_path for name, request in self._models.lora_requests.items()}
         for name in [each for each, path in loaded.items() if wanted.get(each) != path]:
             await self._unload_adapter(name)
-        for name, path in wanted.items():
-            if loaded.get(name) != path:
-                await self._load_adapter(name, path)
+        new = [(name, path) for name, path in wanted.items() if loaded.get(name) != path]
+        told = [await self._load_adapter(name, path) for name, path in new]  # one that does not fit keeps no other out
+        if problems := [each for each in told if each is not None]:
+            raise ModelLoadError("; ".join(problems))
         self._spec = spec.vllm
         return True
 
-    async def _load_adapter(self, name: str, path: str) -> None:
+    async def _load_adapter(self, name: str, path: str) -> str | None:
+        """Why it cannot be loaded; None where it is."""
         from vllm.entrypoints.serve.engine.protocol import ErrorResponse
         from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest
 
         told = await self._models.load_lora_adapter(LoadLoRAAdapterRequest(lora_name=name, lora_path=path))
-        if isinstance(told, ErrorResponse):
-            raise ModelLoadError(f"vllm.adapters.{name}: {told.error.message}")
+        return f"vllm.adapters.{name}: {told.error.message}" if isinstance(told, ErrorResponse) else None
 
     async def _unload_adapter(self, name: str) -> None:
         """Calls under way with it go on."""

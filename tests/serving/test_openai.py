@@ -199,7 +199,9 @@ def test_adapters_come_and_go_without_a_new_engine_and_each_call_chooses(client:
     assert len({plain, said("pirate"), said("sailor")}) == 3
     cards = {each.id: each.model_dump()["parent"] for each in client.models.list()}
     assert cards == {"smol": None, "pirate": "smol", "sailor": "smol"}
-    apply("pirate", "large")
+    apply("pirate")
+    apply("large", "pirate", "sailor")
+    assert {each.id for each in client.models.list()} == {"smol", "pirate", "sailor"}, "the rest is served"
     assert "vllm.adapters.large: " in server.engine.problems()["smol"]
     assert "rank 64 is greater than max_lora_rank 8" in server.engine.problems()["smol"]
     apply("pirate")
