@@ -35,6 +35,7 @@ from engine.graph.statistics import NodeStatistics
 from engine.graph.traffic import TrafficRunner, VariantStatistics
 from engine.home import Home
 from engine.hosting import GraphHost, Hosted, ModelHost, search_signature, warmup_rows
+from engine.reach import reach_of, state_of
 from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
 from engine.servables.linked import Link
@@ -75,7 +76,9 @@ class Engine:
         """The vector collections, of the spec and of clients."""
         self.home = home = Home()
         """The event loop of what waits for others: a host that has one binds it before `start`."""
-        self.language_models = LanguageModels(clock, home, partial(load_language_model, self.submit, clock, home))
+        load = partial(load_language_model, self.submit, clock, home)
+        state = lambda name: state_of(reach_of(self._spec, name), self._registry.snapshot, self.vectors.state)  # noqa: E731
+        self.language_models = LanguageModels(clock, home, load, state)
         """The language models of the spec."""
         self._graphs = GraphHost(clock, self.features, self._ripen, self.flush, self._idle)
         self._board = GraphBoard(self._graphs.host, self._graphs.target, self._graphs.close_graph)

@@ -37,6 +37,7 @@ from engine.limits import (
 )
 from engine.log.declaration import LogSpec, ShardSpec
 from engine.placement import DeploymentSpec, check_placement, fingerprint_of
+from engine.reach import check_answers
 from engine.strict_yaml import Place, plain_of, read_plain, read_strict
 from engine.tensor import DATATYPES
 from engine.triton.declaration import TritonModelSpec, check_triton_models
@@ -318,6 +319,7 @@ def _check(spec: Spec, place: Place) -> None:
     graphs = check_graphs(spec.graphs, spec.traffic, Surroundings(known, spec.logs, models), place)
     loaded = dict.fromkeys((*spec.graphs, *spec.traffic, *spec.models, *spec.triton_models))
     check_language_models(spec.language_models, {**loaded, **known, **graphs}, place)
+    check_answers(spec, place)
     _check_places(spec, place)
     taken = {f"logs.{name}.local.path": log.local.path for name, log in spec.logs.items() if log.local}
     if repository is not None:

@@ -24,6 +24,7 @@ from serving.json_body import decoded
 
 _TENANT: Final = "vireo-tenant"
 _ID: Final = "x-request-id"
+_CACHING: Final = "cache-control"
 
 
 def generation_call(
@@ -43,8 +44,22 @@ def generation_call(
     trace = None if asked is None or asked.parent is None else str(asked.parent)
     request_id = headers.get(_ID, "")[: limits.ID_CHARS_MAX]
     return GenerationCall(
-        kind, check_name("model", model), read, deadline, headers.get(_TENANT), priority, request_id, trace
+        kind,
+        check_name("model", model),
+        read,
+        deadline,
+        headers.get(_TENANT),
+        priority,
+        request_id,
+        trace,
+        _fresh(headers),
     )
+
+
+def _fresh(headers: Mapping[str, str]) -> bool:
+    """Whether the caller wants no kept answer (RFC 9111, 5.2.1)."""
+    directives = {each.strip().lower() for each in headers.get(_CACHING, "").split(",")}
+    return not directives.isdisjoint(("no-cache", "no-store"))
 
 
 class Begun(AsyncIterator[bytes]):

@@ -43,6 +43,25 @@ class LanguageCollector:
             add_histogram(first, [name], counted.first)
             add_histogram(total, [name], counted.total)
         yield from (ready, calls, waiting, restarts, first, total)
+        yield from self._kept()
         yield from upstream_families(self._models.live())
         if "vllm" in sys.modules:  # which counts into the library's own registry
             yield from (each for each in REGISTRY.collect() if each.name.startswith("vllm:"))
+
+    def _kept(self) -> Iterator[Any]:
+        kept = dict(self._models.kept())
+        hits = CounterMetricFamily(
+            "vireo_language_cache_hits", "Calls that were answered with a kept answer", labels=["model"]
+        )
+        misses = CounterMetricFamily(
+            "vireo_language_cache_misses", "Calls whose answer might have been kept, and was not", labels=["model"]
+        )
+        entries = GaugeMetricFamily("vireo_language_cache_entries", "Answers kept now", labels=["model"])
+        size = GaugeMetricFamily("vireo_language_cache_bytes", "Bytes they take", labels=["model"])
+        for name, counted in self._models.statistics():
+            if name in kept:
+                hits.add_metric([name], counted.kept_hits)
+                misses.add_metric([name], counted.kept_misses)
+                entries.add_metric([name], len(kept[name]))
+                size.add_metric([name], kept[name].bytes_size)
+        return iter((hits, misses, entries, size) if kept else ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Generic, Protocol, TypeVar
 
 from engine.errors import NotFound, Unavailable, nearest, quoted
@@ -12,15 +13,19 @@ from engine.graph.declaration import EnsembleSpec
 
 Hosted = TypeVar("Hosted")
 
+_serials = count(1)
+
 
 class Handle(Generic[Hosted]):
-    """One loaded version and the count of its users. It is given back when retired and unused. Thread-safe."""
+    """One loaded version and the count of its users. It is given back when retired and unused. `serial`: no other handle of this
+    process has it. Thread-safe."""
 
-    __slots__ = ("_lock", "_on_idle", "_retired", "_users", "hosted", "name", "version")
+    __slots__ = ("_lock", "_on_idle", "_retired", "_users", "hosted", "name", "serial", "version")
 
     def __init__(self, name: str, version: int, hosted: Hosted, on_idle: Callable[[], None]) -> None:
         self.name = name
         self.version = version
+        self.serial = next(_serials)
         self.hosted = hosted
         self._on_idle = on_idle
         self._users = 0

@@ -7,13 +7,13 @@ with its prompt before it: a query and a passage of the same words are two.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
+from engine.bytes_bound import BytesBound
 from engine.encoders.pooling import Floats
 from engine.tensor import Array
 
@@ -39,14 +39,18 @@ class EncodingCache:
     """See the module. Any number of threads. `hits` and `misses` count texts; one that another thread is encoding is a hit."""
 
     def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._rows: OrderedDict[str, Row] = OrderedDict()
+        self._rows: BytesBound[str, Row] = BytesBound(bytes_max)
         self._pending: dict[str, _Pending] = {}
         self._lock = threading.Lock()
-        self.bytes_size = self.hits = self.misses = 0
+        self.hits = self.misses = 0
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def bytes_size(self) -> int:
+        """Of the vectors kept now, with their texts."""
+        return self._rows.bytes_size
 
     def encoded(self, texts: Sequence[str], encode: Encode) -> tuple[Floats, Array]:
         """float32 [n, d] and int32 [n] of `texts`, of which `encode` computes those that are not there, each once. Raises what
@@ -75,7 +79,6 @@ class EncodingCache:
         with self._lock:
             for text in texts:
                 if (row := self._rows.get(text)) is not None:
-                    self._rows.move_to_end(text)
                     rows[text] = row
                 elif (pending := self._pending.get(text)) is not None:
                     others[text] = pending
@@ -96,19 +99,10 @@ class EncodingCache:
                     del self._pending[text]
                     pending.row = rows.get(text)
                     if pending.row is not None:
-                        self._keep(text, pending.row)
+                        self._rows.keep(text, pending.row, _bytes_of(text, pending.row))
             for pending in own.values():
                 pending.over.set()
         return rows
-
-    def _keep(self, text: str, row: Row) -> None:
-        size = _bytes_of(text, row)
-        if size > self._bytes_max:
-            return  # all others would go for it, and it after them
-        self._rows[text] = row
-        self.bytes_size += size
-        while self.bytes_size > self._bytes_max:
-            self.bytes_size -= _bytes_of(*self._rows.popitem(last=False))
 
     def _count(self, hits: int, misses: int) -> None:
         with self._lock:

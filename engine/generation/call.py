@@ -30,7 +30,8 @@ EVENTS: Final = "text/event-stream"
 @dataclass(frozen=True, slots=True)
 class GenerationCall:
     """One call. `body` is a JSON object that belongs to the caller: who answers copies what it changes. `model` is the body's,
-    already known to be a name; `tenant` is whom it is counted for, None where nobody said; `trace` the W3C traceparent.
+    already known to be a name; `tenant` is whom it is counted for, None where nobody said; `trace` the W3C traceparent;
+    `fresh`: it is not answered with what was answered before, and its answer is not kept.
     """
 
     kind: GenerationKind
@@ -41,6 +42,7 @@ class GenerationCall:
     priority: int = INTERACTIVE
     id: str = ""
     trace: str | None = None
+    fresh: bool = False
 
     @property
     def streams(self) -> bool:

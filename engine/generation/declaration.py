@@ -25,6 +25,20 @@ class VllmSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswersSpec:
+    """Answers of one language model that are kept, within `bytes_max`, and for `ttl_s` seconds (null: as long as there is room).
+
+    A kept answer is given again while nothing that it came from has changed, to calls that are certain to be answered the same:
+    those that sample at temperature 0 or with a seed, and those that sample nothing. `always`: to all others too, and where the
+    spec can't tell whether something has changed; `ttl_s` then says how old an answer may be.
+    """
+
+    bytes_max: int
+    ttl_s: float | None = None
+    always: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LanguageModelSpec:
     """One language model: exactly one of `vllm`, `call`, `grounded`, `upstream`, `graph`, `encoder` and `reranker`.
 
@@ -33,6 +47,7 @@ class LanguageModelSpec:
     answers calls for embeddings, or for reranking and scores.
 
     `timeout_ms` is the deadline of a call that brings none. More than `calls_max` under way are refused.
+    `answers`: those that are kept; null for none.
     """
 
     vllm: VllmSpec | None = None
@@ -44,6 +59,7 @@ class LanguageModelSpec:
     reranker: str | None = None
     timeout_ms: float | None = None
     calls_max: int = GENERATION_CALLS_MAX
+    answers: AnswersSpec | None = None
 
     @property
     def source(self) -> str:
@@ -66,3 +82,10 @@ class LanguageModelSpec:
         if self.grounded is not None:
             return (self.grounded.model,)
         return () if self.upstream is None else self.upstream.fallback
+
+    @property
+    def servable(self) -> str | None:
+        """What it calls that is no language model."""
+        if self.grounded is not None:
+            return self.grounded.retrieval
+        return self.encoder or self.reranker if self.graph is None else self.graph.call

@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.clock import Clock, Deadline
 from engine.control.registry import Handle
 from engine.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable, VireoError, nearest, quoted
 from engine.generation.call import GenerationAnswer, GenerationCall, GenerationKind
 from engine.generation.declaration import LanguageModelSpec
+from engine.generation.handing_on import reached
 from engine.generation.language_model import Adaptable, Ask, LanguageModel, ModelCard
 from engine.generation.statistics import GenerationStatistics
 from engine.home import Home
@@ -29,19 +31,39 @@ from engine.limits import (
     GENERATION_YOUNG_S_MAX,
 )
 
+if TYPE_CHECKING:
+    from engine.generation.kept_answers import KeptAnswers
+
 log = logging.getLogger("vireo.generation")
 
 Load = Callable[[str, LanguageModelSpec, Path, Ask], LanguageModel]
 """Loads and warms: name, declaration, the folder where relative paths begin, whom to ask for other models. Raises VireoError."""
 
+StateOf = Callable[[str], Hashable]
+"""What a servable's answers come from, as it is now: equal only while nothing of it changes."""
+
 
 class _Live:
-    """A model that answers. `idle` is set once it is retired and nobody uses it."""
+    """A model that answers. `idle` is set once it is retired and nobody uses it. `change` counts how often it followed its
+    spec."""
 
-    def __init__(self, name: str, spec: LanguageModelSpec, model: LanguageModel, counted: GenerationStatistics) -> None:
-        self.spec, self.counted = spec, counted
+    def __init__(
+        self, name: str, spec: LanguageModelSpec, model: LanguageModel, counted: GenerationStatistics, clock: Clock
+    ) -> None:
+        self.counted, self.change, self._clock = counted, 0, clock
         self.idle = threading.Event()
         self.handle = Handle(name, 1, model, self.idle.set)
+        self.follow(spec)
+
+    def follow(self, spec: LanguageModelSpec) -> None:
+        """It answers as `spec` says from now on, and gives no answer of before."""
+        self.spec = spec
+        self.change += 1
+        self.answers: KeptAnswers | None = None
+        if spec.answers is not None:
+            from engine.generation.kept_answers import KeptAnswers  # loaded where answers are kept
+
+            self.answers = KeptAnswers(spec.answers, self._clock, self.counted)
 
     @property
     def model(self) -> LanguageModel:
@@ -65,9 +87,9 @@ class _Declared:
 class LanguageModels:
     """See the module. `answer` is awaited on the loop of `home`, the rest may be called from any thread but that loop's."""
 
-    def __init__(self, clock: Clock, home: Home, load: Load) -> None:
+    def __init__(self, clock: Clock, home: Home, load: Load, state_of: StateOf) -> None:
         self._home = home
-        self._clock, self._load = clock, load
+        self._clock, self._load, self._state_of = clock, load, state_of
         self._declared: dict[str, _Declared] = {}
         self._live: Mapping[str, _Live] = {}
         self._work = threading.RLock()
@@ -90,8 +112,30 @@ class LanguageModels:
         with under_way.ending():
             _check(call, live)
             async with under_way.timeout():
-                answer = await live.model.answer(call)
+                answer = await self._answered(live, call)
         return bounded(answer, under_way)
+
+    async def _answered(self, live: _Live, call: GenerationCall) -> GenerationAnswer:
+        """What is kept, or the model's answer, which is kept if what it came from is the same after it as before."""
+        kept = live.answers
+        asked = None if kept is None else kept.key(call)
+        if kept is None or asked is None:
+            return await live.model.answer(call)
+        key = asked, self._snapshot(live)
+        answer = kept.found(key)
+        if answer is not None:
+            return answer
+        return kept.recorded(await live.model.answer(call), key, lambda: (asked, self._snapshot(live)))
+
+    def _snapshot(self, live: _Live) -> Hashable:
+        """What its answers come from, as it is now."""
+        shown = {**self._live, live.handle.name: live}
+        names = sorted(reached(live.handle.name, {name: each.spec.asks for name, each in shown.items()}))
+        return tuple((name, self._state(shown[name]) if name in shown else None) for name in names)
+
+    def _state(self, live: _Live) -> Hashable:
+        servable = live.spec.servable
+        return live.handle.serial, live.change, None if servable is None else self._state_of(servable)
 
     def _acquired(self, name: str) -> _Live:
         while not self._refusing:
@@ -141,6 +185,10 @@ class LanguageModels:
         """(name, counts) of each that is declared."""
         return [(name, each.counted) for name, each in list(self._declared.items())]
 
+    def kept(self) -> list[tuple[str, KeptAnswers]]:
+        """(name, kept answers) of each that answers now and keeps any."""
+        return [(name, each.answers) for name, each in self._live.items() if each.answers is not None]
+
     # The wish.
 
     def apply(self, wanted: Mapping[str, LanguageModelSpec], folder: Path, drain_s: float) -> None:
@@ -176,10 +224,12 @@ class LanguageModels:
             if not self._home.run(live.model.adapt(declared.spec, declared.folder)):
                 return False
         except Exception as error:
+            live.follow(live.spec)  # some of it may be another already
             declared.problem = _told(error)
             log.error("language model %s cannot follow its spec: %s", name, declared.problem)
             return True
-        live.spec, declared.problem = declared.spec, None
+        live.follow(declared.spec)
+        declared.problem = None
         return True
 
     def _load_beside(self, name: str, declared: _Declared, drain_s: float) -> bool:
@@ -192,7 +242,7 @@ class LanguageModels:
             log.error("language model %s failed to load: %s", name, told)
             return False
         declared.problem, declared.loaded_s = None, time.monotonic()
-        self._replace(declared, name, _Live(name, declared.spec, model, declared.counted), drain_s)
+        self._replace(declared, name, _Live(name, declared.spec, model, declared.counted, self._clock), drain_s)
         log.info("language model %s is ready", name)
         return True
 

@@ -110,6 +110,13 @@ class VectorStore:
         found = self.collection(target)
         return CollectionDescription(target, aliases, declared, found.spec, found.info(), self._behind.get(target))
 
+    def state(self, name: str) -> tuple[str, int] | None:
+        """The collection that a name or alias means, and the offset of its log up to which it shows everything; None where it is
+        not there."""
+        shown = self._shown
+        found = shown.find(name)
+        return None if found is None else (shown.target(name), found.view.offset)
+
     def problem(self, name: str) -> str | None:
         """Why there is no open collection of that name or alias; None where there is."""
         shown = self._shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +23,9 @@ from tests.serving.servers import ServerHere, eventually, spec_for
 
 SPEC = """
 server: {grpc_port: 0, http_port: 0}
-language_models: {parrot: {call: 'tests.language:Bigrams', calls_max: 3}}
+language_models:
+  again: {call: 'tests.language:Bigrams', answers: {bytes_max: 100000, ttl_s: 60, always: true}}
+  parrot: {call: 'tests.language:Bigrams', calls_max: 3}
 """
 BODY = {"model": "parrot", "prompt": "the cat sat on", "max_tokens": 6}
 ENDLESS = {"model": "parrot", "prompt": "a b", "stream": True}
@@ -84,9 +87,32 @@ def test_an_answer_comes_whole_or_as_events(client: httpx.Client) -> None:
 def test_models_and_adapters_are_told(client: httpx.Client) -> None:
     model().adapters[:] = ["org/pirate"]
     listed = client.get("/v1/models").json()
-    assert [(each["id"], each["parent"]) for each in listed["data"]] == [("parrot", None), ("org/pirate", "parrot")]
+    cards = [(each["id"], each["parent"]) for each in listed["data"]]
+    assert cards == [("again", None), ("parrot", None), ("org/pirate", "parrot")]
     assert client.get("/v1/models/org/pirate").json()["root"] == "parrot"
     assert client.get("/v1/models/parot").json()["error"]["message"].endswith("nearest: 'parrot'")
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_kept_answer_is_told_and_can_be_refused(client: httpx.Client, streams: bool) -> None:
+    body = {**BODY, "model": "again", "prompt": f"a b {uuid.uuid4()}", "stream": streams}
+    plain: dict[str, str] = {}
+    asked = [
+        plain,
+        plain,
+        {"cache-control": "max-age=0, No-Cache"},
+        {"cache-control": "no-store"},
+        {"vireo-tenant": "b"},
+    ]
+    answers = [client.post("/v1/completions", json=body, headers=headers) for headers in asked]
+    assert [each.headers.get("vireo-cache") for each in answers] == ["miss", "hit", None, None, "miss"]
+    assert len({each.content for each in answers}) == 1
+    assert len({each.headers["content-type"] for each in answers}) == 1
+    text = client.get("/metrics").text
+    counts = {line.split("{")[0]: float(line.split()[-1]) for line in text.splitlines() if '{model="again"}' in line}
+    kept = ("hits_total", "misses_total", "entries", "bytes")
+    assert all(counts[f"vireo_language_cache_{each}"] >= 1 for each in kept)
+    assert 'vireo_language_cache_bytes{model="parrot"}' not in text
 
 
 @pytest.mark.parametrize(
