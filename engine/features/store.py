@@ -66,7 +66,9 @@ class FeatureStore:
         self._open: list[FeatureView] = []
         self._views: dict[str, FeatureView] = {}
         """The newest of each name that is open."""
+        self._sharded_open: list[ShardedView] = []
         self._sharded: dict[str, ShardedView] = {}
+        """As `_views`."""
         self._failed: dict[str, str] = {}
         self._path: Callable[[str], Path] = Path
         self._closing = False
@@ -281,13 +283,16 @@ class FeatureStore:
         shown = ShardedView(view, log.schema.field(view.entity).type, self._ask)
         partitions = len(log.latest())
         with self._lock:
-            self._sharded = {**self._sharded, name: shown}
+            self._show_of_shards([*self._sharded_open, shown])
         return shown, partitions
 
     def show_no_more(self, view: ShardedView) -> None:
-        """Lets go of it, unless another has taken its place."""
+        """Lets go of it; one that it was to replace, and that is still there, answers again."""
         with self._lock:
-            self._sharded = {name: each for name, each in self._sharded.items() if each is not view}
+            self._show_of_shards([each for each in self._sharded_open if each is not view])
+
+    def _show_of_shards(self, views: list[ShardedView]) -> None:
+        self._sharded_open, self._sharded = views, {each.name: each for each in views}
 
     # The end.
 

@@ -124,6 +124,17 @@ def test_a_lost_shard_fails_the_lookup_or_is_told_by_entity(whole: Running) -> N
         lookup.execute(inputs, ())
 
 
+def test_a_view_that_was_to_replace_another_and_failed_leaves_it(whole: Running) -> None:
+    store, spec = whole.engine.features, whole.engine.spec.feature_views["spending"]
+    first, partitions = store.show_sharded("spending", spec)
+    second, _ = store.show_sharded("spending", spec)
+    assert (store.shown("spending"), partitions) == (second, 1)
+    store.show_no_more(second)
+    assert store.shown("spending") is first
+    store.show_no_more(first)
+    assert store.shown("spending") is whole.view()
+
+
 def test_columns_are_chosen_and_what_is_unknown_is_refused_here(whole: Running) -> None:
     _, view, _ = _sharded(whole)
     rows = view.lookup(pa.array(CARDS[:2]), as_of_us=START_US + 10**7, features=["last_shop", "n"])
