@@ -273,8 +273,7 @@ class Engine:
     @property
     def spec(self) -> Spec:
         """The spec applied last, the ensembles of its model repository among the graphs."""
-        ensembles = self._registry.snapshot.ensembles
-        return replace(self._spec, graphs={**self._spec.graphs, **ensembles}) if ensembles else self._spec
+        return replace(self._spec, graphs={**self._spec.graphs, **self._registry.snapshot.ensembles})
 
     @property
     def ready(self) -> bool:
@@ -403,10 +402,9 @@ class Engine:
 
     def index(self) -> list[IndexEntry]:
         """Every model version known and its state, graphs and traffic splits among them."""
-        graphs = list(self._graph_entries())
-        names = {each.name for each in graphs}
-        models = [each for each in self._reconciler.index() if each.name not in names]
-        return sorted([*models, *graphs], key=lambda each: (each.name, each.version or 0))
+        graphs = self.spec.graphs
+        models = [each for each in self._reconciler.index() if each.name not in graphs]
+        return sorted([*models, *self._graph_entries()], key=lambda each: (each.name, each.version or 0))
 
     def _graph_entries(self) -> Iterator[IndexEntry]:
         snapshot = self._registry.snapshot

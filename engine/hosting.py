@@ -254,7 +254,10 @@ def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorSt
     if source.derived:
         notes, parameters = told_of(source.path)
         servable.traits = replace(servable.traits, notes=(*servable.traits.notes, *notes), parameters=parameters)
-    return servable
+    from engine.servables.reshaped import Reshaped
+
+    reshapes = config.reshapes if config else ()
+    return Reshaped(servable, *reshapes) if any(reshapes) else servable
 
 
 def _load_declared(name: str, settings: FunctionSpec | SlateSpec | EncoderSpec | RerankerSpec) -> Servable:
@@ -271,11 +274,8 @@ def _load_declared(name: str, settings: FunctionSpec | SlateSpec | EncoderSpec |
         from engine.servables.reranker import load_reranker
 
         return load_reranker(settings)
-    return load_function(name, settings.call, _declared(settings))
-
-
-def _declared(function: FunctionSpec) -> Signature:
-    return Signature(declared_specs(function.inputs), declared_specs(function.outputs), function.batchable)
+    signature = Signature(declared_specs(settings.inputs), declared_specs(settings.outputs), settings.batchable)
+    return load_function(name, settings.call, signature)
 
 
 def _told(artifact: Artifact) -> str:
@@ -308,11 +308,12 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
         return WorkerOptions(instances=usable_cores())
     if isinstance(settings, EncoderSpec | RerankerSpec):
         batching = settings.batching
+        cached = isinstance(settings, EncoderSpec) and settings.cache_bytes_max is not None  # then times tell nothing
         return WorkerOptions(
             BatchBounds(batching.rows_max, batching.tokens_max * ENCODER_TOKEN_BYTES),
             instances=settings.instances or usable_cores(),
             batching=batching.enabled,
-            inline_us_max=0 if _caches(settings) else INLINE_COMPUTE_US_MAX,
+            inline_us_max=0 if cached else INLINE_COMPUTE_US_MAX,
         )
     rows_max = min(settings.batching.rows_max, signature.rows_max or settings.batching.rows_max)
     return WorkerOptions(
@@ -322,11 +323,6 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
         settings.batching.enabled,
         settings.inline_us_max,
     )
-
-
-def _caches(settings: EncoderSpec | RerankerSpec) -> bool:
-    """Whether some batches are answered from a cache: how long others took then says nothing of the next."""
-    return isinstance(settings, EncoderSpec) and settings.cache_bytes_max is not None
 
 
 Running = Worker | RemoteWorker | GraphRunner | TrafficRunner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from google.protobuf import json_format, text_format
@@ -68,14 +69,25 @@ def _check(message: pb.ModelConfig) -> None:
         raise ModelLoadError(f"config.pbtxt: max_batch_size is {message.max_batch_size}, expected 0 or more")
     for each in (*message.input, *message.output):
         if each.HasField("reshape"):
-            raise ModelLoadError(f"config.pbtxt: reshape of {each.name!r} is not supported")
+            _check_reshape(each, ensemble=ensemble)
+
+
+def _check_reshape(tensor: Any, *, ensemble: bool) -> None:  # noqa: ANN401  ModelInput or ModelOutput
+    where, dims, inside = f"config.pbtxt: reshape of {tensor.name!r}", list(tensor.dims), list(tensor.reshape.shape)
+    if ensemble:
+        raise ModelLoadError(f"{where}: an ensemble's tensors have one shape")
+    if any(size < 0 for size in (*dims, *inside)):
+        raise ModelLoadError(f"{where}: free sizes are not supported, got {dims} to {inside}")
+    if prod(dims) != prod(inside):
+        raise ModelLoadError(f"{where}: {dims} and {inside} are not of as many elements")
 
 
 def _tensor(message: Any) -> ConfigTensor:  # noqa: ANN401  ModelInput or ModelOutput
     theirs = pb.DataType.Name(message.data_type).removeprefix("TYPE_")
     return ConfigTensor(
-        message.name, _TO_OURS.get(theirs, theirs), tuple(message.dims), getattr(message, "optional", False)
-    )
+        message.name, _TO_OURS.get(theirs, theirs), tuple(message.dims), getattr(message, "optional", False),
+        tuple(message.reshape.shape) if message.HasField("reshape") else None,
+    )  # fmt: skip
 
 
 def _step(number: int, message: Any) -> EnsembleStep:  # noqa: ANN401  ModelEnsembling.Step
@@ -112,6 +124,13 @@ def describe_config(model: ModelDescription) -> pb.ModelConfig:
         message.input.add(**described(spec, start), optional=spec.optional)
     for spec in model.signature.outputs:
         message.output.add(**described(spec, start))
+    for tensors, reshapes in zip(
+        (message.input, message.output), model.config.reshapes if model.config else (), strict=False
+    ):
+        for each in tensors:
+            if each.name in reshapes:
+                each.reshape.shape.extend(reshapes[each.name].inside)
+                each.reshape.SetInParent()  # an empty shape is one
     message.version_policy.specific.versions.extend(model.ready_versions)
     message.instance_group.add(name=model.name, count=model.options.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
     if model.batching:

@@ -84,6 +84,10 @@ def model_config(model: ModelDescription, threads: int, platform: str) -> pb.Mod
     else:
         config.default_model_filename = ONNX
         config.parameters["intra_op_thread_count"].string_value = str(threads)
+    for each in (*config.input, *config.output):
+        if not each.dims:
+            each.dims.append(1)  # Triton wants at least one, which the model does not see
+            each.reshape.SetInParent()
     for rows in sorted({1, config.max_batch_size}) if config.max_batch_size else [0]:
         sample = config.model_warmup.add(name=f"rows_{rows or 1}", batch_size=rows)
         for each in config.input:
@@ -130,7 +134,8 @@ def ensemble(plan: Plan, models: Mapping[str, ModelDescription]) -> pb.ModelConf
     config.max_batch_size = min(each.max_batch_size for each in configs)
     for side, specs in ((config.input, plan.signature.inputs), (config.output, plan.signature.outputs)):
         for spec in specs:
-            side.add(**described(spec, 1 if batches else 0))
+            added = side.add(**described(spec, 1 if batches else 0))
+            added.dims.extend([] if added.dims else [1])  # as the models have it
     for node in plan.nodes:
         step = config.ensemble_scheduling.step.add(model_name=node.target.name, model_version=node.target.version)
         for wire in node.wires:

@@ -9,18 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.errors import ModelLoadError, nearest, quoted
-from engine.servables.signature import ANY, Signature, TensorSpec
+from engine.servables.signature import ANY, Reshape, Signature, TensorSpec
 from engine.spec import VersionSpec
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigTensor:
-    """One input or output as configured; `shape` has no batch dimension where `max_batch_size` is above 0."""
+    """One input or output as configured; `shape` has no batch dimension where `max_batch_size` is above 0.
+
+    `inside`: the shape that the model file has it in, where that is another; of as many elements, and all sizes fixed.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     optional: bool = False
+    inside: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,15 @@ class ModelConfig:
         """Bound on a request's rows, 0 for none batchable, None to read it from the model file."""
         return self.max_batch_size if self.max_batch_size or self.inputs or self.outputs else None
 
+    @property
+    def reshapes(self) -> tuple[dict[str, Reshape], dict[str, Reshape]]:
+        """Of the inputs, and of the outputs, that the model file has in another shape."""
+        inputs, outputs = (
+            {each.name: Reshape(each.shape, each.inside) for each in side if each.inside is not None}
+            for side in (self.inputs, self.outputs)
+        )
+        return inputs, outputs
+
 
 ConfigReader = Callable[[str, str], ModelConfig]
 """(text, format "pbtxt" or "json") to a ModelConfig; raises ModelLoadError with the line."""
@@ -84,7 +97,8 @@ def _check_side(side: str, configured: Sequence[ConfigTensor], actual: Sequence[
             raise ModelLoadError(
                 f"config.pbtxt: {side} {quoted(each.name)} is {each.datatype}, in the model file {spec.datatype.name}"
             )
-        shape = (ANY, *each.shape) if batched else each.shape
+        shape = each.shape if each.inside is None else each.inside
+        shape = (ANY, *shape) if batched else shape
         if len(shape) != len(spec.shape) or any(
             ANY not in (a, b) and a != b for a, b in zip(shape, spec.shape, strict=True)
         ):

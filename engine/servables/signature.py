@@ -39,6 +39,14 @@ class TensorSpec:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """The shape that callers know and the model's own, of as many elements, without the rows of what batches; no size is free."""
+
+    outside: tuple[int, ...]
+    inside: tuple[int, ...]
+
+
 def declared_specs(declared: Mapping[str, TensorDeclaration]) -> tuple[TensorSpec, ...]:
     """The tensors that a spec declares, in its order."""
     return tuple(

@@ -394,7 +394,7 @@ def test_spec_that_cannot_be_applied_leaves_everything_as_it_was(start: Start, t
     before = engine.spec
     with pytest.raises(NotFound, match="model 'gone' is not in the repository"):
         engine.apply(_spec(tmp_path, "repository: {path: ., control: explicit, load: [gone]}"))
-    assert engine.spec is before
+    assert engine.spec == before
     assert engine.ready
     assert _factor(engine.infer(_request("a", 1.0)), 1.0) == 2.0
 

@@ -151,6 +151,34 @@ def test_steps_that_do_not_batch_make_no_ensemble_that_does(models: Path, capsys
     assert main(["check", str(models)]) == 0
 
 
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        ("dims: [2, 1] reshape: {shape: [2]}", None),
+        ("dims: [2] reshape: {shape: [3]}", "reshape of 'x': [2] and [3] are not of as many elements"),
+        ("dims: [-1] reshape: {shape: [2]}", "reshape of 'x': free sizes are not supported"),
+        ("dims: [6] reshape: {shape: [2, 3]}", "input 'x' has shape [-1, 2, 3], in the model file [-1, 2]"),
+    ],
+)
+def test_a_model_is_called_in_the_shape_that_its_config_gives_it(
+    models: Path, serve: Serve, x: str, words: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f'max_batch_size: 8 input [{{name: "x" data_type: TYPE_FP32 {x}}}]'
+    (models / "double" / "config.pbtxt").write_text(
+        text + ' output [{name: "y" data_type: TYPE_FP32 dims: [1, 2] reshape: {shape: [2]}}]'
+    )
+    if words is not None:
+        assert main(["check", str(models)]) == 1
+        assert words in capsys.readouterr().err
+        return
+    _, client = serve(models)
+    asked = np.arange(6, dtype=np.float32).reshape(3, 2, 1)
+    answer = client.infer("double", [given("x", asked, "FP32")]).as_numpy("y")
+    assert np.array_equal(answer, asked.reshape(3, 1, 2) * 2)
+    with pytest.raises(InferenceServerException, match="shape"):
+        client.infer("double", [given("x", asked.reshape(3, 2), "FP32")])
+
+
 def test_ensembles_come_and_go_with_the_folder(models: Path, serve: Serve) -> None:
     server, client = serve(models, "repository: {path: models, control: poll, poll_s: 0.05}")
     put(models, "chain", CHAIN)

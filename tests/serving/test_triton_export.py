@@ -9,15 +9,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from onnx import helper, numpy_helper
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.grpc import model_config_pb2 as pb
 
 from benchmarks.peers.triton_exported import to_python_backend
-from engine import Engine, FailedPrecondition, InvalidArgument, Request, Tensor, parse_spec
+from engine import (
+    Array,
+    Engine,
+    FailedPrecondition,
+    InvalidArgument,
+    Request,
+    Spec,
+    Tensor,
+    load_spec,
+    parse_spec,
+)
 from serving.cli import main
 from serving.model_config import read_config
 from serving.triton_export import export_triton
-from tests.engine.onnx_models import affine, write
+from tests.engine.onnx_models import FLOAT, affine, graph, write
 from tests.engine.servables.contract import floats
 from tests.engine.triton.real import RealTriton
 from tests.fakes import FP32
@@ -87,6 +98,60 @@ def test_vireo_reads_its_own_export(exported: Path, engine: Engine) -> None:
         ("x", "FP32", signature.inputs[0].shape[1:])
     ]
     assert read.max_batch_size > 1
+
+
+ROWS = """
+repository: {path: models}
+graphs:
+  signs:
+    inputs: {x: {datatype: FP32, shape: [-1, 2]}}
+    nodes:
+      first: {call: double, inputs: {x: x}}
+      score: {call: total, inputs: {x: first.y}}
+      second: {call: flip, inputs: {score: score.total}}
+    outputs: {scaled: first.y, flipped: second.flipped}
+"""
+
+
+def test_what_is_exported_answers_the_same_when_it_is_served_again(folder: Path, tmp_path: Path) -> None:
+    """A tensor of one number a row has a dimension more on Triton, and so it has here when it is read as Triton reads it."""
+    shutil.copytree(folder / "models" / "double", tmp_path / "models" / "double")
+    rows: list[int | str | None] = ["batch"]
+    summed = helper.make_node("ReduceSum", ["x", "axes"], ["total"], keepdims=0)
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
+    write(tmp_path / "models/total/1", graph([summed], {"x": (FLOAT, ["batch", 2])}, {"total": (FLOAT, rows)}, [axes]))
+    negated = helper.make_node("Neg", ["score"], ["flipped"])
+    write(tmp_path / "models/flip/1", graph([negated], {"score": (FLOAT, rows)}, {"flipped": (FLOAT, rows)}))
+    x = floats(5, 2, 1)
+    first, out = answers(parse_spec(ROWS, folder=tmp_path), x, tmp_path / "once")
+    assert first["flipped"].shape == (5,)
+    config = config_of(out / "flip")
+    for tensor in (*config.input, *config.output):
+        assert (list(tensor.dims), tensor.HasField("reshape"), list(tensor.reshape.shape)) == ([1], True, [])
+    assert [list(each.dims) for each in config_of(out / "signs").output] == [[2], [1]]
+    second, again = answers(load_spec(out), x, tmp_path / "twice")
+    assert np.array_equal(second["scaled"], first["scaled"])
+    assert np.array_equal(second["flipped"], first["flipped"].reshape(5, 1))
+    for name in ("signs", "flip", "double"):
+        once, twice = config_of(out / name), config_of(again / name)
+        assert (once.input, once.output) == (twice.input, twice.output)
+    steps = [config_of(each / "signs").ensemble_scheduling.step for each in (out, again)]
+    assert (
+        [each.model_name for each in steps[0]] == [each.model_name for each in steps[1]] == ["double", "total", "flip"]
+    )
+
+
+def answers(spec: Spec, x: Array, out: Path) -> tuple[dict[str, Array], Path]:
+    """What the graph says of `x`, and where all of it was exported to."""
+    engine = Engine(spec, read_config=read_config)
+    engine.start()
+    try:
+        assert not engine.problems()
+        found = engine.infer(Request("signs", {"x": Tensor(FP32, x)})).outputs
+        export_triton(engine, out, "onnxruntime")
+    finally:
+        engine.close()
+    return {name: each.array for name, each in found.items()}, out
 
 
 def test_nothing_is_written_over_and_plans_are_not_made_up(engine: Engine, exported: Path, tmp_path: Path) -> None:
