@@ -66,9 +66,7 @@ class Engine:
         links: Mapping[str, Link] = _NO_LINKS,
     ) -> None:
         """`links`: the ways to deployments of the spec's placement, by name; what is placed in others runs here."""
-        self.clock = clock
-        self._spec = spec
-        self._read_config = read_config
+        self.clock, self._spec, self._read_config = clock, spec, read_config
         self._ripe: list[NodePort] = []
         self.features = FeatureStore(clock=clock, ask=self.infer)
         """The logs and feature views of the spec."""
