@@ -71,7 +71,9 @@ class SnapshotStore:
             self._files.makedirs(self._root, exist_ok=True)
             self._files.put_file(str(path), draft)
             self._files.mv(draft, self._place(path.name))
-            self._files.pipe_file(self._place(f"{self._prefix}-{shard}{_POINTER}"), path.name.encode())
+        if path.name > (self.newest(shard) or ""):  # another may have come by while this was on its way
+            with self._told():
+                self._files.pipe_file(self._place(f"{self._prefix}-{shard}{_POINTER}"), path.name.encode())
         self._forget_old(shard)
 
     def _forget_old(self, shard: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from fsspec.core import url_to_fs
 
 from engine.errors import ResourceExhausted, SpecError, Unavailable
 from engine.features.snapshot import Header, Snapshot, SnapshotFolder
@@ -179,6 +180,24 @@ def test_what_one_machine_published_another_restores_and_the_pointer_never_goes_
     _write(two, 120)
     assert _is_of(one.newest("all", LATEST), 120)
     assert one.newest("p3", LATEST) is None
+
+
+def test_an_upload_that_others_overtake_does_not_set_the_pointer_back(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = _machine(tmp_path / "slow", store), _machine(tmp_path / "quick", store)
+    files, _ = url_to_fs(store)
+    upload = files.put_file
+
+    def overtaken(path: str, place: str) -> None:
+        monkeypatch.undo()
+        upload(path, place)
+        for offset in (100, 110):
+            _write(quick, offset)
+
+    monkeypatch.setattr(files, "put_file", overtaken)
+    _write(slow, 90)
+    assert _is_of(_machine(tmp_path / "third", store).newest("all", LATEST), 110)
 
 
 def test_a_store_holds_what_is_of_the_view_as_it_was_declared_before(tmp_path: Path, store: str) -> None:
