@@ -133,7 +133,7 @@ class Engine:
     def _check_aliases(self, meant: Mapping[str, CollectionSpec]) -> None:
         """Raises FailedPrecondition where a gather, or a graph that is served, could not be with these collections behind the
         aliases."""
-        snapshot, declared = self._registry.snapshot, self._board.declared
+        snapshot, declared = self._registry.snapshot, {**self._registry.snapshot.ensembles, **self._board.declared}
         moved = {name: each for name, each in self._spec.searches.items() if each.collection in meant}
         graphs = {each: called_names(declared[each]) & moved.keys() for each in declared if each in snapshot.served}
         try:

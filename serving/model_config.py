@@ -8,7 +8,17 @@ from typing import Any
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from engine import ConfigTensor, EnsembleStep, ModelConfig, ModelDescription, ModelLoadError, TensorSpec, VersionSpec
+from engine import (
+    ConfigTensor,
+    EnsembleStep,
+    ModelConfig,
+    ModelDescription,
+    ModelLoadError,
+    TensorSpec,
+    VersionSpec,
+    limits,
+    quoted,
+)
 
 _NEWEST = -1
 _TO_OURS = {"STRING": "BYTES"}
@@ -68,12 +78,20 @@ def _check(message: pb.ModelConfig) -> None:
     if message.max_batch_size < 0:
         raise ModelLoadError(f"config.pbtxt: max_batch_size is {message.max_batch_size}, expected 0 or more")
     for each in (*message.input, *message.output):
-        if each.HasField("reshape"):
-            _check_reshape(each, ensemble=ensemble)
+        _check_tensor(each, ensemble=ensemble)
 
 
-def _check_reshape(tensor: Any, *, ensemble: bool) -> None:  # noqa: ANN401  ModelInput or ModelOutput
-    where, dims, inside = f"config.pbtxt: reshape of {tensor.name!r}", list(tensor.dims), list(tensor.reshape.shape)
+def _check_tensor(tensor: Any, *, ensemble: bool) -> None:  # noqa: ANN401  ModelInput or ModelOutput
+    dims, inside = list(tensor.dims), list(tensor.reshape.shape)
+    if tensor.data_type not in pb.DataType.values():  # any number can be written
+        raise ModelLoadError(f"config.pbtxt: {quoted(tensor.name)} has data_type {tensor.data_type}, which is none")
+    if (count := max(len(dims), len(inside))) > limits.TENSOR_DIMENSIONS_MAX:
+        raise ModelLoadError(
+            f"config.pbtxt: {quoted(tensor.name)} has {count} dims, at most {limits.TENSOR_DIMENSIONS_MAX} are allowed"
+        )
+    if not tensor.HasField("reshape"):
+        return
+    where = f"config.pbtxt: reshape of {quoted(tensor.name)}"
     if ensemble:
         raise ModelLoadError(f"{where}: an ensemble's tensors have one shape")
     if any(size < 0 for size in (*dims, *inside)):
@@ -91,7 +109,7 @@ def _tensor(message: Any) -> ConfigTensor:  # noqa: ANN401  ModelInput or ModelO
 
 
 def _step(number: int, message: Any) -> EnsembleStep:  # noqa: ANN401  ModelEnsembling.Step
-    where = f"config.pbtxt: step {number} (model {message.model_name!r})"
+    where = f"config.pbtxt: step {number} (model {quoted(message.model_name)})"
     if message.model_namespace:
         raise ModelLoadError(f"{where}: model_namespace is not supported")
     if message.model_version < _NEWEST:

@@ -122,9 +122,12 @@ def test_the_folder_alone_is_enough_and_what_cannot_be_served_is_told(
     put(models, "spaced", CHAIN.replace('model_name: "triple"', 'model_name: "triple" model_namespace: "n"'))
     put(models, "nested", "ensemble_scheduling { step " * 2000)
     put(models, "typed", CHAIN.replace("model_version: -1", 'model_version: "new"'))
+    put(models, "deep", CHAIN.replace("dims: [2]", f"dims: [{', '.join(['2'] * 33)}]", 1))
+    put(models, "numbered", CHAIN.replace("TYPE_FP32", "99", 1))
+    put(models, "long", ensemble(*(step("double", "X", f"t{number}") for number in range(300))))
     assert main(["check", str(models)]) == 1
     told = capsys.readouterr()
-    assert "3 model version(s) load, 9 do not" in told.out
+    assert "3 model version(s) load, 12 do not" in told.out
     lines = dict(line.split(": ", 1) for line in told.err.splitlines() if ": " in line)
     for name, words in {
         "back": "graphs call each other in a circle: back -> ring -> back",
@@ -136,6 +139,9 @@ def test_the_folder_alone_is_enough_and_what_cannot_be_served_is_told(
         "spaced": "step 1 (model 'triple'): model_namespace is not supported",
         "nested": "config.pbtxt: ",
         "typed": "config.pbtxt: ",
+        "deep": "'X' has 33 dims, at most 32 are allowed",
+        "numbered": "'X' has data_type 99, which is none",
+        "long": "config.pbtxt: 300 steps, at most 256 are allowed",
     }.items():
         assert words in lines[name], name
     assert main(["explain", str(models)]) == 0
