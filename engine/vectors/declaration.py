@@ -23,7 +23,7 @@ class IndexSpec:
     scanned whole (`pq`) up to some 200,000, the same behind inverted lists (`ivf_pq`) beyond. `candidates`: how many are scored
     exactly for each query unless it says so itself; null is by k. `lists`: inverted lists of `ivf_pq`, null by size; `links` of
     a node of `hnsw`. `gpu`: candidates come from a GPU where there is one that has room, out of uncompressed vectors: all of
-    them, or those of some lists where it would be `ivf_pq`.
+    them, those of some lists where it would be `ivf_pq`, or along a graph where it would be `hnsw`.
     """
 
     kind: Literal["auto", "flat", "pq", "ivf_pq", "hnsw", "binary"] = "auto"

@@ -1,7 +1,9 @@
-"""Vectors on a GPU through faiss-gpu: flat in float16, or inverted lists in float32. It has no filter that can be relied on.
+"""Vectors on a GPU through faiss-gpu: flat in float16, inverted lists or a CAGRA graph in float32. It has no filter that can be
+relied on.
 
 **It has not been run on a GPU**: neither how quick it is nor how much it holds was measured. It is written against the API of
-faiss-gpu 1.15 as its tutorials use it; `host_index` is its twin on the CPU.
+faiss-gpu 1.15 as its tutorials use it, CAGRA against that of
+faiss-gpu-cuvs 1.15; `host_index` is the twin of the others on the CPU.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ _SLICE_BYTES: Final = 32 << 20
 _LIST_SAMPLES: Final = 64
 """Rows that an inverted list is placed by, at most, and at random."""
 _SEED: Final = 11
+_SEARCHED_MIN, _SEARCHED_MAX, _SEARCHED_STEP = 64, 512, 32
+"""Nodes that a search of a graph keeps at once: at least FAISS's default, in cuVS's steps, no more than a thread block holds."""
 
 
 def faiss_sees_gpu() -> bool:
@@ -74,6 +78,66 @@ class FaissDevice:
             faiss.write_index(faiss.index_gpu_to_cpu(self._index), str(path))
         except RuntimeError as error:
             raise OSError(f"index file '{path}' cannot be written: {error}") from error
+
+
+class GraphDevice:
+    """A Device: a CAGRA graph (Ootomo et al. 2023) over `vectors`, built by cuVS on GPU `number`, with twice `choice.links` edges
+    a node, as HNSW's lowest level has. The vectors are copied whole, on both sides.
+
+    Raises Unavailable where there is no GPU, or the faiss here was built without cuVS, ResourceExhausted as FaissDevice.
+    """
+
+    kind = "gpu_cagra"
+    filters = False
+
+    def __init__(self, vectors: Any, choice: IndexChoice, metric: Metric, *, number: int = 0) -> None:  # noqa: ANN401
+        self._faiss = faiss = _faiss_with_cuvs()
+        rows, size = vectors.shape
+        config = faiss.GpuIndexCagraConfig()
+        config.device = number
+        config.graph_degree, config.intermediate_graph_degree = 2 * choice.links, 4 * choice.links
+        measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
+        try:
+            self._resources = faiss.StandardGpuResources()  # must outlive the index
+            self._resources.setTempMemory(SCRATCH_BYTES)
+            self._index = faiss.GpuIndexCagra(self._resources, size, measure, config)
+            self._index.train(np.ascontiguousarray(vectors[:rows], np.float32))  # which adds them
+        except RuntimeError as error:
+            raise ResourceExhausted(f"GPU {number} does not take the graph: {str(error)[-300:]}") from error
+        self._lower_is_better = metric == "l2"
+        self.bytes_size = 4 * rows * (size + 2 * choice.links)
+
+    def search(self, queries: Floats, count: int, bits: Bits | None = None) -> Answer:
+        """See Device."""
+        assert bits is None
+        params = self._faiss.SearchParametersCagra()
+        params.itopk_size = nodes_searched(count)
+        scores, rows = self._index.search(queries, count, params=params)
+        return (np.negative(scores) if self._lower_is_better else scores), rows
+
+    def save(self, path: Path) -> None:
+        """See Device."""
+        raise OSError(f"index file '{path}' cannot be written: a graph on the GPU is no index of the CPU's")
+
+
+def _faiss_with_cuvs() -> Any:  # noqa: ANN401  the module, whose types know no cuVS
+    import faiss
+
+    if not faiss_sees_gpu():
+        raise Unavailable("the index asks for a GPU, but the faiss installed here sees none")
+    if not hasattr(faiss, "GpuIndexCagra"):
+        raise Unavailable(
+            "a graph on a GPU needs faiss built with cuVS (faiss-gpu-cuvs), but the faiss installed here was built without"
+        )
+    return faiss
+
+
+def nodes_searched(count: int) -> int:
+    """How many nodes a search of a graph keeps to find `count`: cuVS wants a multiple of 32, not below `count`. Raises
+    MemoryError where they are too many: the CPU answers then."""
+    if count > _SEARCHED_MAX:
+        raise MemoryError(f"a graph on a GPU finds {_SEARCHED_MAX} at most, {count} were asked for")
+    return max(_SEARCHED_MIN, -(-count // _SEARCHED_STEP) * _SEARCHED_STEP)
 
 
 def host_index(vectors: Any, choice: IndexChoice, metric: Metric) -> Any:  # noqa: ANN401

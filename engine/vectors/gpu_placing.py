@@ -5,7 +5,8 @@
 | float32, float16 | `auto`, `flat`, `pq` | `gpu_float16`, or where it has no room `gpu_int8` |
 | | `ivf_pq` | `gpu_ivf_flat` of faiss-gpu; without it as above |
 | | `binary` | `gpu_rabitq` |
-| int8 | any but `ivf_pq` | `gpu_int8`, the codes as they are |
+| float32, float16, int8 | `hnsw` | `gpu_cagra` of faiss-gpu-cuvs; without it the CPU's graph |
+| int8 | any but `ivf_pq`, `hnsw` | `gpu_int8`, the codes as they are |
 | binary | any | `gpu_binary`, the signs as they are |
 
 With faiss-gpu alone what is stored as binary and kind `binary` stay on the CPU, and the rest is `gpu_flat` in float16. Candidates
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 from engine.errors import ResourceExhausted, Unavailable
 from engine.vectors.declaration import Metric
 from engine.vectors.dense_rows import DenseRows, readable
-from engine.vectors.gpu_faiss import FaissDevice, faiss_sees_gpu
+from engine.vectors.gpu_faiss import FaissDevice, GraphDevice, faiss_sees_gpu
 from engine.vectors.gpu_index import Answer, Device, GpuIndex
 from engine.vectors.index import Bits, Floats, IndexChoice, VectorIndex
 
@@ -97,6 +98,10 @@ def placed(
 def _places(dense: DenseRows, choice: IndexChoice, metric: Metric) -> Iterator[Place]:
     """Where to try, best first."""
     faiss = faiss_sees_gpu() and dense.stored != "binary" and choice.kind != "binary"
+    if choice.kind == "hnsw":
+        if faiss:
+            yield lambda: GraphDevice(readable(dense), choice, metric)
+        return
     if faiss and choice.kind == "ivf_pq":
         yield lambda: FaissDevice(readable(dense), choice, metric)
     if kernels_see_gpu():

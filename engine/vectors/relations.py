@@ -149,8 +149,6 @@ def _index_problems(index: IndexSpec, spec: VectorSpec) -> Iterator[Problem]:
         yield "kind", f"of what is stored as 'binary' an index is 'auto', 'flat' or 'binary', got {quoted(index.kind)}"
     if index.lists is not None and index.kind not in ("auto", "ivf_pq"):
         yield "lists", f"belongs to kind 'ivf_pq', got {quoted(index.kind)}"
-    if index.gpu and index.kind == "hnsw":
-        yield "gpu", "there is no 'hnsw' on a GPU"
     yield from _range_problem("candidates", index.candidates, 1, SEARCH_CANDIDATES_MAX)
     yield from _range_problem("lists", index.lists, 1, LISTS_MAX)
     yield from _range_problem("links", index.links, _LINKS_MIN, _LINKS_MAX)

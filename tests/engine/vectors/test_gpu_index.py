@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from engine.errors import DataLoss, Internal, Unavailable
-from engine.vectors.gpu_faiss import FaissDevice, faiss_sees_gpu, host_index
+from engine.vectors import gpu_faiss
+from engine.vectors.gpu_faiss import FaissDevice, GraphDevice, faiss_sees_gpu, host_index, nodes_searched
 from engine.vectors.gpu_index import COUNT_MAX, Device, GpuIndex
 from engine.vectors.index import Bits, Floats, IndexChoice, Rows, VectorIndex
 from kernels import reference_gpu
@@ -269,8 +270,22 @@ def test_a_closed_index_says_so(opened: list[GpuIndex]) -> None:
 
 @pytest.mark.skipif(faiss_sees_gpu(), reason="there is a GPU")
 def test_without_a_gpu_the_error_names_what_is_missing() -> None:
-    with pytest.raises(Unavailable, match="GPU"):
-        FaissDevice(vectors(10), FLAT, "dot")
+    for device in (FaissDevice, GraphDevice):
+        with pytest.raises(Unavailable, match="GPU"):
+            device(vectors(10), FLAT, "dot")
+
+
+def test_a_faiss_without_cuvs_says_that_graphs_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_faiss, "faiss_sees_gpu", lambda: True)
+    monkeypatch.delattr("faiss.GpuIndexCagra", raising=False)
+    with pytest.raises(Unavailable, match=r"built with cuVS \(faiss-gpu-cuvs\), but the faiss installed here"):
+        GraphDevice(vectors(10), IndexChoice("hnsw"), "dot")
+
+
+def test_a_graph_keeps_as_many_nodes_as_cuvs_takes() -> None:
+    assert [nodes_searched(each) for each in (1, 64, 65, 512)] == [64, 64, 96, 512]
+    with pytest.raises(MemoryError, match="512 at most, 513 were asked for"):
+        nodes_searched(513)
 
 
 @pytest.mark.skipif(not faiss_sees_gpu(), reason="no GPU here")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import ResourceExhausted
+from engine.errors import ResourceExhausted, Unavailable
 from engine.vectors import gpu_placing, planner
 from engine.vectors.collection import Collection
 from engine.vectors.declaration import CollectionSpec, FieldSpec, IndexSpec, VectorSpec
@@ -108,6 +108,24 @@ def test_sealed_segments_are_searched_on_the_gpu(tmp_path: Path, kind: str, told
         assert all(len(each) == 10 for each in searched(collection))
     with Collection("gpu", tmp_path) as collection:
         assert {each.indexes["v"] for each in collection.info().parts} == {told}
+
+
+@pytest.mark.usefixtures("device")
+def test_a_graph_is_the_gpus_where_faiss_has_cuvs_and_else_the_cpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def twin(vectors: Any, _: IndexChoice, metric: Any) -> Twin:  # noqa: ANN401
+        return Twin(host_index(vectors, IndexChoice("flat"), metric), "gpu_cagra")
+
+    def without(*_: object) -> None:
+        raise Unavailable("built without")
+
+    for made, told in ((twin, "gpu_cagra"), (without, "hnsw")):
+        monkeypatch.setattr(gpu_placing, "GraphDevice", made)
+        with filled(tmp_path / told, spec("hnsw")) as collection:
+            assert {each.indexes["v"] for each in collection.info().parts} == {told}
+            assert recall(collection) > 0.9
+    assert "vector 'v': built without" in caplog.text
 
 
 @pytest.mark.usefixtures("device")

@@ -75,7 +75,6 @@ def test_a_spec_that_makes_sense_has_no_problem() -> None:
         ("vectors.text.index.lists", "must be from 1 to 16384, got 0", vector(index=IndexSpec(lists=0))),
         ("vectors.text.index.links", "must be from 4 to 256, got 1", vector(index=IndexSpec("hnsw", links=1))),
         ("vectors.text.index.candidates", "must be from 1 to 100000", vector(index=IndexSpec(candidates=0))),
-        ("vectors.text.index.gpu", "there is no 'hnsw' on a GPU", vector(index=IndexSpec("hnsw", gpu=True))),
         ("vectors", "a name has from 1 to 256 printable characters, got ''", replace(SPEC, vectors={"": TEXT})),
         ("fields", "a name has from 1 to 256 printable", replace(SPEC, fields={"a\n": FieldSpec("geo")})),
         ("fields", "a name has from 1 to 256 printable", replace(SPEC, fields={"x" * 257: FieldSpec("geo")})),
