@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from engine import Engine, GenerationCall, GenerationKind, SpecError, parse_spec
@@ -22,18 +24,46 @@ SPEC = (
     test_retrieval_graph.SPEC
     + f"""
     {ANSWERS}
+  asking: {{grounded: {{retrieval: passages, model: parrot}}, {ANSWERS}}}
+  careful: {{graph: {{call: careful_graph, text: {{prompt: asked}}}}, {ANSWERS}}}
   bare: {{call: 'tests.engine.generation.grounding.test_grounded:Writer', {ANSWERS}}}
   small: {{call: 'tests.language:Bigrams', {ANSWERS.replace("100000", "1300")}}}
   parrot: {{call: 'tests.language:Adaptive', {ANSWERS}}}
 """
+)
+SPEC = SPEC.replace(
+    "functions:",
+    """functions:
+  spoken:
+    call: tests.engine.generation.test_kept_answers:spoken
+    inputs: {asked: {datatype: BYTES, shape: [1]}}
+    outputs: {answer: {datatype: BYTES, shape: [1]}}""",
+    1,
+).replace(
+    "graphs:",
+    """graphs:
+  careful_graph:
+    inputs: {asked: {datatype: BYTES, shape: [1]}}
+    nodes:
+      said: {call: spoken, inputs: {asked: asked}, on_error: {default: {answer: nothing}}}
+    outputs: {answer: said.answer}""",
+    1,
 )
 CALL = GenerationCall(GenerationKind.COMPLETION, "parrot", {"prompt": "the cat sat on", "max_tokens": 6})
 STREAM = replace(CALL, body={**CALL.body, "stream": True})
 QUESTION = {"messages": [{"role": "user", "content": "vireo nest?"}]}
 BOOK = GenerationCall(GenerationKind.CHAT, "handbook", QUESTION)
 
+
 Told = tuple[str | None, list[bytes]]
 """Whether it was kept, as the answer says, and its body or chunks."""
+
+
+def spoken(asked: np.ndarray[Any, Any]) -> Mapping[str, np.ndarray[Any, Any]]:
+    """What was asked, if it is not too hard."""
+    if asked[0] == b"why?":
+        raise ValueError("nobody knows")
+    return {"answer": asked}
 
 
 @pytest.fixture
@@ -140,6 +170,18 @@ def test_a_model_that_follows_its_spec_gives_no_answer_of_before(engine: Engine,
     model = parrot()
     engine.apply(parse_spec(SPEC.replace("Adaptive', ", "Adaptive', calls_max: 3, "), folder=tmp_path))
     assert (parrot() is model, ask(engine)[0]) == (True, "miss")
+
+
+def test_who_asks_a_model_that_followed_its_spec_gives_no_answer_of_before(engine: Engine, tmp_path: Path) -> None:
+    call = replace(BOOK, model="asking", body={**QUESTION, "max_tokens": 3})
+    assert [ask(engine, call)[0] for _ in range(2)] == ["miss", "hit"]
+    engine.apply(parse_spec(SPEC.replace("Adaptive', ", "Adaptive', calls_max: 3, "), folder=tmp_path))
+    assert [ask(engine, call)[0] for _ in range(2)] == ["miss", "hit"]
+
+
+def test_an_answer_that_a_fallback_stood_in_for_is_not_kept(engine: Engine) -> None:
+    calls = [GenerationCall(GenerationKind.COMPLETION, "careful", {"prompt": each}) for each in ("how?", "why?")]
+    assert [ask(engine, each)[0] for each in calls * 2] == ["miss", "miss", "hit", "miss"]
 
 
 def test_what_changed_while_it_was_answered_is_not_kept(engine: Engine, tmp_path: Path) -> None:
