@@ -218,7 +218,7 @@ def test_grpc_answers_whole_and_in_events(stub: GenerationStub) -> None:
     assert (whole.status, json.loads(whole.body)["choices"][0]["text"]) == (200, "the cat sat on the cat")
     events = list(stub.Stream(request(BODY)))
     assert " ".join(json.loads(each.data)["choices"][0]["text"] for each in events) == "the cat sat on the cat"
-    assert [each.id for each in stub.ListModels(pb.ListModelsRequest()).models][:1] == ["parrot"]
+    assert [each.id for each in stub.ListModels(pb.ListModelsRequest()).models][:2] == ["again", "parrot"]
 
 
 def test_grpc_knows_events_by_every_end_of_a_line(tmp_path: Path, transport: str) -> None:
