@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Final
 
-from engine import Cancelled, DeadlineExceeded, Engine, Job, Request, Response, VireoError, streamed
+from engine import Cancelled, DeadlineExceeded, Engine, Job, Request, Response, streamed
 
 Part = Callable[[Response], None]
 
@@ -114,7 +114,7 @@ class Dispatch:
         if not answer.ended:
             await self._wait(answer, job, enforce_deadline, gone)
         if job.response is None:
-            raise _taken_error(job)
+            raise job.taken_error()
         return job.response
 
     def _submit(self, request: Request, done: Callable[[Job], None], part: Part | None = None) -> Job:
@@ -215,12 +215,6 @@ class Dispatch:
                 return False
             await asyncio.sleep(0.01)
         return True
-
-
-def _taken_error(job: Job) -> VireoError:
-    """Why there is no response. The job forgets it: raised, it holds the frames that hold the job."""
-    error, job.error = job.error, None
-    return error or Cancelled("the request ended without an answer")
 
 
 async def _watch(gone: Callable[[], Awaitable[None]], future: asyncio.Future[None], model: str) -> None:

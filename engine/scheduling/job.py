@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from engine.errors import VireoError
+from engine.errors import Cancelled, VireoError
 from engine.request import Ledger, Request, Response
 
 log = logging.getLogger("vireo.scheduling")
@@ -77,6 +77,11 @@ class Job:
         self.cancelled = True
         if self.on_cancel is not None:
             self.on_cancel()
+
+    def taken_error(self) -> VireoError:
+        """Why there is no response. The job forgets it: raised, it holds the frames that hold the job."""
+        error, self.error = self.error, None
+        return error or Cancelled("the request ended without an answer")
 
     def finish(self, outcome: Response | VireoError) -> None:
         """Ends the job and tells its caller, whose own failure is logged: it must not cost others their answer."""

@@ -7,7 +7,6 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
-from engine.errors import Cancelled
 from engine.limits import STREAM_PARTS_MAX
 from engine.request import Request, Response
 from engine.scheduling.job import Job
@@ -67,7 +66,6 @@ async def streamed(submit: Submit, request: Request) -> AsyncGenerator[Response,
         landing.leave()
         job.cancel()
     if item.response is None:
-        error, item.error = item.error, None  # raised, it holds this frame, which holds the job
-        raise error or Cancelled("the request ended without an answer")
+        raise item.taken_error()
     if item.response.outputs:
         yield item.response

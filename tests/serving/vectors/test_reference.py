@@ -78,7 +78,7 @@ def test_every_metric_is_there(http: httpx.Client, name: str) -> None:
     text = http.get("/metrics").text
     assert f'vireo_collection_points{{collection="{name}"}}' in text
     found = set(re.findall(r"^# TYPE (vireo_collection_\w+)", text, re.MULTILINE))
-    assert len(found) == 11
+    assert len(found) == 12
     assert not {each for each in found if f"`{each}`" not in PAGE}
 
 
