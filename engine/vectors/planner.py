@@ -92,7 +92,8 @@ def plan(
         return Plan(True, why="that is quicker", scan_us=scan_us, index_us=index_us)
     selects = filtered or passing < SELECT_SHARE
     fetched = wanted if selects or passing == 1 else int(wanted / passing + 0.999) + _SPARE
-    tried = int(TRIED_MORE * wanted / passing) + TRIED_SPARE if filtered and passing >= SELECT_SHARE else 0
+    tries = filtered and not on_gpu and passing >= SELECT_SHARE  # a GPU reads no row that may not be found
+    tried = int(TRIED_MORE * wanted / passing) + TRIED_SPARE if tries else 0
     return Plan(False, min(rows, fetched), selects, "that is quicker", scan_us, index_us, tried if tried < rows else 0)
 
 

@@ -14,11 +14,12 @@ ROWS = 117_000
 def planned(
     *, rows: int = ROWS, tail: int = 0, survivors: int = ROWS, alive: int = ROWS, total: int = ROWS, k: int = 10,
     candidates: int | None = None, size: int = 384, filtered: bool = False, indexed: bool = True,
+    on_gpu: bool = False,
 ) -> Plan:  # fmt: skip
     """Of the collection that was measured, unless it is said otherwise."""
     return plan(
         rows=rows, tail=tail, survivors=survivors, alive=alive, total=total, k=k, candidates=candidates, size=size,
-        filtered=filtered, indexed=indexed,
+        filtered=filtered, indexed=indexed, on_gpu=on_gpu,
     )  # fmt: skip
 
 
@@ -43,7 +44,13 @@ def test_a_filter_that_most_pass_tells_the_index_only_where_too_few_of_all_pass(
 
 
 @pytest.mark.parametrize(
-    "found", [planned(survivors=ROWS // 3, filtered=True), planned(), planned(survivors=ROWS // 5, alive=ROWS // 5)]
+    "found",
+    [
+        planned(survivors=ROWS // 3, filtered=True),
+        planned(),
+        planned(survivors=ROWS // 5, alive=ROWS // 5),
+        planned(survivors=9 * ROWS // 10, filtered=True, on_gpu=True),
+    ],
 )
 def test_no_other_index_is_asked_twice(found: Plan) -> None:
     assert not found.scan
