@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from engine import (
     BATCH,
-    BYTES,
     CollectionSpec,
     Deadline,
     EmbedderSpec,
@@ -113,9 +112,9 @@ class EngineTarget:
     def embed(self, embedder: EmbedderSpec, prompt: str | None, texts: Sequence[str]) -> Vectors:
         """See Target."""
         text, embedding = self._tensors_of(embedder)
-        inputs = {text: _texts(texts)}
+        inputs = {text: Tensor.from_texts(texts)}
         if prompt is not None:
-            inputs[PROMPT] = _texts([prompt] * len(texts))
+            inputs[PROMPT] = Tensor.from_texts([prompt] * len(texts))
         deadline = Deadline.after(limits.BATCH_REQUEST_S_MAX, self._engine.clock())
         asked = Request(
             embedder.model, inputs, embedder.version, outputs=(embedding,), deadline=deadline, priority=BATCH
@@ -172,12 +171,6 @@ def _needed(spec: Spec, name: str) -> Spec:
         encoders = {model: spec.encoders[model] for model in embedders}
         return Spec(spec.server, vectors=spec.vectors, encoders=encoders, folder=spec.folder)
     return replace(spec, language_models={})
-
-
-def _texts(texts: Sequence[str]) -> Tensor:
-    array = np.empty(len(texts), object)
-    array[:] = [each.encode() for each in texts]
-    return Tensor(BYTES, array)
 
 
 def _payloads(found: Sequence[Hit]) -> Payloads:
