@@ -96,6 +96,12 @@ class Internal(VireoError):
     """A fault inside the server or inside a model."""
 
 
+def error_of_kind(name: str) -> type[VireoError]:
+    """The class above of this name, as another process tells it; Internal where it is none."""
+    found = globals().get(name)
+    return found if isinstance(found, type) and issubclass(found, VireoError) else Internal
+
+
 def quoted(text: str) -> str:
     """`text` in quotes, cut to a bounded length, control characters escaped: safe to echo."""
     short = text if len(text) <= ECHO_CHARS_MAX else f"{text[:ECHO_CHARS_MAX]}... ({len(text)} characters)"

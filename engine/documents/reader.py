@@ -7,28 +7,20 @@ A process is started when there is something to read, and reads one file after a
 from __future__ import annotations
 
 import math
-import os
 import resource
 import signal
-import socket
 import subprocess
-import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Final
 
 import msgspec
 
-import engine.errors
 from engine.documents.declaration import DocumentsSpec
 from engine.documents.document import Document
 from engine.documents.limits import DOCUMENT_READER_BYTES_MAX
 from engine.documents.reading import read_document
-from engine.errors import DeadlineExceeded, Internal, InvalidArgument, TooLarge, VireoError
-
-_ERRORS: Final = {
-    name: each for name, each in vars(engine.errors).items() if isinstance(each, type) and issubclass(each, VireoError)
-}
+from engine.errors import DeadlineExceeded, Internal, InvalidArgument, TooLarge, VireoError, error_of_kind
+from engine.process_beside import started_beside
 
 
 class _Order(msgspec.Struct, frozen=True):
@@ -72,19 +64,11 @@ class DocumentReader:
             self.close()
             raise
         if answer.document is None:
-            raise _ERRORS.get(answer.kind, Internal)(answer.message)
+            raise error_of_kind(answer.kind)(answer.message)
         return answer.document
 
     def _started(self) -> Connection:
-        ours, theirs = socket.socketpair()
-        run = f"from engine.documents.reader import main; main({theirs.fileno()})"
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", run], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, pass_fds=(theirs.fileno(),),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(each or "." for each in sys.path)},
-        )  # fmt: skip
-        theirs.close()
-        self._connection = Connection(ours.detach())
+        self._process, self._connection = started_beside(__name__, stderr=subprocess.DEVNULL)
         return self._connection
 
     def _ended(self) -> str:

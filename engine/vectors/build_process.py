@@ -10,9 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-import engine.errors
-from engine.errors import Internal, Unavailable, VireoError
+from engine.errors import Unavailable, VireoError, error_of_kind
 from engine.log.payload_arrow import arrow_stream
+from engine.process_beside import started_beside
 from engine.vectors.build_lock import building_in
 from engine.vectors.building import Codebooks, SegmentOrder, make_segment
 from engine.vectors.codebook import Codebook
@@ -43,9 +40,6 @@ WORTH_BYTES: Final = 8 << 20
 """Of rows; fewer are built here. An order that is sent costs 2 ms, a process 1.5 s of CPU to start and 150 MB."""
 IDLE_S: Final = 60.0
 NICE: Final = 10
-_ERRORS: Final = {
-    name: each for name, each in vars(engine.errors).items() if isinstance(each, type) and issubclass(each, VireoError)
-}
 _EXPENDABLE: Final = "500"
 """Where memory is short, this process goes before the one that serves."""
 
@@ -85,23 +79,14 @@ class BuildProcess:
     """One process, running. One order at a time. Raises OSError where it cannot be started."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
         alive, self._lifeline = os.pipe()  # the process ends when the other end is closed, by whatever cause
-        run = f"from engine.vectors.build_process import main; main({theirs.fileno()}, {alive}, {os.getpid()})"
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", run],  # not what the folder we are in has by the same names
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(theirs.fileno(), alive),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(each or "." for each in sys.path)},
-            )  # fmt: skip
+            self._process, self._connection = started_beside(__name__, alive, os.getpid(), pass_fds=[alive])
         except BaseException:
-            ours.close()
             os.close(self._lifeline)
             raise
         finally:
-            theirs.close()
             os.close(alive)
-        self._connection = Connection(ours.detach())
 
     @property
     def code(self) -> int | None:
@@ -129,7 +114,7 @@ class BuildProcess:
             self.close()
             raise
         if isinstance(answer, _Failed):
-            raise _ERRORS.get(answer.kind, Internal)(answer.message)
+            raise error_of_kind(answer.kind)(answer.message)
         return SealedSegment.open(order.folder, checked=True)
 
     def _ordered(self, order: SegmentOrder, given: Iterable[pa.RecordBatch], codebooks: Codebooks) -> _Done | _Failed:
