@@ -1,4 +1,4 @@
-"""What commands that run for long share: signals that end them in order, trying again, progress on stderr, a token."""
+"""What commands that run for long share: signals that end them in order, trying again, progress on stderr, the server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from engine import InvalidArgument, VireoError, limits
@@ -90,6 +92,21 @@ class Said:
         """Takes the line away."""
         if self._terminal:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """The server of a run, `target` HOST:PORT or a URL, and how it is spoken to: with a certificate to trust (TLS), with a bearer
+    token."""
+
+    target: str
+    ca: Path | None = None
+    token: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of each request: its class, behind those that somebody waits for, and the token."""
+        return {"vireo-priority": "batch"} | ({} if self.token is None else {"authorization": f"Bearer {self.token}"})
 
 
 def token_in(variable: str | None) -> str | None:

@@ -14,7 +14,7 @@ import orjson
 
 from engine import InvalidArgument, Spec, SpecError, limits, quoted
 from serving.batch.progress import Progress, clock_text
-from serving.long_run import Said, token_in, until_signal
+from serving.long_run import Said, ServerAddress, token_in, until_signal
 
 if TYPE_CHECKING:
     from serving.batch.columns import Wanted
@@ -144,7 +144,7 @@ def _scorer(arguments: argparse.Namespace, load: Load) -> Scorer:
         if arguments.ca or arguments.token_env:
             raise InvalidArgument("--ca and --token-env are for --server")
         return EngineScorer(spec, arguments.model, arguments.model_version)
-    from serving.batch.remote import ServerAddress, ServerScorer
+    from serving.batch.remote import ServerScorer
 
     address = ServerAddress(arguments.server, arguments.ca, token_in(arguments.token_env))
     return ServerScorer(address, arguments.model, arguments.model_version)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tritonclient import grpc as triton
@@ -21,16 +19,8 @@ from engine import (
     limits,
     quoted,
 )
+from serving.long_run import ServerAddress
 from serving.status import error_named
-
-
-@dataclass(frozen=True, slots=True)
-class ServerAddress:
-    """Where a server is, and how it is spoken to: with a certificate to trust (TLS), with a bearer token."""
-
-    target: str
-    ca: Path | None = None
-    token: str | None = None
 
 
 class ServerScorer:
@@ -38,9 +28,7 @@ class ServerScorer:
 
     def __init__(self, address: ServerAddress, model: str, version: int | None) -> None:
         """Raises NotFound, Unavailable, Unauthenticated, FailedPrecondition."""
-        self._headers = {"vireo-priority": "batch"}
-        if address.token is not None:
-            self._headers["authorization"] = f"Bearer {address.token}"
+        self._headers = address.headers
         ca = None if address.ca is None else str(address.ca)
         self._client = triton.InferenceServerClient(address.target, ssl=ca is not None, root_certificates=ca)
         self.model = model

@@ -14,7 +14,7 @@ import orjson
 from engine import DOCUMENT_KINDS, InvalidArgument, Spec, SpecError, ingestion_of
 from serving.batch.progress import clock_text
 from serving.ingest.files import files_in, told
-from serving.long_run import Said, Stopped, token_in, until_signal
+from serving.long_run import Said, ServerAddress, Stopped, token_in, until_signal
 
 if TYPE_CHECKING:
     from serving.ingest.run import IngestRun
@@ -83,9 +83,9 @@ def _target(arguments: argparse.Namespace, spec: Spec) -> Target:
         if arguments.ca or arguments.token_env:
             raise InvalidArgument("--ca and --token-env are for --url")
         return EngineTarget(spec, arguments.collection, arguments.tenant)
-    from serving.ingest.remote import ServerTarget, ServerUrl
+    from serving.ingest.remote import ServerTarget
 
-    address = ServerUrl(arguments.url, arguments.ca, token_in(arguments.token_env))
+    address = ServerAddress(arguments.url, arguments.ca, token_in(arguments.token_env))
     return ServerTarget(address, arguments.collection, arguments.tenant)
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import http.client
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import numpy as np
@@ -25,30 +23,18 @@ from engine import (
     quoted,
 )
 from serving.ingest.target import PROMPT, Payloads, Point, Vectors, filter_of, text_tensors
+from serving.long_run import ServerAddress
 from serving.status import error_named
-
-_JSON: Final = "application/json"
-
-
-@dataclass(frozen=True, slots=True)
-class ServerUrl:
-    """Where a server is, and how it is spoken to: with a certificate to trust, with a bearer token."""
-
-    url: str
-    ca: Path | None = None
-    token: str | None = None
 
 
 class ServerTarget:
     """A collection of a server; embedded by the server's own models, in the class of requests for which nobody waits."""
 
-    def __init__(self, address: ServerUrl, name: str, tenant: str | None) -> None:
+    def __init__(self, address: ServerAddress, name: str, tenant: str | None) -> None:
         """Raises InvalidArgument for what is no URL; NotFound, Unavailable, Unauthenticated."""
         self._connection = _connection(address)
-        self._base = urlsplit(address.url).path.rstrip("/")
-        self._headers = {"content-type": _JSON, "vireo-priority": "batch"}
-        if address.token is not None:
-            self._headers["authorization"] = f"Bearer {address.token}"
+        self._base = urlsplit(address.target).path.rstrip("/")
+        self._headers = {"content-type": "application/json"} | address.headers
         self._path = f"/v1/collections/{quote(name, safe='')}"
         self._tenant = "" if tenant is None else f"?{urlencode({'tenant': tenant})}"
         self._tensors: dict[str, tuple[str, str]] = {}
@@ -133,14 +119,14 @@ class ServerTarget:
         raise error_named(str(found.get("code")))(f"the server says {found.get('code')}: {found['error']}")
 
 
-def _connection(address: ServerUrl) -> http.client.HTTPConnection:
-    parts = urlsplit(address.url)
+def _connection(address: ServerAddress) -> http.client.HTTPConnection:
+    parts = urlsplit(address.target)
     try:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise InvalidArgument(f"--url: {error}") from error
     if parts.scheme not in ("http", "https") or not host:
-        raise InvalidArgument(f"--url: expected http://HOST:PORT or https://HOST:PORT, got {quoted(address.url)}")
+        raise InvalidArgument(f"--url: expected http://HOST:PORT or https://HOST:PORT, got {quoted(address.target)}")
     timeout_s = limits.BATCH_REQUEST_S_MAX
     if parts.scheme == "http":
         if address.ca is not None:
