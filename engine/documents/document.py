@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.documents.sentences import without_blanks
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -65,8 +67,5 @@ def _filled(text: str, blocks: Iterable[Block]) -> Iterator[Block]:
 
 
 def _trimmed(text: str, block: Block) -> Iterator[Block]:
-    part = text[block.start : block.end]
-    start = block.start + len(part) - len(part.lstrip())
-    end = block.start + len(part.rstrip())
-    if start < end:
+    for start, end in without_blanks(text, block.start, block.end):
         yield Block(start, end, block.kind, block.headings, block.page)

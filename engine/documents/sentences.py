@@ -28,9 +28,9 @@ def sentences(text: str, start: int, end: int) -> Iterator[Span]:
     """Those of `text[start:end]`, which may have no ending, without the blanks around them."""
     at = start
     for each in _BREAK.finditer(text, start, end):
-        yield from _trimmed(text, at, each.end())
+        yield from without_blanks(text, at, each.end())
         at = each.end()
-    yield from _trimmed(text, at, end)
+    yield from without_blanks(text, at, end)
 
 
 def lines(text: str, start: int, end: int) -> Iterator[Span]:
@@ -59,7 +59,8 @@ def _joined(text: str, at: int) -> bool:
     return _JOINER in text[at - 1 : at + 1] or unicodedata.category(text[at]) in ("Mn", "Me", "Mc")
 
 
-def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:
+def without_blanks(text: str, start: int, end: int) -> Iterator[Span]:
+    """`text[start:end]` without the blanks around it; nothing where there is nothing else."""
     part = text[start:end]
     left = start + len(part) - len(part.lstrip())
     right = start + len(part.rstrip())
