@@ -74,6 +74,7 @@ class IngestRun:
             try:
                 content = content_of(file, self._ingestion.spec.bytes_max)
             except VireoError as error:
+                self.counts.documents += 1
                 self._not_read(file.name, error)
                 continue
             some.append(_Read(file.name, content, self._ingestion.passages.digest(content)))
@@ -97,7 +98,6 @@ class IngestRun:
         try:
             document = self._reader.read(read.name, read.content)
         except VireoError as error:
-            self.counts.documents -= 1
             self._not_read(read.name, error)
             return
         points = passages.points(read.name, read.digest, document)
@@ -109,7 +109,6 @@ class IngestRun:
         self._write(limits.INGEST_POINTS_MAX - 1)
 
     def _not_read(self, name: str, error: VireoError) -> None:
-        self.counts.documents += 1
         self.counts.problems[name] = error.message
         self._problem(name, error.message)
 
