@@ -3,7 +3,6 @@ Pure."""
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Final
@@ -59,8 +58,7 @@ def _problems(spec: DocumentsSpec) -> Iterator[Problem]:
             yield key, f"must be from {low} to {high}, got {value}"
     yield from (("context", problem) for problem in place_problems(spec.context, (), CONTEXT_PLACES))
     try:
-        codecs.lookup(spec.encoding)
-        "".encode(spec.encoding)  # not of those that make bytes of bytes
+        "".encode(spec.encoding)  # neither an unknown one nor one that makes bytes of bytes
     except (LookupError, ValueError):  # there is one called "undefined"
         yield "encoding", f"expected an encoding of text such as 'utf-8' or 'cp1252', got {quoted(spec.encoding)}"
 
