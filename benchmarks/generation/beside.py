@@ -9,7 +9,7 @@ share: the client only stamps what comes. Ratios and differences are within one 
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -84,13 +84,12 @@ def rest(server: LanguageServer) -> None:
 
 def requests_of(chance: random.Random, callers: Callers) -> list[list[bytes]]:
     """For each caller its requests. No two prompts begin alike, or a cache of prefixes would answer."""
-    return [[chat("".join(prompt(chance))) for _ in range(callers.calls)] for _ in range(callers.count)]
+    return [[chat(prompt(chance)) for _ in range(callers.calls)] for _ in range(callers.count)]
 
 
-def prompt(chance: random.Random) -> Iterator[str]:
+def prompt(chance: random.Random) -> str:
     """Random words."""
-    yield f"{chance.randrange(1 << 30)}: "
-    yield " ".join(chance.choices(WORDS.split(), k=PROMPT_WORDS))
+    return f"{chance.randrange(1 << 30)}: {' '.join(chance.choices(WORDS.split(), k=PROMPT_WORDS))}"
 
 
 def chat(text: str) -> bytes:
