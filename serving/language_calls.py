@@ -35,10 +35,9 @@ def generation_call(
     model = read.get("model")
     if not isinstance(model, str):
         raise InvalidArgument(f"request body: 'model' must be a text, got {quoted(str(model))}")
-    if not isinstance(
-        read.get("stream"), bool | None
-    ):  # vLLM would take "yes" for true, and who awaits a whole answer not
-        raise InvalidArgument(f"request body: 'stream' must be true or false, got {quoted(str(read['stream']))}")
+    stream = read.get("stream")
+    if not isinstance(stream, bool | None):  # vLLM would take "yes" for true, and who awaits a whole answer not
+        raise InvalidArgument(f"request body: 'stream' must be true or false, got {quoted(str(stream))}")
     asked = asked_by(headers)
     priority = INTERACTIVE if asked is None or asked.priority is None else asked.priority
     trace = None if asked is None or asked.parent is None else str(asked.parent)
