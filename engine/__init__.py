@@ -78,7 +78,6 @@ from engine.tensor import (
     Array,
     DataType,
     Tensor,
-    bfloat16_values,
     datatype_named,
     element_count,
 )
@@ -295,7 +294,6 @@ __all__ = [
     "Work", "Written", "WrittenVersion",
     "arrow_stream",
     "as_plain",
-    "bfloat16_values",
     "collection_spec_of",
     "compile_view",
     "current_work",

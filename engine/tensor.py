@@ -65,6 +65,11 @@ class Tensor:
         """Dimensions, outermost first."""
         return self.array.shape
 
+    @property
+    def values(self) -> Array:
+        """The elements as numpy can reckon with them: BF16 as float32 copies, all else the array itself."""
+        return _bfloat16_values(self.array) if self.datatype is BF16 else self.array
+
     @staticmethod
     def from_raw(name: str, datatype: DataType, shape: Sequence[int], raw: Buffer) -> Tensor:
         """A tensor over `raw` without copying it (BYTES elements are copied out; unaligned content too).
@@ -161,7 +166,7 @@ def _fitted(values: Sequence[Any] | Array, dtype: np.dtype[Any]) -> Array:
     return array
 
 
-def bfloat16_values(bits: Array) -> Array:
+def _bfloat16_values(bits: Array) -> Array:
     """The float32 values of an array of bfloat16 bits."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine import BF16, Array, InvalidArgument, Signature, Tensor, TensorSpec, bfloat16_values, nearest, quoted
+from engine import BF16, Array, InvalidArgument, Signature, Tensor, TensorSpec, nearest, quoted
 
 
 def model_inputs(signature: Signature, batch: pa.RecordBatch) -> dict[str, Tensor]:
@@ -96,6 +96,5 @@ def _column(name: str, tensor: Tensor, rows: int) -> pa.Array:
 
 def flat_values(tensor: Tensor) -> pa.Array:
     """All elements, row-major: BYTES as binary, BF16 as float32."""
-    array = bfloat16_values(tensor.array) if tensor.datatype is BF16 else tensor.array
-    flat = array.ravel()
+    flat = tensor.values.ravel()
     return pa.array(flat.tolist(), pa.binary()) if tensor.datatype.size is None else pa.array(flat)

@@ -17,7 +17,6 @@ import numpy as np
 import orjson
 
 from engine import (
-    BF16,
     BYTES,
     INTERACTIVE,
     Array,
@@ -27,7 +26,6 @@ from engine import (
     Request,
     Response,
     Tensor,
-    bfloat16_values,
     datatype_named,
     limits,
     quoted,
@@ -250,8 +248,7 @@ def _json_data(name: str, tensor: Tensor) -> Array | list[str]:
             raise InvalidArgument(
                 f"output {quoted(name)} is not UTF-8 and cannot be JSON; ask for it with binary_data: true"
             ) from error
-    array = bfloat16_values(tensor.array) if tensor.datatype is BF16 else tensor.array
-    return np.ascontiguousarray(array).reshape(-1)
+    return np.ascontiguousarray(tensor.values).reshape(-1)
 
 
 def _dumps(header: dict[str, Any]) -> bytes:

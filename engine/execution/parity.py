@@ -7,7 +7,7 @@ import numpy as np
 from engine.errors import quoted
 from engine.execution.declaration import ParitySpec
 from engine.servables.servable import Tensors
-from engine.tensor import BF16, Array, Tensor, bfloat16_values
+from engine.tensor import Array, Tensor
 
 
 def disagreement(cpu: Tensors, other: Tensors, parity: ParitySpec) -> str | None:
@@ -33,5 +33,5 @@ def disagreement(cpu: Tensors, other: Tensors, parity: ParitySpec) -> str | None
 
 
 def _values(tensor: Tensor) -> Array:
-    array = bfloat16_values(tensor.array) if tensor.datatype is BF16 else tensor.array
+    array = tensor.values
     return array.astype(np.float64) if array.dtype.kind == "f" else array

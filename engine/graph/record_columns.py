@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from engine.errors import InvalidArgument, quoted
-from engine.tensor import BF16, Array, DataType, Tensor, bfloat16_values
+from engine.tensor import BF16, Array, DataType, Tensor
 
 Indexes = npt.NDArray[np.intp]
 
@@ -52,7 +52,7 @@ def _values(tensor: Tensor | None, chosen: Indexes, rows: int, datatype: DataTyp
         return np.zeros(len(chosen), np.float32 if datatype is BF16 else datatype.dtype)
     if tensor.datatype is not datatype:
         raise InvalidArgument(f"column {quoted(column)}: {tensor.datatype} beside {datatype}")
-    flat = (bfloat16_values(tensor.array) if datatype is BF16 else tensor.array).ravel()
+    flat = tensor.values.ravel()
     if flat.size == rows:
         return flat if len(chosen) == rows else flat[chosen]
     if flat.size != 1:

@@ -27,7 +27,7 @@ from engine.graph.traffic_plan import PlannedShadow
 from engine.limits import SHADOWS_WAITING_MAX
 from engine.request import BATCH, Ledger, Request, Response
 from engine.scheduling.job import Job, Shape
-from engine.tensor import BF16, Array, Tensor, bfloat16_values
+from engine.tensor import BF16, Array, Tensor
 
 log = logging.getLogger("vireo.graph")
 
@@ -389,5 +389,4 @@ def _shapes(inputs: Mapping[str, Tensor]) -> Shape:
 
 
 def _wide(tensor: Tensor) -> Array:
-    values = bfloat16_values(tensor.array) if tensor.datatype is BF16 else tensor.array
-    return values.astype(np.float64)
+    return tensor.values.astype(np.float64)

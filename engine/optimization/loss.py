@@ -12,7 +12,7 @@ from engine.errors import InvalidArgument, nearest, quoted
 from engine.optimization.record import Loss
 from engine.servables.servable import Tensors
 from engine.servables.signature import Signature, TensorSpec
-from engine.tensor import BF16, Array, Tensor, bfloat16_values
+from engine.tensor import BF16, Array, Tensor
 
 Doubles = NDArray[np.float64]
 
@@ -81,8 +81,7 @@ def _differences(old: Tensor, new: Tensor) -> tuple[Doubles, bool]:
 
 
 def _floats(tensor: Tensor) -> Doubles:
-    array = bfloat16_values(tensor.array) if tensor.datatype is BF16 else tensor.array
-    return array.astype(np.float64)
+    return tensor.values.astype(np.float64)
 
 
 def _joined(parts: Sequence[Doubles]) -> Doubles:

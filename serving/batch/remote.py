@@ -9,12 +9,10 @@ from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from engine import (
-    BF16,
     FailedPrecondition,
     Signature,
     Tensor,
     TensorSpec,
-    bfloat16_values,
     datatype_named,
     limits,
     quoted,
@@ -81,5 +79,5 @@ def _spec(message: Any, *, optional: bool = False) -> TensorSpec:  # noqa: ANN40
 
 def _input(name: str, tensor: Tensor) -> Any:  # noqa: ANN401
     made = triton.InferInput(name, list(tensor.shape), tensor.datatype.name)
-    made.set_data_from_numpy(bfloat16_values(tensor.array) if tensor.datatype is BF16 else tensor.array)
+    made.set_data_from_numpy(tensor.values)
     return made
