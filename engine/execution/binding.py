@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from engine.errors import ModelLoadError, quoted
-from engine.execution.declaration import NAMES, CudaSpec, ProviderSpec, TensorRtSpec, onnx_name
+from engine.execution.declaration import CudaSpec, ProviderSpec, declared_by
 from engine.servables.signature import ANY, Signature, TensorSpec
 from engine.tensor import BF16, BYTES, Array
 
@@ -60,7 +60,8 @@ def binding_of(providers: Sequence[str | ProviderSpec], signature: Signature, ro
     Strings cannot be bound, and numpy has no BF16: sessions with one of them are not bound either. Raises ModelLoadError where
     CUDA graphs are declared that cannot be: no size but the rows of a batch may vary, and no batch has more than `rows_max`.
     """
-    options = next((found for each in providers if (found := _options(each)) is not None), None)
+    spec = next((found for each in providers if (found := declared_by(each)) is not None), None)
+    options = None if spec is None else spec.cuda or spec.tensorrt
     if options is None or not options.io_binding:
         return None
     rows = options.graph_rows if isinstance(options, CudaSpec) else ()
@@ -70,12 +71,6 @@ def binding_of(providers: Sequence[str | ProviderSpec], signature: Signature, ro
     if unbound:
         return None
     return Binding("cuda", options.device_id, captures_of(signature, rows, rows_max))
-
-
-def _options(provider: str | ProviderSpec) -> CudaSpec | TensorRtSpec | None:
-    if isinstance(provider, ProviderSpec):
-        return provider.cuda or provider.tensorrt
-    return CudaSpec() if onnx_name(provider) in (NAMES["cuda"], NAMES["tensorrt"]) else None
 
 
 def captures_of(signature: Signature, rows: Sequence[int], rows_max: int) -> tuple[Capture, ...]:

@@ -93,6 +93,18 @@ class ParitySpec:
     relative: float = 1e-2
 
 
+_WORDS: Final = {
+    NAMES["cuda"]: ProviderSpec(cuda=CudaSpec()),
+    NAMES["tensorrt"]: ProviderSpec(tensorrt=TensorRtSpec()),
+}
+"""What a word alone declares."""
+
+
+def declared_by(provider: str | ProviderSpec) -> ProviderSpec | None:
+    """Its options, those of a word being the defaults; None of one that has none."""
+    return _WORDS.get(onnx_name(provider)) if isinstance(provider, str) else provider
+
+
 def onnx_name(provider: str | ProviderSpec) -> str:
     """What ONNX Runtime calls it."""
     word = provider if isinstance(provider, str) else provider.word

@@ -16,7 +16,7 @@ from engine.execution.declaration import (
     Providers,
     ProviderSpec,
     ShapeSpec,
-    TensorRtSpec,
+    declared_by,
     names_told,
     onnx_name,
 )
@@ -26,13 +26,6 @@ Told = tuple[str, dict[str, str]]
 """A provider's name and options, as a session is given them."""
 
 _EXTEND: Final = {"next_power_of_two": "kNextPowerOfTwo", "same_as_requested": "kSameAsRequested"}
-
-
-_WORDS: Final = {
-    NAMES["cuda"]: ProviderSpec(cuda=CudaSpec()),
-    NAMES["tensorrt"]: ProviderSpec(tensorrt=TensorRtSpec()),
-}
-"""What a word alone declares."""
 
 
 def chosen(providers: Providers, available: Collection[str]) -> tuple[str | ProviderSpec, ...]:
@@ -149,8 +142,7 @@ def told(
     """What a session is given. Raises ModelLoadError as `profile_of`."""
     found: list[Told] = []
     for provider in providers:
-        name = onnx_name(provider)
-        each = _WORDS.get(name) if isinstance(provider, str) else provider
+        name, each = onnx_name(provider), declared_by(provider)
         if each is not None and each.cuda is not None:
             found.append((name, cuda_options(each.cuda)))
         elif each is not None and each.tensorrt is not None:
