@@ -53,6 +53,7 @@ from engine.log.log import Appended, Chunk, DeadLetter
 from engine.log.token import offsets_of, token_of
 from engine.optimization.record import LOSSES, STEPS, told_of
 from engine.placement import INGRESS, AutoscalingSpec, DeploymentSpec, fingerprint_of, shard_name
+from engine.provenance import sha256_of
 from engine.request import BATCH, INTERACTIVE, Layout, Ledger, Parameter, Request, Response, Stage
 from engine.scheduling.job import Job
 from engine.servables.linked import Answered, Described, Link, LinkCall
@@ -320,7 +321,7 @@ __all__ = [
     "points_of", "points_schema",
     "probe_skew", "put_in_place",
     "quoted",
-    "rows_of_log", "served_versions", "shard_name",
+    "rows_of_log", "served_versions", "sha256_of", "shard_name",
     "spec_as_plain", "spec_of_plain",
     "streamed", "sync_folder",
     "token_of", "told_of",

@@ -9,7 +9,7 @@ from typing import Final
 from engine.errors import ModelLoadError
 from engine.execution.declaration import ProviderSpec
 from engine.execution.options import EngineCache, Profile, cache_key
-from engine.optimization.record import sha256_of
+from engine.provenance import sha256_of, versions_of
 
 _GPUS: Final = Path("/proc/driver/nvidia/gpus")
 _LIBRARIES: Final = ("onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-cu12", "tensorrt-cu13")
@@ -22,7 +22,8 @@ def engine_folder(files: Sequence[Path], gpus: Path = _GPUS) -> EngineCache:
     def folder(spec: ProviderSpec, profile: Profile) -> str | None:
         if spec.tensorrt is None or spec.tensorrt.cache is None:
             return None
-        facts = [*map(sha256_of, files), *gpu_names(gpus), *_versions()]
+        versions = (f"{name} {version}" for name, version in versions_of(_LIBRARIES).items())
+        facts = [*map(sha256_of, files), *gpu_names(gpus), *versions]
         made = Path(spec.tensorrt.cache) / cache_key(profile, facts, spec)
         try:
             made.mkdir(parents=True, exist_ok=True)
@@ -37,15 +38,3 @@ def gpu_names(gpus: Path) -> list[str]:
     """The models of this machine's GPUs, as NVIDIA's driver tells them under `gpus`; none without it."""
     lines = (line for each in sorted(gpus.glob("*/information")) for line in each.read_text().splitlines())
     return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
-
-
-def _versions() -> list[str]:
-    from importlib.metadata import PackageNotFoundError, version  # which loads a mail parser
-
-    found = []
-    for name in _LIBRARIES:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return found

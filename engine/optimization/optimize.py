@@ -25,12 +25,12 @@ from engine.optimization.record import (
     SourceRecord,
     Speed,
     Step,
-    sha256_of,
 )
-from engine.optimization.rewrite import RewriteOptions, libraries, rewrite
+from engine.optimization.rewrite import LIBRARIES, RewriteOptions, rewrite
 from engine.optimization.samples import Samples
 from engine.optimization.timing import speed_of
 from engine.optimization.version_folder import draft_folder, published
+from engine.provenance import sha256_of, versions_of
 from engine.servables.onnx import OnnxOptions, OnnxServable, load_onnx
 from engine.servables.servable import Servable, Tensors
 from engine.tensor import Array
@@ -110,7 +110,8 @@ def optimize(source: OptimizationSource, samples: Samples, wish: OptimizationWis
             sha256_of(file), sum(each.stat().st_size for each in draft.iterdir()),
             SamplesRecord(samples.source, calibration.rows, judged.rows), loss, tuple(speed), (before_ms, after_ms),
             source.servable.signature.batchable, new.signature.batchable,
-            datetime.now(UTC).isoformat(timespec="seconds"), _machine(), chosen, libraries(), dict(wish.loss_max),
+            datetime.now(UTC).isoformat(timespec="seconds"), _machine(), chosen, versions_of(LIBRARIES),
+            dict(wish.loss_max),
         )  # fmt: skip
         (draft / RECORD_FILE).write_text(record.text(), encoding="utf-8")
         version = published(draft)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Final, Literal
 
 from engine.errors import DataLoss, SpecError
 from engine.limits import CONFIG_BYTES_MAX
+from engine.provenance import sha256_of
 from engine.strict_yaml import plain_of, read_plain
 
 RECORD_FILE: Final = "optimization.json"
@@ -140,7 +140,7 @@ class OptimizationRecord:
 
     def _losses(self) -> Iterator[str]:
         for name, value in self.loss.by_name().items():
-            if value is not None and (value or name not in ("changed",)):
+            if value is not None and (value or name != "changed"):
                 bound = f" (at most {self.loss_max[name]:g})" if name in self.loss_max else ""
                 yield f"{self._named(name)} {value:.6f}{bound}"
 
@@ -180,9 +180,3 @@ def told_of(file: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     if record.sha256 != sha256_of(file):
         return (f"{RECORD_FILE} is of another file than this {file.name}",), {}
     return tuple(record.lines()), {PARAMETER: record.text()}
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's content, in hexadecimal. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,7 +24,8 @@ _DATA_BYTES_MIN: Final = 1024
 """Weights smaller than this stay in the model file where others lie outside."""
 
 _OUTSIDE: Final = "weights.bin"
-_LIBRARIES: Final = ("onnxruntime", "onnxruntime-gpu", "onnx", "numpy")
+LIBRARIES: Final = ("onnxruntime", "onnxruntime-gpu", "onnx", "numpy")
+"""What it is done with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,6 @@ def rewrite(
 
     model = onnx.load(str(source))
     outside = any(each.external_data for each in onnx.load(str(source), load_external_data=False).graph.initializer)
-    before = _operators(model)
     try:
         with _quiet():
             if step == "graph":
@@ -66,19 +65,8 @@ def rewrite(
     except Exception as error:
         raise FailedPrecondition(f"{step}: ONNX Runtime's tools fail on {source.name}: {_told(error)}") from error
     if step == "graph" and _same(model, onnx.load(str(out))):
-        raise FailedPrecondition(f"graph: nothing to optimise in {source.name} ({_counted(before)})")
+        raise FailedPrecondition(f"graph: nothing to optimise in {source.name} ({_counted(_operators(model))})")
     return chosen
-
-
-def libraries() -> dict[str, str]:
-    """Versions of what it is done with, by name, of those installed."""
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _optimised(source: Path, out: Path, options: RewriteOptions, *, outside: bool) -> dict[str, str]:

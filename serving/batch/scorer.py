@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine import BATCH, Deadline, Engine, FailedPrecondition, Request, Signature, Spec, Tensor, limits, quoted
+from engine import (
+    BATCH,
+    Deadline,
+    Engine,
+    FailedPrecondition,
+    Request,
+    Signature,
+    Spec,
+    Tensor,
+    limits,
+    quoted,
+    sha256_of,
+)
 from serving.embedded import new_engine
 
 Tensors = Mapping[str, Tensor]
@@ -78,7 +89,7 @@ def loaded(engine: Engine, model: str, version: int) -> dict[str, Any]:
         if f"{name} {number}" in found:
             continue
         file = Path(engine.describe(name, number).source)
-        found[f"{name} {number}"] = _digest(file) if file.is_file() else None
+        found[f"{name} {number}"] = sha256_of(file)[:16] if file.is_file() else None
         plan = engine.plan(name)
         if plan is not None:
             waiting += [(each.name, each.version) for each in plan.targets]
@@ -86,8 +97,3 @@ def loaded(engine: Engine, model: str, version: int) -> dict[str, Any]:
             called = [each.call for each in engine.spec.traffic[name].variants.values()]
             waiting += [(each, engine.describe(each, None).version) for each in called]
     return found
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
