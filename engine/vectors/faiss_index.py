@@ -54,6 +54,12 @@ def _faiss() -> Any:  # noqa: ANN401
     return faiss
 
 
+def measure_of(metric: Metric) -> int:
+    """What FAISS calls it. `cosine` is the dot product of vectors of length 1."""
+    found: int = _faiss().METRIC_L2 if metric == "l2" else _faiss().METRIC_INNER_PRODUCT
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Shape:
     kind: IndexKind
@@ -285,7 +291,7 @@ def build_index(
 def _empty(vectors: Floats, choice: IndexChoice, metric: Metric, codebook: Codebook | None) -> tuple[Any, int]:
     """A trained index without rows, and how many dimensions it takes."""
     faiss, size = _faiss(), vectors.shape[1]
-    measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
+    measure = measure_of(metric)
     if choice.kind == "binary":
         return faiss.IndexBinaryFlat((size + 63) // 64 * 64), size
     if choice.kind == "hnsw":

@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.errors import ResourceExhausted, Unavailable
 from engine.vectors.declaration import Metric
+from engine.vectors.faiss_index import measure_of
 from engine.vectors.gpu_index import Answer
 from engine.vectors.index import Bits, Floats, IndexChoice
 
@@ -45,10 +46,7 @@ class FaissDevice:
     """
 
     def __init__(self, vectors: Any, choice: IndexChoice, metric: Metric, *, number: int = 0) -> None:  # noqa: ANN401
-        import faiss
-
-        if not faiss_sees_gpu():
-            raise Unavailable("the index asks for a GPU, but the faiss installed here sees none")
+        faiss = _faiss_with_gpu()
         try:
             options = faiss.GpuClonerOptions()
             options.useFloat16 = True
@@ -96,11 +94,10 @@ class GraphDevice:
         config = faiss.GpuIndexCagraConfig()
         config.device = number
         config.graph_degree, config.intermediate_graph_degree = 2 * choice.links, 4 * choice.links
-        measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
         try:
             self._resources = faiss.StandardGpuResources()  # must outlive the index
             self._resources.setTempMemory(SCRATCH_BYTES)
-            self._index = faiss.GpuIndexCagra(self._resources, size, measure, config)
+            self._index = faiss.GpuIndexCagra(self._resources, size, measure_of(metric), config)
             self._index.train(np.ascontiguousarray(vectors[:rows], np.float32))  # which adds them
         except RuntimeError as error:
             raise ResourceExhausted(f"GPU {number} does not take the graph: {str(error)[-300:]}") from error
@@ -120,11 +117,16 @@ class GraphDevice:
         raise OSError(f"index file '{path}' cannot be written: a graph on the GPU is no index of the CPU's")
 
 
-def _faiss_with_cuvs() -> Any:  # noqa: ANN401  the module, whose types know no cuVS
+def _faiss_with_gpu() -> Any:  # noqa: ANN401  the module, whose types know no GPU
     import faiss
 
     if not faiss_sees_gpu():
         raise Unavailable("the index asks for a GPU, but the faiss installed here sees none")
+    return faiss
+
+
+def _faiss_with_cuvs() -> Any:  # noqa: ANN401
+    faiss = _faiss_with_gpu()
     if not hasattr(faiss, "GpuIndexCagra"):
         raise Unavailable(
             "a graph on a GPU needs faiss built with cuVS (faiss-gpu-cuvs), but the faiss installed here was built without"
@@ -151,7 +153,7 @@ def host_index(vectors: Any, choice: IndexChoice, metric: Metric) -> Any:  # noq
 def _empty(size: int, choice: IndexChoice, metric: Metric) -> Any:  # noqa: ANN401
     import faiss
 
-    measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
+    measure = measure_of(metric)
     coarse: Any = faiss.IndexFlat(size, measure)
     if choice.kind != "ivf_pq":
         return coarse
