@@ -89,9 +89,8 @@ def _exact(state: Measured, truth: Any) -> None:  # noqa: ANN401
         state.judge(f"{many} queries take at most {bar} times a read", took <= bar * floor, f"{took / floor:.2f}")
         state.judge(f"{many} queries: recall 1.0 against float64", found == 1, f"{found:.4f}")
         state.judge(f"{many} queries: twice as quick as torch", rival >= 2 * took, f"{rival / took:.1f} times")
-    for kind in ("k=100", "k=1024"):
-        k = int(kind[2:])
-        state.timed(f"float16, {MANY}, {kind}", floor, partial(nearest, halves, state.corpus.queries, k))
+    for k in (100, 1024):
+        state.timed(f"float16, {MANY}, k={k}", floor, partial(nearest, halves, state.corpus.queries, k))
 
 
 def _rival(data: Any, queries: Any) -> Any:  # noqa: ANN401

@@ -83,7 +83,7 @@ def rows_of(vectors: Any, kind: Kind, metric: Metric, *, device: str = "cuda") -
     turn = _turn(size, device) if kind == "rabitq" else None
     step = max(1, SLICE_BYTES // (4 * size))
     width = _width(size, kind)
-    data = torch.zeros((count, width), dtype=_dtype(kind), device=device)
+    data = torch.zeros((count, width), dtype=_DTYPES[kind], device=device)
     scaled = kind in ("int8", "rabitq") or (kind in _HALVES and metric == "cosine")
     scales = torch.empty(count, dtype=torch.float32, device=device) if scaled else None
     terms = torch.empty(count, dtype=torch.float32, device=device) if metric == "l2" and kind != "binary" else None
@@ -107,7 +107,7 @@ def rows_of_codes(codes: Any, metric: Metric, size: int, *, weights: Any = None,
     [n, ceil(d / 8)], bits as `kernels.scoring` has them. Of `cosine` numbers must have length 1 where they are int8."""
     kind: Kind = "binary" if weights is None else "int8"
     width = _width(size, kind)
-    data = torch.zeros((len(codes), width), dtype=_dtype(kind), device=device)
+    data = torch.zeros((len(codes), width), dtype=_DTYPES[kind], device=device)
     step = max(1, SLICE_BYTES // max(1, codes.shape[1]))
     factors = None if weights is None else torch.from_numpy(np.array(weights, np.float32)).to(device)
     terms = None
@@ -157,10 +157,6 @@ def _factors(factors: Tensor | None, squares: Tensor, metric: Metric) -> Tensor:
 def _width(size: int, kind: Kind) -> int:
     numbers = -(-size // 8) if kind in ("binary", "rabitq") else size
     return -(-numbers // ALIGNED[kind]) * ALIGNED[kind]
-
-
-def _dtype(kind: Kind) -> torch.dtype:
-    return _DTYPES[kind]
 
 
 def _turn(size: int, device: str) -> Tensor:
