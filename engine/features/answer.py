@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +81,7 @@ class Answers:
     def _resolve(self, names: tuple[str, ...]) -> Wanted:
         for name in names:
             if name not in self._index:
-                raise InvalidArgument(
-                    f"feature view {quoted(self._view.name)} has no feature {quoted(name)}{nearest(name, self._index)}"
-                )
+                raise no_feature(self._view.name, name, self._index)
         needed = set(names)
         for feature in reversed(self._view.features):  # an expression reads what is declared before it
             if feature.name in needed and feature.expression is not None:
@@ -119,10 +117,7 @@ class Answers:
     def _check_request(self, request: Given, rows: int) -> None:
         for name, given in request.items():
             if name not in self._request:
-                known = nearest(name, self._request)
-                raise InvalidArgument(
-                    f"feature view {quoted(self._view.name)} has no request input {quoted(name)}{known}"
-                )
+                raise no_request_input(self._view.name, name, self._request)
             if len(given) != rows:
                 raise InvalidArgument(
                     f"feature view {quoted(self._view.name)}, request input {quoted(name)}: {len(given)} rows, expected {rows}"
@@ -189,6 +184,16 @@ class Answers:
             return given.cast(pa.string()) if isinstance(given, pa.Array) else pa.array(given, pa.string())
         except (pa.ArrowException, ValueError, TypeError) as error:
             raise self._mistyped(name, "texts", error) from error
+
+
+def no_feature(view: str, name: str, known: Iterable[str]) -> InvalidArgument:
+    """The error where feature view `view` has not the feature `name` but these."""
+    return InvalidArgument(f"feature view {quoted(view)} has no feature {quoted(name)}{nearest(name, known)}")
+
+
+def no_request_input(view: str, name: str, known: Iterable[str]) -> InvalidArgument:
+    """The error where feature view `view` has not the request input `name` but these."""
+    return InvalidArgument(f"feature view {quoted(view)} has no request input {quoted(name)}{nearest(name, known)}")
 
 
 def _column_named(wanted: Wanted, name: str) -> int:

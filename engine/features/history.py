@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from engine.errors import InvalidArgument, nearest, quoted
-from engine.features.answer import MISSING, PRESENT, STALE
+from engine.errors import InvalidArgument, quoted
+from engine.features.answer import MISSING, PRESENT, STALE, no_request_input
 from engine.features.compilation_columns import expression_type
 from engine.features.expression_tree import ExpressionType
 from engine.features.history_events import (
@@ -220,8 +220,7 @@ def _given(view: View, request: Mapping[str, pa.Array | pa.ChunkedArray], rows: 
     declared = {each.name: each.text for each in view.request}
     for name in request:
         if name not in declared:
-            hint = nearest(name, declared)
-            raise InvalidArgument(f"feature view {quoted(view.name)} has no request input {quoted(name)}{hint}")
+            raise no_request_input(view.name, name, declared)
     return {name: _input(name, text, request.get(name), rows) for name, text in declared.items()}
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.clock import Deadline
-from engine.errors import InvalidArgument, nearest, quoted
-from engine.features.answer import FeatureRows
+from engine.features.answer import FeatureRows, no_feature, no_request_input
 from engine.features.lookup import checked_keys, one_key
 from engine.features.lookup_tensors import LookupTensors
 from engine.request import Ledger, Request, Response
@@ -51,9 +50,7 @@ class ShardedView:
         keys = checked_keys(self.name, self.entity_type, keys, as_of_us)
         for name in request or ():
             if name not in self._inputs:
-                raise InvalidArgument(
-                    f"feature view {quoted(self.name)} has no request input {quoted(name)}{nearest(name, self._inputs)}"
-                )
+                raise no_request_input(self.name, name, self._inputs)
         asked = self.tensors.question(keys, as_of_us, request or {})
         return Request(self.name, asked, deadline=deadline, after=after or None)
 
@@ -65,9 +62,7 @@ class ShardedView:
         names = tuple(features)
         for name in names:
             if name not in self.features:
-                raise InvalidArgument(
-                    f"feature view {quoted(self.name)} has no feature {quoted(name)}{nearest(name, self.features)}"
-                )
+                raise no_feature(self.name, name, self.features)
         values = np.ascontiguousarray(found.values[:, [self.features.index(name) for name in names]])
         texts = {name: found.texts[name] for name in names if name in found.texts}
         return FeatureRows(names, values, texts, found.event_time_us, found.status)
