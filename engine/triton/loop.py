@@ -68,7 +68,7 @@ class Loop:
     def add(self, connection: Connection) -> None:
         """Waits for it from now on."""
         assert self._loop is not None
-        self._loop.add_reader(connection.socket.fileno(), self._readable, connection)
+        self._loop.add_reader(connection.socket.fileno(), self._guarded, self._watcher.readable, connection)
 
     def remove(self, connection: Connection) -> None:
         """Waits for it no more; before it is closed."""
@@ -112,19 +112,13 @@ class Loop:
             due_s = 0.1
         self._timer = self._loop.call_later(due_s, self._tick)
 
-    def _readable(self, connection: Connection) -> None:
-        try:
-            self._watcher.readable(connection)
-        except Exception:
-            log.exception("waiting for Triton servers goes on after a fault")
-
     def _writable(self, connection: Connection) -> None:
         connection.flush()
         if not connection.wants_write and self._loop is not None and connection.socket.fileno() >= 0:
             self._loop.remove_writer(connection.socket.fileno())
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
         try:
-            work()
+            work(*arguments)
         except Exception:
             log.exception("waiting for Triton servers goes on after a fault")
