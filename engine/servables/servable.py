@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -109,3 +110,18 @@ class RemoteServable(Servable, Protocol):
 
     def flush(self) -> None:
         """Lets go what was given to `send`. Any thread."""
+
+
+def answer_of(servable: RemoteServable, request: Request, deadline_ns: int) -> Tensors:
+    """What a remote servable answers to a request that goes out now; waits for it. Raises what it fails with."""
+    here: queue.SimpleQueue[Tensors | VireoError] = queue.SimpleQueue()
+
+    def told(outcome: Tensors | VireoError, _: tuple[Stage, ...] = ()) -> None:
+        here.put(outcome)
+
+    servable.send(request, deadline_ns, told)
+    servable.flush()
+    outcome = here.get()
+    if isinstance(outcome, VireoError):
+        raise outcome
+    return outcome

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from engine.clock import NEVER_NS, Clock, Deadline
+from engine.clock import NEVER_NS, Clock
 from engine.errors import DeadlineExceeded, ModelLoadError, ResourceExhausted, Unavailable, VireoError
 from engine.features.declaration import FeatureViewSpec
 from engine.features.store import FeatureStore
@@ -16,7 +16,7 @@ from engine.log.sharding import offsets_by_shard, rows_by_shard
 from engine.placement import DeploymentSpec, fingerprint_of, shard_name
 from engine.request import Request, Stage
 from engine.servables.linked import Link, Linked
-from engine.servables.servable import RemoteCall, Tensors, Told, Traits
+from engine.servables.servable import RemoteCall, Tensors, Told, Traits, answer_of
 from engine.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -74,18 +74,7 @@ class ShardedLookup:
 
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """See `Servable.execute`. Waits for the shards."""
-        ended, outcomes = threading.Event(), list[Tensors | VireoError]()
-
-        def told(outcome: Tensors | VireoError, stages: tuple[Stage, ...] = ()) -> None:
-            outcomes.append(outcome)
-            ended.set()
-
-        self.send(Request(self._view.name, inputs, outputs=tuple(outputs)), Deadline.NEVER.at_ns, told)
-        self.flush()
-        ended.wait()
-        if isinstance(outcome := outcomes[0], VireoError):
-            raise outcome
-        return outcome
+        return answer_of(self, Request(self._view.name, inputs, outputs=tuple(outputs)), NEVER_NS)
 
     def close(self) -> None:
         """The links are their owner's."""

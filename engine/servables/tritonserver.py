@@ -14,8 +14,8 @@ from itertools import islice
 from engine.clock import NEVER_NS
 from engine.errors import ModelLoadError, Unimplemented, VireoError, quoted
 from engine.limits import TRITON_CALL_S_MAX, TRITON_LOAD_S_MAX
-from engine.request import Request, Stage
-from engine.servables.servable import RemoteCall, Tensors, Told, Traits
+from engine.request import Request
+from engine.servables.servable import RemoteCall, Tensors, Told, Traits, answer_of
 from engine.servables.signature import Signature
 from engine.triton.call import Call
 from engine.triton.declaration import TritonModelSpec
@@ -44,20 +44,18 @@ class TritonModel:
     """See `RemoteServable`. `execute` sends a request and waits for it."""
 
     def __init__(self, spec: TritonModelSpec, name: str, fleet: Fleet, signature: Signature, traits: Traits) -> None:
-        self._clock, self.fleet = fleet.clock, fleet
+        self._name, self._clock, self.fleet = name, fleet.clock, fleet
         self.signature, self.traits = signature, traits
         self._writer = RequestWriter(name, spec.version, signature, decoupled=isinstance(self, TritonStream))
         self._reader = ResponseReader(name, signature)
 
     def send(self, request: Request, deadline_ns: int, told: Told) -> RemoteCall:
         """See `RemoteServable.send`."""
-        return self._send(request.inputs, request.outputs, deadline_ns, told)
-
-    def _send(self, inputs: Tensors, outputs: Sequence[str], deadline_ns: int, told: Told) -> RemoteCall:
+        outputs = request.outputs
         timeout_us = None
         if deadline_ns != NEVER_NS:
             timeout_us = max(1, (deadline_ns - self._clock()) // 1_000)
-        body = self._writer.write(inputs, outputs, timeout_us)
+        body = self._writer.write(request.inputs, outputs, timeout_us)
         read = self._reader.read
 
         def done(outcome: bytes | VireoError) -> None:
@@ -77,17 +75,8 @@ class TritonModel:
 
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """See `Servable.execute`; waits for TRITON_CALL_S_MAX at most."""
-        here: queue.SimpleQueue[Tensors | VireoError] = queue.SimpleQueue()
-
-        def told(outcome: Tensors | VireoError, _: tuple[Stage, ...] = ()) -> None:
-            here.put(outcome)
-
-        self._send(inputs, outputs, self._clock() + int(TRITON_CALL_S_MAX * 1e9), told)
-        self.flush()
-        outcome = here.get()
-        if isinstance(outcome, VireoError):
-            raise outcome
-        return outcome
+        request = Request(self._name, inputs, outputs=tuple(outputs))
+        return answer_of(self, request, self._clock() + int(TRITON_CALL_S_MAX * 1e9))
 
     def fits(self) -> bool:
         """See `BoundServable`: false where the servers have another model by now than when it was loaded."""
