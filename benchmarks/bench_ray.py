@@ -36,6 +36,7 @@ from benchmarks.harness import (
 from benchmarks.load.order import LoadOrder
 from benchmarks.machine import ROOT
 from benchmarks.options import Options
+from benchmarks.peers.stack import Parts
 from benchmarks.report import Judgement, Report
 from benchmarks.table import Cell, Table, number_cell
 from benchmarks.turns import Figure, Rounds, Turn, cpu, median_of, one_round, p50, p99, rate
@@ -53,17 +54,6 @@ ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "PYTHON
 
 START_S_MAX = 180.0
 IDLE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Processes:
-    """Trees of processes, counted as one."""
-
-    members: tuple[ServerProcess, ...]
-
-    def cpu_s(self) -> float:
-        """CPU seconds so far."""
-        return sum(each.cpu_s() for each in self.members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +128,7 @@ def ours(stack: ExitStack, out: Path) -> list[Contender]:
                 environment={**ENVIRONMENT, **SETTINGS, "RAY_ADDRESS": address}, patience_s=START_S_MAX,
             )
         )  # fmt: skip
-        made.append(Contender(name, server.grpc_port, Processes((cluster, server.process))))
+        made.append(Contender(name, server.grpc_port, Parts({"cluster": cluster, "command": server.process})))
     return [*made, *echoes]
 
 
