@@ -19,6 +19,7 @@ from engine.encoders.declaration import EncoderSpec, RerankerSpec
 from engine.errors import NotFound, SpecError, quoted
 from engine.execution.declaration import placed
 from engine.features.declaration import FeatureViewSpec
+from engine.graph.edges import reached
 from engine.placement import DeploymentSpec, deployment_of
 from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
 from engine.triton.declaration import TritonModelSpec
@@ -192,14 +193,11 @@ def selected_at_start(spec: Spec, found: Mapping[str, FoundModel]) -> set[str]:
 
 def with_steps(names: Iterable[str], found: Mapping[str, FoundModel]) -> set[str]:
     """`names`, and the models of the repository that ensembles among them call, directly or through others."""
-    chosen = set(names)
-    left = list(chosen)
-    while left:
-        graph = found[left.pop()].graph
-        called = set() if graph is None else {each.call for each in graph.nodes.values()} & found.keys() - chosen
-        chosen |= called
-        left += called
-    return chosen
+    calls = {
+        name: [] if model.graph is None else sorted({each.call for each in model.graph.nodes.values()} & found.keys())
+        for name, model in found.items()
+    }
+    return reached(calls, list(names))
 
 
 def served_versions(spec: Spec, model: FoundModel) -> list[int]:

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from engine.control.registry import Handle, Served, Snapshot, find
 from engine.errors import VireoError
 from engine.graph.declaration import GraphSpec, TrafficSpec
-from engine.graph.edges import cycle_in, in_order
+from engine.graph.edges import cycle_in, depths
 from engine.graph.port import Target
 from engine.limits import GRAPH_DEPTH_MAX
 
@@ -164,14 +164,11 @@ def ordered(declared: Mapping[str, Declared], suspects: Collection[str]) -> tupl
         name = next(each for each in cycle if each in suspects)
         problems[name] = f"config.pbtxt: graphs call each other in a circle: {' -> '.join(reversed(cycle))}"
         calls[name] = []
-    kept, depth = {}, dict[str, int]()
-    for name in in_order(calls):
-        depth[name] = 1 + max((depth[each] for each in calls[name]), default=0)
-        if name in suspects and name not in problems and depth[name] > GRAPH_DEPTH_MAX:
-            problems[name] = f"config.pbtxt: calls graphs {depth[name]} deep, at most {GRAPH_DEPTH_MAX} are allowed"
-        if name not in problems:
-            kept[name] = declared[name]
-    return kept, problems
+    order = depths(calls)
+    for name, depth in order.items():
+        if name in suspects and name not in problems and depth > GRAPH_DEPTH_MAX:
+            problems[name] = f"config.pbtxt: calls graphs {depth} deep, at most {GRAPH_DEPTH_MAX} are allowed"
+    return {name: declared[name] for name in order if name not in problems}, problems
 
 
 def called_names(declared: Declared) -> set[str]:

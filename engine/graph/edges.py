@@ -91,6 +91,14 @@ def reached(edges: Edges, starts: Sequence[str]) -> set[str]:
     return found
 
 
+def depths(edges: Edges) -> dict[str, int]:
+    """All names, each after those it waits for, and how many follow each other up to it. The edges have no cycle."""
+    found: dict[str, int] = {}
+    for name in in_order(edges):
+        found[name] = 1 + max((found[each] for each in edges[name]), default=0)
+    return found
+
+
 def heaviest_path(edges: Edges, weight: Callable[[str], float]) -> tuple[float, list[str]]:
     """The path on which most adds up, without what weighs nothing on it."""
     best: dict[str, tuple[float, list[str]]] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from engine.errors import SpecError, nearest, quoted
 from engine.graph.declaration import GraphSpec, TrafficSpec
-from engine.graph.edges import cycle_in, fallbacks_of, in_order
+from engine.graph.edges import cycle_in, depths, fallbacks_of, in_order
 from engine.graph.known import Known
 from engine.graph.relations_fallback import check_fallback
 from engine.graph.relations_graph import GraphRelations
@@ -100,12 +100,10 @@ def _check_circle(
 def _check_depth(
     declared: Mapping[str, tuple[str, Declared]], calls: Mapping[str, tuple[str, ...]], place: Place
 ) -> None:
-    depth: dict[str, int] = {}
-    for name in in_order(calls):
-        depth[name] = 1 + max((depth[each] for each in calls[name]), default=0)
-        if depth[name] > GRAPH_DEPTH_MAX:
+    for name, depth in depths(calls).items():
+        if depth > GRAPH_DEPTH_MAX:
             raise SpecError(
-                f"{place(declared[name][0])}: graphs call each other {depth[name]} deep, at most {GRAPH_DEPTH_MAX} are allowed"
+                f"{place(declared[name][0])}: graphs call each other {depth} deep, at most {GRAPH_DEPTH_MAX} are allowed"
             )
 
 
