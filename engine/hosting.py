@@ -108,9 +108,10 @@ class ModelHost:
     def load(self, artifact: Artifact) -> Hosted:
         """See `reconciler.Host`."""
         settings = artifact.settings
-        servable, linked = self._load_linked(artifact), True
+        servable = self._load_linked(artifact)
+        linked = servable is not None
         if servable is None:
-            servable, linked = _load_servable(artifact, self._features, self._vectors, self._triton), False
+            servable = _load_servable(artifact, self._features, self._vectors, self._triton)
         options = _worker_options(artifact, servable.signature)
         if linked:
             options = replace(options, instances=LINK_CALLS_MAX, inline_us_max=0)
@@ -132,8 +133,8 @@ class ModelHost:
         if placed is not None and shard_name(deployment, 0, placed.shards or 1) in self._links:
             from engine.servables.sharded_lookup import load_sharded_lookup
 
-            assert isinstance(artifact.settings, FeatureViewSpec)
             settings = artifact.settings
+            assert isinstance(settings, FeatureViewSpec)
             return load_sharded_lookup(self._features, name, settings, deployment, placed, self._links, self._clock)
         link = self._links.get(deployment)
         if link is None:

@@ -206,8 +206,10 @@ class SnapshotFolder:
         return None
 
     def _fetch(self, shard: str) -> None:
-        name = None if self._store is None else self._store.newest(shard)
-        if self._store is None or name is None or not _of_shard(name, shard) or (self._path / name).exists():
+        if self._store is None:
+            return
+        name = self._store.newest(shard)
+        if name is None or not _of_shard(name, shard) or (self._path / name).exists():
             return
         draft = self._path / f".{name}.{os.getpid()}.{time.monotonic_ns()}.draft"
         try:

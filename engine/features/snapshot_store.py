@@ -48,10 +48,9 @@ class SnapshotStore:
 
     def newest(self, shard: str) -> str | None:
         """The name that the pointer of `shard` tells; None where nothing was published. Raises Unavailable."""
-        pointer = self._place(f"{self._prefix}-{shard}{_POINTER}")
         with self._told():
             try:
-                found: bytes = self._files.cat_file(pointer)
+                found: bytes = self._files.cat_file(self._pointer(shard))
             except FileNotFoundError:
                 return None
             return found.decode()
@@ -73,7 +72,7 @@ class SnapshotStore:
             self._files.mv(draft, self._place(path.name))
         if path.name > (self.newest(shard) or ""):  # another may have come by while this was on its way
             with self._told():
-                self._files.pipe_file(self._place(f"{self._prefix}-{shard}{_POINTER}"), path.name.encode())
+                self._files.pipe_file(self._pointer(shard), path.name.encode())
         self._forget_old(shard)
 
     def _forget_old(self, shard: str) -> None:
@@ -81,6 +80,9 @@ class SnapshotStore:
             own = [each for each in self.names() if each.startswith(f"{self._prefix}-{shard}-")]
             for each in own[: -self._keep]:
                 self._files.rm_file(self._place(each))
+
+    def _pointer(self, shard: str) -> str:
+        return self._place(f"{self._prefix}-{shard}{_POINTER}")
 
     def _place(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"

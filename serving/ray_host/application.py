@@ -44,16 +44,17 @@ def apart(spec: Spec) -> dict[str, Apart]:
     """Each deployment but the ingress, and each shard of those that have shards."""
     found = dict[str, Apart]()
     for name, each in spec.placement.items():
-        for number in range(each.shards or 0):
-            shard = ShardSpec(number, each.shards or 0)
-            found[shard_name(name, number, shard.of)] = _apart(spec, name, shard)
-        if name != INGRESS and each.shards is None:
-            found[name] = _apart(spec, name, None)
+        if each.shards is not None:
+            for number in range(each.shards):
+                part = shard_name(name, number, each.shards)
+                found[part] = _apart(spec, name, part, ShardSpec(number, each.shards))
+        elif name != INGRESS:
+            found[name] = _apart(spec, name, name, None)
     return found
 
 
-def _apart(spec: Spec, deployment: str, shard: ShardSpec | None) -> Apart:
-    name = deployment if shard is None else shard_name(deployment, shard.number, shard.of)
+def _apart(spec: Spec, deployment: str, name: str, shard: ShardSpec | None) -> Apart:
+    """`name`: of the deployment, or of its `shard`."""
     declared = spec.placement[deployment]
     told = fingerprint_of((spec_as_plain(spec.part(deployment, shard)), declared, spec.folder))
     return Apart(_deployment(name, declared, spec).bind(deployment, {}, shard), f"{spec.server.name}:{name}-{told}")
