@@ -30,7 +30,7 @@ from benchmarks.workloads.recommendation.judged import Case
 from benchmarks.workloads.recommendation.metrics import ndcg_at
 from benchmarks.workloads.recommendation.offline import Offline, offline_of
 from benchmarks.workloads.recommendation.split import Query
-from engine import Engine, load_spec
+from engine import Engine, Spec, load_spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +86,26 @@ def _offline_list(offline: Offline, case: Case) -> tuple[Longs, Singles]:
 @contextmanager
 def serving(application: Application, shelf: Shelf, profile: Singles) -> Iterator[Engine]:
     """The application, written and with its models, with all items and users. `profile`: a row a user, of nobody the first."""
-    sys.path.insert(0, str(application.folder))
-    engine = Engine(load_spec(application.spec))
-    try:
-        engine.start()
+    with running(load_spec(application.spec)) as engine:
         load_items(engine, shelf)
         show_items(engine)
         if not engine.ready:
             raise RuntimeError(f"the recommendation graph is not served: {engine.problems()}")
         load_users(engine, np.arange(1, len(profile)), profile[1:])
         yield engine
+
+
+@contextmanager
+def running(spec: Spec) -> Iterator[Engine]:
+    """An engine of the application's spec, with the functions that lie beside it."""
+    sys.path.insert(0, str(spec.folder))
+    engine = Engine(spec)
+    try:
+        engine.start()
+        yield engine
     finally:
         engine.close()
-        sys.path.remove(str(application.folder))
+        sys.path.remove(str(spec.folder))
         sys.modules.pop("recommendation_steps", None)
 
 

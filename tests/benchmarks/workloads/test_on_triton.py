@@ -1,9 +1,7 @@
 """The fraud and the recommendation graph with their models on a real Triton: unchanged, they say what they say in process."""
 
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from benchmarks.graphs.on_triton import distance
 from benchmarks.peers.triton_exported import export_models
 from benchmarks.workloads.recommendation import application
+from benchmarks.workloads.recommendation.served import running as shopping
 from engine import Engine, Response, Spec, Tensor, load_spec
 from engine.triton.declaration import TritonModelSpec
 from tests.benchmarks.workloads.fraud.built import Decided
@@ -100,19 +99,6 @@ def test_a_number_beside_none_is_another_answer() -> None:
     near = np.array([1.25, np.nan], "<f4").tobytes()
     assert distance(("FP32", nan), ("FP32", near)) == 0.25
     assert distance(numbers, None) == distance(numbers, ("BYTES", one)) == np.inf
-
-
-@contextmanager
-def shopping(spec: Spec) -> Iterator[Engine]:
-    sys.path.insert(0, str(spec.folder))
-    engine = Engine(spec)
-    try:
-        engine.start()
-        yield engine
-    finally:
-        engine.close()
-        sys.path.remove(str(spec.folder))
-        sys.modules.pop("recommendation_steps", None)
 
 
 def ask(engine: Engine, shop: Shop, user: int) -> Response:

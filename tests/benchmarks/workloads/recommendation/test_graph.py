@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 from benchmarks.workloads.recommendation import application
 from benchmarks.workloads.recommendation.application import SLATE
+from benchmarks.workloads.recommendation.served import running
 from engine import Engine, Response, load_spec
 from engine.log.local import LocalLog
 from tests.benchmarks.workloads.recommendation.small import NOW_US, RATERS, USERS, Shop, application_at
@@ -26,17 +26,10 @@ def shop() -> Shop:
 @pytest.fixture(scope="module")
 def engine(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     served = application_at(tmp_path_factory.mktemp("shop"), shop)
-    sys.path.insert(0, str(served.folder))
-    engine = Engine(load_spec(served.spec))
-    engine.start()
-    try:
+    with running(load_spec(served.spec)) as engine:
         shop.fill(engine)
         assert engine.ready, engine.problems()
         yield engine
-    finally:
-        engine.close()
-        sys.path.remove(str(served.folder))
-        sys.modules.pop("recommendation_steps", None)
 
 
 def ask(engine: Engine, shop: Shop, user: int, region: int, seen: list[int]) -> Response:
