@@ -12,7 +12,7 @@ from engine.errors import InvalidArgument, nearest, quoted
 from engine.optimization.record import Loss
 from engine.servables.servable import Tensors
 from engine.servables.signature import Signature, TensorSpec
-from engine.tensor import BF16, Array, Tensor
+from engine.tensor import BF16, Array, DataType, Tensor
 
 Doubles = NDArray[np.float64]
 
@@ -57,20 +57,20 @@ def score_output(signature: Signature, named: str | None) -> str | None:
 
 def _is_score(spec: TensorSpec, *, batchable: bool) -> bool:
     inner = spec.shape[1:]
-    return _is_floating(spec.datatype.dtype, bf16=spec.datatype is BF16) and (
+    return _is_floating(spec.datatype) and (
         not inner or (len(inner) == 1 and inner[0] in ((1, 2) if batchable else (1,)))
     )
 
 
-def _is_floating(dtype: np.dtype[np.generic], *, bf16: bool) -> bool:
-    return bf16 or dtype.kind == "f"
+def _is_floating(datatype: DataType) -> bool:
+    return datatype is BF16 or datatype.dtype.kind == "f"
 
 
 def _differences(old: Tensor, new: Tensor) -> tuple[Doubles, bool]:
     """(of each value, whether they are numbers that may lie near each other)."""
     if old.array.shape != new.array.shape:
         return np.array([np.inf]), True
-    if not _is_floating(old.array.dtype, bf16=old.datatype is BF16):
+    if not _is_floating(old.datatype):
         return np.not_equal(old.array, new.array).astype(np.float64).ravel(), False
     left, right = _floats(old).ravel(), _floats(new).ravel()
     with np.errstate(invalid="ignore"):
