@@ -97,10 +97,12 @@ from engine.vectors.store import CollectionDescription, VectorStore
 from engine.work import Work, current_work
 
 if TYPE_CHECKING:
+    from engine.documents.declaration import DocumentsSpec
     from engine.documents.ingestion import Ingestion, ingestion_of
     from engine.documents.points import PassagePoint
     from engine.documents.reader import DocumentReader
-    from engine.documents.reading import DOCUMENT_KINDS
+    from engine.documents.reading import DOCUMENT_KINDS, read_document
+    from engine.documents.splitter import ChunkBounds, split_document
     from engine.experiments.estimates import Difference
     from engine.experiments.reading import Exposures, exposures_in, exposures_of, outcomes_in
     from engine.experiments.report import experiment_report
@@ -188,7 +190,7 @@ __all__ = [
     "Array", "AuthSpec",
     "AutoscalingSpec",
     "Cancelled",
-    "Chunk", "Chunks",
+    "Chunk", "ChunkBounds", "Chunks",
     "Clock",
     "Collection",
     "CollectionDescription",
@@ -207,7 +209,7 @@ __all__ = [
     "Described",
     "Difference",
     "Diversity",
-    "DocumentReader",
+    "DocumentReader", "DocumentsSpec",
     "Duration",
     "EmbedderSpec",
     "EncodingCache", "Engine", "EnsembleStep",
@@ -321,19 +323,23 @@ __all__ = [
     "points_of", "points_schema",
     "probe_skew", "put_in_place",
     "quoted",
-    "rows_of_log", "served_versions", "sha256_of", "shard_name",
-    "spec_as_plain", "spec_of_plain",
+    "read_document", "rows_of_log", "served_versions", "sha256_of", "shard_name",
+    "spec_as_plain", "spec_of_plain", "split_document",
     "streamed", "sync_folder",
     "token_of", "told_of",
     "values_column", "vector_column",
 ]  # fmt: skip
 
 _LATER = {
+    "ChunkBounds": "engine.documents.splitter",
     "DOCUMENT_KINDS": "engine.documents.reading",
     "DocumentReader": "engine.documents.reader",
+    "DocumentsSpec": "engine.documents.declaration",
     "Ingestion": "engine.documents.ingestion",
     "PassagePoint": "engine.documents.points",
     "ingestion_of": "engine.documents.ingestion",
+    "read_document": "engine.documents.reading",
+    "split_document": "engine.documents.splitter",
     "UpstreamModel": "engine.generation.upstream.model",
     "AnyOf": "engine.vectors.filter",
     "Collection": "engine.vectors.collection",

@@ -11,7 +11,7 @@ import msgspec
 from engine.documents.declaration import DocumentsSpec
 from engine.documents.points import Passages
 from engine.documents.relations import field_problems
-from engine.documents.splitter import Bounds, Tokens
+from engine.documents.splitter import ChunkBounds, Tokens
 from engine.encoders.declaration import EncoderSpec
 from engine.encoders.relations import encoder_mismatch
 from engine.encoders.tokens import Tokens as Tokenizer
@@ -69,17 +69,19 @@ def _embedders(name: str, collection: CollectionSpec) -> dict[str, EmbedderSpec]
     return found
 
 
-def _bounds(name: str, documents: DocumentsSpec, encoders: Mapping[str, EncoderSpec], spec: Spec) -> Bounds:
+def _bounds(name: str, documents: DocumentsSpec, encoders: Mapping[str, EncoderSpec], spec: Spec) -> ChunkBounds:
     if not encoders:
         if documents.tokens_max is not None:
             raise FailedPrecondition(
                 f"documents.{name}.tokens_max: no encoder of this spec makes its vectors; use chars_max"
             )
-        return Bounds(documents.chars_max, documents.overlap_chars)
+        return ChunkBounds(documents.chars_max, documents.overlap_chars)
     most = min(each.encoding.tokens_max for each in encoders.values())
     most = most if documents.tokens_max is None else min(most, documents.tokens_max)
     counts = [_counting(each, spec.path(each.tokenizer), documents.prompt) for each in encoders.values()]
-    return Bounds(documents.chars_max, documents.overlap_chars, most, lambda text: max(each(text) for each in counts))
+    return ChunkBounds(
+        documents.chars_max, documents.overlap_chars, most, lambda text: max(each(text) for each in counts)
+    )
 
 
 def _counting(encoder: EncoderSpec, tokenizer: Path, prompt: str | None) -> Tokens:

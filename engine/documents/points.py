@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from engine.documents.declaration import DocumentsSpec
 from engine.documents.document import Block, Document
-from engine.documents.splitter import Bounds, Chunk, split
+from engine.documents.splitter import Chunk, ChunkBounds, split_document
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.values import TEXT_ID_BYTES_MAX, PointId
 
@@ -47,7 +47,7 @@ class Changes:
 class Passages:
     """Of one collection. `settings`: whatever else decides what points become, such as versions of encoders."""
 
-    def __init__(self, spec: DocumentsSpec, collection: CollectionSpec, bounds: Bounds, settings: str) -> None:
+    def __init__(self, spec: DocumentsSpec, collection: CollectionSpec, bounds: ChunkBounds, settings: str) -> None:
         self._spec, self._collection, self._bounds = spec, collection, bounds
         self._settings = _digest(settings.encode())
 
@@ -65,7 +65,7 @@ class Passages:
     def points(self, name: str, digest: str, document: Document) -> list[PassagePoint]:
         """Of a document called `name`, whose file has this `digest`."""
         title = _one_line(document.title or "")
-        chunks = split(document, self._bounds, lambda place: self._context(name, title, place))
+        chunks = split_document(document, self._bounds, lambda place: self._context(name, title, place))
         return [
             self._point(name, title, digest, document.text[chunk.start : chunk.end], chunk, position)
             for position, chunk in enumerate(chunks)

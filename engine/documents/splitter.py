@@ -39,7 +39,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ChunkBounds:
     """Of one chunk. `chars_max`: of its text. `tokens_max`: of its context and text together, as `tokens` counts them. A chunk
     begins with the last sentences of the one before, as many as have together at most `overlap_chars`."""
 
@@ -49,7 +49,7 @@ class Bounds:
     tokens: Tokens | None = None
 
 
-def split(document: Document, bounds: Bounds, context: Callable[[Block], str]) -> list[Chunk]:
+def split_document(document: Document, bounds: ChunkBounds, context: Callable[[Block], str]) -> list[Chunk]:
     """The chunks of a document, in its order; together they have all of its text but blanks.
 
     `context` says what is put before a chunk that such a block decides the place of. It is cut where it alone takes more than
@@ -77,7 +77,7 @@ def _sections(blocks: Sequence[Block]) -> Iterator[list[Block]]:
         yield section
 
 
-def _short(context: str, bounds: Bounds) -> str:
+def _short(context: str, bounds: ChunkBounds) -> str:
     """`context`, so much of it as leaves room for a text."""
     if bounds.tokens is None or bounds.tokens_max is None:
         return context
@@ -89,7 +89,7 @@ def _short(context: str, bounds: Bounds) -> str:
 class _Packing:
     """Of one section."""
 
-    def __init__(self, text: str, bounds: Bounds, context: str) -> None:
+    def __init__(self, text: str, bounds: ChunkBounds, context: str) -> None:
         self._text, self._bounds, self.context = text, bounds, context
         self._taken = 0 if bounds.tokens is None else bounds.tokens(context)
 

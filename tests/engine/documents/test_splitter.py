@@ -14,7 +14,7 @@ from engine.documents.document import Block, Document, without_gaps
 from engine.documents.markdown import read_markdown
 from engine.documents.plain_text import read_text
 from engine.documents.sentences import sentences
-from engine.documents.splitter import Bounds, Chunk, split
+from engine.documents.splitter import Chunk, ChunkBounds, split_document
 
 PIECES = st.sampled_from((
     "The sea is deep. ", "Is it cold? ", "e.g. this ", "no. 7 ", "word ",
@@ -40,7 +40,7 @@ def path(place: Block) -> str:
     return " > ".join(place.headings) + "\n" if place.headings else ""
 
 
-def check(document: Document, chunks: list[Chunk], bounds: Bounds) -> None:
+def check(document: Document, chunks: list[Chunk], bounds: ChunkBounds) -> None:
     """What holds of all chunks."""
     text = document.text
     covered = [False] * len(text)
@@ -68,8 +68,8 @@ def test_chunks_have_all_of_the_text_within_their_bounds(
 ) -> None:
     document = read(text)
     tokens = None if tokens_max is None else words_counted
-    bounds = Bounds(chars_max, min(overlap, chars_max // 2), tokens_max, tokens)
-    check(document, split(document, bounds, path), bounds)
+    bounds = ChunkBounds(chars_max, min(overlap, chars_max // 2), tokens_max, tokens)
+    check(document, split_document(document, bounds, path), bounds)
 
 
 @given(text=TEXTS)
@@ -86,14 +86,14 @@ def test_blocks_of_markdown_ascend_and_leave_nothing_out(text: str) -> None:
 @given(text=TEXTS)
 def test_accents_and_joined_signs_stay_whole(text: str) -> None:
     document = read_text(text)
-    for chunk in split(document, Bounds(8), no_context):
+    for chunk in split_document(document, ChunkBounds(8), no_context):
         if chunk.start and not text[chunk.start - 1].isspace():
             assert text[chunk.start] not in "\u0301\u200d\u093f"
 
 
 def test_a_section_that_fits_is_one_chunk_with_the_headings_above_it() -> None:
     text = "# Guide\n\n## Install\n\nRun it.\n\nThen look.\n\n## Use\n\nCall it.\n"
-    chunks = split(read_markdown(text), Bounds(200), path)
+    chunks = split_document(read_markdown(text), ChunkBounds(200), path)
     assert [text[each.start : each.end] for each in chunks] == [
         "# Guide\n\n## Install\n\nRun it.\n\nThen look.", "## Use\n\nCall it.",
     ]  # fmt: skip
@@ -103,11 +103,11 @@ def test_a_section_that_fits_is_one_chunk_with_the_headings_above_it() -> None:
 
 def test_what_is_too_long_is_split_between_sentences_and_begins_with_the_last_ones_before() -> None:
     text = "The sea is deep. The fox is red. The tide turns at noon. A bell rings."
-    chunks = split(read_text(text), Bounds(40, overlap_chars=20), no_context)
+    chunks = split_document(read_text(text), ChunkBounds(40, overlap_chars=20), no_context)
     assert [text[each.start : each.end] for each in chunks] == [
         "The sea is deep. The fox is red.", "The fox is red. The tide turns at noon.", "A bell rings.",
     ]  # fmt: skip
-    apart = split(read_text(text), Bounds(40), no_context)
+    apart = split_document(read_text(text), ChunkBounds(40), no_context)
     assert [text[each.start : each.end] for each in apart] == [
         "The sea is deep. The fox is red.", "The tide turns at noon. A bell rings.",
     ]  # fmt: skip
@@ -115,10 +115,10 @@ def test_what_is_too_long_is_split_between_sentences_and_begins_with_the_last_on
 
 def test_code_is_split_between_lines_and_no_chunk_crosses_a_page() -> None:
     text = "```\nfirst = 1\nsecond = 2\nthird = 3\n```"
-    chunks = split(read_markdown(text), Bounds(24), no_context)
+    chunks = split_document(read_markdown(text), ChunkBounds(24), no_context)
     assert [text[each.start : each.end] for each in chunks] == ["```\nfirst = 1\nsecond = 2", "third = 3\n```"]
     paged = Document("one two", (Block(0, 3, page=1), Block(4, 7, page=2)))
-    assert [(each.start, each.end, each.page) for each in split(paged, Bounds(50), no_context)] == [
+    assert [(each.start, each.end, each.page) for each in split_document(paged, ChunkBounds(50), no_context)] == [
         (0, 3, 1),
         (4, 7, 2),
     ]
@@ -126,8 +126,8 @@ def test_code_is_split_between_lines_and_no_chunk_crosses_a_page() -> None:
 
 def test_a_context_leaves_half_of_the_tokens_to_the_text() -> None:
     text = "word " * 40
-    bounds = Bounds(1000, 0, 30, words_counted)
-    chunks = split(read_text(text), bounds, lambda place: "title " * 50)
+    bounds = ChunkBounds(1000, 0, 30, words_counted)
+    chunks = split_document(read_text(text), bounds, lambda place: "title " * 50)
     assert words_counted(chunks[0].context) <= 15
     assert sum(each.end - each.start for each in chunks) > 150
     check(read_text(text), chunks, bounds)
