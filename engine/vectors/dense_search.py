@@ -176,38 +176,28 @@ def _offered(
 ) -> int:  # fmt: skip
     """Puts the best of a part on a heap: of the candidates `near` and of rows past the index, or of all where it is None.
     Returns the heap's new size."""
-    slot, begin = asked.slot, 0
+    slot, begin, tried = asked.slot, 0, asked.plan.tried
     if not asked.survivors:
         return size
-    if near is not None:
-        tried = asked.plan.tried
+    while near is not None:
         least = asked.plan.candidates if tried else asked.least
         new: int = offer_rows(
             slot.data, query, slot.scales, slot.metric, near, asked.checked, least, asked.at, scores, places, size
         )
-        if new < 0 and tried:
-            if told is not None:
-                told.append(f"{slot.part.name}: too few of {tried} may be found, the index is told which")
-            near = _near(asked, query.reshape(1, -1), effort, tries=False)[0]
-            new = offer_rows(
-                slot.data,
-                query,
-                slot.scales,
-                slot.metric,
-                near,
-                asked.checked,
-                asked.least,
-                asked.at,
-                scores,
-                places,
-                size,
-            )
         if new >= 0:
             size, begin = new, slot.indexed
             if begin == slot.rows:
                 return size
-        elif told is not None:
-            told.append(f"{slot.part.name}: the index found too few, all {asked.survivors} rows are scored")
+            break
+        if told is not None:
+            found_few = (
+                f"too few of {tried} may be found, the index is told which"
+                if tried
+                else (f"the index found too few, all {asked.survivors} rows are scored")
+            )
+            told.append(f"{slot.part.name}: {found_few}")
+        near = _near(asked, query.reshape(1, -1), effort, tries=False)[0] if tried else None
+        tried = 0
     found: int = offer_set(
         slot.data, query, slot.scales, slot.metric, begin, slot.rows, asked.bits, asked.at, scores, places, size
     )
