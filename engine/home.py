@@ -40,7 +40,8 @@ class Home:
             return self._loop
 
     def run(self, work: Coroutine[Any, Any, Result], timeout_s: float | None = None) -> Result:
-        """What `work` gives; from any thread but the loop's own. Raises what it raises, TimeoutError."""
+        """What `work` gives; from any thread but the loop's own. Raises what it raises, and TimeoutError after `timeout_s`, when
+        `work` is cancelled."""
         import asyncio
 
         try:
@@ -48,7 +49,11 @@ class Home:
         except RuntimeError:  # the loop is closed: the front is gone
             work.close()
             raise
-        return begun.result(timeout_s)
+        try:
+            return begun.result(timeout_s)
+        except TimeoutError:
+            begun.cancel()
+            raise
 
     def close(self) -> None:
         """Ends the loop, if it is its own."""

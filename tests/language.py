@@ -90,7 +90,11 @@ class Bigrams:
 
 class Adaptive(Bigrams):
     """Follows a bound or a deadline without being loaded anew; a bound of 1 it cannot have, for one of 2 it is loaded anew, at
-    one of 4 it fails as nobody foresaw."""
+    one of 4 it fails as nobody foresaw, at one of 5 it hangs until it is `left`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.left = False
 
     async def adapt(self, spec: LanguageModelSpec, folder: Path) -> bool:
         """See `Adaptable`."""
@@ -98,6 +102,11 @@ class Adaptive(Bigrams):
             raise ModelLoadError(f"language model '{self.name}' wants more than one call")
         if spec.calls_max == 4:
             raise RuntimeError("no more of this")
+        if spec.calls_max == 5:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.left = True
         return spec.calls_max != 2
 
 

@@ -50,8 +50,9 @@ class Adaptable(Protocol):
     """A `LanguageModel` that can follow some changes of its spec without being loaded anew."""
 
     async def adapt(self, spec: LanguageModelSpec, folder: Path) -> bool:
-        """Whether it answers as `spec` says from now on; where False, nothing has changed. On the loop of `answer`. Raises
-        ModelLoadError where it could follow and something that the spec names cannot be loaded."""
+        """Whether it answers as `spec` says from now on; where False, nothing has changed. On the loop of `answer`; one
+        that takes too long is cancelled and loaded anew. Raises ModelLoadError where it could follow and something that the
+        spec names cannot be loaded."""
 
 
 Ask = Callable[[GenerationCall], Awaitable[GenerationAnswer]]

@@ -24,6 +24,7 @@ from engine.generation.language_model import Adaptable, Ask, LanguageModel, Mode
 from engine.generation.statistics import GenerationStatistics
 from engine.home import Home
 from engine.limits import (
+    GENERATION_ADAPT_S_MAX,
     GENERATION_END_S_MAX,
     GENERATION_RESTART_S_MAX,
     GENERATION_RESTART_S_MIN,
@@ -221,8 +222,12 @@ class LanguageModels:
         if live is None or not isinstance(live.model, Adaptable):
             return False
         try:
-            if not self._home.run(live.model.adapt(declared.spec, declared.folder)):
+            if not self._home.run(live.model.adapt(declared.spec, declared.folder), GENERATION_ADAPT_S_MAX):
                 return False
+        except TimeoutError:
+            live.follow(live.spec)  # as below
+            log.error("language model %s hangs: after %g s it has not followed its spec", name, GENERATION_ADAPT_S_MAX)
+            return False
         except Exception as error:
             live.follow(live.spec)  # some of it may be another already
             declared.problem = _told(error)

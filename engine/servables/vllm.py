@@ -222,8 +222,10 @@ class VllmModel:
         """See `LanguageModel`."""
         import asyncio
 
-        await asyncio.to_thread(self._llm.shutdown, GENERATION_END_S_MAX / 2)
-        self._llm.shutdown = _nothing  # its __del__ calls it, perhaps when Python has ended
+        try:
+            await asyncio.to_thread(self._llm.shutdown, GENERATION_END_S_MAX / 2)
+        finally:
+            self._llm.shutdown = _nothing  # its __del__ calls it, perhaps when Python has ended
 
 
 def _nothing(timeout: float | None = None) -> None: ...

@@ -26,9 +26,10 @@ from engine import (
     monotonic,
     parse_spec,
 )
+from engine.generation import store
 from tests import language
 from tests.fakes import PATIENCE_S
-from tests.language import MADE, REFUSING, Bigrams
+from tests.language import MADE, REFUSING, Adaptive, Bigrams
 
 Result = TypeVar("Result")
 SPEC = "language_models: {parrot: {call: 'tests.language:Bigrams'%s}}"
@@ -153,6 +154,18 @@ def test_a_model_that_can_follow_its_spec_is_not_loaded_anew(engine: Engine) -> 
     apply(engine, spec % ", calls_max: 2")
     assert model() is not first
     assert not engine.problems()
+
+
+def test_a_model_that_hangs_is_given_up_and_loaded_anew(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = SPEC.replace("Bigrams", "Adaptive")
+    apply(engine, spec % "")
+    hung = model()
+    assert isinstance(hung, Adaptive)
+    monkeypatch.setattr(store, "GENERATION_ADAPT_S_MAX", 0.01)
+    apply(engine, spec % ", calls_max: 5")
+    assert (model() is hung, told(ask(engine))) == (False, "the cat sat on the cat")
+    assert not engine.problems()
+    eventually(lambda: hung.left and hung.closed)
 
 
 def test_more_calls_than_allowed_are_refused(engine: Engine) -> None:
