@@ -52,7 +52,7 @@ from engine.log.declaration import ShardSpec
 from engine.log.log import Appended, Chunk, DeadLetter
 from engine.log.token import offsets_of, token_of
 from engine.optimization.record import LOSSES, STEPS, told_of
-from engine.placement import INGRESS, AutoscalingSpec, DeploymentSpec, fingerprint_of, shard_name
+from engine.placement import INGRESS, AutoscalingSpec, DeploymentSpec, deployment_of, fingerprint_of, shard_name
 from engine.provenance import sha256_of
 from engine.request import BATCH, INTERACTIVE, Layout, Ledger, Parameter, Request, Response, Stage
 from engine.scheduling.job import Job
@@ -71,7 +71,7 @@ from engine.spec import (
     spec_of_plain,
 )
 from engine.table_files import PARQUET_SUFFIX, TABLE_SUFFIXES, endings
-from engine.telemetry import BUCKETS_S, Duration, Histogram, ModelStatistics
+from engine.telemetry import BUCKETS_S, Duration, Histogram, ModelStatistics, quantile_s
 from engine.tensor import (
     BF16,
     BYTES,
@@ -300,7 +300,7 @@ __all__ = [
     "collection_spec_of",
     "compile_view",
     "current_work",
-    "datatype_named",
+    "datatype_named", "deployment_of",
     "duration_us", "element_count",
     "endings",
     "event_bytes",
@@ -322,7 +322,7 @@ __all__ = [
     "parse_filter", "parse_spec",
     "points_of", "points_schema",
     "probe_skew", "put_in_place",
-    "quoted",
+    "quantile_s", "quoted",
     "read_document", "rows_of_log", "served_versions", "sha256_of", "shard_name",
     "spec_as_plain", "spec_of_plain", "split_document",
     "streamed", "sync_folder",

@@ -22,11 +22,18 @@ SHARDS_MAX: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class AutoscalingSpec:
-    """Between how many replicas, and with how many calls in work or waiting at each of them."""
+    """Between how many replicas. There are more where requests wait longer than `queue_wait_ms` for a worker (all but a
+    twentieth wait less), where more than the share `misses_max` of them is refused or answered past its deadline, or where
+    more than `calls_target` are in work or waiting at each replica; None leaves a bound out. There are fewer, one by one,
+    after `calm_s` in which all of this would hold with one less.
+    """
 
     replicas_min: int = 1
     replicas_max: int = 1
-    calls_target: float = 8.0
+    queue_wait_ms: float | None = 5.0
+    misses_max: float | None = 0.01
+    calls_target: float | None = None
+    calm_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +149,17 @@ def _check_size(each: DeploymentSpec, where: str) -> None:
     if scaling is not None:
         bounds["autoscaling.replicas_max"] = scaling.replicas_max, 1, REPLICAS_MAX
         bounds["autoscaling.replicas_min"] = scaling.replicas_min, 1, scaling.replicas_max
-        bounds["autoscaling.calls_target"] = scaling.calls_target, 0.1, 1e6
+        bounds["autoscaling.calm_s"] = scaling.calm_s, 1, 86_400
+        wanted = {
+            "queue_wait_ms": (scaling.queue_wait_ms, 0.1, 1e6),
+            "misses_max": (scaling.misses_max, 1e-6, 1),
+            "calls_target": (scaling.calls_target, 0.1, 1e6),
+        }
+        if all(value is None for value, *_ in wanted.values()):
+            raise SpecError(f"{where}.autoscaling: needs a bound, one of {', '.join(wanted)}, by which it scales")
+        bounds |= {
+            f"autoscaling.{key}": (value, low, high) for key, (value, low, high) in wanted.items() if value is not None
+        }
     for key, (value, low, high) in bounds.items():
         if not low <= value <= high:
             raise SpecError(f"{where}.{key}: must be from {low:g} to {high:g}, got {value:g}")

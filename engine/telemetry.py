@@ -51,6 +51,18 @@ class Histogram:
         return sum_ns
 
 
+def quantile_s(counts: Sequence[int], share: float) -> float:
+    """Seconds below which so large a share (above 0) of the values in a histogram is; those of a bucket are thought to lie evenly
+    in it, those past the last bound at it. 0 where there are none.
+    """
+    left, low = share * sum(counts), 0.0
+    for count, high in zip(counts, BUCKETS_S, strict=False):
+        if count and left <= count:
+            return low + (high - low) * left / count
+        left, low = left - count, high
+    return low if any(counts) else 0.0
+
+
 @dataclass(slots=True)
 class Duration:
     """How often something happened and how long it took in all."""
@@ -157,6 +169,7 @@ class ModelStatistics:
         self._lone: deque[tuple[int, int, int, int, bool, float]] = deque()
         self.shed = 0
         self.dropped = 0
+        self.expired = 0
 
     def lone_done(self, ledger: Ledger, deadline_ns: int) -> None:
         """A batch of one request has ended: counted as `batch_done` would, but later, together with others."""
@@ -235,7 +248,8 @@ class ModelStatistics:
         with self.lock:
             self.shed += 1
 
-    def not_computed(self, count: int) -> None:
-        """Requests dropped after waiting: expired, cancelled, or the model went away."""
+    def not_computed(self, count: int, expired: int) -> None:
+        """Requests dropped after waiting: so many of them past their deadline, others cancelled, or the model went away."""
         with self.lock:
             self.dropped += count
+            self.expired += expired

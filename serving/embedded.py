@@ -92,6 +92,11 @@ class EmbeddedHost:
         self.grpc_port: int | None = None
         self.http_port: int | None = None
 
+    @property
+    def dispatch(self) -> Dispatch:
+        """What the fronts submit to, once this has started. For the loop's thread."""
+        return self._dispatch
+
     async def start(self) -> None:
         """Opens the ports, then loads the models: probes are answered meanwhile, requests refused as unavailable."""
         sys.setswitchinterval(limits.INTERPRETER_SWITCH_S_MAX)  # a model may load on another thread

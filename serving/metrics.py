@@ -116,6 +116,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[ModelStatistics], int]], ...] = (
         "Requests dropped uncomputed: expired, cancelled, unloaded",
         lambda counted: counted.dropped,
     ),
+    ("vireo_requests_expired", "Of those dropped, past their deadline", lambda counted: counted.expired),
     ("vireo_requests_late", "Requests computed, but after their deadline", lambda counted: counted.late),
     ("vireo_rows", "Rows computed", lambda counted: counted.rows),
     ("vireo_batches", "Batches computed", lambda counted: counted.executions),

@@ -214,7 +214,7 @@ class GraphRunner:
         late = dead(job, now_ns)
         if late is None:
             return False
-        self.statistics.not_computed(1)
+        self.statistics.not_computed(1, expired=job.deadline_ns <= now_ns)
         job.finish(type(late)(f"graph{late.message.removeprefix('model')}"))
         return True
 
@@ -278,7 +278,7 @@ class GraphRunner:
         if isinstance(job, JointJob):
             pass  # its members are counted when they have gone alone
         elif isinstance(error, Cancelled):
-            self.statistics.not_computed(1)
+            self.statistics.not_computed(1, expired=job.deadline_ns <= self._clock())
         else:
             self.statistics.failed([self._clock() - job.ledger.received_ns])
         job.finish(error.with_traceback(None))

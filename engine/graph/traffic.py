@@ -344,7 +344,7 @@ class TrafficRunner:
 
     def _failed(self, job: Job, error: VireoError) -> None:
         if isinstance(error, Cancelled):
-            self.statistics.not_computed(1)
+            self.statistics.not_computed(1, expired=job.deadline_ns <= self._clock())
         else:
             self.statistics.failed([self._clock() - job.ledger.received_ns])
         job.finish(error.with_traceback(None))

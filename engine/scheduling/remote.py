@@ -122,7 +122,7 @@ class RemoteWorker:
         now_ns = ledger.computed_ns = self._clock()
         if isinstance(outcome, VireoError):
             if job.cancelled or isinstance(outcome, Cancelled | DeadlineExceeded):
-                self._statistics.not_computed(1)
+                self._statistics.not_computed(1, expired=job.deadline_ns <= now_ns)
             else:
                 self._statistics.failed([now_ns - ledger.received_ns])
             job.finish(self._named(outcome))

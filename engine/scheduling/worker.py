@@ -276,8 +276,8 @@ class Worker:
                 self._wake.notify()
 
     def _drop(self, jobs: Sequence[Job]) -> None:
-        self._statistics.not_computed(len(jobs))
         now_ns = self._clock()
+        self._statistics.not_computed(len(jobs), expired=sum(each.deadline_ns <= now_ns for each in jobs))
         for job in jobs:
             job.finish(dead(job, now_ns) or self._not_taken(job, now_ns))
 

@@ -14,16 +14,20 @@ from typing import Any, Final
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import AutoscalingPolicy
 from ray.serve.handle import DeploymentHandle
 
-from engine import INGRESS, DeploymentSpec, ShardSpec, Spec, fingerprint_of, shard_name, spec_as_plain
+from engine import INGRESS, AutoscalingSpec, DeploymentSpec, ShardSpec, Spec, fingerprint_of, shard_name, spec_as_plain
 from serving.ray_host.replica import Replica
+from serving.ray_host.scaling import WINDOW_S, QueuePolicy
 
 _CALLS_MAX: Final = 100_000
 """Ray's own queue backs off where a bound is met, at 5 calls a second; the engine queues and sheds in its place."""
 _END_S: Final = 10.0
 """Over the spec's bound for the drain: for what the engine does after it."""
 _IDLE_POLL_S: Final = 0.1
+_MEASURED_S: Final = 2.0
+"""How often replicas tell the controller what they measure."""
 _ALONE: Final = DeploymentSpec()
 
 
@@ -91,8 +95,21 @@ def _size(declared: DeploymentSpec) -> dict[str, Any]:
         "autoscaling_config": {
             "min_replicas": scaling.replicas_min,
             "max_replicas": scaling.replicas_max,
-            "target_ongoing_requests": scaling.calls_target,
+            "look_back_period_s": WINDOW_S,
+            "metrics_interval_s": _MEASURED_S,
+            "policy": AutoscalingPolicy(policy_function=QueuePolicy, policy_kwargs=_bounds(scaling)),
+            "upscale_delay_s": 0.0,  # the policy waits where that is of use
+            "downscale_delay_s": 0.0,
         }
+    }
+
+
+def _bounds(scaling: AutoscalingSpec) -> dict[str, float | None]:
+    return {
+        "queue_wait_ms": scaling.queue_wait_ms,
+        "misses_max": scaling.misses_max,
+        "calls_target": scaling.calls_target,
+        "calm_s": scaling.calm_s,
     }
 
 

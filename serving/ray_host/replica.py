@@ -27,7 +27,6 @@ from engine import (
     monotonic,
     spec_of_plain,
 )
-from serving.dispatch import Dispatch
 from serving.embedded import EmbeddedHost
 from serving.features_reads import seen
 from serving.ray_host.hop import (
@@ -38,6 +37,7 @@ from serving.ray_host.hop import (
     response_message,
 )
 from serving.ray_host.link import RayLink
+from serving.ray_host.load import LoadMeter
 from serving.ray_host.together import Together
 
 log = logging.getLogger("vireo.ray")
@@ -60,9 +60,9 @@ class Replica:
     ) -> None:  # fmt: skip
         """`deployment`: its own name in the placement, `shard`: which of it; `handles`: of deployments that it calls."""
         self._deployment, self._handles, self._shard = deployment, handles, shard
-        self._dispatch: Dispatch | None = None
         self._running: EmbeddedHost | None = None
         self._refused: str | None = None
+        self._meter: LoadMeter | None = None
 
     async def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Serves what `config` says. Raises VireoError where it cannot be started; a running one keeps what it has."""
@@ -97,7 +97,7 @@ class Replica:
         except BaseException:
             await host.stop()
             raise
-        self._running, self._dispatch = host, Dispatch(host.engine)
+        self._running, self._meter = host, LoadMeter(host.dispatch)
 
     def _host(self) -> EmbeddedHost:
         assert self._running is not None
@@ -105,6 +105,10 @@ class Replica:
 
     async def check_health(self) -> None:
         """Returns: where the loop that serves turns no more it does not, and Ray replaces the replica."""
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """See `QueuePolicy`: asked by Ray Serve every few seconds, where the number of replicas is not fixed."""
+        return {} if self._meter is None else self._meter.read()
 
     async def report(self) -> dict[str, Any]:
         """What this replica says of itself: its name and process, its address with the port of each front or None, and what of
@@ -139,10 +143,9 @@ class Replica:
 
     async def call(self, message: Message) -> Message:
         """The response to a request, or its error, by its deadline; cancelled, the work is dropped."""
-        assert self._dispatch is not None
         try:
             request = request_of(message, monotonic)
-            return response_message(await self._dispatch.infer(request, enforce_deadline=True))
+            return response_message(await self._host().dispatch.infer(request, enforce_deadline=True))
         except VireoError as error:
             return error_message(error)
 
@@ -150,8 +153,8 @@ class Replica:
         """The responses to requests to one servable that is `declared` so, or their errors, once all of them have ended; None
         where none here is declared so. Cancelled, the work of all is dropped.
         """
-        dispatch, engine = self._dispatch, self._host().engine
-        assert dispatch is not None
+        dispatch = self._host().dispatch
+        engine = dispatch.engine
         name, version, *_ = messages[0]
         if not engine.has(name, version, declared):
             return None
@@ -166,9 +169,8 @@ class Replica:
 
     async def stream(self, message: Message) -> AsyncIterator[Message]:
         """The responses to a request, one by one, at the end perhaps an error."""
-        assert self._dispatch is not None
         try:
-            async for each in self._dispatch.stream(request_of(message, monotonic)):
+            async for each in self._host().dispatch.stream(request_of(message, monotonic)):
                 yield response_message(each)
         except VireoError as error:
             yield error_message(error)
@@ -177,6 +179,8 @@ class Replica:
         """Called by Ray Serve before it ends the process."""
         if self._running is not None:
             host, self._running = self._running, None
+            if self._meter is not None:
+                self._meter.close()
             await host.leave()
 
 

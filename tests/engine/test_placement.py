@@ -113,6 +113,16 @@ def test_spec_with_a_placement_is_read_back_from_json() -> None:
             "{w: {serves: [far], autoscaling: {replicas_min: 3, replicas_max: 2}}}",
             "replicas_min: must be from 1 to 2, got 3",
         ),
+        (
+            "{w: {serves: [far], autoscaling: {queue_wait_ms: null, misses_max: null}}}",
+            "placement.w.autoscaling: needs a bound, one of queue_wait_ms, misses_max, calls_target, by which it scales",
+        ),
+        (
+            "{w: {serves: [far], autoscaling: {misses_max: 2.0}}}",
+            "autoscaling.misses_max: must be from 1e-06 to 1, got 2",
+        ),
+        ("{w: {serves: [far], autoscaling: {queue_wait_ms: 0.0}}}", "queue_wait_ms: must be from 0.1 to 1e+06, got 0"),
+        ("{w: {serves: [far], autoscaling: {calm_s: 0.0}}}", "calm_s: must be from 1 to 86400, got 0"),
     ],
 )
 def test_placement_that_makes_no_sense_is_refused(placement: str, told: str) -> None:

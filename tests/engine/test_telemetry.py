@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import BUCKETS_S, Histogram, Ledger, ModelStatistics
+from engine import BUCKETS_S, Histogram, Ledger, ModelStatistics, quantile_s
 from engine.telemetry import BatchTimes
 
 
@@ -70,9 +71,10 @@ def test_batches_of_a_million_sizes_are_remembered_in_few_places() -> None:
 def test_refused_dropped_and_failed_requests_are_counted_apart() -> None:
     statistics = ModelStatistics()
     statistics.refused()
-    statistics.not_computed(3)
+    statistics.not_computed(3, expired=2)
     statistics.failed([5, 6])
-    assert (statistics.shed, statistics.dropped, statistics.fail.count, statistics.fail.total_ns) == (1, 3, 2, 11)
+    assert (statistics.shed, statistics.dropped, statistics.expired) == (1, 3, 2)
+    assert (statistics.fail.count, statistics.fail.total_ns) == (2, 11)
     assert statistics.success.count == 0
 
 
@@ -91,3 +93,22 @@ def test_no_count_is_lost_between_threads() -> None:
         each.join()
     assert statistics.success.count == statistics.executions == statistics.shed == 2000
     assert sum(statistics.total_histogram.counts) == 2000
+
+
+def test_quantiles_of_a_histogram_lie_in_the_bucket_that_the_sorted_values_say() -> None:
+    random = np.random.default_rng(7)
+    values_ns = random.lognormal(np.log(2e6), 1.5, 5_000).astype(np.int64)
+    histogram = Histogram()
+    histogram.observe_all(values_ns)
+    bounds = [0.0, *BUCKETS_S]
+    for share in (0.01, 0.5, 0.95, 0.99):
+        exact_s = float(np.quantile(values_ns, share, method="inverted_cdf")) / 1e9
+        bucket = np.searchsorted(bounds, exact_s)
+        assert bounds[bucket - 1] <= quantile_s(histogram.counts, share) <= bounds[bucket]
+
+
+def test_quantile_of_nothing_is_0_and_of_what_passes_every_bound_the_last() -> None:
+    histogram = Histogram()
+    assert quantile_s(histogram.counts, 0.95) == 0.0
+    histogram.observe(int(60e9))
+    assert quantile_s(histogram.counts, 0.95) == BUCKETS_S[-1]

@@ -63,6 +63,12 @@ def wait_for_file(path: Path) -> None:
         time.sleep(POLL_S)
 
 
+def slow(x: Array) -> Answer:
+    """Takes 20 ms, and no core, as what runs on a device."""
+    time.sleep(0.02)
+    return {"y": x * 2}
+
+
 def countdown(x: Array) -> Iterator[Answer]:
     """Streams x, x - 1, ... 1, and fails after the last where x has a fraction."""
     start = float(x.ravel()[0])
