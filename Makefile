@@ -44,7 +44,7 @@ demo-llm: $(STAMP)
 
 test-vllm: $(STAMP)
 	$(BIN)/python -m benchmarks.workloads.generation.install
-	VIREO_TEST_VLLM=1 $(BIN)/python -m pytest tests/serving/test_openai.py
+	VIREO_TEST_VLLM=1 $(BIN)/python -m pytest tests/serving/test_openai.py tests/serving/test_vllm_*.py
 
 GPU_VENV := $(CACHE)/gpu-venv
 

@@ -8,7 +8,6 @@ import os
 import random
 import re
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,14 +17,13 @@ import openai
 import pytest
 from openai import OpenAI
 
-from benchmarks.workloads.generation.model import missing, write_model
+from benchmarks.workloads.generation.model import write_model
 from engine import Spec
 from tests.serving.lora import write_adapter
 from tests.serving.servers import ServerHere, eventually, spec_for
+from tests.serving.vllm_server import PATIENCE_S, server_of, skip_unless_wanted
 
-if os.environ.get("VIREO_TEST_VLLM") != "1":  # not where it is merely installed: these take minutes
-    pytest.skip("wants a real vLLM and minutes: make test-vllm, which sets VIREO_TEST_VLLM=1", allow_module_level=True)
-assert not missing(), f"not installed: {', '.join(missing())}"
+skip_unless_wanted()
 
 SPEC = """
 server: {grpc_port: 0, http_port: 0}
@@ -42,9 +40,6 @@ language_models:
              enable-auto-tool-choice: true, tool-call-parser: hermes, max-loras: 2, max-lora-rank: 8}
       adapters: {ADAPTERS}
 """
-PATIENCE_S: Final = 600.0
-"""A start takes some forty seconds on two cores that are not busy otherwise."""
-
 HI: Final[list[Any]] = [{"role": "user", "content": "Say hello."}]
 WEATHER: Final[Any] = [
     {
@@ -71,10 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHere]:
     write_model(folder / "smol")
     for seed, (name, rank) in enumerate({"pirate": 8, "sailor": 8, "large": 64}.items()):
         write_adapter(folder / name, folder / "smol", seed=seed, rank=rank)
-    settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "0-1", "HF_HUB_OFFLINE": "1"}
-    os.environ.update({name: os.environ.get(name, value) for name, value in settings.items()})
-    made = ServerHere(spec_with(folder, "pirate"), patience_s=PATIENCE_S)
-    assert not made.engine.problems()
+    made = server_of(spec_with(folder, "pirate"))
     yield made
     made.stop()
 
@@ -244,7 +236,7 @@ def test_a_deadline_frees_the_engine(client: OpenAI, server: ServerHere) -> None
             model="smol", messages=HI, max_tokens=900, stream=True, extra_headers=late, extra_body={"ignore_eos": True}
         ):
             pass
-    eventually(lambda: under_way(server) == 0, "the engine is free")
+    eventually(lambda: under_way(server) == 0, "the engine is free", PATIENCE_S)
 
 
 def test_two_hundred_random_disconnects_leak_nothing(url: str, server: ServerHere) -> None:
@@ -264,21 +256,21 @@ def test_two_hundred_random_disconnects_leak_nothing(url: str, server: ServerHer
                 await asyncio.gather(*(leave(client) for _ in range(8)))
 
     asyncio.run(leave_all())
-    eventually(lambda: under_way(server) == 0 and server.in_flight == 0, f"the engine is free (seed {SEED})")
-    eventually(lambda: server.tasks() <= before, f"no task is left (seed {SEED})")
+    eventually(
+        lambda: under_way(server) == 0 and server.in_flight == 0, f"the engine is free (seed {SEED})", PATIENCE_S
+    )
+    eventually(lambda: server.tasks() <= before, f"no task is left (seed {SEED})", PATIENCE_S)
 
 
 def test_a_killed_engine_is_not_ready_then_restarted_and_others_never_notice(
     client: OpenAI, server: ServerHere
 ) -> None:
     os.kill(core_pid(server), signal.SIGKILL)
-    eventually(lambda: "smol" in server.engine.problems(), "it is not ready")
+    eventually(lambda: "smol" in server.engine.problems(), "it is not ready", PATIENCE_S)
     assert server.engine.is_ready("double", None)
     with pytest.raises(openai.InternalServerError) as raised:
         client.chat.completions.create(model="smol", messages=HI, max_tokens=3)
     assert (raised.value.status_code, raised.value.response.headers["retry-after"]) == (503, "1")
-    end = time.monotonic() + PATIENCE_S
-    while server.engine.problems() and time.monotonic() < end:
-        time.sleep(0.2)
+    eventually(lambda: not server.engine.problems(), "it is ready again", PATIENCE_S)
     assert client.chat.completions.create(model="smol", messages=HI, max_tokens=3).choices
     assert server.engine.language_models.statistics()[0][1].restarts == 1

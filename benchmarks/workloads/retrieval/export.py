@@ -7,39 +7,47 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from benchmarks.workloads.drawing import Drawing
+from benchmarks.workloads.drawing import Drawing, Inputs
 from benchmarks.workloads.retrieval.embedding import Weights
 
 LAYERS, HEADS = 6, 12
 EPSILON = 1e-12
 _SHAPE: list[int | str] = ["rows", "tokens"]
+INPUTS: Inputs = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), (TensorProto.INT64, _SHAPE))
 
 
 def cross_encoder(weights: Weights) -> onnx.ModelProto:
     """What `training.cross_encoder.CrossEncoder.forward` computes."""
-    draw = Drawing(weights)
-    for name, value in (("one", 1.0), ("half", 0.5), ("root", 2**0.5), ("far", -1e9), ("least", 1e-12)):
-        draw.hold(name, np.array(value, np.float32))
-    for name, axis in (("first_axis", 1), ("last_axis", -1), ("heads_axes", [1, 2])):
+    draw, hidden = body(weights)
+    second = draw.add("Cast", ["token_type_ids"], "second", to=TensorProto.FLOAT)
+    draw.hold("least", np.array(1e-12, np.float32))
+    for name, axis in (("first_axis", 1), ("last_axis", -1)):
         draw.hold(name, np.atleast_1d(np.array(axis)))
+    query = _mean(draw, hidden, draw.add("Sub", ["there", second], "first"), "query")
+    passage = _mean(draw, hidden, second, "passage")
+    product = draw.add("Mul", [_unit(draw, query), _unit(draw, passage)], "product")
+    both = draw.add("Concat", [product, passage], "both", axis=1)
+    draw.add("MatMul", [both, draw.hold("head.weight", weights["head.weight"])], "logit")
+    return draw.model("cross_encoder", INPUTS, "logit", ["rows"])
+
+
+def body(weights: Weights) -> tuple[Drawing, str]:
+    """A drawing of the body alone, with `INPUTS`, and the name of its hidden states, FP32 [rows, tokens, size]."""
+    draw = Drawing(weights)
+    for name, value in (("one", 1.0), ("half", 0.5), ("root", 2**0.5), ("far", -1e9)):
+        draw.hold(name, np.array(value, np.float32))
     size = weights["embeddings.LayerNorm.bias"].shape[0]
+    draw.hold("heads_axes", np.array([1, 2]))
     draw.hold("apart", np.array([0, 0, HEADS, size // HEADS]))
     draw.hold("together", np.array([0, 0, size]))
     draw.hold("scale", np.array((size // HEADS) ** -0.5, np.float32))
     hidden = _embedded(draw)
     there = draw.add("Cast", ["attention_mask"], "there", to=TensorProto.FLOAT)
-    second = draw.add("Cast", ["token_type_ids"], "second", to=TensorProto.FLOAT)
     hiding = draw.add("Mul", [draw.add("Sub", ["one", there], "absent"), "far"], "hiding.flat")
     draw.add("Unsqueeze", [hiding, "heads_axes"], "hiding")
     for layer in range(LAYERS):
         hidden = _layer(draw, hidden, f"encoder.layer.{layer}")
-    query = _mean(draw, hidden, draw.add("Sub", [there, second], "first"), "query")
-    passage = _mean(draw, hidden, second, "passage")
-    product = draw.add("Mul", [_unit(draw, query), _unit(draw, passage)], "product")
-    both = draw.add("Concat", [product, passage], "both", axis=1)
-    draw.add("MatMul", [both, draw.hold("head.weight", weights["head.weight"])], "logit")
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    return draw.model("cross_encoder", dict.fromkeys(names, (TensorProto.INT64, _SHAPE)), "logit", ["rows"])
+    return draw, hidden
 
 
 def _embedded(draw: Drawing) -> str:

@@ -10,13 +10,15 @@ KEPT = Left({"gRPC": 3}, dict.fromkeys(EMPTY, 0.0), 1 << 30, (1 << 30) + GROWN_B
 
 
 def test_a_place_is_free_once_the_next_computes_not_once_it_has_computed() -> None:
-    turns = [Freed("deadline", 95.0, 40.0)] * 5 + [Freed("gRPC cancel", 139.0, 40.0)] * 5
+    turns = [Freed("deadline", 95.0, 40.0, 21.0)] * 5 + [Freed("gRPC cancel", 139.0, 40.0, 21.0)] * 5
     assert judgement_of(turns).kept
-    assert judgement_of([*turns, Freed("gRPC cancel", 190.0, 40.0)]).kept is False
+    assert "takes 21 ms" in judgement_of(turns).said
+    assert judgement_of([*turns, Freed("gRPC cancel", 190.0, 40.0, 21.0)]).kept is False
     assert [row[:3] for row in freed_table(turns).rows] == [
         ["deadline", 5, 95.0],
         ["gRPC cancel", 5, 139.0],
         ["(a call alone)", 10, 40.0],
+        ["(a step of the engine)", 10, 21.0],
     ]
 
 

