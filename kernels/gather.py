@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from kernels.instructions import borrowed, prefetch_row
+from kernels.instructions import borrowed, copy_row, prefetch_row
 from kernels.lookup import MISSING, scratch_words, settled
 from kernels.memory import load_i64
 from kernels.record import NONE
@@ -26,7 +26,7 @@ Bytes = npt.NDArray[np.uint8]
 NEVER_US = -1
 """The newest event of a row that none of the states asked so far has."""
 
-_AHEAD = 8
+_AHEAD = 16
 """Rows that are on their way while one is copied: those of a large table are in no cache."""
 
 _I64, _U64, _U32, _U8, _F32 = types.int64, types.uint64, types.uint32, types.uint8, types.float32
@@ -36,15 +36,13 @@ _I64, _U64, _U32, _U8, _F32 = types.int64, types.uint64, types.uint32, types.uin
 def gather_rows(table: Singles, rows: Longs, places: Longs, buffer: Singles, first: int) -> None:
     """Copies rows `rows` [m] of `table` [t, d] to rows `places` [m] of the buffer."""
     table, rows, places, filled = borrowed(table), borrowed(rows), borrowed(places), borrowed(buffer)
-    count, width = rows.shape[0], table.shape[1]
+    count = rows.shape[0]
     for index in range(min(_AHEAD, count)):
         prefetch_row(table, rows[index])
     for index in range(count):
         if index + _AHEAD < count:
             prefetch_row(table, rows[index + _AHEAD])
-        row, place = rows[index], places[index]
-        for column in range(width):
-            filled[place, first + column] = table[row, column]
+        copy_row(table, rows[index], filled, places[index], first)
     buffer[:0, 0] = 0
 
 

@@ -73,6 +73,26 @@ def prefetch_row(typing_context: Any, data: Any, row: Any) -> Any:
 
 
 @intrinsic
+def copy_row(typing_context: Any, table: Any, row: Any, buffer: Any, place: Any, first: Any) -> Any:
+    """Copies a row of `table` to columns `first` and on of row `place` of `buffer`: contiguous arrays of two dimensions, of one
+    dtype, that don't overlap. The block's own copy: numba must assume that they overlap, and goes number by number."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, target, byte = signature.args[0], signature.args[2], ir.IntType(8).as_pointer()
+        read = context.make_array(source)(context, builder, arguments[0])
+        filled = context.make_array(target)(context, builder, arguments[2])
+        width = builder.extract_value(read.shape, 1)
+        begin = builder.mul(arguments[3], builder.extract_value(filled.shape, 1))
+        found = builder.bitcast(builder.gep(read.data, [builder.mul(arguments[1], width)]), byte)
+        room = builder.bitcast(builder.gep(filled.data, [builder.add(begin, arguments[4])]), byte)
+        function = builder.module.declare_intrinsic("llvm.memcpy", [byte, byte, _I64])
+        builder.call(function, [room, found, builder.mul(width, _I64(source.dtype.bitwidth // 8)), _I1(0)])
+        return context.get_dummy_value()
+
+    return types.void(table, types.int64, buffer, types.int64, types.int64), code
+
+
+@intrinsic
 def borrowed(typing_context: Any, array: Any) -> Any:
     """The same array, but not counted: numba otherwise counts references, atomically, for each call and each inlined one.
 
