@@ -128,6 +128,16 @@ def ids_of(places: Longs, ids_at: Longs, ids: npt.NDArray[np.uint64]) -> None:
         ids[index] = load_u64(ids_at[place >> PART_SHIFT] + 8 * (place & ((1 << PART_SHIFT) - 1)))
 
 
+@signed(types.boolean(reads(_I64), fills(_I64)), quick=True)
+def rows_of_one_part(places: Longs, rows: Longs) -> bool:
+    """Whether all `places` [m] are of one part; `rows` [m] are then theirs, `places` & 2^32 - 1."""
+    for index in range(places.shape[0]):
+        if (places[index] ^ places[0]) >> PART_SHIFT != 0:
+            return False
+        rows[index] = places[index] & ((1 << PART_SHIFT) - 1)
+    return True
+
+
 @kernel()
 def _slots(items: int) -> int:
     slots = 16

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from kernels.ranking import PART_SHIFT
+from kernels.ranking import PART_SHIFT, rows_of_one_part
 
 Bits = npt.NDArray[np.uint8]
 Longs = npt.NDArray[np.int64]
@@ -20,10 +20,11 @@ ROW_MASK: Final = (1 << SHIFT) - 1
 
 def parts_of(places: Longs) -> Iterator[tuple[int, Longs, Longs]]:
     """Of each part among some places, ascending: the part, where in `places` it is, and its rows."""
-    parts = places >> SHIFT
-    if len(parts) and (parts == parts[0]).all():  # mostly; finding out which there are takes longer
-        yield int(parts[0]), np.arange(len(places)), places & ROW_MASK
+    rows = np.empty(len(places), np.int64)
+    if len(places) and rows_of_one_part(places, rows):  # mostly; finding out which there are takes longer
+        yield places.item(0) >> SHIFT, np.arange(len(places)), rows
         return
+    parts = places >> SHIFT
     for part in np.unique(parts).tolist():
         here = np.flatnonzero(parts == part)
         yield part, here, places[here] & ROW_MASK

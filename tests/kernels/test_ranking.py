@@ -61,6 +61,18 @@ def test_ids_are_those_of_the_places_whatever_part_they_are_of() -> None:
     assert ids.tolist() == [int(parts[place >> 32][place & 0xFFFFFFFF]) for place in places.tolist()]
 
 
+def test_places_of_one_part_are_told_from_those_of_several() -> None:
+    rows, room = np.array([7, 0, 2**32 - 1, 7], np.int64), np.empty(4, np.int64)
+    for part in (0, 5, -1):
+        assert ranking.rows_of_one_part((part << 32) | rows, room)
+        assert room.tolist() == rows.tolist()
+        for at in range(1, 4):
+            places = (part << 32) | rows
+            places[at] ^= 1 << 32
+            assert not ranking.rows_of_one_part(places, room)
+    assert ranking.rows_of_one_part(rows[:0], room[:0])
+
+
 def legs_of(rng: np.random.Generator, size: int) -> tuple[list[list[int]], list[float]]:
     """Three legs of different keys, of which some are in several, one leg empty; and weights."""
     legs = [(rng.permutation(2 * size)[: rng.integers(0, size + 1)] - size // 2).tolist() for _ in range(3)]
