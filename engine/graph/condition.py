@@ -7,7 +7,9 @@ FP32 nearest to 0.1 is == 0.1.
 from __future__ import annotations
 
 import math
+import operator as operators
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
@@ -24,6 +26,10 @@ _WORDS: Final = {"true": 1.0, "false": 0.0}
 _COMPARE: Final[dict[str, np.ufunc]] = {
     ">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal, "==": np.equal, "!=": np.not_equal,
 }  # fmt: skip
+_COMPARE_ONE: Final[dict[str, Callable[[int, float], bool]]] = {
+    ">": operators.gt, ">=": operators.ge, "<": operators.lt, "<=": operators.le, "==": operators.eq, "!=": operators.ne,
+}  # fmt: skip
+"""Of whole numbers, which Python compares exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,10 @@ def _number(written: str, text: str) -> float:
 def is_true(operator: Operator, operand: float, array: npt.NDArray[Any]) -> bool:
     """Whether any element of `array` (BOOL or numbers, not the bits of BF16) compares so with `operand`, or, without an
     operator, is true."""
+    if (
+        array.size == 1 and array.dtype.kind in "iu" and operator
+    ):  # such as how many there are: numpy takes ten times as long
+        return _COMPARE_ONE[operator](array.item(), operand)
     return bool(_elements(operator, operand, array).any())
 
 

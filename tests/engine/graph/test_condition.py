@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -83,6 +84,16 @@ def test_numbers_compare_in_their_own_precision() -> None:
     assert is_true("==", 0.1, np.array([0.1], np.float32))
     assert not is_true(">", 0.1, np.array([0.1], np.float32))
     assert is_true("<", 1e9, np.array([1.0], np.float16))
+
+
+def test_one_whole_number_is_compared_exactly() -> None:
+    count, large = np.array([3], np.int32), np.array([[2**63 + 1]], np.uint64)
+    assert is_true(">", 0.0, count)
+    assert not is_true("!=", 3.0, count)
+    assert is_true(">", 2.5, count)
+    assert is_true("<", math.inf, count)
+    assert is_true(">", 2.0**63, large)
+    assert not is_true("==", 2.0**63, large)
 
 
 def test_a_row_is_true_where_any_of_its_elements_is() -> None:
