@@ -1,9 +1,9 @@
 """How many recommendations a second one core sustains with p99 within 50 ms, beside the same pipeline glued from parts.
 
 Measured: an open loop of Poisson arrivals against each service pinned to core 0, the generator on core 1; latency counts
-from the scheduled send. A sweep finds the highest rate whose p99 stays within 50 ms with at least 99.9% of requests answered in
-time; then 50% and 80% of that rate are held longer. Then items and user tower change versions under load, and every answer is
-checked. The workload: a simulated shop of a million items and a million users
+from the scheduled send. A sweep finds the highest rate whose p99 stays within 50 ms with at least 99.9% of requests answered
+within 200 ms; then 50% and 80% of that rate are held longer. Then items and user tower change versions under load, and every
+answer is checked. The workload: a simulated shop of a million items and a million users
 (`benchmarks.workloads.recommendation.world`), models trained on MovieLens; user features from the log, user tower, filtered
 search for 500 candidates, gather of their 102 features, ranker, diversity and caps, a list of 20 with reasons.
 
@@ -30,7 +30,7 @@ from benchmarks.recommendation.glued import CHECKED, Glued, glued
 from benchmarks.recommendation.inputs import prepared
 from benchmarks.recommendation.recall import found_by_vireo, recall_of
 from benchmarks.recommendation.refresh import RefreshPlan, refreshed
-from benchmarks.recommendation.served import answers, served, stages_of
+from benchmarks.recommendation.served import SLO_MS, answers, served, stages_of
 from benchmarks.recommendation_report import TARGET_MS, RecommendationData, report_of
 from benchmarks.report import Report
 from benchmarks.sustained import Found, sustained
@@ -98,7 +98,7 @@ def order_of(contender: Contender, options: Options) -> LoadOrder:
         warmup_s=1.0,
         seed=options.seed,
         core=LOAD_CORE,
-        deadline_ms=TARGET_MS,
+        deadline_ms=SLO_MS,
         target_ms=TARGET_MS,
     )
 
