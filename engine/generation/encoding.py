@@ -146,7 +146,8 @@ def _inputs(value: object) -> list[str]:
     """The texts to embed."""
     if isinstance(value, list) and value and isinstance(value[0], int | list):
         raise InvalidArgument(
-            "input: expected a text or a list of texts, got tokens: of which tokenizer nobody can tell"
+            "input: expected a text or a list of texts, got tokens: of which tokenizer nobody can tell "
+            "(LangChain's OpenAIEmbeddings sends texts with check_embedding_ctx_length=False)"
         )
     return _texts("input", value)
 

@@ -30,6 +30,8 @@ _ENVIRONMENT: Final = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "VLLM_NO_USAGE_S
 
 _RETRY_AFTER: Final = (("retry-after", "1"),)
 _BUSY: Final = (429, 503)
+_FILES: Final = "allowed-local-media-path"
+"""The argument without which no message may name a file of the server. vLLM raises an error as if its own where one does."""
 
 
 def load_vllm(name: str, spec: VllmSpec, folder: Path, home: Home) -> VllmModel:
@@ -280,6 +282,9 @@ def _refused(error: Exception) -> GenerationAnswer:
 
     told = create_error_response(error)
     if told.error.code == 500:
+        if _FILES in str(error):
+            why = f"a message names a file of the server, which are not read without vllm.args.{_FILES}"
+            raise InvalidArgument(why) from error
         raise error
     return _error(told)
 
