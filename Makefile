@@ -37,7 +37,8 @@ test: $(STAMP)
 
 test-triton: $(STAMP)
 	test -e benchmarks/peers/.triton/complete || $(BIN)/python -m benchmarks.peers.triton install
-	$(BIN)/python -m pytest tests/engine/triton tests/serving/test_triton_export.py tests/serving/test_triton_statistics.py tests/benchmarks/workloads/test_on_triton.py
+	$(BIN)/python -m pytest tests/engine/triton tests/serving/test_triton_round_trip.py tests/serving/test_triton_statistics.py \
+	  tests/benchmarks/workloads/test_on_triton.py
 
 demo-llm: $(STAMP)
 	$(BIN)/python -m benchmarks.workloads.generation --install --out $(CACHE)/generation --cache $(CACHE)/retrieval

@@ -35,7 +35,11 @@ def export_triton(engine: Engine, out: Path, platform: str) -> list[str]:
     if not models:
         raise FailedPrecondition("the application serves no ONNX model from a repository: there is nothing to export")
     lines = []
-    for name, versions in models.items():
+    for name, versions in list(models.items()):
+        if _has_scalars(versions[-1]):
+            lines.append(f"{name}: not written, it has a tensor of shape [], which Triton has not")
+            del models[name]
+            continue
         threads = engine.spec.models[name].threads if name in engine.spec.models else 1
         _write_model(out / name, versions, threads, platform)
         told = ", ".join(str(each.version) for each in versions)
@@ -50,8 +54,13 @@ def export_triton(engine: Engine, out: Path, platform: str) -> list[str]:
         _write_config(out / name, ensemble(plan, newest))
         (out / name / "1").mkdir()  # Triton wants the folder of a version, though nothing is in it
         lines.append(f"{name}: an ensemble of {', '.join(each.target.name for each in plan.nodes)}")
-    skipped = {each.name for each in described} - models.keys() - engine.spec.graphs.keys()
-    return lines + [f"{name}: not written, it is no ONNX model" for name in sorted(skipped)]
+    others = {each.name for each in described if each.traits.platform != ONNX_PLATFORM} - engine.spec.graphs.keys()
+    return lines + [f"{name}: not written, it is no ONNX model" for name in sorted(others)]
+
+
+def _has_scalars(model: ModelDescription) -> bool:
+    """Whether it has tensors of shape []; where rows batch, one number a row is something else."""
+    return any(not each.shape for each in (*model.signature.inputs, *model.signature.outputs))
 
 
 def _write_model(folder: Path, versions: Sequence[ModelDescription], threads: int, platform: str) -> None:

@@ -1,4 +1,4 @@
-"""`vireo export-triton`: what it writes, what Vireo reads of it again, and what a real Triton's own reader makes of it."""
+"""`vireo export-triton`: what it writes, and what Vireo reads of it again. On a real Triton: test_triton_round_trip."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 from onnx import helper, numpy_helper
-from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.grpc import model_config_pb2 as pb
 
-from benchmarks.peers.triton_exported import to_python_backend
 from engine import (
     Array,
     Engine,
@@ -30,7 +28,6 @@ from serving.model_config import read_config
 from serving.triton_export import export_triton
 from tests.engine.onnx_models import FLOAT, affine, graph, write
 from tests.engine.servables.contract import floats
-from tests.engine.triton.real import RealTriton
 from tests.fakes import FP32
 
 SPEC = """
@@ -183,28 +180,26 @@ def test_the_command_says_what_it_wrote(folder: Path, tmp_path: Path, capsys: py
     assert "double: version 1, onnxruntime" in capsys.readouterr().out
 
 
-def test_a_real_triton_reads_what_was_written_and_answers_the_same(
-    exported: Path, engine: Engine, tmp_path: Path
-) -> None:
-    """Its package has no ONNX Runtime backend: the models run in its Python backend, all else is as it was written."""
-    triton = RealTriton(tmp_path, ())
-    shutil.copytree(exported, triton.models, dirs_exist_ok=True)
-    for name in ("double", "triple"):
-        to_python_backend(triton.models / name)
-    try:
-        triton.start("chain")
-        client = InferenceServerClient(triton.address)
-        for name in ("double", "chain"):
-            read, written = client.get_model_config(name).config, config_of(triton.models / name)
-            for field in ("max_batch_size", "input", "output", "version_policy", "model_warmup", "ensemble_scheduling"):
-                assert getattr(read, field) == getattr(written, field), field
-        x = floats(5, 2, 1)
-        asked = InferInput("x", list(x.shape), "FP32")
-        asked.set_data_from_numpy(x)
-        theirs = client.infer("chain", [asked])
-        ours = engine.infer(Request("chain", {"x": Tensor(FP32, x)})).outputs
-        assert np.array_equal(theirs.as_numpy("y"), ours["y"].array)
-        assert np.array_equal(theirs.as_numpy("half"), ours["half"].array)
-        client.close()
-    finally:
-        triton.kill()
+def test_a_model_that_triton_has_no_word_for_is_named_and_so_is_the_graph_of_it(tmp_path: Path) -> None:
+    """Triton takes an empty shape only of what batches; a real one refuses the rest ("scalar tensors are not supported")."""
+    negated = helper.make_node("Neg", ["v"], ["w"])
+    write(tmp_path / "models/scalar/1", graph([negated], {"v": (FLOAT, [])}, {"w": (FLOAT, [])}))
+    write(tmp_path / "models/double/1", affine(2.0))
+    spec = """
+repository: {path: models}
+graphs:
+  one:
+    inputs: {v: {datatype: FP32, shape: []}}
+    nodes: {only: {call: scalar, inputs: {v: v}}}
+    outputs: {w: only.w}
+"""
+    engine = Engine(parse_spec(spec, folder=tmp_path))
+    engine.start()
+    lines = export_triton(engine, tmp_path / "out", "onnxruntime")
+    engine.close()
+    assert lines == [
+        "double: version 1, onnxruntime",
+        "scalar: not written, it has a tensor of shape [], which Triton has not",
+        "one: not written, node 'only' calls 'scalar', which is no exported model",
+    ]
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["double"]
