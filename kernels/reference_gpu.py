@@ -46,8 +46,8 @@ def keys_of(found: Singles, rows: Longs) -> Longs:
     return (ordered << 32) | (0xFFFFFFFF - rows)
 
 
-def searched_in_rounds(found: Singles, wanted: int, room: Room, tile: int) -> tuple[Longs, int]:
-    """The keys of the `wanted` best of float32 scores [n], as the GPU goes about it, and how many passes that took."""
+def searched_in_rounds(found: Singles, room: Room, tile: int) -> tuple[Longs, int]:
+    """The keys of the `room.wanted` best of float32 scores [n], as the GPU goes about it, and how many passes that took."""
     tiles = -(-len(found) // tile)
     stride, lowest, passes = golden_stride(tiles), EMPTY, 0
     while True:
@@ -58,11 +58,11 @@ def searched_in_rounds(found: Singles, wanted: int, room: Room, tile: int) -> tu
             at = (turns[:, None] * tile + np.arange(tile)).ravel()
             keys = keys_of(found[at[at < len(found)]], at[at < len(found)])
             past = keys if every else keys[keys > lowest]
-            lost |= len(past) > room.keys - room.best
-            best = np.sort(np.concatenate([best, past[: room.keys - room.best]]))[::-1][: room.best]
-            lowest = max(lowest, int(best[wanted - 1])) if len(best) >= wanted else lowest
+            lost |= len(past) > room.keys - room.wanted
+            best = np.sort(np.concatenate([best, past[: room.keys - room.wanted]]))[::-1][: room.wanted]
+            lowest = max(lowest, int(best[-1])) if len(best) == room.wanted else lowest
         if not lost:
-            return best[:wanted], passes
+            return best, passes
         lowest -= lowest != EMPTY
 
 

@@ -9,6 +9,9 @@ keys, row included, so that equal scores do not flood the room either. Whatever 
 made for that) makes the search go over the rows once more, with a threshold from almost all of them: the answer is exact always.
 
 What is found by float16 (8-bit, estimated) queries is more than was asked for by a margin, which is scored again in float64.
+
+A launch costs the host some 5 µs and a read of 10M x 384 no more than 2 ms, so nothing waits for the device before all is in its
+queue: that numbers are finite, and that nothing was lost, is asked last. Only a filter is counted first.
 """
 
 from __future__ import annotations
@@ -22,13 +25,14 @@ import torch
 
 from kernels.gpu import scan as triton_kernels
 from kernels.gpu.faults import DeviceLost
-from kernels.gpu.rounds import BLOCK, K_MAX, QUERIES_MAX, Room, gathers, golden_stride, rounds, wanted_for
+from kernels.gpu.rounds import K_MAX, QUERIES_MAX, ROOM_KEYS, Room, gathers, golden_stride, rounds, wanted_for
 from kernels.gpu.rows import DeviceRows, ReadyQueries, Tensor, checked, exact_scores, ready
 
 _EMPTY = -(2**63)
 _NEVER = 2**63 - 1
 _KINDS = {"float16": 0, "bfloat16": 0, "int8": 1, "binary": 2, "rabitq": 2}
 _BITS_BYTES = 1_024
+_KEYS_A_WARP = 512
 
 
 @contextmanager
@@ -72,16 +76,16 @@ class Search:
     `wanted` of them are exact by what the scan computes. One thread; nothing waits for the device but `lost`.
     """
 
-    def __init__(self, queries: Tensor, wanted: int, tuning: Tuning | None = None, *, block: int = BLOCK) -> None:
-        """`queries` float32 [q, d], on the device. `block`: keys that one program finds the best of."""
+    def __init__(
+        self, queries: Tensor, wanted: int, tuning: Tuning | None = None, *, room_keys: int = ROOM_KEYS
+    ) -> None:
+        """`queries` float32 [q, d], on the device. `room_keys`: see Room."""
         assert 0 < len(queries) <= QUERIES_MAX, len(queries)
         assert 0 < wanted <= 2 * K_MAX, wanted
-        self._queries, self.wanted = queries, wanted
+        self._queries, self._room = queries, Room.of(wanted, room_keys)
         self._block = 16 if len(queries) <= 16 else 32 if len(queries) <= 32 else 64
         self._blocks = -(-len(queries) // self._block)
         self._tuning = tuning or (FEW_QUERIES if self._block == 16 else MANY_QUERIES)
-        self._room = Room.of(wanted, block)
-        self._sorted = block
         padded, device = self._block * self._blocks, queries.device
         self._kept = torch.full((padded, self._room.keys), _EMPTY, dtype=torch.int64, device=device)
         self._counts = torch.zeros(padded, dtype=torch.int32, device=device)
@@ -89,10 +93,6 @@ class Search:
         self._thresholds[: len(queries)] = _EMPTY
         self._lost = torch.zeros(1, dtype=torch.int32, device=device)
         self._seen = 0
-        width = self._room.keys // block * self._room.best
-        self._found = self._kept
-        if self._room.keys > block:
-            self._found = torch.empty((padded, width), dtype=torch.int64, device=device)
 
     def feed(
         self, rows: DeviceRows, *, chosen: Tensor | None = None, bits: Tensor | None = None, base: int = 0
@@ -117,24 +117,15 @@ class Search:
         triton_kernels.scan[(programs,)](
             data, _or(rows.scales, data), _or(rows.terms, data), _or(chosen, counts), _or(bits, data),
             asked.codes, asked.scales, asked.terms, self._thresholds, self._kept, counts,
-            begin, end, tiles, golden_stride(tiles), positions, base, self._room.best, self._blocks,
+            begin, end, tiles, golden_stride(tiles), positions, base, self._room.keys, self._room.wanted, self._blocks,
             SIZE=data.shape[1], KIND=_KINDS[rows.kind], SCALED=rows.scales is not None, SHIFTED=rows.terms is not None,
-            CHOSEN=chosen is not None, FILTERED=bits is not None, EVERY=every, ROOM=self._room.keys,
-            ROWS=self._tuning.rows, QUERIES=self._block, STEP=self._tuning.step,
+            CHOSEN=chosen is not None, FILTERED=bits is not None, EVERY=every, ROWS=self._tuning.rows,
+            QUERIES=self._block, STEP=self._tuning.step,
             num_warps=self._tuning.warps, num_stages=self._tuning.stages,
         )  # fmt: skip
-        self._settle()
-
-    def _settle(self) -> None:
-        many, room = len(self._queries), self._room
-        if self._found is not self._kept:
-            triton_kernels.best_of_blocks[(many, room.keys // self._sorted)](
-                self._kept, self._counts, self._found, room.best,
-                ROOM=room.keys, BLOCK=self._sorted, BEST=room.best, num_warps=8,
-            )  # fmt: skip
-        triton_kernels.settle[(many,)](
-            self._found, self._kept, self._counts, self._thresholds, self._lost, self.wanted, room.best,
-            ROOM=room.keys, WIDTH=self._found.shape[1], BEST=room.best, num_warps=8,
+        triton_kernels.settle[(len(self._queries),)](
+            self._kept, self._counts, self._thresholds, self._lost, self._room.wanted,
+            ROOM=self._room.keys, num_warps=self._room.keys // _KEYS_A_WARP,
         )  # fmt: skip
 
     def lost(self) -> bool:
@@ -145,7 +136,7 @@ class Search:
     def again(self) -> None:
         """Forgets all that was found but how good it was."""
         many = len(self._queries)
-        least = self._kept[:many, self.wanted - 1]
+        least = self._kept[:many, : self._room.wanted].amin(1)
         self._thresholds[:many] = torch.where(least == _EMPTY, least, least - 1)
         self._kept.fill_(_EMPTY)
         self._lost.zero_()
@@ -153,7 +144,7 @@ class Search:
     def best(self) -> tuple[Tensor, Tensor]:
         """The scan's scores float32 and rows int64, [q, wanted], best first, of equals the lower row; -1 where there are no
         more."""
-        keys = self._kept[: len(self._queries), : self.wanted]
+        keys = self._kept[: len(self._queries), : self._room.wanted].sort(dim=1, descending=True).values
         return scores_of(keys), torch.where(keys == _EMPTY, -1, 0xFFFFFFFF - (keys & 0xFFFFFFFF))
 
 
@@ -164,13 +155,14 @@ def scores_of(keys: Tensor) -> Tensor:
     return torch.where(keys == _EMPTY, float("-inf"), scores)
 
 
-def chosen_rows(bits: Tensor, passing: int) -> Tensor:
-    """The `passing` rows, int32, whose bits are set, near enough in order."""
-    chosen = torch.empty(max(1, passing), dtype=torch.int32, device=bits.device)
-    count = torch.zeros(1, dtype=torch.int32, device=bits.device)
+def chosen_rows(bits: Tensor, rows: int) -> Tensor:
+    """Those of `rows` rows, fewer than 2^32, whose bits are set in uint8 [ceil(rows / 8)]: int32, to be read as unsigned, near
+    enough in order. Waits for the device."""
+    chosen = torch.empty(rows, dtype=torch.int32, device=bits.device)
+    count = torch.zeros(1, dtype=torch.int64, device=bits.device)
     grid = (-(-len(bits) // _BITS_BYTES),)
     triton_kernels.rows_of_bits[grid](bits, chosen, count, len(bits), BYTES=_BITS_BYTES, num_warps=4)
-    return chosen[:passing]
+    return chosen[: int(count)]
 
 
 def nearest(
@@ -191,34 +183,35 @@ def nearest(
     bound = K_MAX if exact else 2 * K_MAX
     if not 1 <= k <= bound:
         raise ValueError(f"k is from 1 to {bound}, not {k}")
-    checked(queries, "query")
     wanted = min(2 * K_MAX, max(k, wanted or (wanted_for(k) if exact else k)))
     found = [
-        _nearest(parts, queries[begin : begin + QUERIES_MAX], k, bits, wanted, refine, exact, tuning)
+        _nearest(parts, queries, begin, k, bits, wanted, refine, exact, tuning)
         for begin in range(0, len(queries), QUERIES_MAX)
     ]
     return torch.cat([each[0] for each in found]), torch.cat([each[1] for each in found])
 
 
 def _nearest(
-    parts: DeviceRows | Iterable[DeviceRows], queries: Tensor, k: int, bits: np.ndarray | Tensor | None, wanted: int,
-    refine: DeviceRows | None, exact: bool, tuning: Tuning | None,
+    parts: DeviceRows | Iterable[DeviceRows], queries: Tensor, first: int, k: int, bits: np.ndarray | Tensor | None,
+    wanted: int, refine: DeviceRows | None, exact: bool, tuning: Tuning | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    search = Search(queries, wanted, tuning)
+    """Of queries `first` and on, as many as are searched at once."""
+    asked = queries[first : first + QUERIES_MAX]
+    search = Search(asked, wanted, tuning)
+    exact_of = refine or (parts if isinstance(parts, DeviceRows) and parts.kind != "rabitq" else None)
     while True:
         base = 0
         for each in [parts] if isinstance(parts, DeviceRows) else parts:
             chosen, kept = (None, None) if bits is None else _selection(each, bits, base)
             search.feed(each, chosen=chosen, bits=kept, base=base)
             base += len(each)
+        scores, rows = search.best()
+        if exact and exact_of is not None:
+            scores, rows = refined(exact_of, asked, rows)
+        checked(asked, "query", first)
         if not search.lost():
-            break
+            return scores[:, :k], rows[:, :k]
         search.again()
-    scores, rows = search.best()
-    exact_of = refine or (parts if isinstance(parts, DeviceRows) and parts.kind != "rabitq" else None)
-    if exact and exact_of is not None:
-        scores, rows = refined(exact_of, queries, rows)
-    return scores[:, :k], rows[:, :k]
 
 
 def _selection(rows: DeviceRows, bits: np.ndarray | Tensor, base: int) -> tuple[Tensor | None, Tensor | None]:
@@ -228,20 +221,13 @@ def _selection(rows: DeviceRows, bits: np.ndarray | Tensor, base: int) -> tuple[
         raise ValueError(f"{len(bits)} bytes of bits do not fit {len(rows)} rows from row {base} on")
     if len(rows) % 8 and int(some[-1]) >> len(rows) % 8:
         raise ValueError(f"bits past the last of {base + len(rows)} rows are set")
-    if isinstance(some, np.ndarray):
-        passing, kept = int(np.bitwise_count(some).sum()), torch.from_numpy(np.array(some)).to(rows.data.device)
-    else:
-        passing, kept = int(bits_set(some)), some.contiguous()
-    if gathers(passing, len(rows), rows.data.shape[1] * rows.data.element_size()):
-        return chosen_rows(kept, passing), None
+    kept = (
+        (torch.from_numpy(np.array(some)) if isinstance(some, np.ndarray) else some).to(rows.data.device).contiguous()
+    )
+    chosen = chosen_rows(kept, len(rows))
+    if gathers(len(chosen), len(rows), rows.data.shape[1] * rows.data.element_size()):
+        return chosen, None
     return None, kept
-
-
-def bits_set(bits: Tensor) -> Tensor:
-    """How many bits of uint8 [n] are set."""
-    counts = sum(((bits >> each) & 1).sum() for each in range(8))
-    assert isinstance(counts, Tensor)
-    return counts
 
 
 def refined(rows: DeviceRows, queries: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,8 @@ QUERIES_MAX = 256
 """Searched at once; more are split."""
 MARGIN = 6
 """So many more than k, and k / 32, are scored exactly: queries in 11 bits change places of ranks that are nearer than that."""
-BLOCK = 4_096
-"""Keys that one program finds the best of."""
+ROOM_KEYS = 4_096
+"""Room for the keys of each query, and up to four times that where many are wanted: one program chooses among them."""
 GROWTH_MAX = 64
 GATHER_SHARE = 0.5
 """Below this share of rows that may be found these are listed first, and no tile has others."""
@@ -28,19 +28,18 @@ NARROW_BYTES = 128
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Of each query: `best` keys in front, a power of two; `keys` in all, of which those past `best` are a round's; a round may
-    be `growth` times as long as all before it."""
+    """Of each query: the `wanted` best keys in front; `keys` in all, a power of two, of which the others are a round's; a round
+    may be `growth` times as long as all before it."""
 
-    best: int
+    wanted: int
     keys: int
     growth: int
 
     @classmethod
-    def of(cls, wanted: int, block: int = BLOCK) -> Room:
-        """For the `wanted` best, 1 to 2 K_MAX; `block`: keys that are sorted at once."""
-        best = max(16, 1 << (wanted - 1).bit_length())
-        keys = max(block, min(4 * block, 16 * best))
-        return cls(best, keys, max(1, min(GROWTH_MAX, (keys - best) * 2 // (3 * wanted))))
+    def of(cls, wanted: int, least: int = ROOM_KEYS) -> Room:
+        """For the `wanted` best, 1 to 2 K_MAX; `least`: a power of two, not below 512."""
+        keys = max(least, min(4 * least, 16 << (wanted - 1).bit_length()))
+        return cls(wanted, keys, max(1, min(GROWTH_MAX, (keys - wanted) * 2 // (3 * wanted))))
 
 
 def rounds(rows: int, tile: int, seen: int, room: Room) -> Iterator[tuple[int, int, bool]]:
@@ -48,7 +47,7 @@ def rounds(rows: int, tile: int, seen: int, room: Room) -> Iterator[tuple[int, i
     tiles, begin = -(-rows // tile), 0
     while begin < tiles:
         every = seen == 0
-        turns = (room.keys - room.best) // tile if every else seen * room.growth // tile
+        turns = (room.keys - room.wanted) // tile if every else seen * room.growth // tile
         end = min(tiles, begin + max(1, turns))
         yield begin, end, every
         seen += (end - begin) * tile

@@ -1,4 +1,4 @@
-"""Triton kernels that search: score rows and keep those past a threshold, find the best of what was kept, unpack a bitset.
+"""Triton kernels that search: score rows and keep those past a threshold, choose the best of what was kept, unpack a bitset.
 
 They know arrays alone; `kernels.gpu.knn` says in what order they run and why that is exact. Pointers are of contiguous tensors.
 A hit is one int64, its key: the score as an ordered 32-bit integer above 2^32 - 1 - row, so that of two keys the greater is the
@@ -74,9 +74,9 @@ def _scored(
 
 
 @triton.jit
-def _keep(scores, rows, live, some, thresholds, kept, counts, place, ROOM: tl.constexpr, FIRST, EVERY: tl.constexpr):
+def _keep(scores, rows, live, some, thresholds, kept, counts, place, room, first, EVERY: tl.constexpr):
     """Write the keys of scores past their query's threshold behind one another, or of every row at its own place."""
-    line = kept + some[None, :].to(tl.int64) * ROOM + FIRST
+    line = kept + some[None, :].to(tl.int64) * room + first
     if EVERY:
         keys = tl.where(live[:, None], key_of(scores, rows[:, None]), EMPTY)
         tl.store(line + place[:, None], keys)
@@ -89,26 +89,25 @@ def _keep(scores, rows, live, some, thresholds, kept, counts, place, ROOM: tl.co
             slots = tl.atomic_add(
                 counts + some[None, :] + tl.zeros_like(passes).to(tl.int32), 1, mask=passes, sem="relaxed"
             )
-            tl.store(line + slots, keys, mask=passes & (slots < ROOM - FIRST))
+            tl.store(line + slots, keys, mask=passes & (slots < room - first))
 
 
 @triton.jit(
-    do_not_specialize=["begin", "end", "tiles", "stride", "positions", "base", "first", "query_blocks"]
+    do_not_specialize=["begin", "end", "tiles", "stride", "positions", "base", "room", "first", "query_blocks"]
 )  # or it is compiled anew for multiples of 16, seconds each
 def scan(
     data, row_scales, row_terms, chosen, bits, queries, query_scales, query_terms, thresholds, kept, counts,
-    begin, end, tiles, stride, positions, base, first, query_blocks,
+    begin, end, tiles, stride, positions, base, room, first, query_blocks,
     SIZE: tl.constexpr, KIND: tl.constexpr, SCALED: tl.constexpr, SHIFTED: tl.constexpr, CHOSEN: tl.constexpr,
-    FILTERED: tl.constexpr, EVERY: tl.constexpr, ROOM: tl.constexpr, ROWS: tl.constexpr, QUERIES: tl.constexpr,
-    STEP: tl.constexpr,
+    FILTERED: tl.constexpr, EVERY: tl.constexpr, ROWS: tl.constexpr, QUERIES: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
     """Scores tiles `begin` to `end` - 1 of `tiles`, taken in steps of `stride` (coprime to `tiles`), ROWS positions each.
 
-    A position is a row, or with CHOSEN where `chosen` int32 names one. `data` [n, SIZE] of KIND, `row_scales`, `row_terms`
-    float32 [n] where SCALED and SHIFTED. `queries` [QUERIES * query_blocks, SIZE] of the same kind, of SIGNS int8
-    [.., 8, SIZE] by bit of the byte; `query_scales`, `query_terms` float32, `thresholds` int64, `counts` int32, one each; of
-    queries that are none the threshold is the greatest int64. With FILTERED only rows whose bit of `bits` is set are read.
-    Keys, of `base` + row, go to `kept` int64 [.., ROOM] from `first` on. `counts` goes on past the room: what did not fit is
+    A position is a row, or with CHOSEN where `chosen` int32, read as unsigned, names one. `data` [n, SIZE] of KIND;
+    `row_scales`, `row_terms` float32 [n] where SCALED and SHIFTED. `queries` [QUERIES * query_blocks, SIZE] of the same kind,
+    of SIGNS int8 [.., 8, SIZE] by bit of the byte; `query_scales`, `query_terms` float32, `thresholds` int64, `counts` int32,
+    one each; of queries that are none the threshold is the greatest int64. With FILTERED only rows whose bit is set are read.
+    Keys, of `base` + row, go to `kept` int64 [.., room] from `first` on. `counts` goes on past the room: what did not fit is
     lost, and whoever sees that must scan again.
     """
     block = tl.program_id(0) % query_blocks
@@ -122,7 +121,7 @@ def scan(
         live = at < positions
         rows = at
         if CHOSEN:
-            rows = tl.load(chosen + at, mask=live, other=0).to(tl.int64)
+            rows = tl.load(chosen + at, mask=live, other=0).to(tl.int64) & 4294967295
         if FILTERED:
             byte = tl.load(bits + (rows >> 3), mask=live, other=0).to(tl.int32)
             live = live & (((byte >> (rows & 7).to(tl.int32)) & 1) != 0)
@@ -132,39 +131,35 @@ def scan(
                 SIZE, KIND, SCALED, SHIFTED, ROWS, QUERIES, STEP,
             )  # fmt: skip
             place = (turn - begin) * ROWS + within
-            _keep(scores, base + rows, live, some, thresholds, kept, counts, place, ROOM, first, EVERY)
+            _keep(scores, base + rows, live, some, thresholds, kept, counts, place, room, first, EVERY)
 
 
-@triton.jit(do_not_specialize=["first"])
-def best_of_blocks(kept, counts, found, first, ROOM: tl.constexpr, BLOCK: tl.constexpr, BEST: tl.constexpr):
-    """The BEST best keys of each block of `kept` int64 [q, ROOM], best first, into `found` [q, ROOM / BLOCK, BEST]. Of a query
-    the first `first` + counts[q] keys are looked at, at most ROOM. Grid: q, ROOM / BLOCK."""
-    query, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    filled = first + tl.load(counts + query)
-    out = found + (query * tl.num_programs(1) + block) * BEST + tl.arange(0, BEST)
-    if block * BLOCK < filled:
-        at = block * BLOCK + tl.arange(0, BLOCK)
-        keys = tl.load(kept + query * ROOM + at, mask=at < filled, other=EMPTY)
-        tl.store(out, tl.topk(keys, BEST))
-    else:
-        tl.store(out, tl.full((BEST,), EMPTY, tl.int64))
+@triton.jit(do_not_specialize=["wanted"])
+def settle(kept, counts, thresholds, lost, wanted, ROOM: tl.constexpr):
+    """The `wanted` best keys of each query's `kept` int64 [q, ROOM] go to its front, in no order, and EMPTY behind them up to
+    there. Of a query `wanted` + counts[q] keys are looked at, at most ROOM. `thresholds` rises to the least of those in front
+    (that is EMPTY where they are fewer), `counts` becomes zero; `lost` int32 [1] becomes 1 where there was no room for
+    something. Grid: q.
 
-
-@triton.jit(do_not_specialize=["wanted", "first"])
-def settle(
-    found, kept, counts, thresholds, lost, wanted, first, ROOM: tl.constexpr, WIDTH: tl.constexpr, BEST: tl.constexpr
-):  # fmt: skip
-    """Of `found` [q, WIDTH] (what best_of_blocks left, or `kept` itself where WIDTH is ROOM) the BEST best keys go to the front
-    of `kept` [q, ROOM]; `thresholds` rises to the `wanted`-th of them, `counts` becomes zero; `lost` int32 [1] becomes 1 where
-    there was no room for something. Grid: q."""
+    The least is found bit by bit, from the greatest: 64 counts take no longer than the steps of a sorting network, and compile
+    in a second, where a network of 4,096 keys took 40.
+    """
     query = tl.program_id(0).to(tl.int64)
-    filled = first + tl.load(counts + query)
-    at = tl.arange(0, WIDTH)
-    there = at < (filled if WIDTH == ROOM else WIDTH)
-    best = tl.topk(tl.load(found + query * WIDTH + at, mask=there, other=EMPTY), BEST)
-    place = tl.arange(0, BEST)
-    tl.store(kept + query * ROOM + place, best)
-    least = tl.max(tl.where(place == wanted - 1, best, EMPTY), 0)  # EMPTY where a piece has few past the threshold
+    line = kept + query * ROOM
+    filled = wanted + tl.load(counts + query)
+    at = tl.arange(0, ROOM)
+    keys = tl.load(line + at, mask=at < filled, other=EMPTY)
+    one = tl.full((), 1, tl.int64)
+    least = tl.full((), 0, tl.int64)  # with the sign's bit flipped, so that bits count upwards
+    for nth in range(64):
+        higher = least | (one << (63 - nth))
+        many = tl.sum((keys >= (higher ^ EMPTY)).to(tl.int32), 0)
+        least = tl.where(many >= wanted, higher, least)
+    least = least ^ EMPTY
+    best = (keys >= least) & (keys != EMPTY)
+    places = tl.cumsum(best.to(tl.int32), 0) - 1
+    tl.store(line + places, keys, mask=best)
+    tl.store(line + at, EMPTY, mask=(at >= tl.sum(best.to(tl.int32), 0)) & (at < wanted))
     tl.store(thresholds + query, tl.maximum(least, tl.load(thresholds + query)))
     if filled > ROOM:
         tl.store(lost, 1)
@@ -173,13 +168,13 @@ def settle(
 
 @triton.jit(do_not_specialize=["size"])
 def rows_of_bits(bits, chosen, count, size, BYTES: tl.constexpr):
-    """The rows whose bits are set in `bits` uint8 [size], into `chosen` int32 from count[0] (0 at first) on: ascending within
-    each 8 BYTES rows, and those in whatever order programs come."""
+    """The rows whose bits are set in `bits` uint8 [size], into `chosen` int32 (to be read as unsigned) from count[0] int64 (0
+    at first) on: ascending within each 8 BYTES rows, and those in whatever order programs come."""
     at = tl.program_id(0) * BYTES + tl.arange(0, BYTES)
     byte = tl.load(bits + at, mask=at < size, other=0).to(tl.int32)
     bit = tl.arange(0, 8)
     one = tl.reshape((byte[:, None] >> bit[None, :]) & 1, (BYTES * 8,))
     rows = tl.program_id(0) * (BYTES * 8) + tl.arange(0, BYTES * 8)
     places = tl.cumsum(one, 0)
-    begin = tl.atomic_add(count, tl.sum(one, 0), sem="relaxed")
+    begin = tl.atomic_add(count, tl.sum(one, 0).to(tl.int64), sem="relaxed")
     tl.store(chosen + begin + places - 1, rows, mask=one != 0)

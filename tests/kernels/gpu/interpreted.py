@@ -1,7 +1,4 @@
-"""Triton's interpreter, which runs kernels on the CPU, with numpy in the place of two things of its own.
-
-It computes `tl.topk` element by element in Python (a minute for 4,096 keys), and multiplies the bits of bfloat16 as integers.
-"""
+"""Triton's interpreter, which runs kernels on the CPU. It multiplies the bits of bfloat16 as integers: they are widened first."""
 
 from __future__ import annotations
 
@@ -16,13 +13,7 @@ import triton.language as tl
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 torch.set_num_threads(1)  # of small tensors
-triton_topk = tl.topk
 _dot = InterpreterBuilder.create_dot
-
-
-def _numpy_topk(keys: Any, count: Any, **_: object) -> Any:  # noqa: ANN401
-    best = np.sort(keys.handle.data, axis=-1)[..., ::-1][..., : int(count)].copy()
-    return tl.core.tensor(TensorHandle(best, keys.dtype), tl.block_type(keys.dtype, list(best.shape)))
 
 
 def _widened(operand: Any) -> Any:  # noqa: ANN401
@@ -35,5 +26,4 @@ def _create_dot(self: Any, left: Any, right: Any, *more: Any) -> Any:  # noqa: A
     return _dot(self, _widened(left), _widened(right), *more)
 
 
-tl.topk = _numpy_topk
 InterpreterBuilder.create_dot = _create_dot

@@ -214,7 +214,7 @@ def test_what_had_no_room_is_found_by_going_over_the_rows_again() -> None:
     given[:, 1] = np.tile(np.arange(tile) / tile, tiles)
     on_device, kept = held(given, "float16", "dot")
     queries = np.ones((2, 16), np.float32)
-    search = knn.Search(torch.from_numpy(queries), 16, SMALL, block=512)
+    search = knn.Search(torch.from_numpy(queries), 16, SMALL, room_keys=512)
     search.feed(on_device)
     assert search.lost()
     while search.lost():
@@ -231,7 +231,7 @@ def test_pieces_that_get_better_are_gone_over_twice_at_most() -> None:
         rows.rows_of(given[begin : begin + 1_024], "float16", "dot", device="cpu") for begin in range(0, 4_096, 1_024)
     ]
     queries = np.ones((1, 16), np.float32)
-    search = knn.Search(torch.from_numpy(queries), 16, SMALL, block=512)
+    search = knn.Search(torch.from_numpy(queries), 16, SMALL, room_keys=512)
     for turn in range(2):
         for nth, piece in enumerate(pieces):
             search.feed(piece, base=1_024 * nth)
@@ -243,22 +243,50 @@ def test_pieces_that_get_better_are_gone_over_twice_at_most() -> None:
 
 def test_bits_become_rows() -> None:
     bits = np.random.default_rng(1).integers(0, 256, 3_000).astype(np.uint8)
-    expected = rows_of(bits)
-    chosen = knn.chosen_rows(torch.from_numpy(bits), len(expected))
-    assert sorted(chosen.tolist()) == expected
-    assert int(knn.bits_set(torch.from_numpy(bits))) == len(expected)
+    chosen = knn.chosen_rows(torch.from_numpy(bits), 8 * len(bits))
+    assert sorted(chosen.tolist()) == rows_of(bits)
 
 
-def test_tritons_own_selection_finds_what_numpys_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interpreted.tl, "topk", interpreted.triton_topk)
-    keys = torch.from_numpy(np.random.default_rng(1).integers(-(2**62), 2**62, (2, 128)))
-    counts, out = torch.tensor([112, 30], dtype=torch.int32), torch.empty((2, 2, 16), dtype=torch.int64)
-    kernels.best_of_blocks[(2, 2)](keys, counts, out, 16, ROOM=128, BLOCK=64, BEST=16)
-    for query, filled in enumerate((128, 46)):
-        for block in range(2):
-            some = keys[query, block * 64 : min(filled, block * 64 + 64)].tolist()
-            expected = sorted(some, reverse=True)[:16]
-            assert out[query, block].tolist() == expected + [twin.EMPTY] * (16 - len(expected))
+def test_the_best_keys_come_to_the_front_and_the_threshold_is_the_least_of_them() -> None:
+    """Of a query with room to spare, one past its room, and one that has fewer keys than are wanted."""
+    room, wanted = 512, 100
+    keys = np.random.default_rng(1).integers(-(2**63) + 1, 2**63, (3, room), dtype=np.int64)
+    keys[2, 7:wanted] = twin.EMPTY
+    kept, filled = torch.from_numpy(keys.copy()), [300, room, wanted + 20]
+    counts = torch.tensor([200, room - wanted + 1, 20], dtype=torch.int32)
+    thresholds, lost = torch.full((3,), twin.EMPTY), torch.zeros(1, dtype=torch.int32)
+    kernels.settle[(3,)](kept, counts, thresholds, lost, wanted, ROOM=room)
+    for query, many in enumerate(filled):
+        expected = np.sort(keys[query, :many])[::-1][:wanted].tolist()
+        assert sorted(kept[query, :wanted].tolist(), reverse=True) == expected
+        assert int(thresholds[query]) == expected[-1]
+    assert (expected[26], expected[27]) == (min(expected[:27]), twin.EMPTY)
+    assert (counts.tolist(), lost.tolist()) == ([0, 0, 0], [1])
+
+
+def test_rows_past_two_to_the_31_numbers_are_read_where_they_lie() -> None:
+    """Memory that nobody writes takes no room: of 2.1 GB the last tile and one that is chosen are looked at."""
+    count, size = 2_100_224, 1_024
+    on_device: Any = rows.DeviceRows(torch.from_numpy(np.zeros((count, size), np.int8)), "int8", "dot", size)
+    given = np.random.default_rng(1).integers(-99, 100, (64, size)).astype(np.int8)
+    on_device.data[-64:] = torch.from_numpy(given)
+    queries = numbers(1, size, 2)
+    bits = bitset_of(range(count - 60, count, 2), count)
+    _, places = found(on_device, queries, 10, bits=bits)
+    _, at = twin.nearest(twin.scores(given.astype(np.float32), queries, "dot"), 10, bitset_of(range(4, 64, 2), 64))
+    assert places.tolist() == (at + count - 64).tolist()
+    asked = rows.ready(torch.from_numpy(queries), on_device, 16)
+    kept, counts, tiles = torch.full((16, 64), twin.EMPTY), torch.zeros(16, dtype=torch.int32), count // 64
+    kernels.scan[(1,)](
+        on_device.data, counts, counts, counts, counts, asked.codes, asked.scales, asked.terms, kept, kept, counts,
+        tiles - 1, tiles, tiles, 1, count, 0, 64, 0, 1,
+        SIZE=size, KIND=1, SCALED=False, SHIFTED=False, CHOSEN=False, FILTERED=False, EVERY=True,
+        ROWS=64, QUERIES=16, STEP=64,
+    )  # fmt: skip
+    assert (0xFFFFFFFF - (kept[0] & 0xFFFFFFFF)).tolist() == list(range(count - 64, count))
+    np.testing.assert_allclose(
+        knn.scores_of(kept[0]), given.astype(np.float32) @ queries[0], atol=64
+    )  # of scores of 1,800
 
 
 def test_keys_hold_scores_and_rows() -> None:

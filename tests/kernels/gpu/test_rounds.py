@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels.gpu.rounds import BLOCK, K_MAX, Room, gathers, golden_stride, rounds, wanted_for
+from kernels.gpu.rounds import K_MAX, ROOM_KEYS, Room, gathers, golden_stride, rounds, wanted_for
 from kernels.reference_gpu import keys_of, searched_in_rounds
 
 
@@ -27,14 +27,14 @@ def test_steps_of_the_stride_come_to_every_tile_and_are_spread_from_the_start(ti
 @pytest.mark.parametrize("rows", [1, 127, 4_000, 10_000_000])
 def test_rounds_cover_all_rows_once_and_fit_the_room(wanted: int, rows: int) -> None:
     room = Room.of(wanted)
-    assert wanted <= room.best < room.keys
-    assert room.keys % BLOCK == 0
+    assert wanted == room.wanted < room.keys
+    assert room.keys in (ROOM_KEYS, 2 * ROOM_KEYS, 4 * ROOM_KEYS)
     seen = at = 0
     for begin, end, every in rounds(rows, 128, 0, room):
         assert begin == at < end
         assert every == (begin == 0)
         expected = (end - begin) * 128 if every else wanted * (end - begin) * 128 / seen
-        assert expected <= (1 if every else 0.67) * (room.keys - room.best) + 128
+        assert expected <= (1 if every else 0.67) * (room.keys - room.wanted) + 128
         at, seen = end, end * 128
     assert at == -(-rows // 128)
 
@@ -63,7 +63,7 @@ ORDERS: dict[str, Callable[[np.random.Generator, int], Any]] = {
 @pytest.mark.parametrize("wanted", [1, 16, 200])
 def test_rounds_find_the_best_of_any_order_in_one_pass(order: str, wanted: int) -> None:
     scores = ORDERS[order](np.random.default_rng(1), 200_000).astype(np.float32)
-    found, passes = searched_in_rounds(scores, wanted, Room.of(wanted), 128)
+    found, passes = searched_in_rounds(scores, Room.of(wanted), 128)
     expected = np.sort(keys_of(scores, np.arange(len(scores))))[::-1][:wanted]
     assert found.tolist() == expected.tolist()
     assert passes == 1
@@ -75,7 +75,7 @@ def test_an_order_made_against_the_stride_costs_a_second_pass_and_no_row() -> No
     turn = np.empty(tiles, np.int64)
     turn[np.arange(tiles) * golden_stride(tiles) % tiles] = np.arange(tiles)
     scores = np.repeat(turn, tile).astype(np.float32) + np.tile(np.arange(tile, dtype=np.float32) / tile, tiles)
-    found, passes = searched_in_rounds(scores, 16, Room.of(16), tile)
+    found, passes = searched_in_rounds(scores, Room.of(16), tile)
     assert found.tolist() == np.sort(keys_of(scores, np.arange(len(scores))))[::-1][:16].tolist()
     assert passes > 1
 
