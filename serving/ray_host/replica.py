@@ -62,10 +62,15 @@ class Replica:
         self._deployment, self._handles, self._shard = deployment, handles, shard
         self._running: EmbeddedHost | None = None
         self._refused: str | None = None
+        self._config: Mapping[str, Any] | None = None
+        """The last one."""
         self._meter: LoadMeter | None = None
 
     async def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Serves what `config` says. Raises VireoError where it cannot be started; a running one keeps what it has."""
+        if config == self._config:  # Serve says it again to replicas that it numbers anew when others go
+            return
+        self._config = config
         folder = Path(config["folder"])
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))  # where the modules of functions are looked for first

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import ray
+from ray.cluster_utils import Cluster
 
 from serving.ray_host.command import SETTINGS
 from tests.serving import functions
@@ -15,6 +15,8 @@ from tests.serving.servers import PROJECT, ServerProcess, eventually
 
 CORES = 16
 """Ray's word for how much may be placed, not what this machine has."""
+DOORS = "doors"
+"""The pool, by label, of the node that lives as long as the cluster."""
 START_S = 240.0
 """A cluster starts many processes, each of which imports Ray."""
 
@@ -28,24 +30,28 @@ def meeting(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster(meeting: Path) -> Iterator[str]:
-    """The address of a cluster."""
+def cluster(meeting: Path) -> Iterator[Cluster]:
+    """A cluster of one node, to which tests may add others."""
     with pytest.MonkeyPatch.context() as patched:
-        environment = {**SETTINGS, "PYTHONPATH": str(PROJECT), functions.MEETING_VARIABLE: str(meeting)}
+        environment = {
+            **SETTINGS, "PYTHONPATH": str(PROJECT), functions.MEETING_VARIABLE: str(meeting),
+            "RAY_health_check_period_ms": "1000",  # a node is lost after five that failed
+        }  # fmt: skip
         for name, value in environment.items():
             patched.setenv(name, value)
-        ray.init(address="local", num_cpus=CORES, include_dashboard=False, log_to_driver=False)
-        yield ray.get_runtime_context().gcs_address
-        ray.shutdown()
+        head = {"num_cpus": CORES, "include_dashboard": False, "labels": {"pool": DOORS}}
+        made = Cluster(initialize_head=True, head_node_args=head)
+        yield made
+        made.shutdown()
 
 
 @pytest.fixture(scope="session")
-def on_ray(cluster: str) -> Iterator[OnRay]:
+def on_ray(cluster: Cluster) -> Iterator[OnRay]:
     """Runs `vireo serve --host ray` on the cluster."""
     started: list[ServerProcess] = []
 
     def serve(app: Path, *arguments: str) -> ServerProcess:
-        environment = {"RAY_ADDRESS": cluster, **os.environ}
+        environment = {"RAY_ADDRESS": cluster.address, **os.environ}
         made = ServerProcess(app, "--host", "ray", *arguments, environment=environment, patience_s=START_S)
         started.append(made)
         return made
