@@ -42,8 +42,9 @@ class KernelDevice:
     filters = True
 
     def __init__(self, rows: KnnDevice) -> None:
-        """Owns `rows`."""
+        """Owns `rows`, and has their kernels compiled. Raises as they do where this GPU cannot run them."""
         self._rows = rows
+        rows.warm()
 
     @property
     def kind(self) -> str:

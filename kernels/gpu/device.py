@@ -9,11 +9,18 @@ import numpy.typing as npt
 import torch
 
 from kernels.gpu.knn import found_gpu, nearest, translated
+from kernels.gpu.rounds import gathers
 from kernels.gpu.rows import DeviceRows, Kind, Metric, rows_of, rows_of_codes
 
 Singles = npt.NDArray[np.float32]
 Longs = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+
+_QUERIES_WARMED = (1, 17, 33)
+_COUNTS_WARMED = (257, 513)
+"""One of each number of queries, and of rows to find, from which on kernels differ."""
+_SHARE_LISTED, _SHARE_LISTED_NARROW = 7, 3
+"""Of 16 rows so many are just few enough to be listed first: see `gathers`."""
 
 __all__ = ["KnnDevice", "found_gpu"]
 
@@ -49,6 +56,20 @@ class KnnDevice:
     def bytes_size(self) -> int:
         """What they take on the device."""
         return self._rows.bytes_size
+
+    def warm(self) -> None:
+        """Compiles whatever searches of these rows may launch, some twenty kernels of a second or two each, or loads what an
+        earlier process compiled, before anybody waits for it. Raises as `search`."""
+        rows = len(self._rows)
+        row_bytes = self._rows.data.shape[1] * self._rows.data.element_size()
+        few = _SHARE_LISTED if gathers(_SHARE_LISTED * rows // 16, rows, row_bytes) else _SHARE_LISTED_NARROW
+        for many in _QUERIES_WARMED:
+            asked = np.zeros((many, self._rows.size), np.float32)
+            for share in (None, few, 16):
+                bits = None if share is None else np.packbits(np.arange(rows) % 16 < share, bitorder="little")
+                self.search(asked, 1, bits)
+        for count in _COUNTS_WARMED:
+            self.search(asked[:1], count)
 
     def search(self, queries: Singles, count: int, bits: Bytes | None = None) -> tuple[Singles, Longs]:
         """The `count` best rows of each query, 1 to 2,048, by what is kept (of `l2` a query's constant is left out): scores

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import triton
 
 from kernels.gpu import scan as triton_kernels
 from kernels.gpu.faults import DeviceLost
@@ -37,11 +38,13 @@ _KEYS_A_WARP = 512
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """What the device raises as MemoryError where it has no room, else as DeviceLost."""
+    """What the device raises as MemoryError where it has no room, else as DeviceLost; so too where it cannot run a kernel."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise MemoryError(f"the GPU has no room: {str(error)[:300]}") from error
+    except triton.TritonError as error:
+        raise DeviceLost(f"a kernel cannot be run on the GPU: {str(error)[-300:]}") from error
     except RuntimeError as error:
         if isinstance(error, torch.AcceleratorError) or "CUDA" in str(error):
             raise DeviceLost(f"the GPU failed: {str(error)[:300]}") from error

@@ -11,6 +11,7 @@ import pytest
 interpreted: Any = pytest.importorskip("tests.kernels.gpu.interpreted", reason="wants torch and triton: make test-gpu")
 
 import torch
+from triton.runtime.errors import OutOfResources
 
 from kernels import reference_gpu as twin
 from kernels.gpu import device, knn, rows, stream
@@ -308,12 +309,45 @@ def test_callers_who_know_numpy_alone_get_candidates_as_the_scan_ranks_them() ->
     assert coded.search(queries, 3)[1].shape == (2, 3)
 
 
+class Told:
+    """In a kernel's place: launches are told by their constants, and do nothing."""
+
+    def __init__(self, name: str, launched: set[tuple[Any, ...]]) -> None:
+        self.name, self.launched = name, launched
+
+    def __getitem__(self, _: object) -> Any:  # noqa: ANN401
+        return lambda *_, **constants: self.launched.add((self.name, *sorted(constants.items())))
+
+
+@pytest.mark.parametrize("kind", ["float16", "binary"])
+@pytest.mark.parametrize("count", [900, 12_003, 30_000])
+def test_no_search_launches_what_was_not_compiled_when_rows_were_made_ready(
+    kind: Any,  # noqa: ANN401
+    count: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    launched: set[tuple[Any, ...]] = set()
+    for name in ("scan", "settle"):
+        monkeypatch.setattr(kernels, name, Told(name, launched))
+    given = device.KnnDevice.of(numbers(count, 64), kind, "l2", device="cpu")
+    given.warm()
+    ready = set(launched)
+    launched.clear()
+    for many, share in ((2, 1.0), (16, 0.43), (20, 0.7), (40, 0.18), (33, 0.03), (9, 0.99)):
+        bits = bitset_of(np.flatnonzero(np.random.default_rng(many).random(count) < share).tolist(), count)
+        given.search(numbers(many, 64), 10 + many, None if share == 1 else bits)
+    given.search(numbers(1, 64), 2_000)
+    assert len(launched) > 5
+    assert launched <= ready
+
+
 @pytest.mark.parametrize(
     ("raised", "told"),
     [
         (torch.OutOfMemoryError("out of memory"), MemoryError),
         (torch.AcceleratorError("an illegal memory access"), DeviceLost),
         (RuntimeError("CUDA error: unspecified launch failure"), DeviceLost),
+        (OutOfResources(300_000, 232_448, "shared memory"), DeviceLost),
         (RuntimeError("a mistake of ours"), RuntimeError),
     ],
 )
