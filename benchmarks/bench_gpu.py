@@ -1,8 +1,21 @@
 """Nearest neighbours on a GPU: time by its events, beside the floor, which is reading the rows once at the copy's bandwidth.
 
-10M random rows x 384 (with --quick 1M), k = 10, one query and 64: float16 beside torch's matmul and topk, checked against
-float64; filters that keep 1, 10 and 50%; int8 with refine; 64 concurrent callers. Wants torch, Triton and a GPU with 40 GB; it is
-skipped without. Written to take some five minutes; **not yet run**.
+10M random rows x 384 (with --quick 1M), k = 10, one query and 64. Parts, each of which can be run alone with --only:
+
+    exact      float16, checked against float64; k of 100 and 1,024
+    rival      torch's matmul and topk beside it
+    filtered   bitsets that 1, 10 and 50% pass
+    quantised  int8, candidates scored again from float16
+    callers    64 concurrent callers of one query each, beside batches of 64
+    streamed   rows that stay in the host's memory
+
+Wants a GPU of 40 GB and numpy, torch, Triton, msgspec, pyyaml, numba and pyarrow alone, so that it runs on a machine with little
+else; it is skipped without a GPU. Each figure is told as it is measured, so that what ends early leaves a log. Written to take
+five minutes, half of that compiling; **not yet run on a GPU**, but whole in Triton's interpreter (`make test-gpu`).
+
+    mkdir -p docs/evidence/gpu
+    python -m benchmarks.bench_gpu --out docs/evidence/gpu 2>&1 | tee docs/evidence/gpu/gpu.log
+    python -m benchmarks.bench_gpu --only exact,filtered --quick
 """
 
 import sys
@@ -10,11 +23,14 @@ from importlib.util import find_spec
 
 from benchmarks.command import SkippedError, run_command
 from benchmarks.options import Options
+from benchmarks.parts import Parts
 from benchmarks.report import Report
-from benchmarks.table import Table
 
-ROWS, ROWS_QUICK = 10_000_000, 1_000_000
-REPEATS, REPEATS_QUICK = 20, 5
+PARTS = Parts(
+    "gpu",
+    "nearest neighbours on a GPU: exact, filtered, quantised, of many callers, from the host's memory",
+    ("exact", "rival", "filtered", "quantised", "callers", "streamed"),
+)
 
 
 def run(options: Options) -> Report:
@@ -25,19 +41,7 @@ def run(options: Options) -> Report:
 
     if not found_gpu():
         raise SkippedError("gpu: skipped, torch sees no GPU of compute capability 8 or more")
-    import torch
-
-    from benchmarks.gpu.measure import SIZE, measure
-
-    rows = ROWS_QUICK if options.quick else ROWS
-    state = measure(rows, REPEATS_QUICK if options.quick else REPEATS, options.seed)
-    card = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    about = f"{rows:,} rows x {SIZE} on one {card}; a copy moves {state.bytes_a_ms / 1e9:.2f} TB/s, read and written"
-    table = Table(
-        "milliseconds", "The floor: bytes of the rows that may be found over the copy's bandwidth.",
-        ["what, queries", "ms", "floor", "times floor", "recall"], state.rows,
-    )  # fmt: skip
-    return Report("gpu", about, options.seed, state.judgements, [table], [], state.took, state.notes)
+    return PARTS.run(options)
 
 
 if __name__ == "__main__":

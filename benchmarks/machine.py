@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGES = (
     "confluent-kafka", "faiss-cpu", "grpcio", "h2corn", "hdrhistogram", "httptools", "numba", "numpy", "onnxruntime", "protobuf",
-    "pyarrow", "uvicorn", "uvloop",
+    "pyarrow", "torch", "triton", "uvicorn", "uvloop",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.harness import on_cores, python_module
 from benchmarks.machine import ROOT
 from benchmarks.report import Judgement
 from benchmarks.table import Table
@@ -66,6 +65,8 @@ def run_driver(name: str, order: object, *, core: int | tuple[int, ...] | None, 
 
 def driver_command(name: str, core: int | tuple[int, ...] | None) -> list[str]:
     """The command line of a driver; its order comes on standard input."""
+    from benchmarks.harness import on_cores, python_module  # wants gRPC, which parts without a server do not
+
     command = python_module("benchmarks.features.driver", name)
     return command if core is None else on_cores(core, command)
 

@@ -1,12 +1,28 @@
-"""Threads that ask one query each, again and again, of the index that a collection's segment has on a GPU."""
+"""Part `callers`: threads that ask one query each, again and again, of the index that a collection's segment has on a GPU."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from benchmarks.features.part import Part, Setting, kept
+from benchmarks.gpu.measure import K, measured, say
 from engine import GpuIndex, KernelDevice
 from kernels.gpu.device import KnnDevice
 from kernels.gpu.rows import DeviceRows
+
+RATE = 0.8
+
+
+def run(setting: Setting) -> Part:
+    """The part."""
+    here = measured(setting.quick, setting.seed)
+    many = here.scale.many
+    together, apart = rates(here.corpus.halves, here.corpus.queries, K, here.scale.calls)
+    told = f"queries a second: {together:,.0f} in batches of {many}, {apart:,.0f} of {many} callers of one each"
+    say(told)
+    promise = f"{many} callers of one query reach {RATE} of the batch's rate"
+    judged = kept(promise, apart >= RATE * together, f"{apart / together:.2f}")
+    return Part([judged], notes=[*here.told(), told], data={"together_per_s": together, "apart_per_s": apart})
 
 
 def rates(rows: DeviceRows, queries: Any, k: int, calls: int) -> tuple[float, float]:  # noqa: ANN401

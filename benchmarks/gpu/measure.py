@@ -1,135 +1,162 @@
-"""The parts of the benchmark: each gives rows for its table and judgements. Wants a GPU."""
+"""What the benchmark's parts share: rows on a GPU, how the scan is laid out there, and tables of times beside their floors."""
 
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
-from benchmarks.gpu.callers import rates
-from benchmarks.gpu.data import Corpus, bits_keeping, corpus, nearest_in_float64, recall
-from benchmarks.gpu.timing import copy_bytes_a_ms, milliseconds
-from benchmarks.report import Judgement
-from benchmarks.table import Cell
+import torch
+
+from benchmarks.gpu.data import Corpus, corpus, nearest_in_float64, recall
+from benchmarks.gpu.timing import bytes_a_ms, milliseconds
+from benchmarks.table import Cell, Table
 from kernels.gpu.knn import FEW_QUERIES, MANY_QUERIES, Tuning, nearest
 from kernels.gpu.rows import DeviceRows
 
 K = 10
-SIZE = 384
-MANY = 64
-INT8_CANDIDATES = 32
-TUNINGS = {
-    1: (FEW_QUERIES, Tuning(rows=128, step=128, stages=3, programs=2), Tuning(rows=256, step=64, warps=8, programs=2)),
-    MANY: (
+COLUMNS = ["what, queries", "ms", "floor, ms", "times floor", "recall"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured. `tunings`: tried for one query and for `many` on a fifth of the rows; the quickest is measured."""
+
+    rows: int
+    size: int = 384
+    many: int = 64
+    large_k: tuple[int, ...] = (100, 1_024)
+    repeats: int = 20
+    calls: int = 200
+    copied_bytes: int = 1 << 31
+    device: str = "cuda"
+    few: tuple[Tuning, ...] = (
+        FEW_QUERIES,
+        Tuning(rows=128, step=128, stages=3, programs=2),
+        Tuning(rows=256, step=64, warps=8, programs=2),
+    )
+    more: tuple[Tuning, ...] = (
         MANY_QUERIES,
         Tuning(rows=128, step=128, warps=8, programs=1),
         Tuning(rows=256, step=64, warps=8, programs=1),
-    ),
-}
-"""Tried on a fifth of the rows; the quickest is measured."""
+    )
+
+
+SCALES = {False: Scale(10_000_000), True: Scale(1_000_000, repeats=5, calls=50)}
+"""By whether it is to be quick."""
 
 
 @dataclass(slots=True)
 class Measured:
-    """What has been found so far. `read_ms` of float16 rows: their bytes over the measured copy bandwidth."""
+    """One GPU with rows. `bytes_a_ms`: what a copy within its memory moves, read and written."""
 
-    bytes_a_ms: float
+    scale: Scale
     corpus: Corpus
-    repeats: int
-    rows: list[list[Cell]] = field(default_factory=list)
-    judgements: list[Judgement] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    took: dict[str, float] = field(default_factory=dict)
+    bytes_a_ms: float
     tunings: dict[int, Tuning] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _took: dict[int, float] = field(default_factory=dict)
+
+    def told(self) -> list[str]:
+        """What is to be noted of it; for the first part that asks."""
+        notes, self.notes = self.notes, []
+        return notes
 
     def read_ms(self, rows: DeviceRows) -> float:
-        """The floor: every byte of it once."""
+        """The floor: every byte of them once, at the copy's bandwidth."""
         return rows.bytes_size / self.bytes_a_ms
 
-    def timed(self, name: str, floor: float, work: Callable[[], Any], found: float | None = None) -> float:
-        """Times `work`, for the table under `name`."""
-        took = self.took[name] = milliseconds(work, self.repeats)
-        self.rows.append([name, took, floor, took / floor, found])
+    def queries(self, many: int) -> Any:  # noqa: ANN401
+        """The first so many."""
+        return self.corpus.queries[:many]
+
+    def truth(self, many: int, bits: Any = None) -> Any:  # noqa: ANN401
+        """The nearest of float64."""
+        return nearest_in_float64(self.corpus.halves.data, self.queries(many), K, bits)
+
+    def exact(self, many: int, bits: Any = None) -> Callable[[], Any]:  # noqa: ANN401
+        """The search of float16 rows."""
+        return partial(nearest, self.corpus.halves, self.queries(many), K, bits=bits, tuning=self.tunings.get(many))
+
+    def exact_ms(self, many: int) -> float:
+        """How long it takes; measured once."""
+        if many not in self._took:
+            self._took[many] = milliseconds(self.exact(many), self.scale.repeats)
+        return self._took[many]
+
+
+class Times:
+    """A part's table, told line by line as it is measured."""
+
+    def __init__(self, measured: Measured) -> None:
+        self._measured = measured
+        self._rows: list[list[Cell]] = []
+
+    def add(self, name: str, took: float, floor: float, found: float | None = None) -> None:
+        """A line: milliseconds, and the share of the truly nearest that was found."""
+        self._rows.append([name, took, floor, took / floor, found])
+        told = "" if found is None else f", recall {found:.4f}"
+        say(f"{name}: {took:.3f} ms, {took / floor:.2f} times the floor of {floor:.3f}{told}")
+
+    def timed(self, name: str, work: Callable[[], Any], floor: float, found: float | None = None) -> float:
+        """Measures `work` and adds it."""
+        took = milliseconds(work, self._measured.scale.repeats)
+        self.add(name, took, floor, found)
         return took
 
-    def judge(self, promise: str, kept: bool, said: str) -> None:
-        """A bar of the issue."""
-        self.judgements.append(Judgement(promise, kept, said))
+    def table(self, title: str, about: str) -> Table:
+        """All lines."""
+        return Table(title, about, COLUMNS, self._rows)
+
+    def data(self) -> list[dict[str, Cell]]:
+        """All lines, for the JSON."""
+        return [dict(zip(COLUMNS, each, strict=True)) for each in self._rows]
 
 
-def measure(rows: int, repeats: int, seed: int) -> Measured:
-    """All of it."""
-    state = Measured(copy_bytes_a_ms(), corpus(rows, SIZE, MANY, seed), repeats)
-    _tune(state)
-    truth = nearest_in_float64(state.corpus.halves.data, state.corpus.queries, K)
-    _exact(state, truth)
-    _filtered(state)
-    _quantised(state, truth)
-    _callers(state)
-    return state
-
-
-def _tune(state: Measured) -> None:
-    halves: Any = state.corpus.halves
-    some = DeviceRows(halves.data[: len(halves) // 5], "float16", "dot", SIZE)
-    for many, tunings in TUNINGS.items():
-        asked = state.corpus.queries[:many]
-        taken = [milliseconds(partial(nearest, some, asked, K, tuning=each), 5) for each in tunings]
-        state.tunings[many] = tunings[taken.index(min(taken))]
-        told = ", ".join(f"{each}: {took:.3f} ms" for each, took in zip(tunings, taken, strict=True))
-        state.notes.append(f"{many} queries, a fifth of the rows: {told}")
-
-
-def _exact(state: Measured, truth: Any) -> None:  # noqa: ANN401
-    halves, floor = state.corpus.halves, state.read_ms(state.corpus.halves)
-    for many, bar in ((1, 1.3), (MANY, 1.6)):
-        asked, tuning = state.corpus.queries[:many], state.tunings[many]
-        found = recall(nearest(halves, asked, K, tuning=tuning)[1], truth[:many])
-        took = state.timed(f"float16, {many}", floor, partial(nearest, halves, asked, K, tuning=tuning), found)
-        rival = state.timed(f"torch matmul + topk, {many}", floor, partial(_rival, halves.data, asked.half()))
-        state.judge(f"{many} queries take at most {bar} times a read", took <= bar * floor, f"{took / floor:.2f}")
-        state.judge(f"{many} queries: recall 1.0 against float64", found == 1, f"{found:.4f}")
-        state.judge(f"{many} queries: twice as quick as torch", rival >= 2 * took, f"{rival / took:.1f} times")
-    for k in (100, 1024):
-        state.timed(f"float16, {MANY}, k={k}", floor, partial(nearest, halves, state.corpus.queries, k))
-
-
-def _rival(data: Any, queries: Any) -> Any:  # noqa: ANN401
-    return (queries @ data.T).topk(K, dim=1)
-
-
-def _filtered(state: Measured) -> None:
-    halves, floor = state.corpus.halves, state.read_ms(state.corpus.halves)
-    for many in (1, MANY):
-        asked, tuning, whole = state.corpus.queries[:many], state.tunings[many], state.took[f"float16, {many}"]
-        for share in (0.01, 0.1, 0.5):
-            bits = bits_keeping(share, len(halves))
-            found = nearest(halves, asked, K, bits=bits, tuning=tuning)[1]
-            right = recall(found, nearest_in_float64(halves.data, asked, K, bits))
-            name = f"float16, {many}, {share:.0%} pass"
-            took = state.timed(name, floor * share, partial(nearest, halves, asked, K, bits=bits, tuning=tuning), right)
-            bar = whole / 3 if share == 0.01 else whole
-            state.judge(
-                f"{name}: at most {bar:.3f} ms, and exact", took <= bar and right == 1, f"{took:.3f}, {right:.4f}"
-            )
-
-
-def _quantised(state: Measured, truth: Any) -> None:  # noqa: ANN401
-    codes, halves = state.corpus.codes, state.corpus.halves
-    for many in (1, MANY):
-        asked, tuning, whole = state.corpus.queries[:many], state.tunings[many], state.took[f"float16, {many}"]
-
-        work = partial(nearest, codes, asked, K, wanted=INT8_CANDIDATES, refine=halves, tuning=tuning)
-        found = recall(work()[1], truth[:many])
-        took = state.timed(f"int8 and refine, {many}", state.read_ms(codes), work, found)
-        said = f"{whole / took:.2f} times at {found:.4f}"
-        state.judge(f"int8, {many}: 1.7 times float16's rate at .99", whole >= 1.7 * took and found >= 0.99, said)
-
-
-def _callers(state: Measured) -> None:
-    together, apart = rates(state.corpus.halves, state.corpus.queries, K, state.repeats)
-    state.notes.append(
-        f"queries a second: {together:,.0f} in batches of {MANY}, {apart:,.0f} of {MANY} callers of one each"
+@cache
+def measured(quick: bool, seed: int) -> Measured:
+    """Made for the first part that asks."""
+    scale, began = SCALES[quick], time.monotonic()
+    found = Measured(
+        scale,
+        corpus(scale.rows, scale.size, scale.many, seed, scale.device),
+        bytes_a_ms(scale.copied_bytes, scale.device, scale.device, scale.repeats),
     )
-    state.judge(
-        f"{MANY} callers of one query reach 0.8 of the batch's rate", apart >= 0.8 * together, f"{apart / together:.2f}"
-    )
+    card = torch.cuda.get_device_name() if scale.device == "cuda" else "a CPU, in Triton's interpreter"
+    found.notes += [
+        f"{scale.rows:,} rows x {scale.size} on {card}, torch {torch.__version__}",
+        f"a copy moves {found.bytes_a_ms / 1e9:.2f} TB/s, read and written: the floor is bytes of rows at that rate",
+    ]
+    for many, tunings in ((1, scale.few), (scale.many, scale.more)):
+        _tune(found, many, tunings)
+    found.notes.append(f"made ready, kernels compiled, in {time.monotonic() - began:.0f} s")
+    for note in found.notes:
+        say(note)
+    return found
+
+
+def _tune(found: Measured, many: int, tunings: tuple[Tuning, ...]) -> None:
+    halves: Any = found.corpus.halves
+    some = DeviceRows(halves.data[: len(halves) // 5], "float16", "dot", found.scale.size)
+    taken: dict[Tuning, float] = {}
+    for each in tunings:
+        try:
+            taken[each] = milliseconds(partial(nearest, some, found.queries(many), K, tuning=each), 5)
+        except Exception as error:  # it does not fit this GPU, say: the others are measured
+            found.notes.append(f"{many} queries, {each}: {error}")
+    if not taken:
+        raise RuntimeError(f"no layout of the scan runs here: {found.notes[-1]}")
+    found.tunings[many] = min(taken, key=lambda each: taken[each])
+    told = ", ".join(f"{each}: {took:.3f} ms" for each, took in taken.items())
+    found.notes.append(f"{many} queries, a fifth of the rows: {told}")
+
+
+def found_by(work: Callable[[], Any], truth: Any) -> float:  # noqa: ANN401
+    """The share of `truth` that a search finds."""
+    return recall(work()[1], truth)
+
+
+def say(line: str) -> None:
+    """Progress, for the log."""
+    print(f"gpu: {line}", file=sys.stderr, flush=True)

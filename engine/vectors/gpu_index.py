@@ -236,6 +236,8 @@ class GpuIndex:
 
 def _filled(scores: Floats, rows: Rows, count: int) -> Answer:
     """With -1 rows appended to `count`."""
+    if rows.shape[1] == count:  # to pad by nothing takes 30 µs, which 64 callers have of a batch all together
+        return scores, rows
     short = ((0, 0), (0, count - rows.shape[1]))
     return np.pad(scores, short, constant_values=-np.inf), np.pad(rows, short, constant_values=-1)
 
