@@ -34,7 +34,7 @@ def _counts(statistics: ModelStatistics) -> _Counts:
 
 
 class LoadMeter:
-    """Reads what the engine counts, from one call to the next. For the loop that requests come in on."""
+    """Reads what the engine counts, from when it is made and from one call to the next. For the loop that requests come in on."""
 
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
@@ -44,6 +44,7 @@ class LoadMeter:
         self._behind = Histogram()
         self._due = self._read_at + _TURN_S
         self._timer = self._loop.call_at(self._due, self._turn)
+        self.read()  # what came before it
 
     def _turn(self) -> None:
         """What has come in waits for the loop too, before the engine sees it."""

@@ -63,14 +63,17 @@ class Replica:
         self._running: EmbeddedHost | None = None
         self._refused: str | None = None
         self._config: Mapping[str, Any] | None = None
-        """The last one."""
+        """The last one that was followed."""
         self._meter: LoadMeter | None = None
 
     async def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Serves what `config` says. Raises VireoError where it cannot be started; a running one keeps what it has."""
         if config == self._config:  # Serve says it again to replicas that it numbers anew when others go
             return
+        await self._follow(config)
         self._config = config
+
+    async def _follow(self, config: Mapping[str, Any]) -> None:
         folder = Path(config["folder"])
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))  # where the modules of functions are looked for first
@@ -102,7 +105,7 @@ class Replica:
         except BaseException:
             await host.stop()
             raise
-        self._running, self._meter = host, LoadMeter(host.dispatch)
+        self._running = host
 
     def _host(self) -> EmbeddedHost:
         assert self._running is not None
@@ -113,7 +116,12 @@ class Replica:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """See `QueuePolicy`: asked by Ray Serve every few seconds, where the number of replicas is not fixed."""
-        return {} if self._meter is None else self._meter.read()
+        if self._running is None:
+            return {}
+        if self._meter is None:  # where nobody asks nothing is measured
+            self._meter = LoadMeter(self._running.dispatch)
+            return {}
+        return self._meter.read()
 
     async def report(self) -> dict[str, Any]:
         """What this replica says of itself: its name and process, its address with the port of each front or None, and what of
