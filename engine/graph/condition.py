@@ -23,13 +23,10 @@ Operator = Literal["", ">", ">=", "<", "<=", "==", "!="]
 
 _OPERATOR: Final = re.compile("(>=|<=|==|!=|[<>=!])")
 _WORDS: Final = {"true": 1.0, "false": 0.0}
-_COMPARE: Final[dict[str, np.ufunc]] = {
-    ">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal, "==": np.equal, "!=": np.not_equal,
-}  # fmt: skip
-_COMPARE_ONE: Final[dict[str, Callable[[int, float], bool]]] = {
+_COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
     ">": operators.gt, ">=": operators.ge, "<": operators.lt, "<=": operators.le, "==": operators.eq, "!=": operators.ne,
 }  # fmt: skip
-"""Of whole numbers, which Python compares exactly."""
+"""Of an array with a number, element by element, and of two numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +65,8 @@ def is_true(operator: Operator, operand: float, array: npt.NDArray[Any]) -> bool
     operator, is true."""
     if (
         array.size == 1 and array.dtype.kind in "iu" and operator
-    ):  # such as how many there are: numpy takes ten times as long
-        return _COMPARE_ONE[operator](array.item(), operand)
+    ):  # such as a count, of which numpy takes ten times as long
+        return bool(_COMPARE[operator](array.item(), operand))
     return bool(_elements(operator, operand, array).any())
 
 
