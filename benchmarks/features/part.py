@@ -86,6 +86,6 @@ def undecided(promise: str, why: object) -> Judgement:
     return Judgement(promise, None, str(why).splitlines()[0] if str(why) else type(why).__name__)
 
 
-def say(line: str) -> None:
-    """Progress, for whoever waits at the terminal."""
-    print(f"features: {line}", file=sys.stderr, flush=True)
+def say(line: str, of: str = "features") -> None:
+    """Progress of benchmark `of`, for whoever waits at the terminal."""
+    print(f"{of}: {line}", file=sys.stderr, flush=True)

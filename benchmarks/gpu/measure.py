@@ -1,6 +1,5 @@
 """What the benchmark's parts share: rows on a GPU, how the scan is laid out there, and tables of times beside their floors."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.features import part
 from benchmarks.gpu.data import Corpus, corpus, nearest_in_float64, recall
 from benchmarks.gpu.timing import bytes_a_ms, milliseconds
 from benchmarks.table import Cell, Table
@@ -157,6 +157,4 @@ def found_by(work: Callable[[], Any], truth: Any) -> float:  # noqa: ANN401
     return recall(work()[1], truth)
 
 
-def say(line: str) -> None:
-    """Progress, for the log."""
-    print(f"gpu: {line}", file=sys.stderr, flush=True)
+say = partial(part.say, of="gpu")
