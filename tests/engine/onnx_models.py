@@ -52,6 +52,19 @@ def affine(factor: float = 2.0, width: int = 2, first: Dim = "batch", last: Dim 
     )
 
 
+def total() -> ModelProto:
+    """total = the sum of each row of x [batch, 2]: one number a row."""
+    summed = helper.make_node("ReduceSum", ["x", "axes"], ["total"], keepdims=0)
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
+    return graph([summed], {"x": (FLOAT, ["batch", 2])}, {"total": (FLOAT, ["batch"])}, [axes])
+
+
+def flip() -> ModelProto:
+    """flipped = -score, one number a row."""
+    negated = helper.make_node("Neg", ["score"], ["flipped"])
+    return graph([negated], {"score": (FLOAT, ["batch"])}, {"flipped": (FLOAT, ["batch"])})
+
+
 def sum_and_difference() -> ModelProto:
     """s = a + b, d = a - b, over [batch, 3]."""
     shape: list[Dim] = ["batch", 3]

@@ -21,7 +21,7 @@ from benchmarks.workloads.generation.model import write_model
 from engine import Spec
 from tests.serving.lora import write_adapter
 from tests.serving.servers import ServerHere, eventually, spec_for
-from tests.serving.vllm_server import PATIENCE_S, server_of, skip_unless_wanted
+from tests.serving.vllm_server import PATIENCE_S, client_of, server_of, skip_unless_wanted, url_of
 
 skip_unless_wanted()
 
@@ -80,13 +80,13 @@ def spec_with(folder: Path, *adapters: str) -> Spec:
 @pytest.fixture
 def url(server: ServerHere) -> str:
     """Where the API is."""
-    return f"http://127.0.0.1:{server.host.http_port}/v1"
+    return url_of(server)
 
 
 @pytest.fixture
-def client(url: str) -> Iterator[OpenAI]:
+def client(server: ServerHere) -> Iterator[OpenAI]:
     """The vendor's client."""
-    with OpenAI(base_url=url, api_key="none", max_retries=0, timeout=PATIENCE_S) as made:
+    with client_of(server) as made:
         yield made
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from onnx import helper, numpy_helper
+from onnx import helper
 from tritonclient.grpc import model_config_pb2 as pb
 
 from engine import (
@@ -26,7 +26,7 @@ from engine import (
 from serving.cli import main
 from serving.model_config import read_config
 from serving.triton_export import export_triton
-from tests.engine.onnx_models import FLOAT, affine, graph, write
+from tests.engine.onnx_models import FLOAT, affine, flip, graph, total, write
 from tests.engine.servables.contract import floats
 from tests.fakes import FP32
 
@@ -113,12 +113,8 @@ graphs:
 def test_what_is_exported_answers_the_same_when_it_is_served_again(folder: Path, tmp_path: Path) -> None:
     """A tensor of one number a row has a dimension more on Triton, and so it has here when it is read as Triton reads it."""
     shutil.copytree(folder / "models" / "double", tmp_path / "models" / "double")
-    rows: list[int | str | None] = ["batch"]
-    summed = helper.make_node("ReduceSum", ["x", "axes"], ["total"], keepdims=0)
-    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
-    write(tmp_path / "models/total/1", graph([summed], {"x": (FLOAT, ["batch", 2])}, {"total": (FLOAT, rows)}, [axes]))
-    negated = helper.make_node("Neg", ["score"], ["flipped"])
-    write(tmp_path / "models/flip/1", graph([negated], {"score": (FLOAT, rows)}, {"flipped": (FLOAT, rows)}))
+    write(tmp_path / "models/total/1", total())
+    write(tmp_path / "models/flip/1", flip())
     x = floats(5, 2, 1)
     first, out = answers(parse_spec(ROWS, folder=tmp_path), x, tmp_path / "once")
     assert first["flipped"].shape == (5,)

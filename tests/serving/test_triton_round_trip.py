@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from onnx import helper, numpy_helper
+from onnx import helper
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
@@ -22,21 +22,27 @@ from benchmarks.peers.triton_exported import to_python_backend
 from engine import BYTES, Engine, Request, Spec, Tensor, load_spec, parse_spec
 from serving.model_config import read_config
 from serving.triton_export import CONFIG, export_triton
-from tests.engine.onnx_models import FLOAT, STRING, Dim, affine, graph, identity, over_rows, sum_and_difference, write
+from tests.engine.onnx_models import (
+    FLOAT,
+    STRING,
+    Dim,
+    affine,
+    flip,
+    graph,
+    identity,
+    over_rows,
+    sum_and_difference,
+    total,
+    write,
+)
 from tests.engine.servables.contract import floats
 from tests.engine.triton.real import RealTriton
 from tests.fakes import FP32
+from tests.serving.test_triton_export import ROWS
 
-SPEC = """
-repository: {path: models}
-graphs:
-  signs:
-    inputs: {x: {datatype: FP32, shape: [-1, 2]}}
-    nodes:
-      first: {call: double, inputs: {x: x}}
-      score: {call: total, inputs: {x: first.y}}
-      second: {call: flip, inputs: {score: score.total}}
-    outputs: {scaled: first.y, flipped: second.flipped}
+SPEC = (
+    ROWS
+    + """
   fan:
     inputs: {x: {datatype: FP32, shape: [-1, 3]}, z: {datatype: FP32, shape: [-1, 3]}}
     nodes:
@@ -68,6 +74,7 @@ graphs:
       one: {call: folded, inputs: {x: x}}
     outputs: {y: one.y}
 """
+)
 FOLDED = """
 max_batch_size: 8
 input [ { name: "x" data_type: TYPE_FP32 dims: [ 6 ] reshape { shape: [ 2, 3 ] } } ]
@@ -87,15 +94,12 @@ ASKED = {
 
 
 def write_models(models: Path) -> None:
-    rows: list[Dim] = ["batch"]
-    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
-    total = helper.make_node("ReduceSum", ["x", "axes"], ["total"], keepdims=0)
-    flip, negated = helper.make_node("Neg", ["score"], ["flipped"]), helper.make_node("Neg", ["x"], ["y"])
+    negated = helper.make_node("Neg", ["x"], ["y"])
     wide: list[Dim] = ["batch", "width"]
     made = {
         "double": affine(2.0),
-        "total": graph([total], {"x": (FLOAT, ["batch", 2])}, {"total": (FLOAT, rows)}, [axes]),
-        "flip": graph([flip], {"score": (FLOAT, rows)}, {"flipped": (FLOAT, rows)}),
+        "total": total(),
+        "flip": flip(),
         "both": sum_and_difference(),
         "negated": graph([negated], {"x": (FLOAT, wide)}, {"y": (FLOAT, wide)}),
         "mean": over_rows("mean"),

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.workloads.retrieval.export import INPUTS, body
 from tests.serving.servers import ServerHere, spec_for
-from tests.serving.vllm_server import PATIENCE_S, server_of, skip_unless_wanted
+from tests.serving.vllm_server import PATIENCE_S, client_of, server_of, skip_unless_wanted
 from tests.test_docs import ROOT
 
 skip_unless_wanted()
@@ -67,8 +67,7 @@ def server(folder: Path) -> Iterator[ServerHere]:
 @pytest.fixture
 def client(server: ServerHere) -> Iterator[openai.OpenAI]:
     """The vendor's client."""
-    url = f"http://127.0.0.1:{server.host.http_port}/v1"
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=PATIENCE_S) as made:
+    with client_of(server) as made:
         yield made
 
 

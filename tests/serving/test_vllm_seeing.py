@@ -13,7 +13,7 @@ import pytest
 from benchmarks.workloads.generation.model import write_model
 from tests.serving.seeing import IMAGE_TOKENS, write_seeing
 from tests.serving.servers import ServerHere, spec_for
-from tests.serving.vllm_server import PATIENCE_S, server_of, skip_unless_wanted
+from tests.serving.vllm_server import client_of, server_of, skip_unless_wanted
 
 skip_unless_wanted()
 
@@ -41,8 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHere]:
 @pytest.fixture
 def client(server: ServerHere) -> Iterator[openai.OpenAI]:
     """The vendor's client."""
-    url = f"http://127.0.0.1:{server.host.http_port}/v1"
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=PATIENCE_S) as made:
+    with client_of(server) as made:
         yield made
 
 

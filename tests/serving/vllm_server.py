@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+import openai
 import pytest
 
 from benchmarks.workloads.generation.model import missing
@@ -30,6 +31,16 @@ def skip_unless_wanted() -> None:
             "wants a real vLLM and minutes: make test-vllm, which sets VIREO_TEST_VLLM=1", allow_module_level=True
         )
     assert not missing(), f"not installed: {', '.join(missing())}"
+
+
+def url_of(server: ServerHere) -> str:
+    """Where its OpenAI API is."""
+    return f"http://127.0.0.1:{server.host.http_port}/v1"
+
+
+def client_of(server: ServerHere) -> openai.OpenAI:
+    """The vendor's client, to be closed, as patient as the server."""
+    return openai.OpenAI(base_url=url_of(server), api_key="none", max_retries=0, timeout=PATIENCE_S)
 
 
 def server_of(spec: Spec) -> ServerHere:
