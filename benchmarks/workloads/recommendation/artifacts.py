@@ -66,7 +66,7 @@ def make_artifacts(out: Path, dataset: Dataset, *, seed: int = SEED, say: Say = 
         events={each.name: len(getattr(split, each.name)) for each in fields(split)},
         neighbours=chosen,
         parity=parity,
-        quality={name: qualities(offline, split.train, cases, chosen) for name, cases in groups.items()},
+        quality={name: qualities(offline, split.train, cases, chosen) for name, cases in groups.items() if cases},
     )
     write_summary(summary, out)
     return summary

@@ -13,8 +13,9 @@ FILE = "summary.json"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`quality`: by who asks (of the test: those with a history, those with none), then by what ranks. `parity`: by model, the
-    greatest difference of the exported from the trained. `neighbours`: what was chosen on the validation period."""
+    """`quality`: by who asks (of the test: those with a history, those with none; of whom there is nobody is left out), then by
+    what ranks. `parity`: by model, the greatest difference of the exported from the trained. `neighbours`: what was chosen on
+    the validation period."""
 
     seed: int
     events: dict[str, int]

@@ -1,5 +1,6 @@
 """Exported models beside the same in numpy, and the whole list beside each step of it; learning itself where torch is there."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from benchmarks.workloads.recommendation import export
 from benchmarks.workloads.recommendation.application import FEATURES, HISTORY, SLATE, USER, VECTOR
 from benchmarks.workloads.recommendation.artifacts import Trained, make_artifacts, read_shelf, shelf_of
+from benchmarks.workloads.recommendation.catalogue import Dataset
 from benchmarks.workloads.recommendation.export import ParityError, Weights, check_parity
 from benchmarks.workloads.recommendation.features import item_rows, ratings_of
 from benchmarks.workloads.recommendation.judged import cases_of
@@ -104,9 +106,17 @@ def test_a_shelf_says_where_an_item_is_sold() -> None:
         assert np.array_equal(shelf.number[(shelf.stock > 0) & (shelf.regions >> region & 1 == 1)], offered)
 
 
+def with_first_visits(data: Dataset) -> Dataset:
+    """The same, but that the last two users come in the test period alone; before it others of the same taste were there."""
+    known, last = data.interactions, len(data.users) - 3
+    early = np.arange(len(known)) < len(known) - len(known) // 10
+    user = np.where(early & (known.user > last), known.user - 2, known.user)
+    return replace(data, interactions=replace(known, user=user))
+
+
 def test_all_is_learnt_exported_and_judged(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    data = small()
+    data = with_first_visits(small())
     said: list[str] = []
     summary = make_artifacts(tmp_path, data, say=said.append)
     assert any(line.startswith("towers: epoch 1 of") for line in said)
