@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,12 @@ from tests.serving.calls import numbers
 from tests.serving.ray_host.conftest import START_S
 from tests.serving.servers import eventually
 from tests.serving.test_graphs_over_wire import values_of
+
+_ALONE = [("grpc.use_local_subchannel_pool", 1)]
+"""gRPC has channels to one address share a connection otherwise."""
+
+_NOTICED_S = 0.01
+"""After a failure: gRPC may put a call that comes at once into the connection that it has just lost."""
 
 
 class Callers:
@@ -26,12 +33,13 @@ class Callers:
         self._threads = [threading.Thread(target=self._call, args=(each,)) for each in self.answers]
 
     def _call(self, answers: list[float | str]) -> None:
-        with tritonclient.grpc.InferenceServerClient(self._address) as client:
+        with tritonclient.grpc.InferenceServerClient(self._address, channel_args=_ALONE) as client:
             while not self._over.is_set():
                 try:
                     answers += values_of(client.infer(self._model, numbers(1.0)))
                 except InferenceServerException as error:
                     answers.append(str(error))
+                    time.sleep(_NOTICED_S)
 
     def calls(self) -> int:
         """So far."""

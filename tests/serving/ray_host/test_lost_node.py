@@ -159,11 +159,11 @@ def test_node_that_is_taken_away_with_notice_fails_no_call_and_finishes_what_is_
         (meeting / name).unlink(missing_ok=True)
     before = replicas_of("nodes", "workers")
     leaving = nodes.of(before[0])
+    nodes.add()  # a fork, which must not meet gRPC at work in this process
     with (
         calling(served.address, "far") as callers,
         tritonclient.grpc.InferenceServerClient(served.address) as client,
     ):
-        nodes.add()
         nodes.drain(leaving, 120)
         eventually(lambda: set(replicas_of("nodes", "workers")) - set(before), "others are being warmed", START_S)
         held = Answers()
