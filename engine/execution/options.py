@@ -106,8 +106,8 @@ def tensorrt_options(spec: ProviderSpec, profile: Profile, cache: str | None) ->
     assert engine is not None
     options = {
         "device_id": str(engine.device_id),
-        "trt_fp16_enable": _flag(engine.fp16),
-        "trt_int8_enable": _flag(engine.int8),
+        "trt_fp16_enable": str(engine.fp16),
+        "trt_int8_enable": str(engine.int8),
         "trt_builder_optimization_level": str(engine.builder_level),
     }
     if engine.int8_table is not None:

@@ -33,7 +33,7 @@ def test_cuda_and_tensorrt_are_told_exactly_this() -> None:
     )
     assert told(declared, RANKER, 64, lambda spec, profile: "/cache/key") == [
         ("TensorrtExecutionProvider", {
-            "device_id": "1", "trt_fp16_enable": "1", "trt_int8_enable": "1", "trt_builder_optimization_level": "5",
+            "device_id": "1", "trt_fp16_enable": "True", "trt_int8_enable": "True", "trt_builder_optimization_level": "5",
             "trt_max_workspace_size": "1073741824",
             "trt_profile_min_shapes": "features:1x128", "trt_profile_opt_shapes": "features:16x128",
             "trt_profile_max_shapes": "features:64x128",
