@@ -39,6 +39,14 @@ class TritonCollector:
         for each in servers:
             ready.add_metric([each.model, each.server], float(each.ready))
         yield ready
+        shared = CounterMetricFamily(
+            "vireo_triton_shared_memory_requests",
+            "Requests whose tensors lay in memory that the server shares",
+            labels=_LABELS,
+        )
+        for each in servers:
+            shared.add_metric([each.model, each.server], each.shared_requests)
+        yield shared
         counted = [(each.model, each.server, each.counts) for each in servers if each.counts is not None]
         for name, text, read in _COUNTERS:
             family = CounterMetricFamily(name, text, labels=_LABELS)

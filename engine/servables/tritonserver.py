@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import islice
 
 from engine.clock import NEVER_NS
@@ -46,7 +47,11 @@ class TritonModel:
     def __init__(self, spec: TritonModelSpec, name: str, fleet: Fleet, signature: Signature, traits: Traits) -> None:
         self._name, self._clock, self.fleet = name, fleet.clock, fleet
         self.signature, self.traits = signature, traits
-        self._writer = RequestWriter(name, spec.version, signature, decoupled=isinstance(self, TritonStream))
+        decoupled = isinstance(self, TritonStream)
+        shared_bytes_min = None if decoupled or spec.shared_memory == "off" else spec.shared_memory_bytes_min
+        self._writer = RequestWriter(
+            name, spec.version, signature, decoupled=decoupled, shared_bytes_min=shared_bytes_min
+        )
         self._reader = ResponseReader(name, signature)
 
     def send(self, request: Request, deadline_ns: int, told: Told) -> RemoteCall:
@@ -56,7 +61,7 @@ class TritonModel:
         if deadline_ns != NEVER_NS:
             timeout_us = max(1, (deadline_ns - self._clock()) // 1_000)
         body = self._writer.write(request.inputs, outputs, timeout_us)
-        read = self._reader.read
+        read = self._reader.read if isinstance(body, bytes) else partial(self._reader.read_shared, body)
 
         def done(outcome: bytes | VireoError) -> None:
             if isinstance(outcome, bytes):
@@ -95,7 +100,7 @@ class TritonStream(TritonModel):
         """See `StreamingServable.stream`."""
         work = current_work()
         deadline_ns = NEVER_NS if work is None else work.deadline.at_ns
-        body = self._writer.write(inputs, outputs, None)
+        body = self._writer.whole(inputs, outputs, None)
         parts: queue.SimpleQueue[bytes | VireoError | None] = queue.SimpleQueue()
 
         def done(outcome: bytes | VireoError) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from engine.errors import VireoError
 from engine.triton.connection import Connection
 from engine.triton.http2 import Exchange
+from engine.triton.shared_memory import Region
+from engine.triton.shared_request import SharedRequest
 
 Done = Callable[[bytes | VireoError], None]
 """Told once: the message that answers, or why there is none."""
@@ -18,18 +20,27 @@ PREFIX_BYTES = 5
 
 @dataclass(slots=True)
 class Attempt:
-    """One server that was asked. `exchange` is there once it was sent."""
+    """One server that was asked. `exchange` is there once it was sent; `region`, where its tensors lie in one, until the server
+    has answered or nobody waits."""
 
     call: Call
     replica: int
     connection: Connection
     sent_ns: int
     exchange: Exchange | None = None
+    region: Region | None = None
+
+    def let_go(self, *, done: bool) -> None:
+        """It has no region any more. `done`: neither has the server any use for it."""
+        region, self.region = self.region, None
+        regions = self.connection.regions
+        if region is not None and regions is not None:
+            (regions.give_back if done else regions.retire)(region)
 
 
 class Call:
-    """`body` is the framed request. `part`: where given, it is a stream, and each of its messages is told to it. After `ended`
-    nothing is told."""
+    """`body` is the framed request, or what makes it for each server. `part`: where given, it is a stream, and each of its
+    messages is told to it. After `ended` nothing is told."""
 
     __slots__ = (
         "attempts", "began", "body", "deadline_ns", "done", "ended", "method", "open", "part", "rest", "sent_ns", "tried",
@@ -38,7 +49,7 @@ class Call:
     def __init__(
         self,
         method: str,
-        body: bytes,
+        body: bytes | SharedRequest,
         *,
         deadline_ns: int,
         sent_ns: int,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import ssl
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from engine.errors import Unavailable
 from engine.limits import TRITON_CONNECT_S_MAX, TRITON_READ_BYTES
 from engine.triton.http2 import ClientSession, Exchange
+
+if TYPE_CHECKING:
+    from engine.triton.regions import Regions
 
 _SEND_BYTES_JOINED_MAX = 1 << 16
 """Small pieces are sent as one; large ones as they are."""
@@ -31,6 +36,12 @@ def connect(address: str, tls: ssl.SSLContext | None) -> socket.socket:
     return made
 
 
+def ends_here(sock: socket.socket) -> bool:
+    """Whether both ends of a connected socket have an address of this host. Raises OSError."""
+    there, here = sock.getpeername()[0], sock.getsockname()[0]
+    return bool(there == here or ipaddress.ip_address(there).is_loopback)
+
+
 class Connection:
     """`send` and `flush` from any thread, the rest from the one that waits for the socket. `blocked` is called when the socket
     takes no more for now: `flush` is to be called when it does."""
@@ -38,6 +49,8 @@ class Connection:
     def __init__(self, sock: socket.socket, blocked: Callable[[], None]) -> None:
         self.socket = sock
         self.session = ClientSession()
+        self.regions: Regions | None = None
+        """Memory that the server shares, where it may."""
         self.wants_write = False
         self._blocked = blocked
         self._lock = threading.Lock()

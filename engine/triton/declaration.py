@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from engine.errors import SpecError, quoted
-from engine.limits import NAME_CHARS_MAX, QUEUE_BYTES_MAX, QUEUE_REQUESTS_MAX, TRITON_SERVERS_MAX
+from engine.limits import MESSAGE_BYTES_MAX, NAME_CHARS_MAX, QUEUE_BYTES_MAX, QUEUE_REQUESTS_MAX, TRITON_SERVERS_MAX
 from engine.strict_yaml import Place
 
 
@@ -27,7 +28,8 @@ class TritonModelSpec:
 
     `idempotent`: computed twice, it does no harm, so that what a server fails on, or is slow with, may go to another one as well.
     `hedge_ms`: not before, null for never. `requests_max`, `bytes_max`: so much may be on the way. `metadata` is sent with each
-    call; `token_env` names the variable that holds a bearer token.
+    call; `token_env` names the variable that holds a bearer token. `shared_memory`: tensors of `shared_memory_bytes_min` together
+    lie in memory that a server on this host shares, where it does.
     """
 
     servers: tuple[str, ...]
@@ -42,6 +44,8 @@ class TritonModelSpec:
     tls: TritonTlsSpec | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     token_env: str | None = None
+    shared_memory: Literal["auto", "off"] = "auto"
+    shared_memory_bytes_min: int = 256 << 10
 
 
 def check_triton_models(models: Mapping[str, TritonModelSpec], place: Place) -> None:
@@ -80,6 +84,7 @@ def _check_numbers(each: TritonModelSpec, where: str, place: Place) -> None:
         ("requests_max", each.requests_max, 1, 1 << 24),
         ("bytes_max", each.bytes_max, 1, 1 << 40),
         ("streams_max", each.streams_max, 1, 1024),
+        ("shared_memory_bytes_min", each.shared_memory_bytes_min, 1, MESSAGE_BYTES_MAX),
     )
     for key, value, low, high in bounds:
         if value is not None and not low <= value <= high:

@@ -32,7 +32,7 @@ from engine.triton.connection import Connection
 from engine.triton.hpack import timeout_header
 from engine.triton.http2 import TOO_LARGE, Exchange
 from engine.triton.loop import Loop
-from engine.triton.messages import error_of
+from engine.triton.messages import error_of, forgot_region
 from engine.triton.policy import (
     HedgeDelay,
     choose,
@@ -42,7 +42,8 @@ from engine.triton.policy import (
     slow,
     succeeded,
 )
-from engine.triton.replica import Access, Replica, unreachable
+from engine.triton.replica import Access, Question, Replica, unreachable
+from engine.triton.shared_request import SharedRequest
 
 
 class Fleet:
@@ -99,7 +100,7 @@ class Fleet:
     def begin(
         self,
         method: str,
-        body: bytes,
+        body: bytes | SharedRequest,
         deadline_ns: int,
         done: Done,
         part: Callable[[bytes], None] | None = None,
@@ -136,14 +137,20 @@ class Fleet:
         if call.deadline_ns != NEVER_NS:
             block += timeout_header(call.deadline_ns - now_ns)
         attempt = Attempt(call, index, connection, now_ns)
+        body = call.body
+        if not isinstance(body, bytes):
+            if connection.regions is not None and body.shares:
+                attempt.region = connection.regions.take(body.places.size)
+            body = body.body(attempt.region)
         with self._lock:
             replica.standing.outstanding += 1
         call.open.append(attempt)
         call.attempts += 1
         try:
-            attempt.exchange = connection.send(block, call.body, attempt, live=call.part is not None)
+            attempt.exchange = connection.send(block, body, attempt, live=call.part is not None)
         except Unavailable:
             self._drop(attempt)
+            attempt.let_go(done=True)
             return False
         self._dirty.add(connection)
         return True
@@ -173,6 +180,9 @@ class Fleet:
 
     def close(self) -> None:
         """Ends the connections; calls on the way are told Unavailable."""
+        if not self._loop.here:  # where what the servers answer is heard
+            for each in self.replicas:
+                each.share_no_more()
         self._loop.close(self._end)
 
     def _end(self) -> None:
@@ -215,15 +225,17 @@ class Fleet:
 
     def _heard(self, exchange: Exchange, now_ns: int) -> None:
         owner = exchange.owner
-        if isinstance(owner, Replica):
+        if not isinstance(owner, Attempt):
+            assert isinstance(owner, Replica | Question)
             owner.heard(exchange)
             return
-        assert isinstance(owner, Attempt)
         if owner.call.part is not None and exchange.data:
             self._told(owner, exchange)
         if exchange.ended:
             owner.exchange = None  # no cycle may keep the answer until the garbage collector comes
             self._over(owner, exchange, now_ns)
+            if owner.region is not None:
+                owner.let_go(done=_is_through(exchange))
 
     def _told(self, attempt: Attempt, exchange: Exchange) -> None:
         """Messages of a stream."""
@@ -250,6 +262,8 @@ class Fleet:
                 error = TooLarge(f"Triton answers more than {MESSAGE_BYTES_MAX} bytes")
             elif exchange.reset is not None:
                 error = Unavailable(f"Triton reset the call with code {exchange.reset}")
+            elif attempt.region is not None and forgot_region(error) and self._sent_whole(attempt, now_ns):
+                return
             self._failed(attempt, error, exchange)
             return
         self._answered(attempt, now_ns)
@@ -261,7 +275,22 @@ class Fleet:
         except ValueError as error:
             self._resolve(call, Internal(f"Triton answered no message that can be read: {error}"))
             return
+        if attempt.region is not None and isinstance(call.body, SharedRequest):
+            call.body.region = attempt.region
         self._resolve(call, message)
+
+    def _sent_whole(self, attempt: Attempt, now_ns: int) -> bool:
+        """The server has no such region any more and computed nothing: it is sent what needs none."""
+        call, regions = attempt.call, attempt.connection.regions
+        assert regions is not None
+        assert isinstance(call.body, SharedRequest)
+        attempt.let_go(done=False)
+        regions.forgotten()
+        call.body.shares = False
+        if not self._send(call, attempt.replica, now_ns):
+            return False
+        self._drop(attempt)
+        return True
 
     def _answered(self, attempt: Attempt, now_ns: int) -> None:
         self._drop(attempt)
@@ -316,6 +345,7 @@ class Fleet:
             exchange, attempt.exchange = attempt.exchange, None
             if exchange is not None:
                 attempt.connection.reset(exchange)
+            attempt.let_go(done=False)
 
     def tick(self) -> float:
         """See `loop.Watcher`."""
@@ -364,3 +394,9 @@ class Fleet:
             )
             if may and self._hedge_budget.take():
                 self._send(call, index, now_ns)
+
+
+def _is_through(exchange: Exchange) -> bool:
+    """Whether a server is surely done with the memory of a call: it answered, or told what is wrong with the inputs. One whose
+    deadline has passed there may still be computed."""
+    return exchange.unprocessed or (exchange.reset is None and exchange.headers.get("grpc-status") in ("0", "3"))

@@ -49,6 +49,11 @@ class Loop:
         self._thread = threading.get_ident()
         self._tick()
 
+    @property
+    def here(self) -> bool:
+        """Whether this thread is its own."""
+        return self._thread == threading.get_ident()
+
     def post(self, work: Callable[[], None]) -> None:
         """Has `work` done on the loop's thread."""
         self._soon(self._guarded, work)
@@ -85,7 +90,7 @@ class Loop:
         """Ends it after `last`, which is waited for where this is another thread; TRITON_CLOSE_S_MAX at most, for the loop may
         be gone."""
         self.closed = True
-        if self._loop is None or self._thread == threading.get_ident():
+        if self._loop is None or self.here:
             self._end(last, None)
             return
         ended = threading.Event()

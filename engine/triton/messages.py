@@ -7,6 +7,9 @@ the encoding allows (fields of a message may come in any order, and messages be 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,8 +31,9 @@ from engine.errors import (
 )
 from engine.limits import LAYOUTS_MAX
 from engine.servables.servable import Tensors
-from engine.servables.signature import Signature, TensorSpec
-from engine.tensor import DATATYPES, Tensor
+from engine.servables.signature import ANY, Signature, TensorSpec
+from engine.tensor import DATATYPES, Buffer, Tensor
+from engine.triton.shared_request import NAME, Places, SharedRequest
 from engine.triton.statistics import ServerCounts
 
 SERVICE = "/inference.GRPCInferenceService/"
@@ -75,22 +79,36 @@ def timeout_parameter(micros: int) -> bytes:
 
 
 class RequestWriter:
-    """Writes requests for one model. Any thread."""
+    """Writes requests for one model. Any thread. `shared_bytes_min`: tensors of so many bytes together may lie in memory that a
+    server shares, None for never."""
 
-    def __init__(self, model: str, version: int | None, signature: Signature, *, decoupled: bool) -> None:
+    def __init__(
+        self,
+        model: str,
+        version: int | None,
+        signature: Signature,
+        *,
+        decoupled: bool,
+        shared_bytes_min: int | None = None,
+    ) -> None:
         self._model, self._version = model, "" if version is None else str(version)
-        self._signature, self._decoupled = signature, decoupled
-        self._heads: dict[tuple[Shapes, tuple[str, ...]], bytes] = {}
+        self._signature, self._decoupled, self._shared_bytes_min = signature, decoupled, shared_bytes_min
+        self._heads: dict[tuple[Shapes, tuple[str, ...]], tuple[bytes, _SharedHead | None]] = {}
         _protobufs()
 
-    def write(self, inputs: Tensors, outputs: Sequence[str], timeout_us: int | None) -> bytes:
-        """The framed request."""
+    def write(
+        self, inputs: Tensors, outputs: Sequence[str], timeout_us: int | None, *, whole: bool = False
+    ) -> bytes | SharedRequest:
+        """The framed request; unless it is to be `whole`, what makes one for each server where its tensors are large."""
         key = (tuple([(name, each.array.shape) for name, each in inputs.items()]), tuple(outputs))
-        head = self._heads.get(key)
-        if head is None:
+        found = self._heads.get(key)
+        if found is None:
             if len(self._heads) >= LAYOUTS_MAX:
                 self._heads.clear()
-            head = self._heads[key] = self._head(inputs, outputs)
+            found = self._heads[key] = self._head(inputs, outputs, None), self._shared_head(inputs, outputs)
+        head, shared = found
+        if shared is not None and not whole:
+            return self._shared(shared, inputs, outputs, timeout_us)
         parts = [b"", head]
         if timeout_us is not None:
             parts.append(timeout_parameter(timeout_us))
@@ -100,15 +118,69 @@ class RequestWriter:
         parts[0] = b"\0" + sum(map(len, parts)).to_bytes(4, "big")
         return b"".join(parts)
 
-    def _head(self, inputs: Tensors, outputs: Sequence[str]) -> bytes:
+    def _shared(
+        self, head: _SharedHead, inputs: Tensors, outputs: Sequence[str], timeout_us: int | None
+    ) -> SharedRequest:
+        rest = [] if timeout_us is None else [timeout_parameter(timeout_us)]
+        for name, each in inputs.items():
+            if name not in head.places.inputs:
+                raw = each.to_bytes()
+                rest += (_RAW_INPUTS, varint(len(raw)), raw)
+        placed = [inputs[name] for name in head.places.inputs]
+        whole = partial(self.whole, inputs, outputs, timeout_us)
+        return SharedRequest(head.places, placed, head.message, b"".join(rest), whole)
+
+    def whole(self, inputs: Tensors, outputs: Sequence[str], timeout_us: int | None) -> bytes:
+        """The framed request with all tensors in it."""
+        body = self.write(inputs, outputs, timeout_us, whole=True)
+        assert isinstance(body, bytes)
+        return body
+
+    def _shared_head(self, inputs: Tensors, outputs: Sequence[str]) -> _SharedHead | None:
+        """None where the tensors whose sizes their shapes tell are too small."""
+        if self._shared_bytes_min is None:
+            return None
+        sized = [(name, each.array.nbytes) for name, each in inputs.items() if each.datatype.size and each.array.size]
+        rows = next((each.array.shape[0] for each in inputs.values()), 0) if self._signature.batchable else None
+        wanted = outputs or self._signature.output_names
+        answers = [(each.name, _size(each, rows)) for each in self._signature.outputs if each.name in wanted]
+        places = Places.of(sized, [(name, size) for name, size in answers if size])
+        if places.size < self._shared_bytes_min:
+            return None
+        return _SharedHead(self._head(inputs, outputs, places), places)
+
+    def _head(self, inputs: Tensors, outputs: Sequence[str], places: Places | None) -> bytes:
         message = _protobufs().ModelInferRequest(model_name=self._model, model_version=self._version)
         for name, each in inputs.items():
-            message.inputs.add(name=name, datatype=each.datatype.name, shape=each.array.shape)
+            told = message.inputs.add(name=name, datatype=each.datatype.name, shape=each.array.shape)
+            if places is not None and name in places.inputs:
+                _place(told, places.inputs[name])
         for name in outputs or self._signature.output_names:
-            message.outputs.add(name=name)
+            told = message.outputs.add(name=name)
+            if places is not None and name in places.outputs:
+                _place(told, places.outputs[name])
         if self._decoupled:
             message.parameters["triton_enable_empty_final_response"].bool_param = True
         return bytes(message.SerializeToString())
+
+
+@dataclass(frozen=True, slots=True)
+class _SharedHead:
+    message: bytes
+    places: Places
+
+
+def _size(spec: TensorSpec, rows: int | None) -> int:
+    """Bytes of an output of so many rows; 0 where they are not known before it is there."""
+    fixed = spec.shape if rows is None else (rows, *spec.shape[1:])
+    return 0 if ANY in fixed else prod(fixed) * (spec.datatype.size or 0)
+
+
+def _place(tensor: Any, place: tuple[int, int]) -> None:  # noqa: ANN401
+    start, stop = place
+    tensor.parameters["shared_memory_region"].string_param = NAME
+    tensor.parameters["shared_memory_offset"].int64_param = start
+    tensor.parameters["shared_memory_byte_size"].int64_param = stop - start
 
 
 class _Form:
@@ -154,7 +226,7 @@ class ResponseReader:
         if form is not None and (found := form.read(body)) is not None:
             return found
         message = self._response.FromString(body)
-        tensors = self._tensors(message, wanted)
+        tensors = self._tensors(message, message.raw_output_contents, wanted)
         self._remember(key, body, message.raw_output_contents, tensors)
         return tensors
 
@@ -185,11 +257,23 @@ class ResponseReader:
         last = "triton_final_response" in answer.parameters and answer.parameters["triton_final_response"].bool_param
         if last and not answer.outputs:
             return None, True
-        return self._tensors(answer, outputs or self._signature.output_names), last
+        return self._tensors(answer, answer.raw_output_contents, outputs or self._signature.output_names), last
 
-    def _tensors(self, message: Any, wanted: Sequence[str]) -> Tensors:  # noqa: ANN401
+    def read_shared(self, request: SharedRequest, body: bytes, outputs: Sequence[str]) -> Tensors:
+        """The tensors of the message that answers `request`, out of the region where they are there. Raises as `read`."""
+        region, places = request.region, request.places.outputs
+        if region is None:
+            return self.read(body, outputs)
+        message = self._response.FromString(body)
+        raws: list[Buffer] = list(message.raw_output_contents)
+        for index, told in enumerate(message.outputs[: len(raws)]):
+            if told.name in places:
+                start, stop = places[told.name]
+                raws[index] = region.contents[start:stop].copy().data
+        return self._tensors(message, raws, outputs or self._signature.output_names)
+
+    def _tensors(self, message: Any, raws: Sequence[Buffer], wanted: Sequence[str]) -> Tensors:  # noqa: ANN401
         found: dict[str, Tensor] = {}
-        raws = message.raw_output_contents
         if len(raws) != len(message.outputs):
             raise Internal(f"Triton answered {len(message.outputs)} outputs with {len(raws)} raw contents")
         for told, raw in zip(message.outputs, raws, strict=True):
@@ -211,16 +295,38 @@ class ResponseReader:
             raise Internal(f"Triton answered without output {error}") from error
 
 
+def request_of(method: str, **fields: str | int) -> bytes:
+    """The framed request of a call other than for inference, with these fields."""
+    return framed(getattr(_protobufs(), f"{method}Request")(**fields).SerializeToString())
+
+
 def ask(method: str, model: str = "", version: int | None = None) -> bytes:
     """The framed request of a call that names a model and its version and nothing else."""
-    kind = getattr(_protobufs(), f"{method}Request")
-    fields = {} if not model else {"name": model, "version": "" if version is None else str(version)}
-    return framed(kind(**fields).SerializeToString())
+    return request_of(
+        method, **({} if not model else {"name": model, "version": "" if version is None else str(version)})
+    )
 
 
 def answered(method: str, body: bytes) -> Any:  # noqa: ANN401
     """The message that answers a call of `method`."""
     return getattr(_protobufs(), f"{method}Response").FromString(body)
+
+
+def shares_memory(metadata: Any) -> bool:  # noqa: ANN401
+    """Whether a server of such metadata maps regions and keeps one that is in use: Triton before 2.50 crashes when it is told to
+    let go of that."""
+    numbers = [int(each) for each in metadata.version.split(".")[:2] if each.isdecimal()]
+    return "system_shared_memory" in metadata.extensions and numbers >= [2, 50]
+
+
+def regions_in(status: Any) -> list[str]:  # noqa: ANN401
+    """Names of the regions that a server has mapped, of anybody."""
+    return list(status.regions)
+
+
+def forgot_region(error: VireoError) -> bool:
+    """Whether a server says that it has no such region."""
+    return "Unable to find shared memory region" in error.message
 
 
 def signature_of(metadata: Any, config: Any) -> Signature:  # noqa: ANN401

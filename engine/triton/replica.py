@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.clock import Clock
-from engine.errors import VireoError, quoted
+from engine.errors import Unavailable, VireoError, quoted
 from engine.limits import TRITON_PROBE_S, TRITON_PROBE_S_MAX, TRITON_RECONNECT_S, TRITON_STATISTICS_S
-from engine.triton.call import only_message
-from engine.triton.connection import Connection, connect
+from engine.triton.call import Attempt, only_message
+from engine.triton.connection import Connection, connect, ends_here
 from engine.triton.hpack import call_headers
 from engine.triton.http2 import Exchange
 from engine.triton.loop import Loop
 from engine.triton.messages import SERVICE, ask, counts_of, error_of
 from engine.triton.policy import Standing
+from engine.triton.regions import Regions
 from engine.triton.statistics import ServerCounts
 
 _S = 1_000_000_000
@@ -31,6 +32,33 @@ class Access:
     version: int | None = None
     tls: ssl.SSLContext | None = None
     metadata: Mapping[str, str] | None = None
+    shares_memory: bool = False
+
+
+class Question:
+    """A call on whose end a thread other than the loop's waits."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._exchange: Exchange | None = None
+
+    def heard(self, exchange: Exchange) -> None:
+        """It has ended, or its connection."""
+        self._exchange = exchange
+        self._ended.set()
+
+    def answer(self) -> bytes:
+        """The message that answers; waits for TRITON_PROBE_S_MAX. Raises what the server says, or Unavailable."""
+        self._ended.wait(TRITON_PROBE_S_MAX)
+        exchange = self._exchange
+        if exchange is None or not exchange.ended or exchange.reset is not None:
+            raise Unavailable("no answer")
+        if exchange.headers.get("grpc-status") != "0":
+            raise error_of(exchange.headers)
+        try:
+            return only_message(exchange.data)
+        except ValueError as error:
+            raise Unavailable(f"no answer that can be read: {error}") from error
 
 
 class Replica:
@@ -54,7 +82,7 @@ class Replica:
         self._due_ns = 0
         self.counts: ServerCounts | None = None
         """What it said last that it had counted."""
-        self._counts_due_ns = 0
+        self._counts_due_ns = self._shared_before = 0
         self._probe: Exchange | None = None
         self._probed_ns = self.heard_ns = 0
 
@@ -94,10 +122,13 @@ class Replica:
     def _connect(self, loop: Loop) -> None:
         try:
             sock = connect(self.address, self._access.tls)
+            shares_memory = self._access.shares_memory and ends_here(sock)
         except OSError as error:
             loop.post(partial(self._not_connected, f"cannot be reached: {error}"))
             return
         made = Connection(sock, lambda: loop.post(lambda: loop.watch_writing(made)))
+        if shares_memory:
+            made.regions = Regions(self.address, partial(self._answer, made), self._clock)
         loop.post(partial(self._connected, loop, made))
 
     def _not_connected(self, problem: str) -> None:
@@ -113,6 +144,25 @@ class Replica:
         self.connection, self.heard_ns = made, self._clock()
         loop.add(made)
         self._ask(made, self.heard_ns)
+
+    def _answer(self, connection: Connection, method: str, body: bytes) -> bytes:
+        question = Question()
+        connection.send(self.block(method), body, question)
+        connection.flush()
+        return question.answer()
+
+    @property
+    def shared_requests(self) -> int:
+        """How many had their tensors in memory that it shares."""
+        connection = self.connection
+        regions = None if connection is None else connection.regions
+        return self._shared_before + (0 if regions is None else regions.taken)
+
+    def share_no_more(self) -> None:
+        """Has the server let go of what memory it shares; waits for that, on another thread than the loop's."""
+        connection = self.connection
+        if connection is not None and connection.regions is not None:
+            connection.regions.close(unregister=True)
 
     def heard(self, exchange: Exchange) -> None:
         """The answer to a question of its own is here."""
@@ -162,7 +212,14 @@ class Replica:
         self._counts_due_ns = 0
         self._due_ns = self._clock() + int(TRITON_RECONNECT_S * _S)
         self._set(False, problem)
-        return [each for each in connection.close() if each.owner is not self]
+        left = connection.close()
+        if connection.regions is not None:
+            self._shared_before += connection.regions.taken
+            connection.regions.close(unregister=False)
+        for each in left:
+            if isinstance(each.owner, Question):
+                each.owner.heard(each)
+        return [each for each in left if isinstance(each.owner, Attempt)]
 
     def _set(self, ready: bool, problem: str) -> None:
         changed = ready != self.standing.ready or problem != self.problem

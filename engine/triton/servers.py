@@ -44,7 +44,13 @@ class TritonServers:
         from engine.triton.replica import Access
 
         self._forget(name)
-        access = Access(spec.model or name, spec.version, _tls(spec.tls, self._folder), _metadata(spec))
+        access = Access(
+            spec.model or name,
+            spec.version,
+            _tls(spec.tls, self._folder),
+            _metadata(spec),
+            shares_memory=spec.shared_memory == "auto",
+        )
         hedge_ns = None if spec.hedge_ms is None else int(spec.hedge_ms * 1e6)
         return Fleet(
             spec.servers, access, home=self._home, clock=self._clock, idempotent=spec.idempotent, hedge_ns=hedge_ns
@@ -72,7 +78,7 @@ class TritonServers:
             self._live = {name: each for name, each in self._live.items() if not each.closed}
             live = list(self._live.items())
         return [
-            ServerStatistics(name, each.address, each.standing.ready, each.problem, each.counts)
+            ServerStatistics(name, each.address, each.standing.ready, each.problem, each.counts, each.shared_requests)
             for name, fleet in live
             for each in fleet.replicas
         ]

@@ -40,10 +40,12 @@ class ServerCounts:
 
 @dataclass(frozen=True, slots=True)
 class ServerStatistics:
-    """One server of a model. `counts` are None until it has told any; `problem`: why it is not asked, "" where it is."""
+    """One server of a model. `counts` are None until it has told any; `problem`: why it is not asked, "" where it is;
+    `shared_requests`: of ours, those whose tensors lay in memory that it shares."""
 
     model: str
     server: str
     ready: bool
     problem: str
     counts: ServerCounts | None
+    shared_requests: int

@@ -55,6 +55,7 @@ def test_metrics_tell_them_by_server(engine: Engine) -> None:
     labels = f'model="mine",server="{server.server}"'
     assert server.counts is not None
     assert f"vireo_triton_ready{{{labels}}} 1.0" in text
+    assert f"vireo_triton_shared_memory_requests_total{{{labels}}} 0.0" in text
     assert f"vireo_triton_rows_total{{{labels}}} {float(server.counts.rows)}" in text
     assert f'vireo_triton_batches_total{{model="mine",rows="4",server="{server.server}"}} 1.0' in text
     assert f'vireo_triton_seconds_total{{{labels},stage="queue"}}' in text

@@ -25,6 +25,7 @@ output [ { name: "y" data_type: TYPE_FP32 dims: [ -1 ] } ]
 CONFIGS = {
     "scale": SCALE + "max_batch_size: 64\ndynamic_batching { }\nversion_policy: { all { } }",
     "slow": SCALE + "max_batch_size: 1",
+    "wide": SCALE.replace("[ -1 ]", "[ 1024 ]") + "max_batch_size: 4096",
     "echo": "".join(
         f'input [ {{ name: "{name}" data_type: TYPE_{kind} dims: [ -1 ] optional: true }} ]\n'
         f'output [ {{ name: "{name}_back" data_type: TYPE_{kind} dims: [ -1 ] }} ]\n'

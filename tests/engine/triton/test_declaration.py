@@ -22,6 +22,7 @@ def test_defaults_are_a_model_of_the_same_name_that_may_be_asked_twice() -> None
     assert spec.model is None
     assert spec.version is None
     assert spec.idempotent
+    assert spec.shared_memory == "auto"
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,8 @@ def test_defaults_are_a_model_of_the_same_name_that_may_be_asked_twice() -> None
         ("hedge_ms: 5", "hedge_ms: -1", "triton_models.fraud.hedge_ms: must be from 0 to 60000, got -1"),
         ("hedge_ms: 5", "version: 0", "triton_models.fraud.version: must be from 1"),
         ("hedge_ms: 5", "metadata: {GRPC: x}", "not a metadata key"),
+        ("hedge_ms: 5", "shared_memory: on", "triton_models.fraud.shared_memory: expected"),
+        ("hedge_ms: 5", "shared_memory_bytes_min: 0", "shared_memory_bytes_min: must be from 1 to 67108864, got 0"),
         ("hedge_ms: 5", "tls: {key: k.pem}", "'certificate' and 'key' go together"),
         ("hedge_ms: 5", "hedge: 5", "nearest: 'hedge_ms'"),
     ],
