@@ -15,7 +15,7 @@ import numpy as np
 
 from engine.errors import ResourceExhausted, Unavailable
 from engine.vectors.declaration import Metric
-from engine.vectors.faiss_index import measure_of
+from engine.vectors.faiss_index import measure_of, probe_by
 from engine.vectors.gpu_index import Answer
 from engine.vectors.index import Bits, Floats, IndexChoice
 
@@ -40,7 +40,8 @@ def faiss_sees_gpu() -> bool:
 
 
 class FaissDevice:
-    """A Device: the index of `vectors` on GPU `number`, as `host_index` makes it on the CPU; they go there slice by slice.
+    """A Device: the index of `vectors` on GPU `number`, as `host_index` makes it on the CPU; they go there slice by slice,
+    but lists of products at once.
 
     Raises Unavailable where there is no GPU, ResourceExhausted where it does not take the index, most likely for want of memory.
     """
@@ -52,9 +53,16 @@ class FaissDevice:
             options.useFloat16 = True
             self._resources = faiss.StandardGpuResources()  # must outlive the index
             self._resources.setTempMemory(SCRATCH_BYTES)
-            empty = _empty(vectors.shape[1], choice, metric)
-            self._index = faiss.index_cpu_to_gpu(self._resources, number, empty, options)
-            _fill(self._index, vectors, choice)
+            if (
+                choice.kind == "ivf_pq" and metric != "l2"
+            ):  # what fills lists and what probes them changes on the CPU alone
+                self._index = faiss.index_cpu_to_gpu(
+                    self._resources, number, host_index(vectors, choice, metric), options
+                )
+            else:
+                empty = _empty(vectors.shape[1], choice, metric)
+                self._index = faiss.index_cpu_to_gpu(self._resources, number, empty, options)
+                _fill(self._index, vectors, choice)
         except RuntimeError as error:
             raise ResourceExhausted(f"GPU {number} does not take the index: {str(error)[-300:]}") from error
         self._lower_is_better = metric == "l2"
@@ -147,6 +155,8 @@ def host_index(vectors: Any, choice: IndexChoice, metric: Metric) -> Any:  # noq
     compressed: a GPU scans vectors faster than it decodes 4-bit codes, for which faiss-gpu has no kernel."""
     index = _empty(vectors.shape[1], choice, metric)
     _fill(index, vectors, choice)
+    if choice.kind == "ivf_pq":
+        probe_by(index, measure_of(metric))
     return index
 
 
@@ -154,9 +164,9 @@ def _empty(size: int, choice: IndexChoice, metric: Metric) -> Any:  # noqa: ANN4
     import faiss
 
     measure = measure_of(metric)
-    coarse: Any = faiss.IndexFlat(size, measure)
     if choice.kind != "ivf_pq":
-        return coarse
+        return faiss.IndexFlat(size, measure)
+    coarse: Any = faiss.IndexFlat(size, faiss.METRIC_L2)
     index: Any = faiss.IndexIVFFlat(coarse, size, choice.lists, measure)
     index.referenced_objects = [coarse]
     index.nprobe = min(choice.lists, choice.probed or max(8, choice.lists // 16))

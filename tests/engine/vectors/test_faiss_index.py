@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
@@ -222,3 +224,17 @@ def test_a_build_finds_out_how_many_lists_must_be_probed(tmp_path: Path) -> None
     build_index(vectors, IndexChoice("ivf_pq", lists=64), "cosine", codebook).save(tmp_path / "index")
     _, rows = load_index(tmp_path / "index").search(queries, COUNT)
     assert recall(rows, nearest(vectors, queries, "cosine", 10)) > 0.9
+
+
+def test_long_vectors_do_not_draw_all_rows_into_their_lists(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    along = np.eye(SIZE, dtype=np.float32)[0] * 6  # as vectors of popular items have in common
+    vectors = rng.standard_normal((ROWS, SIZE)) + along
+    vectors = (vectors * rng.lognormal(0, 0.5, (ROWS, 1))).astype(np.float32)
+    index = build_index(vectors, IndexChoice("ivf_pq", lists=64, probed=16), "dot", train_codebook(vectors))
+    index.save(tmp_path / "index")
+    read: Any = faiss.read_index(str(tmp_path / "index"))
+    sizes = np.array([read.invlists.list_size(each) for each in range(read.nlist)])
+    assert (sizes**2).sum() / sizes.sum() < ROWS / 8  # the length of a row's list on average; ROWS / 64 at best
+    queries = rng.standard_normal((20, SIZE)).astype(np.float32) + along
+    assert recall(index.search(queries, COUNT)[1], nearest(vectors, queries, "dot", 10)) > 0.93
