@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from engine.optimization.samples import Samples
     from engine.scheduling.streamed import streamed
     from engine.servables.feature_lookup import FeatureLookup
+    from engine.vectors.any_collection import AnyCollection
     from engine.vectors.collection import Collection
     from engine.vectors.collection_info import CollectionInfo, PartInfo
     from engine.vectors.filter import (
@@ -186,7 +187,7 @@ __all__ = [
     "STEPS",
     "TABLE_SUFFIXES",
     "Answered",
-    "AnyOf", "Appended",
+    "AnyCollection", "AnyOf", "Appended",
     "Array", "AuthSpec",
     "AutoscalingSpec",
     "Cancelled",
@@ -342,6 +343,7 @@ _LATER = {
     "split_document": "engine.documents.splitter",
     "UpstreamModel": "engine.generation.upstream.model",
     "AnyOf": "engine.vectors.filter",
+    "AnyCollection": "engine.vectors.any_collection",
     "Collection": "engine.vectors.collection",
     "CollectionInfo": "engine.vectors.collection_info",
     "Condition": "engine.vectors.filter",

@@ -15,7 +15,7 @@ import msgspec
 import orjson
 import pyarrow as pa
 
-from engine import Collection, InvalidArgument, VectorStore, parse_filter, points_schema
+from engine import AnyCollection, InvalidArgument, VectorStore, parse_filter, points_schema
 from serving.codec import check_name
 from serving.json_body import decoded
 from serving.vectors_values import named
@@ -54,7 +54,7 @@ class FlightPoints:
                 written = self.collection(path).load(given[0], tenant=tenant)
             yield orjson.dumps({"offset": written.offset, "count": written.count})
 
-    def collection(self, path: list[str]) -> Collection:
+    def collection(self, path: list[str]) -> AnyCollection:
         """Raises NotFound."""
         return self._store.collection(check_name("collection", path[1]))
 

@@ -5,11 +5,11 @@ Of a collection with tenants every call says whose it is by the query parameter 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from engine import Collection, InvalidArgument, Query, Written, collection_spec_of, limits, points_of
+from engine import AnyCollection, InvalidArgument, Query, Written, collection_spec_of, limits, offsets_of, points_of
 from serving.codec import check_name
 from serving.dispatch import Dispatch
 from serving.http_app import ARROW, Endpoint, HttpCall, Reply, json_reply
@@ -39,7 +39,7 @@ from serving.vectors_work import VectorsWork, is_short
 
 _ROOT: Final = "/v1/collections"
 _ONE: Final = "/v1/collections/{collection}"
-Work = Callable[[Collection, str | None, bytes], Any]
+Work = Callable[[AnyCollection, str | None, bytes], Any]
 
 
 class VectorsEndpoints:
@@ -79,32 +79,45 @@ class VectorsEndpoints:
     def _named(self, call: HttpCall) -> str:
         return check_name("collection", call.path["collection"])
 
-    def _asked(self, call: HttpCall) -> tuple[Collection, str | None]:
+    def _asked(self, call: HttpCall) -> tuple[AnyCollection, str | None]:
         """The collection, and the tenant. Raises NotFound, InvalidArgument."""
-        given = call.query("tenant")["tenant"]
-        if len(given) > 1:
-            raise InvalidArgument(f"tenant: one is expected, got {len(given)}")
-        return self._store.collection(self._named(call)), given[0] if given else None
+        return self._store.collection(self._named(call)), _single(call.query("tenant"), "tenant")
+
+    def _asked_after(self, call: HttpCall) -> tuple[AnyCollection, str | None, dict[int, int]]:
+        """Likewise, and what of its log it is to show."""
+        given = call.query("tenant", "after")
+        after = offsets_of(_single(given, "after") or "")
+        return self._store.collection(self._named(call)), _single(given, "tenant"), after
 
     def _read(self, work: Work) -> Callable[[HttpCall], Awaitable[Reply]]:
-        return partial(self._run, self._work.read, work)
+        async def run(call: HttpCall) -> Reply:
+            collection, tenant, after = self._asked_after(call)
+            deadline = call.deadline
+            body = await call.body()
+            pool = self._work.wait if after else self._work.read
+            return json_reply(await pool(deadline, lambda: work(collection.reading(after, deadline), tenant, body)))
+
+        return run
 
     def _write(self, work: Work) -> Callable[[HttpCall], Awaitable[Reply]]:
-        return partial(self._run, self._work.write, work)
+        async def run(call: HttpCall) -> Reply:
+            collection, tenant = self._asked(call)
+            deadline = call.deadline
+            body = await call.body()
+            return json_reply(await self._work.write(deadline, partial(work, collection, tenant, body)))
 
-    async def _run(self, run: Any, work: Work, call: HttpCall) -> Reply:  # noqa: ANN401
-        collection, tenant = self._asked(call)
-        deadline = call.deadline
-        body = await call.body()
-        return json_reply(await run(deadline, partial(work, collection, tenant, body)))
+        return run
 
     # Searches and points.
 
     async def _search(self, call: HttpCall) -> Reply:
-        collection, tenant = self._asked(call)
+        collection, tenant, after = self._asked_after(call)
         deadline = call.deadline
         asked = parsed(await call.body(), SearchBody)
         query = query_in(asked, collection.spec, tenant)
+        if after:
+            work = lambda: _searched(collection.reading(after, deadline), query, asked.explain)  # noqa: E731
+            return json_reply(await self._work.wait(deadline, work))
         if is_short(collection, query) and not asked.explain:
             return json_reply(self._work.in_time(deadline, partial(_searched, collection, query, False)))
         return json_reply(await self._work.read(deadline, partial(_searched, collection, query, asked.explain)))
@@ -177,11 +190,11 @@ class VectorsEndpoints:
         return json_reply(collection_out(self._store.describe(name)))
 
 
-def _searched(collection: Collection, query: Query, explain: bool) -> dict[str, Any]:
+def _searched(collection: AnyCollection, query: Query, explain: bool) -> dict[str, Any]:
     return found_out(collection.search(query, explain=explain), query)
 
 
-def _search_batch(collection: Collection, tenant: str | None, body: bytes) -> dict[str, Any]:
+def _search_batch(collection: AnyCollection, tenant: str | None, body: bytes) -> dict[str, Any]:
     asked = parsed(body, BatchBody).searches
     if len(asked) > limits.SEARCH_BATCH_MAX:
         raise InvalidArgument(f"searches: {len(asked)} of them, at most {limits.SEARCH_BATCH_MAX} are allowed")
@@ -194,17 +207,25 @@ def _search_batch(collection: Collection, tenant: str | None, body: bytes) -> di
 
 
 def _upserted(
-    collection: Collection, tenant: str | None, body: bytes, *, is_arrow: bool, patience_s: float | None
-) -> dict[str, int]:
+    collection: AnyCollection, tenant: str | None, body: bytes, *, is_arrow: bool, patience_s: float | None
+) -> dict[str, Any]:
     points = arrow_points(body) if is_arrow else points_of(collection.spec, parsed(body, UpsertBody).points)
     return _written(collection.upsert(points, tenant=tenant, deadline_s=patience_s))
 
 
-def _written(found: Written) -> dict[str, int]:
-    return {"offset": found.offset, "count": found.count}
+def _written(found: Written) -> dict[str, Any]:
+    return {"offset": found.offset, "count": found.count, "token": found.token}
 
 
-def _delete(collection: Collection, tenant: str | None, body: bytes) -> dict[str, int]:
+def _single(given: Mapping[str, list[str]], name: str) -> str | None:
+    """A parameter of the query. Raises InvalidArgument where it is there more than once."""
+    found = given[name]
+    if len(found) > 1:
+        raise InvalidArgument(f"{name}: one is expected, got {len(found)}")
+    return found[0] if found else None
+
+
+def _delete(collection: AnyCollection, tenant: str | None, body: bytes) -> dict[str, Any]:
     asked = parsed(body, ChosenBody)
     filter_ = filter_in(asked.filter, collection.spec)
     one_of(asked.ids, filter_)
@@ -213,7 +234,7 @@ def _delete(collection: Collection, tenant: str | None, body: bytes) -> dict[str
     return _written(collection.delete(asked.ids or [], tenant=tenant))
 
 
-def _set_payload(collection: Collection, tenant: str | None, body: bytes) -> dict[str, int]:
+def _set_payload(collection: AnyCollection, tenant: str | None, body: bytes) -> dict[str, Any]:
     asked = parsed(body, PayloadBody)
     if asked.payload is None or asked.fields is not None:
         raise InvalidArgument("request body: expected 'payload' and no 'fields'")
@@ -224,7 +245,7 @@ def _set_payload(collection: Collection, tenant: str | None, body: bytes) -> dic
     )
 
 
-def _clear_payload(collection: Collection, tenant: str | None, body: bytes) -> dict[str, int]:
+def _clear_payload(collection: AnyCollection, tenant: str | None, body: bytes) -> dict[str, Any]:
     asked = parsed(body, PayloadBody)
     if asked.payload is not None or asked.replace:
         raise InvalidArgument("request body: expected 'fields', or none for all, and no 'payload'")
@@ -233,7 +254,7 @@ def _clear_payload(collection: Collection, tenant: str | None, body: bytes) -> d
     return _written(collection.clear_payload(asked.fields, ids=asked.ids, filter_=filter_, tenant=tenant))
 
 
-def _get(collection: Collection, tenant: str | None, body: bytes) -> dict[str, Any]:
+def _get(collection: AnyCollection, tenant: str | None, body: bytes) -> dict[str, Any]:
     asked = parsed(body, GetBody)
     payload = chosen_names(asked.payload, collection.spec.fields)
     vectors = chosen_names(asked.vectors, collection.spec.vectors)
@@ -241,7 +262,7 @@ def _get(collection: Collection, tenant: str | None, body: bytes) -> dict[str, A
     return {"points": [point_out(each, payload=bool(payload), vectors=bool(vectors)) for each in found]}
 
 
-def _scroll(collection: Collection, tenant: str | None, body: bytes) -> dict[str, Any]:
+def _scroll(collection: AnyCollection, tenant: str | None, body: bytes) -> dict[str, Any]:
     asked = parsed(body, ScrollBody)
     payload = chosen_names(asked.payload, collection.spec.fields)
     vectors = chosen_names(asked.vectors, collection.spec.vectors)
@@ -252,6 +273,6 @@ def _scroll(collection: Collection, tenant: str | None, body: bytes) -> dict[str
     return {"points": [point_out(each, payload=bool(payload), vectors=bool(vectors)) for each in found], "next": after}
 
 
-def _count(collection: Collection, tenant: str | None, body: bytes) -> dict[str, int]:
+def _count(collection: AnyCollection, tenant: str | None, body: bytes) -> dict[str, int]:
     asked = parsed(body, CountBody)
     return {"count": collection.count(filter_in(asked.filter, collection.spec), tenant=tenant)}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine import Collection, CollectionDescription, Found, Query
+    from engine import AnyCollection, CollectionDescription, Found, Query
 
 
 def collection_lines(described: CollectionDescription) -> Iterator[str]:
@@ -33,7 +33,7 @@ def collection_lines(described: CollectionDescription) -> Iterator[str]:
         yield f"  background work fails: {info.problem}"
 
 
-def query_lines(collection: Collection, query: Query) -> Iterator[str]:
+def query_lines(collection: AnyCollection, query: Query) -> Iterator[str]:
     """How one query is answered now: each part's plan and why, the hits, and how many of the true ones are among them."""
     collection.search(query)  # what is worked out once is not counted
     begin = time.perf_counter()
@@ -47,7 +47,7 @@ def query_lines(collection: Collection, query: Query) -> Iterator[str]:
         yield f"  {hit.id}: {hit.score:.6g}"
 
 
-def _recall(collection: Collection, query: Query, found: Found) -> str:
+def _recall(collection: AnyCollection, query: Query, found: Found) -> str:
     exact = collection.search(replace(query, params=replace(query.params, exact=True)))
     true = {each.id for each in exact.hits}
     if not true:

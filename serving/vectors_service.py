@@ -6,14 +6,14 @@ threads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from engine import (
-    Collection,
+    AnyCollection,
     Deadline,
     InvalidArgument,
     Query,
@@ -21,6 +21,7 @@ from engine import (
     Written,
     collection_spec_of,
     limits,
+    offsets_of,
     points_of,
 )
 from protos.vireo.v1 import vectors_pb2 as pb
@@ -60,11 +61,13 @@ class VectorsService:
 
     def methods(self) -> list[Method]:
         """Every method of the service."""
-        reads: dict[str, tuple[Any, Answer]] = {
+        questions: dict[str, tuple[Any, Answer]] = {
             "SearchBatch": (pb.SearchBatchRequest, self._search_batch),
             "Get": (pb.GetPointsRequest, self._get),
             "Scroll": (pb.ScrollRequest, self._scroll),
             "Count": (pb.CountRequest, self._count),
+        }
+        reads: dict[str, tuple[Any, Answer]] = {
             "ListCollections": (pb.ListCollectionsRequest, self._list_collections),
             "DescribeCollection": (pb.DescribeCollectionRequest, self._describe),
             "ListAliases": (pb.ListAliasesRequest, self._list_aliases),
@@ -86,60 +89,81 @@ class VectorsService:
         return [
             Method(_path("Search"), unary=self._search, direct=self._search_direct),
             Method(_path("UpsertStream"), stream=self._upsert_stream),
+            *(Method(_path(name), unary=self._asking(*each)) for name, each in questions.items()),
             *(Method(_path(name), unary=_answering(self._work.read, *each)) for name, each in reads.items()),
             *(Method(_path(name), unary=_answering(self._work.write, *each)) for name, each in writes.items()),
         ]
 
-    def _collection(self, name: str) -> Collection:
+    def _collection(self, name: str) -> AnyCollection:
         return self._store.collection(check_name("collection", name))
+
+    def _reading(self, request: Any, deadline: Deadline) -> AnyCollection:  # noqa: ANN401
+        """What is asked, once it shows the write of the request's token. Waits for that."""
+        return self._collection(request.collection).reading(offsets_of(request.after_token), deadline)
+
+    def _asking(self, kind: Any, answer: Answer) -> Callable[[Call, bytes], Any]:  # noqa: ANN401
+        async def handler(call: Call, message: bytes) -> bytes:
+            deadline, reading = call.deadline, partial(parse, kind, message)
+            small = len(message) <= limits.LOOKUP_INLINE_BYTES_MAX
+            request = reading() if small else await self._work.read(deadline, reading)
+            asked = request.searches if kind is pb.SearchBatchRequest else [request]
+            run = self._work.wait if any(each.after_token for each in asked) else self._work.read
+            encoded: bytes = await run(deadline, lambda: answer(request, deadline).SerializeToString())
+            return encoded
+
+        return handler
 
     # Searches.
 
     def _search_direct(self, call: Exchange, message: Buffer) -> None:
-        now = self._searched_now(bytes(message), None if call.alone else call)
+        now = self._searched_now(bytes(message), call.deadline, None if call.alone else call)
         if now is None:
             return
         if isinstance(now, bytes):
             call.answer(now, "", ())
             return
-        answer_later(call, self._work.read(call.deadline, now))
+        answer_later(call, now)
 
     async def _search(self, call: Call, message: bytes) -> bytes:
-        now = self._searched_now(message)
+        now = self._searched_now(message, call.deadline)
         assert now is not None
-        return now if isinstance(now, bytes) else await self._work.read(call.deadline, now)
+        return now if isinstance(now, bytes) else await now
 
-    def _searched_now(self, message: bytes, beside: Exchange | None = None) -> bytes | Callable[[], bytes] | None:
+    def _searched_now(
+        self, message: bytes, deadline: Deadline, beside: Exchange | None = None
+    ) -> bytes | Coroutine[Any, Any, bytes] | None:
         """The answer, or what gives it where that takes long. None where `beside` is answered with others of its turn."""
         if len(message) > limits.LOOKUP_INLINE_BYTES_MAX:
-            return lambda: _searched(*self._asked(message))
-        collection, query, explain = self._asked(message)
-        if is_short(collection, query) and not explain:
-            if beside is not None:
-                self._turn.add(beside, collection, query)
-                return None
-            return _searched(collection, query, explain=False)
-        return lambda: _searched(collection, query, explain)
-
-    def _asked(self, message: bytes) -> tuple[Collection, Query, bool]:
-        """The last: whether it is to be told how."""
+            return self._work.read(deadline, lambda: self._searched(parse(pb.SearchRequest, message), deadline))
         request = parse(pb.SearchRequest, message)
+        if request.after_token:
+            return self._work.wait(deadline, partial(self._searched, request, deadline))
         collection = self._collection(request.collection)
-        return collection, query_of(request, collection.spec), request.explain
+        query = query_of(request, collection.spec)
+        if request.explain or not is_short(collection, query):
+            return self._work.read(deadline, partial(_searched, collection, query, request.explain))
+        if beside is not None:
+            self._turn.add(beside, collection, query)
+            return None
+        return _searched(collection, query, explain=False)
+
+    def _searched(self, request: Any, deadline: Deadline) -> bytes:  # noqa: ANN401
+        collection = self._reading(request, deadline)
+        return _searched(collection, query_of(request, collection.spec), request.explain)
 
     def _search_batch(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
         if len(request.searches) > limits.SEARCH_BATCH_MAX:
             raise InvalidArgument(
                 f"searches: {len(request.searches)} of them, at most {limits.SEARCH_BATCH_MAX} are allowed"
             )
-        queries, by_collection = [], dict[str, list[int]]()
+        queries, by_collection = [], dict[tuple[str, str], list[int]]()
         for at, each in enumerate(request.searches):
             with named(f"searches[{at}]"):
                 queries.append(query_of(each, self._collection(each.collection).spec))
-            by_collection.setdefault(each.collection, []).append(at)
+            by_collection.setdefault((each.collection, each.after_token), []).append(at)
         results: list[Any] = [None] * len(queries)
-        for name, places in by_collection.items():
-            collection = self._collection(name)
+        for places in by_collection.values():
+            collection = self._reading(request.searches[places[0]], deadline)
             found = collection.search_many([queries[at] for at in places], paths=[f"searches[{at}]" for at in places])
             for at, each in zip(places, found, strict=True):
                 results[at] = found_message(each, queries[at])
@@ -192,7 +216,7 @@ class VectorsService:
         return _written(collection.clear_payload(fields, ids=ids, filter_=filter_, tenant=request.tenant or None))
 
     def _get(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
-        collection = self._collection(request.collection)
+        collection = self._reading(request, deadline)
         spec = collection.spec
         found = collection.get(
             point_ids(request.ids), payload=names(request.payload, spec.fields),
@@ -201,7 +225,7 @@ class VectorsService:
         return pb.Points(points=[point_message(each, spec) for each in found])
 
     def _scroll(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
-        collection = self._collection(request.collection)
+        collection = self._reading(request, deadline)
         spec = collection.spec
         found, after = collection.scroll(
             filter_=filter_of(request.filter, spec) if request.HasField("filter") else None,
@@ -215,7 +239,7 @@ class VectorsService:
         return message
 
     def _count(self, request: Any, deadline: Deadline) -> Any:  # noqa: ANN401
-        collection = self._collection(request.collection)
+        collection = self._reading(request, deadline)
         filter_ = filter_of(request.filter, collection.spec) if request.HasField("filter") else None
         return pb.CountResponse(count=collection.count(filter_, tenant=request.tenant or None))
 
@@ -264,11 +288,11 @@ class VectorsService:
         return collection_message(self._store.describe(request.collection))
 
 
-def _searched(collection: Collection, query: Query, explain: bool) -> bytes:
+def _searched(collection: AnyCollection, query: Query, explain: bool) -> bytes:
     return encode_found(collection.search(query, explain=explain), query)
 
 
-def _points_in(request: Any, collection: Collection) -> pa.RecordBatch:  # noqa: ANN401
+def _points_in(request: Any, collection: AnyCollection) -> pa.RecordBatch:  # noqa: ANN401
     if not request.arrow:
         return points_of(
             collection.spec, [plain_point(each, f"points[{at}]") for at, each in enumerate(request.points)]
@@ -292,7 +316,7 @@ def arrow_points(given: bytes) -> pa.RecordBatch:
     raise InvalidArgument("the Arrow IPC stream has no rows")
 
 
-def _chosen(request: Any, collection: Collection) -> tuple[Any, Any]:  # noqa: ANN401
+def _chosen(request: Any, collection: AnyCollection) -> tuple[Any, Any]:  # noqa: ANN401
     """Ids or a filter, the other one is None. Raises InvalidArgument."""
     if request.HasField("filter"):
         if request.ids:
@@ -304,7 +328,7 @@ def _chosen(request: Any, collection: Collection) -> tuple[Any, Any]:  # noqa: A
 
 
 def _written(found: Written) -> Any:  # noqa: ANN401
-    return pb.Written(offset=found.offset, count=found.count)
+    return pb.Written(offset=found.offset, count=found.count, token=found.token)
 
 
 def _path(name: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from engine import Collection, Query, VireoError
+from engine import AnyCollection, Query, VireoError
 from serving.methods import Exchange
 from serving.vectors_codec import encode_found
 
@@ -14,7 +14,7 @@ from serving.vectors_codec import encode_found
 @dataclass(slots=True, eq=False)
 class _Asked:
     call: Exchange
-    collection: Collection
+    collection: AnyCollection
     query: Query
     gone: bool = False
 
@@ -28,7 +28,7 @@ class SearchTurn:
     def __init__(self) -> None:
         self._asked: list[_Asked] = []
 
-    def add(self, call: Exchange, collection: Collection, query: Query) -> None:
+    def add(self, call: Exchange, collection: AnyCollection, query: Query) -> None:
         """Answers the call before the loop looks for more to do, unless its caller is gone by then."""
         asked = _Asked(call, collection, query)
         call.on_gone(asked.leave)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from engine import Collection, Deadline, DeadlineExceeded, Query, ResourceExhausted, limits
+from engine import AnyCollection, Deadline, DeadlineExceeded, Query, ResourceExhausted, limits
 from serving.dispatch import Dispatch
 
 T = TypeVar("T")
@@ -32,6 +32,10 @@ class VectorsWork:
         """Off the loop. Raises DeadlineExceeded at the deadline, when what was not begun is never done; ResourceExhausted where
         too many wait."""
         return await self._run(self._reading, deadline, work)
+
+    async def wait(self, deadline: Deadline, work: Callable[[], T]) -> T:
+        """Likewise, for a read that waits: for a write to be shown."""
+        return await self._run(self._writing, deadline, work)
 
     async def write(self, deadline: Deadline, work: Callable[[], T]) -> T:
         """Likewise; several that wait for the disk share one sync. A write that has begun is finished, whoever waits for it."""
@@ -70,7 +74,7 @@ class VectorsWork:
         self._writing.shutdown()
 
 
-def is_short(collection: Collection, query: Query) -> bool:
+def is_short(collection: AnyCollection, query: Query) -> bool:
     """Whether a search takes some 0.2 ms, so that handing it to a thread would cost more than it holds the loop."""
     return (
         len(query.legs) <= 2

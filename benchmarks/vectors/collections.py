@@ -9,7 +9,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.vectors.touched import Touched
-from engine import Collection, CollectionSpec, DenseLeg, FieldSpec, Filter, Query, SearchParams, VectorSpec
+from engine import (
+    AnyCollection,
+    Collection,
+    CollectionSpec,
+    DenseLeg,
+    FieldSpec,
+    Filter,
+    Query,
+    SearchParams,
+    VectorSpec,
+)
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -39,14 +49,14 @@ def batch_of(ids: Rows, vectors: Floats, columns: Columns) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
-def load(collection: Collection, vectors: Floats, columns: Columns) -> None:
+def load(collection: AnyCollection, vectors: Floats, columns: Columns) -> None:
     """Ids from 0, batch by batch: durable when it returns."""
     for start in range(0, len(vectors), LOADED_AT_ONCE):
         ids = np.arange(start, min(start + LOADED_AT_ONCE, len(vectors)))
         collection.upsert(batch_of(ids, vectors[ids], {name: each[ids] for name, each in columns.items()}))
 
 
-def settle(collection: Collection) -> None:
+def settle(collection: AnyCollection) -> None:
     """Return when nothing is left to be indexed or merged."""
     if not collection.wait_indexed(INDEXED_S_MAX):
         raise TimeoutError(f"indexing did not end within {INDEXED_S_MAX:g} s")
@@ -107,7 +117,7 @@ def known_rows(found: Ids, alive: Rows, k: int) -> list[int]:
     return rows
 
 
-def parts_of(collection: Collection) -> str:
+def parts_of(collection: AnyCollection) -> str:
     """Its parts in words."""
     parts = collection.info().parts
     return "; ".join(f"{each.name}: {each.alive:,} of {each.rows:,} alive, {each.indexes[VECTOR]}" for each in parts)

@@ -22,6 +22,7 @@ from engine.errors import (
 )
 from engine.features.shards import Shards
 from engine.limits import FEATURE_READ_ROWS_MAX, FEATURE_RETRY_S_MAX, FEATURE_RETRY_S_MIN
+from engine.log.awaited import Awaited
 from engine.log.log import Appended, Chunk, Log, LogReader, Offsets
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ class Pipeline:
         self._name, self._log, self._sampling = name, log, sampling
         self._shards, self._saving, self._letters = shards, saving, letters
         self._stop = threading.Event()
-        self._changed = threading.Condition()
-        self._awaited: dict[Callable[[], None], Offsets] = {}
+        self._awaited = Awaited(shards.has)
         self._sound = True
         self._read_error = ""
         self.ready = False
@@ -78,30 +78,22 @@ class Pipeline:
 
     def await_ready(self, timeout_s: float) -> bool:
         """Whether it is ready, at the latest after `timeout_s`; at once where it never will be."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self.ready or self.failure is not None, timeout_s) and self.ready
+        with self._awaited.changed:
+            return (
+                self._awaited.changed.wait_for(lambda: self.ready or self.failure is not None, timeout_s) and self.ready
+            )
 
     def wait(self, appended: Appended, timeout_s: float) -> bool:
         """Whether these entries are folded, at the latest after `timeout_s`."""
-        offsets = appended.offsets
-        if self._shards.has(offsets):
-            return True
-        with self._changed:
-            return self._changed.wait_for(lambda: self._shards.has(offsets), timeout_s)
+        return self._awaited.wait(appended.offsets, timeout_s)
 
     def tell(self, offsets: Offsets, call: Callable[[], None]) -> bool:
-        """Whether `call` will be called, once, on the view's thread, when everything before `offsets` is folded: not where it is
-        already. `tell_no_more` takes it back."""
-        with self._changed:
-            if self._shards.has(offsets):
-                return False
-            self._awaited[call] = offsets
-            return True
+        """See `Awaited.tell`: on the view's thread, when everything before `offsets` is folded."""
+        return self._awaited.tell(offsets, call)
 
     def tell_no_more(self, call: Callable[[], None]) -> None:
-        """Forgets `call`, where it was not called yet."""
-        with self._changed:
-            self._awaited.pop(call, None)
+        """See `Awaited.tell_no_more`."""
+        self._awaited.tell_no_more(call)
 
     # The thread.
 
@@ -201,21 +193,16 @@ class Pipeline:
 
     def _moved(self) -> None:
         """Tells those who wait for entries, or for the view to be ready."""
-        with self._changed:
+        with self._awaited.changed:
             self.ready = self._shards.caught_up
-            self._changed.notify_all()
-            reached = [call for call, offsets in self._awaited.items() if self._shards.has(offsets)]
-            for call in reached:
-                del self._awaited[call]
-        for call in reached:
-            call()
+        self._awaited.moved()
 
     def _end_with(self, error: Exception) -> None:
         where = f"feature view {quoted(self._name)}"
         known = error if isinstance(error, VireoError) else Internal(f"{where}: {type(error).__name__}: {error}")
         log.error("%s: it follows its log no more: %s", where, known.message, exc_info=error)
-        with self._changed:
+        with self._awaited.changed:
             self._read_error = known.message
             if not self.ready:
                 self.failure = known
-            self._changed.notify_all()
+            self._awaited.changed.notify_all()

@@ -29,9 +29,9 @@ import msgspec
 import pyarrow as pa
 
 from engine.errors import DataLoss, ResourceExhausted, Unavailable, quoted
-from engine.features.snapshot_store import SnapshotStore
 from engine.log.disk import put_in_place
 from engine.log.log import Offsets
+from engine.log.snapshot_store import SnapshotStore
 
 log = logging.getLogger("vireo.features")
 

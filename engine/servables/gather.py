@@ -27,7 +27,7 @@ from engine.vectors.store import VectorStore
 
 if TYPE_CHECKING:
     from engine.features.lookup import FeatureView
-    from engine.vectors.collection import Collection
+    from engine.vectors.any_collection import AnyCollection
 
 Singles = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -70,7 +70,7 @@ class _Vectors:
     def _name(self) -> str:
         return self._source.collection or ""
 
-    def _current(self) -> Collection:
+    def _current(self) -> AnyCollection:
         bound = self._bound
         found = self._store.collection(self._name)
         if found is bound[0] and found.spec is bound[1]:
@@ -84,7 +84,7 @@ class _Vectors:
             )
         return bound[0]
 
-    def _suits(self, found: Collection) -> bool:
+    def _suits(self, found: AnyCollection) -> bool:
         (bound, before), spec = self._bound, found.spec
         if any(vector_problems(self._source, spec)) or (spec.id == "text") != self.part.is_text:
             return False

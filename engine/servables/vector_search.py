@@ -41,7 +41,7 @@ from engine.vectors.search_tensors import (
 from engine.vectors.store import VectorStore
 
 if TYPE_CHECKING:
-    from engine.vectors.collection import Collection
+    from engine.vectors.any_collection import AnyCollection
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class VectorSearch:
         found = FoundArrays(collection.search_many(self._queries(reading, inputs)), self._search.k)
         return {name: reading.columns[name].tensor(found) for name in outputs or reading.columns}
 
-    def _current(self) -> tuple[Collection, _Reading]:
+    def _current(self) -> tuple[AnyCollection, _Reading]:
         """Of a name that has come to mean a collection of other tensors, or for another embedder, the one it meant before: who
         calls this fits that one, and is to be given another search together with whatever else must change."""
         bound = self._bound

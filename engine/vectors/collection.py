@@ -6,60 +6,40 @@ State is what the manifest names and the log from where it says. A restart opens
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from engine.clock import Clock, monotonic
-from engine.errors import DataLoss, InvalidArgument, NotFound, TooLarge, VireoError, quoted
-from engine.limits import SEARCH_K_MAX
+from engine.clock import Clock, Deadline, monotonic
+from engine.errors import DataLoss, DeadlineExceeded, VireoError, quoted
 from engine.log.declaration import LocalLogSpec
 from engine.log.disk import Disk
 from engine.log.local import LocalLog
-from engine.vectors.checks import check_fields, check_names, check_tenant, checked_filter, checked_ids, checked_query
-from engine.vectors.collection_info import CollectionInfo, PartInfo
+from engine.log.log import Offsets
+from engine.vectors.checks import check_fields
+from engine.vectors.collection_info import CollectionInfo, parts_of
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.directory import Directory
-from engine.vectors.export import exported
-from engine.vectors.filter import Filter, placed
+from engine.vectors.filter import Filter
 from engine.vectors.fold import Fold
-from engine.vectors.found import Found
-from engine.vectors.gathering import gather_vectors
-from engine.vectors.hits import hits_of
 from engine.vectors.indexer import Indexer
-from engine.vectors.locations import ABSENT
 from engine.vectors.manifest import MANIFEST, read_manifest
-from engine.vectors.matching import count
 from engine.vectors.payload_change import clearing, setting
-from engine.vectors.places import ROW_MASK, SHIFT
 from engine.vectors.plain_points import payload_patch
-from engine.vectors.query import DenseLeg, Hit, Query
-from engine.vectors.recommend import resolved
+from engine.vectors.readable import Readable
 from engine.vectors.relations import check_alter, remembered
+from engine.vectors.restored import restored_fold
 from engine.vectors.rows import log_schema
-from engine.vectors.scroll import page
-from engine.vectors.sealed import SealedPart, vector_names
-from engine.vectors.search import search, search_many
-from engine.vectors.values import PointId, checked_id
-from engine.vectors.view import Living, Singles, View
+from engine.vectors.values import PointId
 from engine.vectors.writer import Writer, Written
 
 _LOG: Final = "log-"
 
 
-class Watcher(Protocol):
-    """Is told of searches, such as who measures recall."""
-
-    def offer(self, view: View, query: Query, found: Found) -> None:
-        """Returns at once."""
-
-
-class Collection:
+class Collection(Readable):
     """One collection, open. Any thread; writes block until they are durable and visible, searches never wait for them.
 
     `folder` is made where it is not there, which needs a `spec`; else it is altered to `spec` (None: stays as it was). Raises
@@ -71,8 +51,7 @@ class Collection:
         self, name: str, folder: Path, spec: CollectionSpec | None = None, *, disk: Disk | None = None,
         background: bool = True, clock: Clock = monotonic,
     ) -> None:  # fmt: skip
-        self.name = name
-        self.watcher: Watcher | None = None
+        super().__init__(name)
         self._disk = disk or Disk()
         self._closed = False
         self._directory = Directory(folder, None if (folder / MANIFEST).exists() else spec, disk=disk)
@@ -94,7 +73,7 @@ class Collection:
                 raise DataLoss(
                     f"collection {quoted(self.name)}: its log has entries {kept[0]} to {kept[1]} and is needed from {place}"
                 )
-            self._fold = self._folded(manifest.spec, place)
+            self._fold = restored_fold(self._directory, manifest.spec, place)
             self.indexer = Indexer(self.name, self._directory, self._fold, self._log, clock)
             self.writer = Writer(self.name, self._fold, self._log, self.indexer)
         except BaseException:
@@ -116,21 +95,17 @@ class Collection:
         path = self._directory.folder / folder
         return LocalLog(LocalLogSpec(str(path), spec.durability), log_schema(spec), path, disk=self._disk)
 
-    def _folded(self, spec: CollectionSpec, offset: int) -> Fold:
-        numbers = [each.number for each in self._directory.manifest.segments]
-        parts = [SealedPart(each, each, self._directory.segment(each), spec) for each in numbers]
-        alive = [self._directory.alive(each) for each in numbers]
-        return Fold(spec, list(zip(parts, alive, strict=True)), offset, 1 + max(numbers, default=0))
-
     @property
-    def spec(self) -> CollectionSpec:
-        """As what it is read now."""
-        return self._fold.spec
+    def _state(self) -> Fold:
+        return self._fold
 
-    @property
-    def view(self) -> View:
-        """The newest state."""
-        return self._fold.view
+    def reading(self, after: Offsets, deadline: Deadline) -> Self:
+        """Itself, which shows every write that was answered. Raises DeadlineExceeded where `after` is past all of them."""
+        if self.view.offset < after.get(0, 0):
+            raise DeadlineExceeded(
+                f"collection {quoted(self.name)} shows entries before {self.view.offset}: none has {after[0]}"
+            )
+        return self
 
     # Writes: see engine/vectors/writer.py. What one does to points is by the spec of then: it may be altered while it waits.
 
@@ -176,80 +151,6 @@ class Collection:
         check_fields(self.spec, fields or (), "fields")
         return self.writer.rewrite(change, ids=ids, filter_=filter_, tenant=tenant)
 
-    # Questions.
-
-    def search(self, query: Query, *, explain: bool = False) -> Found:
-        """The answer from one view; with `explain` how it was found too. Raises InvalidArgument, TooLarge; NotFound where an
-        example of a recommendation is not there."""
-        fold = self._fold
-        view = fold.view
-        query = _resolved(fold, checked_query(view.spec, query))
-        found = search(view, query, explain=explain)
-        if self.watcher is not None:
-            self.watcher.offer(view, query, found)
-        return found
-
-    def search_many(self, queries: Sequence[Query], *, paths: Sequence[str] | None = None) -> list[Found]:
-        """Each as `search`, from one view. What it raises names the query by its path, if none are given "queries[3]"."""
-        fold = self._fold
-        view = fold.view
-        checked = []
-        for at, each in enumerate(queries):
-            try:
-                checked.append(_resolved(fold, checked_query(view.spec, each)))
-            except (InvalidArgument, TooLarge, NotFound) as error:
-                path = f"queries[{at}]" if paths is None else paths[at]
-                raise type(error)(f"{path}: {error.message}") from error
-        found = search_many(view, checked)
-        if self.watcher is not None:
-            for query, hits in zip(checked, found, strict=True):
-                self.watcher.offer(view, query, hits)
-        return found
-
-    def get(
-        self, ids: Sequence[PointId], *, payload: Sequence[str] = (), vectors: Sequence[str] = (),
-        tenant: str | None = None,
-    ) -> list[Hit]:  # fmt: skip
-        """Those of the points that are there, in the order asked, each once; their scores say nothing. Raises InvalidArgument."""
-        return _points_of(self._fold, ids, payload, vectors, tenant)
-
-    def gather(
-        self, ids: npt.NDArray[np.uint64] | Sequence[str], vector: str, defaults: Singles, buffer: Singles, first: int
-    ) -> npt.NDArray[np.bool_]:
-        """One vector of each of n points into columns `first` and on of `buffer` (float32 [n, W]), `defaults` where a point is
-        not there; which are. The collection has no tenants, and `ids` are of its kind. Raises Unavailable; FailedPrecondition
-        where it has no such vector any more."""
-        view, locations = self._fold.locate(ids, None)
-        return gather_vectors(view, locations, vector, defaults, buffer, first)
-
-    def scroll(
-        self, *, filter_: Filter | None = None, limit: int = 10, after: PointId | None = None,
-        payload: Sequence[str] = (), vectors: Sequence[str] = (), tenant: str | None = None,
-    ) -> tuple[list[Hit], PointId | None]:  # fmt: skip
-        """At most `limit` points of ids past `after`, ascending; the last one's id if there are more. Raises InvalidArgument."""
-        view = self.view
-        check_names(view.spec, payload=payload, vectors=vectors)
-        if not 1 <= limit <= SEARCH_K_MAX:
-            raise InvalidArgument(f"limit: must be from 1 to {SEARCH_K_MAX}, got {limit}")
-        if after is not None:
-            after = placed("after", checked_id, after, view.spec.id)
-        places, last = page(view, checked_filter(view.spec, filter_, tenant), limit, after)
-        return hits_of(view, [0.0] * len(places), places, payload, vectors), last
-
-    def count(self, filter_: Filter | None = None, *, tenant: str | None = None) -> int:
-        """How many points a canonical filter is about. Raises InvalidArgument."""
-        view = self.view
-        return count(view, checked_filter(view.spec, filter_, tenant))
-
-    def export(
-        self, *, filter_: Filter | None = None, tenant: str | None = None, payload: Sequence[str] | None = None,
-        vectors: Sequence[str] | None = None,
-    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:  # fmt: skip
-        """All points a canonical filter is about, of one state, batch by batch: these fields and vectors (None: all), columns of
-        `points_schema`. Raises InvalidArgument."""
-        view = self.view
-        return exported(view, checked_filter(view.spec, filter_, tenant), payload, vectors)
-
     # Upkeep.
 
     def wait_indexed(self, timeout_s: float) -> bool:
@@ -277,7 +178,9 @@ class Collection:
             shutil.rmtree(self._directory.folder / folder, ignore_errors=True)  # of a try that failed, of another spec
             log = self._open_log(folder, spec)
             try:
-                fold = self._folded(spec, 0)  # before the commit: what is written after it must go to the new log
+                fold = restored_fold(
+                    self._directory, spec, 0
+                )  # before the commit: what comes after it must go to the new log
                 self._directory.commit(
                     {each.number: self._directory.alive(each.number) for each in self._directory.manifest.segments},
                     replay_from=0, spec=spec, log_folder=folder,
@@ -310,7 +213,7 @@ class Collection:
         """What there is."""
         view = self._fold.view
         return CollectionInfo(
-            self.name, view.count, tuple(_part_info(each, view.spec) for each in view.parts), view.offset,
+            self.name, view.count, parts_of(view), view.offset,
             self._directory.manifest.replay_from, self.indexer.busy, self.indexer.problem,
         )  # fmt: skip
 
@@ -331,38 +234,3 @@ class Collection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _points_of(
-    fold: Fold, ids: Sequence[PointId], payload: Sequence[str], vectors: Sequence[str], tenant: str | None
-) -> list[Hit]:
-    """See Collection.get. Of one fold, whatever is altered meanwhile."""
-    check_tenant(fold.spec, tenant)
-    check_names(fold.spec, payload=payload, vectors=vectors)
-    wanted = list(dict.fromkeys(checked_ids(fold.spec, ids)))
-    view, found = fold.locate(wanted, tenant)
-    positions = {each.part.key: at for at, each in enumerate(view.parts)}
-    places = [(positions[each >> SHIFT] << SHIFT) | (each & ROW_MASK) for each in found.tolist() if each != ABSENT]
-    return hits_of(view, [0.0] * len(places), np.array(places, np.int64), payload, vectors)
-
-
-def _resolved(fold: Fold, query: Query) -> Query:
-    if type(query.legs[0]) is DenseLeg and len(query.legs) == 1:
-        return query
-
-    def vectors_of(name: str, ids: Sequence[PointId]) -> list[Singles | None]:
-        found = _points_of(fold, ids, (), (name,), query.tenant)
-        known = {each.id: each.vectors[name] for each in found}
-        return [known.get(each) for each in ids]
-
-    return resolved(fold.spec, query, vectors_of)
-
-
-def _part_info(living: Living, spec: CollectionSpec) -> PartInfo:
-    part = living.part
-    indexes = {}
-    for name in vector_names(spec):
-        index, rows = part.indexed(name)
-        indexes[name] = "flat" if index is None else index.kind if rows == part.rows else f"{index.kind}, {rows} rows"
-    size = part.bytes_size if isinstance(part, SealedPart) else 0
-    return PartInfo(part.name, part.rows, living.count, indexes, size)

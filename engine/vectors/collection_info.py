@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from engine.vectors.declaration import CollectionSpec
+from engine.vectors.sealed import SealedPart, vector_names
+from engine.vectors.view import Living, View
+
 
 @dataclass(frozen=True, slots=True)
 class PartInfo:
@@ -29,3 +33,18 @@ class CollectionInfo:
     replay_from: int
     indexing: bool
     problem: str | None = None
+
+
+def parts_of(view: View) -> tuple[PartInfo, ...]:
+    """Of each part of a view."""
+    return tuple(_part_info(each, view.spec) for each in view.parts)
+
+
+def _part_info(living: Living, spec: CollectionSpec) -> PartInfo:
+    part = living.part
+    indexes = {}
+    for name in vector_names(spec):
+        index, rows = part.indexed(name)
+        indexes[name] = "flat" if index is None else index.kind if rows == part.rows else f"{index.kind}, {rows} rows"
+    size = part.bytes_size if isinstance(part, SealedPart) else 0
+    return PartInfo(part.name, part.rows, living.count, indexes, size)

@@ -9,6 +9,7 @@ from typing import Literal
 from engine.declaration import Value
 from engine.encoders.declaration import EncodingSpec
 from engine.limits import COLLECTION_POINTS_MAX, SEGMENT_ROWS_GROWING
+from engine.log.declaration import KafkaLogSpec, ShardSpec
 
 Metric = Literal["cosine", "dot", "l2"]
 Stored = Literal["float32", "float16", "int8", "binary"]
@@ -93,12 +94,24 @@ class QuotaSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedSpec:
+    """Snapshots at the URL `store` (fsspec), whole ones of each partition that has moved, so often; the newest `keep` stay."""
+
+    store: str
+    every: str = "5m"
+    keep: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionSpec:
     """One collection. `id`: `integer` is 64 bits, unsigned; `text` is 1 to 255 bytes of UTF-8.
 
     `tenant` names a keyword field: every call must then say which tenant it is for, and sees no other's points. `durability`:
     see LocalLogSpec. `growing_rows`: rows that are scanned before they are sealed into a segment with an index.
     `recall_sample`: the share of searches that are also answered exactly, off the path, to tell the recall.
+
+    `kafka`: its log is a topic, keyed by id, that many processes may follow and write to; `snapshot`: from where those that come
+    later begin. Without it the log is a folder of this process alone.
     """
 
     vectors: Mapping[str, VectorSpec]
@@ -110,16 +123,20 @@ class CollectionSpec:
     quota: QuotaSpec = field(default_factory=QuotaSpec)
     growing_rows: int = SEGMENT_ROWS_GROWING
     recall_sample: float = 0.001
+    kafka: KafkaLogSpec | None = None
+    snapshot: PublishedSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class VectorStoreSpec:
     """`path`: the folder of all collections. Those declared here are made at the start where they are not there yet; clients
-    may make, change and drop others unless `fixed`."""
+    may make, change and drop others unless `fixed`. `shard`: this process has one shard of each alone; a host of several
+    processes sets it."""
 
     path: str
     collections: Mapping[str, CollectionSpec] = field(default_factory=dict)
     fixed: bool = False
+    shard: ShardSpec | None = None
 
 
 Several = tuple[Value, ...] | str

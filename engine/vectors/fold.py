@@ -100,27 +100,30 @@ class Fold:
 
     # The log.
 
-    def apply(self, batch: pa.RecordBatch, first: int) -> None:
-        """Entries from offset `first` on, rows of `log_schema`; afterwards the view shows them, all at once. Where it fails, the
-        view stays as it was, and so it does from then on."""
+    def apply(self, batch: pa.RecordBatch, first: int, after: int | None = None) -> None:
+        """Entries from offset `first` to before `after` (None: one a row), rows of `log_schema`; afterwards the view shows them,
+        all at once. Where it fails, the view stays as it was, and so it does from then on."""
         with self.lock:
             self.check_whole()
             try:
-                self._apply(batch, first)
+                self._apply(batch, first, first + batch.num_rows if after is None else after)
             except BaseException as error:  # memory, an interrupt: half of it may be done
                 self.broken = repr(error)
                 raise
 
-    def _apply(self, batch: pa.RecordBatch, first: int) -> None:
+    def _apply(self, batch: pa.RecordBatch, first: int, after: int) -> None:
         assert first == self.view.offset, f"offset {first}, expected {self.view.offset}"
+        if not batch.num_rows:
+            self._publish(after)
+            return
         dead = [
             self._upserted(points, bytes_size) if op == UPSERT else self._deleted(points)
-            for op, points, bytes_size in _runs(batch)
+            for op, points, bytes_size in runs(batch)
         ]
         self._refreeze()
         for key, rows in by_part(dead[0] if len(dead) == 1 else np.concatenate(dead)):
             _kill(self._held[key], rows)
-        self._publish(first + batch.num_rows)
+        self._publish(after)
         if self._growing.rows >= self.spec.growing_rows or self._growing.bytes_size >= GROWING_BYTES_MAX:
             self._growing = self._new_growing(self.view.offset)
 
@@ -283,7 +286,7 @@ class Fold:
             self._unsettled = None
 
 
-def _runs(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch, int | None]]:
+def runs(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch, int | None]]:
     """Consecutive rows of one op, with their bytes where those are known at once."""
     ops = batch.column(OP).to_numpy()
     turns = (np.flatnonzero(ops[1:] != ops[:-1]) + 1).tolist() if len(ops) > 1 else []

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from engine.clock import Clock, monotonic
 from engine.errors import VireoError
 from engine.limits import INTERPRETER_SWITCH_S_MAX
 from engine.log.disk import Disk
-from engine.log.local import LocalLog
+from engine.log.log import Offsets
 from engine.vectors.build_process import PROCESSES, WORTH_BYTES
 from engine.vectors.building import Codebooks, SegmentOrder, make_segment
 from engine.vectors.codebook import Codebook
@@ -53,10 +53,20 @@ _SLICE_ROWS: Final = 4_096
 _NICE: Final = 10
 
 
+class Kept(Protocol):
+    """What an indexer does to the log that its fold follows."""
+
+    def sync(self) -> None:
+        """Returns when the disk has all that was appended."""
+
+    def truncate(self, before: Offsets) -> None:
+        """See `Log.truncate`."""
+
+
 class Indexer:
     """See the module. `fold`, `log_` and `spec` may be replaced while `lock` is held, which every step does."""
 
-    def __init__(self, name: str, directory: Directory, fold: Fold, log_: LocalLog, clock: Clock = monotonic) -> None:
+    def __init__(self, name: str, directory: Directory, fold: Fold, log_: Kept, clock: Clock = monotonic) -> None:
         self.lock = threading.RLock()
         self.fold = fold
         self.log = log_

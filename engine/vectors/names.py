@@ -13,14 +13,15 @@ from engine.errors import FailedPrecondition, NotFound, ResourceExhausted, Vireo
 from engine.limits import COLLECTION_ALIASES_MAX, COLLECTIONS_MAX
 
 if TYPE_CHECKING:
-    from engine.vectors.collection import Collection
+    from engine.vectors.any_collection import AnyCollection
+    from engine.vectors.followed import FollowedCollection
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
     """`open` and `failed` have no name in common, and `aliases` none with either; an alias points at a collection."""
 
-    open: Mapping[str, Collection] = field(default_factory=dict)
+    open: Mapping[str, AnyCollection] = field(default_factory=dict)
     failed: Mapping[str, VireoError] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
 
@@ -29,11 +30,20 @@ class Names:
         """Of all collections."""
         return self.open.keys() | self.failed.keys()
 
+    @property
+    def followed(self) -> dict[str, FollowedCollection]:
+        """Those open that follow topics."""
+        if not self.open:
+            return {}
+        from engine.vectors.followed import FollowedCollection
+
+        return {name: each for name, each in self.open.items() if isinstance(each, FollowedCollection)}
+
     def target(self, name: str) -> str:
         """The collection an alias points at; else `name` itself, of whatever."""
         return self.aliases.get(name, name)
 
-    def find(self, name: str) -> Collection | None:
+    def find(self, name: str) -> AnyCollection | None:
         """The open collection of that name or alias."""
         return self.open.get(name) or self.open.get(self.aliases.get(name, ""))
 
@@ -43,6 +53,18 @@ class Names:
         if (failed := self.failed.get(target)) is not None:
             return type(failed)(f"collection {quoted(target)} is not served: {failed.message}")
         return NotFound(f"no collection {quoted(name)}{nearest(name, self.all | self.aliases.keys())}")
+
+    def problem(self, name: str) -> str | None:
+        """Why no collection of that name or alias answers; None where one does."""
+        if self.find(name) is None:
+            return self.absent(name).message
+        followed = self.followed.get(self.target(name))
+        return None if followed is None else followed.problem
+
+    def problems(self) -> dict[str, str]:
+        """Of collections that do not answer, by their names."""
+        catching_up = {name: each.problem for name, each in self.followed.items() if each.problem is not None}
+        return {name: error.message for name, error in self.failed.items()} | catching_up
 
     def aliases_of(self, name: str) -> tuple[str, ...]:
         """Sorted."""
@@ -65,7 +87,7 @@ class Names:
         if (count := len(self.all)) >= COLLECTIONS_MAX:
             raise ResourceExhausted(f"there are {count} collections, as many as may be; drop one")
 
-    def having(self, name: str, found: Collection | VireoError | None) -> Names:
+    def having(self, name: str, found: AnyCollection | VireoError | None) -> Names:
         """With that collection, or why it is not open, or without it (None)."""
         opened = {each: of for each, of in self.open.items() if each != name}
         failed = {each: of for each, of in self.failed.items() if each != name}

@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Final
 
+from engine.duration import duration_us
 from engine.errors import FailedPrecondition, InvalidArgument, SpecError, nearest, quoted
 from engine.limits import (
     COLLECTION_NAME_CHARS_MAX,
@@ -21,10 +22,20 @@ from engine.limits import (
     NAME_CHARS_MAX,
     SEARCH_CANDIDATES_MAX,
     SEGMENT_ROWS_GROWING_MAX,
+    SNAPSHOTS_KEPT_MAX,
     VECTOR_DIMENSIONS_MAX,
 )
 from engine.strict_yaml import Place
-from engine.vectors.declaration import CollectionSpec, EmbedderSpec, FieldSpec, IndexSpec, VectorSpec, VectorStoreSpec
+from engine.vectors.declaration import (
+    CollectionSpec,
+    EmbedderSpec,
+    FieldSpec,
+    IndexSpec,
+    PublishedSpec,
+    QuotaSpec,
+    VectorSpec,
+    VectorStoreSpec,
+)
 from engine.vectors.index import LISTS_MAX
 
 Problem = tuple[str, str]
@@ -106,6 +117,7 @@ def problems_of(spec: CollectionSpec) -> Iterator[Problem]:
     yield from _range_problem("quota.tenant_points_max", spec.quota.tenant_points_max, 1, COLLECTION_POINTS_CEILING)
     yield from _range_problem("growing_rows", spec.growing_rows, 1, SEGMENT_ROWS_GROWING_MAX)
     yield from _range_problem("recall_sample", spec.recall_sample, 0, 1)
+    yield from _topic_problems(spec)
 
 
 def _name_problems(kind: str, names: Mapping[str, object]) -> Iterator[Problem]:
@@ -177,6 +189,46 @@ def _tenant_problems(spec: CollectionSpec) -> Iterator[Problem]:
     elif field.type != "keyword" or field.array:
         kind = f"an array of {field.type}" if field.array else field.type
         yield "tenant", f"field {quoted(spec.tenant)} is {kind}, expected a keyword"
+
+
+def _topic_problems(spec: CollectionSpec) -> Iterator[Problem]:
+    from engine.vectors.rows import ID
+
+    kafka, snapshot = spec.kafka, spec.snapshot
+    if kafka is None:
+        if snapshot is not None:
+            yield "snapshot", "belongs to a collection whose log is a topic of Kafka ('kafka')"
+        return
+    if kafka.format != "arrow":
+        yield "kafka.format", f"the entries of a collection are 'arrow', got {quoted(kafka.format)}"
+    if kafka.key not in (None, ID):
+        yield "kafka.key", f"points are keyed by {quoted(ID)}, got {quoted(kafka.key or '')}"
+    for key in ("avro_schema", "avro_schema_id", "group", "dead_letter_topic"):
+        if getattr(kafka, key) is not None:
+            yield f"kafka.{key}", "a collection's topic has none"
+    if spec.quota != QuotaSpec():
+        yield "quota", "several may write to a topic, who do not see each other's points; leave it out"
+    if spec.durability != "fsync":
+        yield "durability", "is the broker's"
+    if snapshot is not None:
+        yield from _below("snapshot", _published_problems(snapshot))
+
+
+def _published_problems(spec: PublishedSpec) -> Iterator[Problem]:
+    try:
+        yield from _range_problem("every", duration_us(spec.every) / 1e6, 1, 86_400)
+    except SpecError as error:
+        yield "every", error.message
+    yield from _range_problem("keep", spec.keep, 1, SNAPSHOTS_KEPT_MAX)
+
+
+def check_clients(spec: CollectionSpec) -> None:
+    """Raises InvalidArgument where only a spec's file may declare such a collection: it names servers, and secrets of this
+    process."""
+    if spec.kafka is not None:
+        raise InvalidArgument(
+            "collection.kafka: only collections that the spec's file declares have their log on Kafka"
+        )
 
 
 def _below(where: str, problems: Iterator[Problem]) -> Iterator[Problem]:

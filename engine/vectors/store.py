@@ -15,19 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import (
-    FailedPrecondition,
-    Internal,
-    Unavailable,
-    VireoError,
-    quoted,
-)
+from engine.errors import FailedPrecondition, Unavailable, VireoError, quoted
 from engine.vectors.declaration import CollectionSpec, VectorStoreSpec
 from engine.vectors.names import Names
-from engine.vectors.relations import check_collection, check_name
+from engine.vectors.relations import check_clients, check_collection, check_name
 
 if TYPE_CHECKING:
     from engine.spec import Spec
+    from engine.vectors.any_collection import AnyCollection
     from engine.vectors.collection import Collection
     from engine.vectors.collection_info import CollectionInfo
     from engine.vectors.recall import RecallCount, RecallMeter
@@ -76,7 +71,7 @@ class VectorStore:
 
     # Questions.
 
-    def collection(self, name: str) -> Collection:
+    def collection(self, name: str) -> AnyCollection:
         """The collection of that name or alias. Raises NotFound; what it could not be opened for."""
         shown = self._shown
         found = shown.find(name)
@@ -118,14 +113,12 @@ class VectorStore:
         return None if found is None else (shown.target(name), found.view.offset)
 
     def problem(self, name: str) -> str | None:
-        """Why there is no open collection of that name or alias; None where there is."""
-        shown = self._shown
-        return None if shown.find(name) is not None else shown.absent(name).message
+        """Why no collection of that name or alias answers; None where one does."""
+        return self._shown.problem(name)
 
     def problems(self) -> dict[str, str]:
         """Why collections are not served, or not as declared, by "collection NAME"."""
-        failed = {name: error.message for name, error in self._shown.failed.items()}
-        return {f"collection {name}": each for name, each in sorted((self._behind | failed).items())}
+        return {f"collection {name}": each for name, each in sorted((self._behind | self._shown.problems()).items())}
 
     def recall(self) -> dict[str, Mapping[str, RecallCount]]:
         """What the sampled searches of each collection found, by selectivity bucket; see engine/vectors/recall.py."""
@@ -138,6 +131,7 @@ class VectorStore:
         fixed; ResourceExhausted past COLLECTIONS_MAX."""
         check_name(name)
         check_collection(spec)
+        check_clients(spec)
         with self._alone(name) as folder:
             self._check_changeable(name)
             made = self._create(folder, name, spec)
@@ -147,7 +141,7 @@ class VectorStore:
     def _create(self, folder: StoreFolder, name: str, spec: CollectionSpec) -> Collection:
         self._shown.check_new(name)
         folder.make(name, spec)
-        found = self._opened(folder, name, None)
+        found = self._opened(folder, name)
         if isinstance(found, VireoError):
             folder.erase(folder.bury(name))
             raise found
@@ -161,6 +155,7 @@ class VectorStore:
         with self._alone(name):
             self._check_changeable(name)
             found = self.collection(name)
+            check_clients(spec)
             found.alter(spec)
             self._watch(found)
         self.on_change((name, *self._shown.aliases_of(name)))
@@ -180,7 +175,7 @@ class VectorStore:
             try:
                 grave = folder.bury(name)
             except VireoError:
-                self._show(name, self._opened(folder, name, None))
+                self._show(name, self._opened(folder, name))
                 raise
             self._forget_aliases(folder, name)
             if self._recall is not None:
@@ -280,6 +275,8 @@ class VectorStore:
     def _check_restorable(self, name: str) -> None:
         shown = self._shown
         shown.check_no_alias(name)
+        if name in self._shown.followed:
+            raise FailedPrecondition(f"collection {quoted(name)} follows a topic of Kafka, and is what that says")
         if name not in shown.all:
             self._check_not_fixed()
             shown.check_room()
@@ -294,9 +291,9 @@ class VectorStore:
             if folder.restoring(name):
                 self._show(name, Unavailable(f"was restored, which the next start finishes: {error.message}"))
             elif old is not None:
-                self._show(name, self._opened(folder, name, None))
+                self._show(name, self._opened(folder, name))
             raise
-        found = self._opened(folder, name, None)
+        found = self._opened(folder, name)
         if not isinstance(found, VireoError):
             self._alter_to_declared(found)
         self._show(name, found)
@@ -323,7 +320,9 @@ class VectorStore:
         self._spec, self._behind, before = wanted, {}, self._shown.open
         for name in self._folder.names():
             if name not in self._shown.open:
-                self._show(name, self._opened(self._folder, name, None))
+                self._show(name, self._opened(self._folder, name))
+        for name in self._shown.followed.keys() - wanted.collections.keys():
+            self._let_go_of(name)
         for name, declared in wanted.collections.items():
             self._follow(self._folder, name, declared)
         for name, problem in self.problems().items():
@@ -343,21 +342,16 @@ class VectorStore:
         self._recall.start()
         self._folder, self._shown = new, Names(aliases=new.aliases)
 
-    def _opened(self, folder: StoreFolder, name: str, spec: CollectionSpec | None) -> Collection | VireoError:
-        """The collection, or why it can't be opened: the others are served all the same."""
-        from engine.vectors.collection import Collection
+    def _opened(self, folder: StoreFolder, name: str) -> Collection | VireoError:
+        from engine.vectors.opening import opened
 
-        try:
-            found = Collection(name, folder.path(name), spec)
-        except VireoError as error:
-            return error
-        except Exception as error:
-            log.exception("collection %s cannot be opened", name)
-            return Internal(f"collection {quoted(name)}: cannot be opened: {type(error).__name__}: {error}")
+        found = opened(folder, name)
         self._watch(found)
         return found
 
-    def _watch(self, collection: Collection) -> None:
+    def _watch(self, collection: AnyCollection | VireoError) -> None:
+        if isinstance(collection, VireoError):
+            return
         assert self._recall is not None
         collection.watcher = self._recall.watcher(collection.name, collection.spec.recall_sample)
 
@@ -366,14 +360,33 @@ class VectorStore:
         try:
             with self._alone(name):
                 found = self._shown.open.get(name)
-                if found is None and name not in self._shown.failed:
+                if declared.kafka is not None:
+                    self._follow_topic(folder, name, declared)
+                elif found is None and name not in self._shown.failed:
                     self._create(folder, name, declared)
                 elif found is not None:
                     self._alter_to_declared(found)
         except VireoError as error:
             self._behind[name] = error.message
 
-    def _alter_to_declared(self, found: Collection) -> None:
+    def _follow_topic(self, folder: StoreFolder, name: str, declared: CollectionSpec) -> None:
+        """As `_follow`, of one whose log is a topic. One declared anew is opened anew, and what can't be read so is told."""
+        from engine.vectors.opening import opened_on_topic
+
+        if (before := self._shown.followed.get(name)) is not None:
+            if before.declared == declared:
+                return
+            self._let_go_of(name)
+        found = opened_on_topic(folder, name, declared, self._spec.shard)
+        self._watch(found)
+        self._show(name, found)
+
+    def _let_go_of(self, name: str) -> None:
+        found = self._shown.open[name]
+        self._show(name, None)
+        found.close()
+
+    def _alter_to_declared(self, found: AnyCollection) -> None:
         declared = self._spec.collections.get(found.name, found.spec)
         self._behind.pop(found.name, None)
         if found.spec == declared:
@@ -405,7 +418,7 @@ class VectorStore:
             raise self._unopened()
         return self._folder
 
-    def _show(self, name: str, found: Collection | VireoError | None) -> None:
+    def _show(self, name: str, found: AnyCollection | VireoError | None) -> None:
         with self._changed:
             self._shown = self._shown.having(name, found)
 

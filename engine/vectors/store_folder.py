@@ -4,6 +4,7 @@
 |---|---|
 | `lock` | held while it is open |
 | `collections/NAME/` | engine/vectors/directory.py; all that is here counts |
+| `followed/NAME/partition-NUMBER/` | likewise, of a topic's partition: where a start begins |
 | `aliases.json` | alias to name; replaced whole |
 | `snapshots/COLLECTION/SNAPSHOT/` | engine/vectors/snapshot.py |
 | `drafts/NUMBER/` | being made; counts for nothing |
@@ -31,7 +32,7 @@ from engine.errors import FailedPrecondition, NotFound, ResourceExhausted, Vireo
 from engine.limits import COLLECTION_SNAPSHOTS_MAX
 from engine.log.disk import DRAFT_SUFFIX, Disk
 from engine.log.folder import lock_folder, make_folder
-from engine.vectors.collection import Collection
+from engine.vectors.any_collection import AnyCollection
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.directory import Directory
 from engine.vectors.manifest import MANIFEST, read_manifest
@@ -42,6 +43,7 @@ from engine.vectors.snapshot import restore
 log = logging.getLogger("vireo.vectors")
 
 _COLLECTIONS: Final = "collections"
+_FOLLOWED: Final = "followed"
 _SNAPSHOTS: Final = "snapshots"
 _DRAFTS: Final = "drafts"
 _RESTORED: Final = "restored"
@@ -119,6 +121,10 @@ class StoreFolder:
         """Where a collection is, or would be."""
         return self.folder / _COLLECTIONS / name
 
+    def followed(self, name: str) -> Path:
+        """Where a collection that follows a topic keeps what it has folded."""
+        return self.folder / _FOLLOWED / name
+
     def make(self, name: str, spec: CollectionSpec) -> None:
         """A new collection without points; it is there whole or not at all."""
         assert not self.path(name).exists(), name
@@ -168,7 +174,7 @@ class StoreFolder:
 
     # Snapshots.
 
-    def take(self, collection: Collection) -> SnapshotInfo:
+    def take(self, collection: AnyCollection) -> SnapshotInfo:
         """A snapshot of a collection as it is now. Raises ResourceExhausted where there are as many as may be."""
         folder = self.folder / _SNAPSHOTS / collection.name
         with translated(folder, "list the snapshots"):

@@ -19,16 +19,18 @@ import pyarrow as pa
 
 from engine.errors import ResourceExhausted, Unavailable, VireoError, quoted
 from engine.log.log import Log, Offsets
+from engine.log.token import token_of
 from engine.vectors.checks import check_tenant, checked_filter, checked_ids
 from engine.vectors.declaration import CollectionSpec
+from engine.vectors.entries import deleted, entry
 from engine.vectors.filter import Filter, for_tenant
 from engine.vectors.fold import Fold
 from engine.vectors.gate import Gate
 from engine.vectors.indexer import Indexer
-from engine.vectors.locations import ABSENT, by_part, id_column
+from engine.vectors.locations import ABSENT, by_part
 from engine.vectors.matching import count, matching
 from engine.vectors.points import checked_points
-from engine.vectors.rows import DELETE, ID, OP, UPSERT, field_column
+from engine.vectors.rows import DELETE, ID, UPSERT
 from engine.vectors.values import TEXT_ID_BYTES_MAX, PointId
 from engine.vectors.view import Longs, Part, ids_at
 
@@ -44,7 +46,6 @@ _WAIT_S: Final = 30.0
 _LOAD_WAITS_MAX: Final = 20
 """So many times _WAIT_S a bulk load waits for indexing that is behind, as long as nothing is wrong with it: it has no deadline,
 and a machine that is busy takes its time."""
-_OP: Final = pa.field(OP, pa.int8(), nullable=False)
 
 Change = Callable[[pa.RecordBatch], pa.RecordBatch]
 """Points of `points_schema` as they are to be, of the same ids."""
@@ -52,10 +53,16 @@ Change = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """`offset`: of the log, after the write; `count`: points it changed."""
+    """`offset`: of the log, after the write; `count`: points it changed. `offsets`: by partition, of a log that has several."""
 
     offset: int
     count: int
+    offsets: Offsets | None = None
+
+    @property
+    def token(self) -> str:
+        """For reads that are to show the write, see engine/log/token.py."""
+        return token_of({0: self.offset} if self.offsets is None else self.offsets)
 
 
 class _FromManifest:
@@ -193,8 +200,7 @@ class Writer:
     def _append(self, op: int, points: pa.RecordBatch) -> Written:
         if not points.num_rows:
             return Written(self._fold.view.offset, 0)
-        ops = pa.Array.from_buffers(pa.int8(), points.num_rows, [None, pa.py_buffer(bytes([op]) * points.num_rows)])
-        appended = self._log.append(points.add_column(0, _OP, ops))  # of the log's schema, if points have theirs
+        appended = self._log.append(entry(op, points))
         self._catch_up(appended.next)
         self.indexer.wrote()
         return Written(appended.next, points.num_rows)
@@ -202,10 +208,7 @@ class Writer:
     def _append_deletes(self, ids: Iterable[PointId], tenant: str | None) -> Written:
         written, left = Written(self._fold.view.offset, 0), iter(ids)
         while some := list(islice(left, _delete_rows(self._spec))):
-            columns = {ID: pa.array(id_column(some, integer=self._spec.id == "integer"))}
-            if self._spec.tenant is not None:
-                columns[field_column(self._spec.tenant)] = pa.array([tenant] * len(some), pa.string())
-            appended = self._append(DELETE, pa.RecordBatch.from_pydict(columns))
+            appended = self._append(DELETE, deleted(self._spec, some, tenant))
             written = Written(appended.offset, written.count + len(some))
         return written
 

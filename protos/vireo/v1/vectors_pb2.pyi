@@ -227,12 +227,14 @@ class UpsertRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., arrow: _Optional[bytes] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class Written(_message.Message):
-    __slots__ = ("offset", "count")
+    __slots__ = ("offset", "count", "token")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
     offset: int
     count: int
-    def __init__(self, offset: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+    token: str
+    def __init__(self, offset: _Optional[int] = ..., count: _Optional[int] = ..., token: _Optional[str] = ...) -> None: ...
 
 class UpsertStreamResponse(_message.Message):
     __slots__ = ("written", "error")
@@ -302,21 +304,23 @@ class ClearPayloadRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., fields: _Optional[_Iterable[str]] = ..., ids: _Optional[_Iterable[_Union[PointId, _Mapping]]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class GetPointsRequest(_message.Message):
-    __slots__ = ("collection", "ids", "payload", "vectors", "tenant")
+    __slots__ = ("collection", "ids", "payload", "vectors", "tenant", "after_token")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_TOKEN_FIELD_NUMBER: _ClassVar[int]
     collection: str
     ids: _containers.RepeatedCompositeFieldContainer[PointId]
     payload: _containers.RepeatedScalarFieldContainer[str]
     vectors: _containers.RepeatedScalarFieldContainer[str]
     tenant: str
-    def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Iterable[_Union[PointId, _Mapping]]] = ..., payload: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Iterable[str]] = ..., tenant: _Optional[str] = ...) -> None: ...
+    after_token: str
+    def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Iterable[_Union[PointId, _Mapping]]] = ..., payload: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Iterable[str]] = ..., tenant: _Optional[str] = ..., after_token: _Optional[str] = ...) -> None: ...
 
 class ScrollRequest(_message.Message):
-    __slots__ = ("collection", "filter", "limit", "after", "payload", "vectors", "tenant")
+    __slots__ = ("collection", "filter", "limit", "after", "payload", "vectors", "tenant", "after_token")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -324,6 +328,7 @@ class ScrollRequest(_message.Message):
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_TOKEN_FIELD_NUMBER: _ClassVar[int]
     collection: str
     filter: Filter
     limit: int
@@ -331,17 +336,20 @@ class ScrollRequest(_message.Message):
     payload: _containers.RepeatedScalarFieldContainer[str]
     vectors: _containers.RepeatedScalarFieldContainer[str]
     tenant: str
-    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., after: _Optional[_Union[PointId, _Mapping]] = ..., payload: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Iterable[str]] = ..., tenant: _Optional[str] = ...) -> None: ...
+    after_token: str
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., limit: _Optional[int] = ..., after: _Optional[_Union[PointId, _Mapping]] = ..., payload: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Iterable[str]] = ..., tenant: _Optional[str] = ..., after_token: _Optional[str] = ...) -> None: ...
 
 class CountRequest(_message.Message):
-    __slots__ = ("collection", "filter", "tenant")
+    __slots__ = ("collection", "filter", "tenant", "after_token")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_TOKEN_FIELD_NUMBER: _ClassVar[int]
     collection: str
     filter: Filter
     tenant: str
-    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., tenant: _Optional[str] = ...) -> None: ...
+    after_token: str
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., tenant: _Optional[str] = ..., after_token: _Optional[str] = ...) -> None: ...
 
 class CountResponse(_message.Message):
     __slots__ = ("count",)
@@ -455,7 +463,7 @@ class GeoRing(_message.Message):
     def __init__(self, points: _Optional[_Iterable[_Union[GeoPoint, _Mapping]]] = ...) -> None: ...
 
 class SearchRequest(_message.Message):
-    __slots__ = ("collection", "vector", "using", "legs", "k", "offset", "filter", "tenant", "fusion", "score_threshold", "group_by", "diversity", "rerank", "candidates", "exact", "payload", "vectors", "explain", "effort")
+    __slots__ = ("collection", "vector", "using", "legs", "k", "offset", "filter", "tenant", "fusion", "score_threshold", "group_by", "diversity", "rerank", "candidates", "exact", "payload", "vectors", "explain", "effort", "after_token")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     USING_FIELD_NUMBER: _ClassVar[int]
@@ -475,6 +483,7 @@ class SearchRequest(_message.Message):
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     EFFORT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_TOKEN_FIELD_NUMBER: _ClassVar[int]
     collection: str
     vector: Vector
     using: str
@@ -494,7 +503,8 @@ class SearchRequest(_message.Message):
     vectors: _containers.RepeatedScalarFieldContainer[str]
     explain: bool
     effort: float
-    def __init__(self, collection: _Optional[str] = ..., vector: _Optional[_Union[Vector, _Mapping]] = ..., using: _Optional[str] = ..., legs: _Optional[_Iterable[_Union[Leg, _Mapping]]] = ..., k: _Optional[int] = ..., offset: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., tenant: _Optional[str] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., score_threshold: _Optional[float] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., rerank: _Optional[_Union[MaxSim, _Mapping]] = ..., candidates: _Optional[int] = ..., exact: _Optional[bool] = ..., payload: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Iterable[str]] = ..., explain: _Optional[bool] = ..., effort: _Optional[float] = ...) -> None: ...
+    after_token: str
+    def __init__(self, collection: _Optional[str] = ..., vector: _Optional[_Union[Vector, _Mapping]] = ..., using: _Optional[str] = ..., legs: _Optional[_Iterable[_Union[Leg, _Mapping]]] = ..., k: _Optional[int] = ..., offset: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., tenant: _Optional[str] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., score_threshold: _Optional[float] = ..., group_by: _Optional[_Union[GroupBy, _Mapping]] = ..., diversity: _Optional[_Union[Diversity, _Mapping]] = ..., rerank: _Optional[_Union[MaxSim, _Mapping]] = ..., candidates: _Optional[int] = ..., exact: _Optional[bool] = ..., payload: _Optional[_Iterable[str]] = ..., vectors: _Optional[_Iterable[str]] = ..., explain: _Optional[bool] = ..., effort: _Optional[float] = ..., after_token: _Optional[str] = ...) -> None: ...
 
 class Leg(_message.Message):
     __slots__ = ("dense", "sparse", "text", "recommend")

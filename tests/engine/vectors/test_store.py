@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from engine import (
-    Collection,
+    AnyCollection,
     CollectionSpec,
     DataLoss,
     DenseLeg,
@@ -55,13 +55,13 @@ def store(tmp_path: Path) -> Iterator[VectorStore]:
     found.close()
 
 
-def fill(collection: Collection, *ids: int) -> None:
+def fill(collection: AnyCollection, *ids: int) -> None:
     """Points."""
     rows = [{"id": each, "vector": {"v": [1.0, each, 0, 0]}, "payload": {"n": each}} for each in ids]
     collection.upsert(points_of(collection.spec, rows))
 
 
-def ids_in(collection: Collection) -> list[int]:
+def ids_in(collection: AnyCollection) -> list[int]:
     """All of them, by a search."""
     query = Query((DenseLeg("v", np.array([1, 0, 0, 0], np.float32)),), 100)
     return sorted(int(each.id) for each in collection.search(query).hits)

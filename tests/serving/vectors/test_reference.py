@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from engine import CollectionSpec, FieldSpec, IndexSpec, QuotaSpec, SparseSpec, VectorSpec, limits
+from engine.vectors.declaration import PublishedSpec
 from protos.vireo.v1 import vectors_pb2 as pb
 from serving import vectors_json
 from tests.test_docs import ROOT
@@ -21,6 +22,7 @@ PAGE = (ROOT / "docs" / "reference" / "vectors.md").read_text()
 BELOW = {
     "vectors": ("vectors.V.", VectorSpec), "vectors.V.index": ("vectors.V.index.", IndexSpec),
     "sparse": ("sparse.S.", SparseSpec), "fields": ("fields.F.", FieldSpec), "quota": ("quota.", QuotaSpec),
+    "snapshot": ("snapshot.", PublishedSpec),
 }  # fmt: skip
 ALONE = {"vectors", "sparse", "fields"}
 """Keys that have a line beside those below them."""

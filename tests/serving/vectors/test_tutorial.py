@@ -24,7 +24,7 @@ def test_programs_of_the_tutorial_run(tmp_path: Path, capsys: pytest.CaptureFixt
     finally:
         server.stop()
     assert capsys.readouterr().out.splitlines() == [
-        "{'offset': 3, 'count': 3}",
+        "{'offset': 3, 'count': 3, 'token': '0:3'}",
         "['The red house mystery', 'The house of mirth']",
         "[3, 2] 3 plans",
         "1",

@@ -17,9 +17,9 @@ _POINTER = ".newest"
 
 
 class SnapshotStore:
-    """The snapshots of one view at a URL. Any thread. Raises SpecError where the URL cannot be used.
+    """The snapshots of one fold of a log at a URL. Any thread. Raises SpecError where the URL cannot be used.
 
-    `prefix` begins the names of its own files; whatever begins otherwise is of the view as it was declared before.
+    `prefix` begins the names of its own files; whatever begins otherwise is of one declared otherwise.
     """
 
     def __init__(self, url: str, *, prefix: str, keep: int) -> None:
@@ -63,7 +63,7 @@ class SnapshotStore:
     def publish(self, path: Path, shard: str) -> None:
         """Makes the file at `path`, a snapshot of `shard`, what others find, unless another has read more; lets go of what is too
         old. Raises Unavailable; what others find is then what it was."""
-        if path.name <= (self.newest(shard) or ""):  # names of one view and shard are in the order of what was read
+        if path.name <= (self.newest(shard) or ""):  # names of one fold and shard are in the order of what was read
             return
         draft = self._place(f".{path.name}.{os.uname().nodename}.{os.getpid()}.draft")
         with self._told():
