@@ -52,7 +52,7 @@ class FlightPoints:
                 if (given := next(batches, None)) is None:
                     return
                 written = self.collection(path).load(given[0], tenant=tenant)
-            yield orjson.dumps({"offset": written.offset, "count": written.count})
+            yield orjson.dumps({"offset": written.offset, "count": written.count, "token": written.token})
 
     def collection(self, path: list[str]) -> AnyCollection:
         """Raises NotFound."""

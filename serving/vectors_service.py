@@ -134,10 +134,10 @@ class VectorsService:
     ) -> bytes | Coroutine[Any, Any, bytes] | None:
         """The answer, or what gives it where that takes long. None where `beside` is answered with others of its turn."""
         if len(message) > limits.LOOKUP_INLINE_BYTES_MAX:
-            return self._work.read(deadline, lambda: self._searched(parse(pb.SearchRequest, message), deadline))
+            return self._searched_large(message, deadline)
         request = parse(pb.SearchRequest, message)
         if request.after_token:
-            return self._work.wait(deadline, partial(self._searched, request, deadline))
+            return self._searched_later(request, deadline)
         collection = self._collection(request.collection)
         query = query_of(request, collection.spec)
         if request.explain or not is_short(collection, query):
@@ -146,6 +146,14 @@ class VectorsService:
             self._turn.add(beside, collection, query)
             return None
         return _searched(collection, query, explain=False)
+
+    async def _searched_large(self, message: bytes, deadline: Deadline) -> bytes:
+        request = await self._work.read(deadline, partial(parse, pb.SearchRequest, message))
+        return await self._searched_later(request, deadline)
+
+    async def _searched_later(self, request: Any, deadline: Deadline) -> bytes:  # noqa: ANN401
+        run = self._work.wait if request.after_token else self._work.read
+        return await run(deadline, partial(self._searched, request, deadline))
 
     def _searched(self, request: Any, deadline: Deadline) -> bytes:  # noqa: ANN401
         collection = self._reading(request, deadline)

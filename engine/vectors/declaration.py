@@ -138,6 +138,11 @@ class VectorStoreSpec:
     fixed: bool = False
     shard: ShardSpec | None = None
 
+    @property
+    def on_topics(self) -> set[str]:
+        """Collections it declares whose logs are on Kafka."""
+        return {name for name, each in self.collections.items() if each.kafka is not None}
+
 
 Several = tuple[Value, ...] | str
 """Values, or the parameter that they are."""

@@ -61,7 +61,7 @@ class FollowedCollection(TopicCollection, Readable):
         self._points = points_alone(spec)
         self._topic: KafkaLog | None = open_topic(spec, shard)
         assert spec.kafka is not None
-        self._prefix, snapshot = fingerprint_of(spec.kafka.topic), spec.snapshot
+        self._prefix, snapshot = fingerprint_of((name, spec.kafka.topic)), spec.snapshot
         self._store = (
             None if snapshot is None else SnapshotStore(snapshot.store, prefix=self._prefix, keep=snapshot.keep)
         )
@@ -128,7 +128,7 @@ class FollowedCollection(TopicCollection, Readable):
         return self
 
     def _not_shown(self, offsets: Offsets) -> DeadlineExceeded:
-        why = "".join(f": {each}" for each in self._trouble.values())
+        why = "; ".join(["", *self._trouble.values()])
         return DeadlineExceeded(
             f"collection {quoted(self.name)} does not show yet what comes before {token_of(offsets)[:80]}{why}"
         )
@@ -219,7 +219,7 @@ class FollowedCollection(TopicCollection, Readable):
             self._count_of_topic = len(latest)
             for number in partitions:
                 if number not in self._partitions:
-                    opened = self._opened(number, earliest.get(number, 0))
+                    opened = self._opened(number, earliest.get(number, 0), latest.get(number, 0))
                     self._partitions = {**self._partitions, number: opened}
             offsets = self._offsets()
             self._targets = {part: latest.get(part, 0) for part in partitions if latest.get(part, 0) > offsets[part]}
@@ -228,11 +228,11 @@ class FollowedCollection(TopicCollection, Readable):
             self._fault = error
             return {}
 
-    def _opened(self, number: int, earliest: int) -> Partition:
+    def _opened(self, number: int, earliest: int, latest: int) -> Partition:
         folder = self._folder / f"partition-{number:04d}"
         return Partition(
             self.name, number, folder, self._points, store=self._store, prefix=self._prefix, earliest=earliest,
-            clock=self._clock,
+            latest=latest, clock=self._clock,
         )  # fmt: skip
 
     def revoked(self, partitions: Several[int]) -> None:

@@ -43,15 +43,15 @@ class _Broker:
 
 class Partition:
     """See the module. `folder` is a state to begin with, or is made; a newer one of `store` takes its place. Used by the thread
-    that follows; questions go to `fold`, from any thread. `earliest`: the first entry that is kept.
+    that follows; questions go to `fold`, from any thread. `earliest`: the first entry that is kept; `latest`: the one to come.
 
-    Raises DataLoss where entries that are needed are kept no more, FailedPrecondition where what is stored can't be read as
-    `spec`, Unavailable.
+    A snapshot that is damaged is passed over where the topic keeps enough. Raises DataLoss where entries that are needed are kept
+    no more, FailedPrecondition where what is stored can't be read as `spec` or is of another topic, Unavailable.
     """
 
     def __init__(
         self, collection: str, number: int, folder: Path, spec: CollectionSpec, *, store: SnapshotStore | None, prefix: str,
-        earliest: int, clock: Clock,
+        earliest: int, latest: int, clock: Clock,
     ) -> None:  # fmt: skip
         if number >= PARTITIONS_MAX:
             raise FailedPrecondition(
@@ -60,11 +60,10 @@ class Partition:
         self.number = number
         self._collection, self._folder, self._store, self._prefix = collection, folder, store, prefix
         self._published = -1
-        if store is not None:
-            self._fetch_newer(store)
+        problem = None if store is None else self._fetch_newer(store, latest)
         self._directory = Directory(folder, None if (folder / MANIFEST).exists() else spec)
         try:
-            offset = self._begin(spec, earliest)
+            offset = self._begin(spec, earliest, latest, problem)
             self.fold = restored_fold(self._directory, spec, offset, keys_from=number << _KEY_BITS)
             self.indexer = Indexer(f"{collection}/{number}", self._directory, self.fold, _Broker(), clock)
         except BaseException:
@@ -74,26 +73,44 @@ class Partition:
 
     # Where it begins.
 
-    def _fetch_newer(self, store: SnapshotStore) -> None:
+    def _fetch_newer(self, store: SnapshotStore, latest: int) -> str | None:
+        """Takes up the newest snapshot where it is further than what is here; what keeps it from that, if anything."""
         name = store.newest(self._shard)
         if name is None or _offset_of(name) <= self._place():
-            return
-        packed, draft = (self._folder.with_name(f"{self._folder.name}{each}") for each in (".tar", ".fetched"))
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+            return None
+        if _offset_of(name) > latest:
+            raise self._past_the_end(f"snapshot {quoted(name)}", _offset_of(name), latest)
+        packed, draft, taken = (self._beside(each) for each in ("tar", "fetched", "taken"))
         try:
+            draft.mkdir(parents=True)
             store.fetch(name, packed)
-            with tarfile.open(packed) as archive:
+            with tarfile.open(packed, "r:") as archive:
                 archive.extractall(draft, filter="data")
+            restore(draft, taken, replay_from=read_manifest(draft).replay_from)
             shutil.rmtree(self._folder, ignore_errors=True)
-            restore(draft, self._folder, replay_from=read_manifest(draft).replay_from)
-        except (OSError, tarfile.TarError) as error:
+            taken.rename(self._folder)
+        except (tarfile.TarError, DataLoss) as error:
+            return f"its newest snapshot, {quoted(name)}, is damaged: {error}"
+        except OSError as error:
             raise Unavailable(f"snapshot {quoted(name)}: cannot be taken up: {error}") from error
         finally:
             packed.unlink(missing_ok=True)
             shutil.rmtree(draft, ignore_errors=True)
         self._published = _offset_of(name)
         log.info("collection %s: partition %d begins with snapshot %s", self._collection, self.number, name)
+        return None
+
+    def _beside(self, kind: str) -> Path:
+        """For a while beside its folder: nothing, though something may have been left there."""
+        found = self._folder.with_name(f"{self._folder.name}.{kind}")
+        shutil.rmtree(found, ignore_errors=True)
+        return found
+
+    def _past_the_end(self, what: str, offset: int, latest: int) -> FailedPrecondition:
+        return FailedPrecondition(
+            f"collection {quoted(self._collection)}: {what} is of entry {offset} of partition {self.number}, past the end of its "
+            f"topic ({latest}): was that made anew? Give the collection another 'snapshot.store', or none, and an empty folder"
+        )
 
     def _place(self) -> int:
         """Up to where the state in the folder is; -1 where there is none that can be used."""
@@ -106,17 +123,24 @@ class Partition:
     def _shard(self) -> str:
         return f"p{self.number}"
 
-    def _begin(self, spec: CollectionSpec, earliest: int) -> int:
-        """Reads what is there as `spec`, from now on; where it goes on."""
+    def _begin(self, spec: CollectionSpec, earliest: int, latest: int, problem: str | None) -> int:
+        """Reads what is there as `spec`, from now on; where it goes on. `problem`: what kept it from a newer state."""
         manifest = self._directory.manifest
         is_new = not manifest.generation and not manifest.segments
         if manifest.spec != spec:
             check_alter(manifest.spec, spec, manifest.ever, empty=not manifest.segments)
-        offset = earliest if is_new else manifest.replay_from
+        offset = earliest if is_new and problem is None else manifest.replay_from
         if offset < earliest:
+            why = "" if problem is None else f"; {problem}"
             raise DataLoss(
                 f"collection {quoted(self._collection)}: partition {self.number} of its topic keeps entries from {earliest} on "
-                f"and is needed from {offset}"
+                f"and is needed from {offset}{why}"
+            )
+        if offset > latest:
+            raise self._past_the_end("its state", offset, latest)
+        if problem is not None:
+            log.warning(
+                "collection %s: partition %d: %s; it goes on from %d", self._collection, self.number, problem, offset
             )
         alive = {each.number: self._directory.alive(each.number) for each in manifest.segments}
         self._directory.commit(alive, replay_from=offset, spec=spec, ever=remembered(manifest.spec, manifest.ever))
@@ -144,8 +168,7 @@ class Partition:
         """Puts the state as it is now where others begin with it, if it has moved. Raises Unavailable, ResourceExhausted."""
         if self._store is None or self.fold.view.offset <= self._published:
             return
-        draft = self._folder.with_name(f"{self._folder.name}.published")
-        shutil.rmtree(draft, ignore_errors=True)
+        draft = self._beside("published")
         packed = None
         try:
             with self.indexer.lock:

@@ -122,7 +122,7 @@ class Readable:
         payload: Sequence[str] = (), vectors: Sequence[str] = (), tenant: str | None = None,
     ) -> tuple[list[Hit], PointId | None]:  # fmt: skip
         """At most `limit` points of ids past `after`, ascending; the last one's id if there are more. Raises InvalidArgument."""
-        view = self.view
+        view = self._state.view
         check_names(view.spec, payload=payload, vectors=vectors)
         if not 1 <= limit <= SEARCH_K_MAX:
             raise InvalidArgument(f"limit: must be from 1 to {SEARCH_K_MAX}, got {limit}")
@@ -133,7 +133,7 @@ class Readable:
 
     def count(self, filter_: Filter | None = None, *, tenant: str | None = None) -> int:
         """How many points a canonical filter is about. Raises InvalidArgument."""
-        view = self.view
+        view = self._state.view
         return count(view, checked_filter(view.spec, filter_, tenant))
 
     def export(
@@ -142,7 +142,7 @@ class Readable:
     ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:  # fmt: skip
         """All points a canonical filter is about, of one state, batch by batch: these fields and vectors (None: all), columns of
         `points_schema`. Raises InvalidArgument."""
-        view = self.view
+        view = self._state.view
         return exported(view, checked_filter(view.spec, filter_, tenant), payload, vectors)
 
 

@@ -317,12 +317,12 @@ class VectorStore:
         if self._folder is None or self._folder.folder != path:
             self._open(path)
         assert self._folder is not None
+        for name in self._spec.on_topics - wanted.on_topics:
+            self._let_go_of(name)
         self._spec, self._behind, before = wanted, {}, self._shown.open
         for name in self._folder.names():
             if name not in self._shown.open:
                 self._show(name, self._opened(self._folder, name))
-        for name in self._shown.followed.keys() - wanted.collections.keys():
-            self._let_go_of(name)
         for name, declared in wanted.collections.items():
             self._follow(self._folder, name, declared)
         for name, problem in self.problems().items():
@@ -377,14 +377,16 @@ class VectorStore:
             if before.declared == declared:
                 return
             self._let_go_of(name)
+            self._show(name, Unavailable("it is opened as it is declared now", retry_after_s=1.0))
         found = opened_on_topic(folder, name, declared, self._spec.shard)
         self._watch(found)
         self._show(name, found)
 
     def _let_go_of(self, name: str) -> None:
-        found = self._shown.open[name]
+        found = self._shown.open.get(name)
         self._show(name, None)
-        found.close()
+        if found is not None:
+            found.close()
 
     def _alter_to_declared(self, found: AnyCollection) -> None:
         declared = self._spec.collections.get(found.name, found.spec)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine import Deadline, DeadlineExceeded, Unimplemented
+from engine import Deadline, DeadlineExceeded, Unavailable, Unimplemented, fingerprint_of
 from engine.log.declaration import KafkaLogSpec
 from engine.vectors.collection import Collection
 from engine.vectors.declaration import CollectionSpec, PublishedSpec
@@ -118,6 +118,53 @@ def test_who_comes_elsewhere_begins_with_the_published_snapshot(broker: Tansu, t
     other.upsert(points([1], n=5))
     assert other.get([1], payload=("n",))[0].payload == {"n": 5}
     other.close()
+
+
+def test_a_damaged_snapshot_is_passed_over_where_the_topic_keeps_enough(
+    broker: Tansu, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = on_topic(broker, store=tmp_path / "store")
+    collection = followed(tmp_path / "one", spec)
+    collection.upsert(points(range(100)))
+    pointers = (tmp_path / "store").glob
+    eventually(lambda: len([*pointers("*.newest")]) == PARTITIONS, "every partition is published", PATIENCE_S)
+    answers = everything(collection)
+    collection.close()
+    whole, torn = sorted((tmp_path / "store").glob("*.tar"))[:2]
+    whole.write_bytes(whole.read_bytes().replace(b"common", b"c0mm0n"))
+    torn.write_bytes(torn.read_bytes()[:700])
+    other = followed(tmp_path / "two", spec)
+    assert everything(other) == answers
+    assert caplog.text.count("it goes on from 0") == 2
+    other.close()
+
+
+def test_a_state_from_past_the_end_of_the_topic_is_refused(broker: Tansu, tmp_path: Path) -> None:
+    spec = on_topic(broker, store=tmp_path / "store")
+    collection = followed(tmp_path / "one", spec)
+    for number in range(5):
+        collection.upsert(points(range(100), number))
+    pointers = (tmp_path / "store").glob
+    eventually(lambda: len([*pointers("*.newest")]) == PARTITIONS, "every partition is published", PATIENCE_S)
+    collection.close()
+    assert spec.kafka is not None
+    anew = replace(spec, kafka=replace(spec.kafka, topic=broker.topic(PARTITIONS)))
+    for each in (tmp_path / "store").iterdir():  # as if the topic had been made anew under its name
+        prefix = each.name.partition("-")[0]
+        content = each.read_bytes().replace(prefix.encode(), _prefix(anew).encode())
+        each.with_name(each.name.replace(prefix, _prefix(anew))).write_bytes(content)
+    for folder in ("one", "two"):
+        refused = FollowedCollection("points", tmp_path / folder, anew)
+        assert not refused.await_ready(PATIENCE_S)
+        with pytest.raises(Unavailable, match="past the end of its topic"):
+            refused.count()
+        refused.close()
+
+
+def _prefix(spec: CollectionSpec) -> str:
+    """Of its snapshots."""
+    assert spec.kafka is not None
+    return fingerprint_of(("points", spec.kafka.topic))
 
 
 def test_a_read_with_a_token_waits_for_what_another_wrote(broker: Tansu, tmp_path: Path) -> None:
