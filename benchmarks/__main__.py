@@ -3,7 +3,8 @@
 `make bench` runs all.
 Each writes NAME.json and NAME.html into --out and prints its tables. Exit code 1 when a promise is broken. `soak` takes
 20 minutes, `features` and `vectors` forty each; they are not part of `all`, nor are `batch` and
-`recommendation`, which wants trained models, `generation`, which wants vLLM, and `ray`.
+`recommendation`, which wants trained models, `generation`, which wants vLLM, `triton` and `shared-memory`, which want a Triton,
+and `ray`.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from benchmarks import (
     bench_overhead,
     bench_ray,
     bench_recommendation,
+    bench_shared_memory,
     bench_soak,
     bench_swap,
     bench_triton,
@@ -43,6 +45,7 @@ APART: dict[str, Run] = {
     "soak": bench_soak.run,
     "batch": bench_batch.run,
     "triton": bench_triton.run,
+    "shared-memory": bench_shared_memory.run,
     "gpu": bench_gpu.run,
     "ray": bench_ray.run,
     "recommendation": bench_recommendation.run,
