@@ -59,7 +59,10 @@ PURE = (
     "engine/generation/graph/relations.py",
     *(f"engine/generation/grounding/{name}.py" for name in ("citation", "passage", "prompt", "support")),
     *(f"engine/generation/upstream/anthropic_{name}.py" for name in ("request", "answer", "stream")),
-    *(f"engine/triton/{name}.py" for name in ("declaration", "policy", "hpack", "http2", "messages", "call")),
+    *(
+        f"engine/triton/{name}.py"
+        for name in ("declaration", "policy", "hpack", "http2", "messages", "call", "shared_request")
+    ),
 )
 IMPURE_MODULES = {"asyncio", "time", "random", "threading", "socket", "os", "subprocess", "multiprocessing", "io"}
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "manager", "managers"}

@@ -23,8 +23,8 @@ log = logging.getLogger("vireo.triton")
 BYTES_MAX, _REGION_BYTES_MIN = 256 << 20, 1 << 20
 """Of the regions that one connection shares with its server: all together, and each."""
 
-_PAUSE_S, _PAUSE_S_MAX = 10.0, 3_600.0
-"""After a region could not be shared none is made for so long, twice as long each time."""
+_PAUSE_S, _PAUSE_S_MAX, _FULL_S = 10.0, 3_600.0, 0.1
+"""After a region could not be shared none is made for so long, twice as long each time; the third: after no room."""
 
 _UNREGISTER_S, _UNREGISTER_S_MAX, _CLOSING_S = 0.5, 30.0, 0.05
 """A server that still uses a region is asked so often to let go of it: at first, after a while, and while this is closed."""
@@ -167,6 +167,8 @@ class Regions:
     def _grow(self, wanted: int) -> None:
         size = max(_REGION_BYTES_MIN, 1 << (wanted - 1).bit_length())
         if not self._make_room(size):
+            with self._lock:
+                self._not_before_ns = max(self._not_before_ns, self._clock() + int(_FULL_S * 1e9))
             return
         region = self._known_owner().region(size)
         try:
@@ -218,8 +220,9 @@ class Regions:
         for each in retired:
             if self._unregister(each.name):
                 with self._lock:
-                    self._retired.remove(each)
-                    self._bytes -= each.size
+                    if each in self._retired:  # they are not closed meanwhile
+                        self._retired.remove(each)
+                        self._bytes -= each.size
 
     def _unregister(self, name: str) -> bool:
         """Whether the server let go of it; it does not while a call uses it. Raises Unavailable where the server is away."""

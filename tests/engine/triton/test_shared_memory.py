@@ -15,12 +15,11 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from engine.clock import monotonic
 from engine.errors import Internal, Unavailable
 from engine.triton.call import only_message
 from engine.triton.regions import Regions
 from engine.triton.shared_memory import FOLDER, Owner, Region, ownerless, remove_ownerless
-from tests.fakes import PATIENCE_S
+from tests.fakes import PATIENCE_S, ManualClock
 
 MIB = 1 << 20
 
@@ -75,8 +74,15 @@ def server(folder: Path) -> Server:
     return Server(folder)
 
 
-def regions_of(server: Server, folder: Path, bytes_max: int = 8 * MIB) -> Regions:
-    return Regions("one:8001", server.ask, monotonic, bytes_max=bytes_max, folder=folder)
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def regions(server: Server, folder: Path, clock: ManualClock) -> Regions:
+    """Of 4 MiB at most."""
+    return Regions("one:8001", server.ask, clock, bytes_max=4 * MIB, folder=folder)
 
 
 def when(so: Callable[[], object]) -> None:
@@ -102,9 +108,8 @@ def when_idle() -> None:
 
 
 def test_what_is_written_to_a_region_is_seen_by_who_mapped_it_and_its_name_is_gone(
-    server: Server, folder: Path
+    server: Server, folder: Path, regions: Regions
 ) -> None:
-    regions = regions_of(server, folder)
     region = taken(regions, 3 * MIB)
     assert region.size == 4 * MIB
     region.contents[:4] = (1, 2, 3, 4)
@@ -114,8 +119,7 @@ def test_what_is_written_to_a_region_is_seen_by_who_mapped_it_and_its_name_is_go
     assert list(folder.iterdir()) == []
 
 
-def test_a_region_that_the_server_may_use_is_nobodys_until_it_lets_go(server: Server, folder: Path) -> None:
-    regions = regions_of(server, folder)
+def test_a_region_that_the_server_may_use_is_nobodys_until_it_lets_go(server: Server, regions: Regions) -> None:
     given_up = taken(regions, MIB)
     server.in_use.add(given_up.name)
     regions.retire(given_up)
@@ -130,8 +134,9 @@ def test_a_region_that_the_server_may_use_is_nobodys_until_it_lets_go(server: Se
     regions.close(unregister=True)
 
 
-def test_all_together_are_bounded_and_small_ones_give_way_to_large_ones(server: Server, folder: Path) -> None:
-    regions = regions_of(server, folder, bytes_max=4 * MIB)
+def test_all_together_are_bounded_and_small_ones_give_way_to_large_ones(
+    server: Server, regions: Regions, clock: ManualClock
+) -> None:
     assert regions.take(5 * MIB) is None
     assert server.asked == []
     small = taken(regions, MIB)
@@ -139,6 +144,10 @@ def test_all_together_are_bounded_and_small_ones_give_way_to_large_ones(server: 
     when_idle()
     assert list(server.mapped) == [small.name]  # a call has it
     regions.give_back(small)
+    assert regions.take(4 * MIB) is None
+    when_idle()
+    assert list(server.mapped) == [small.name]  # it was full a moment ago
+    clock.advance(0.2)
     large = taken(regions, 4 * MIB)
     assert list(server.mapped) == [large.name]
     assert regions.bytes == 4 * MIB
@@ -147,13 +156,17 @@ def test_all_together_are_bounded_and_small_ones_give_way_to_large_ones(server: 
 
 
 @pytest.mark.parametrize("why", ["elsewhere", "old", "away"])
-def test_a_server_that_does_not_share_is_asked_once_and_nothing_is_left(
-    server: Server, folder: Path, tmp_path_factory: pytest.TempPathFactory, why: str
+def test_a_server_that_does_not_share_is_left_alone_for_a_while(
+    server: Server,
+    folder: Path,
+    regions: Regions,
+    clock: ManualClock,
+    tmp_path_factory: pytest.TempPathFactory,
+    why: str,
 ) -> None:
     server.sees = tmp_path_factory.mktemp("other") if why == "elsewhere" else folder
     server.version = "2.49.0" if why == "old" else "2.51.0"
     server.away = why == "away"
-    regions = regions_of(server, folder)
     assert regions.take(MIB) is None
     when_idle()
     asked = len(server.asked)
@@ -161,12 +174,14 @@ def test_a_server_that_does_not_share_is_asked_once_and_nothing_is_left(
     when_idle()
     assert len(server.asked) == asked
     assert regions.bytes == 0
+    server.sees, server.version, server.away = folder, "2.51.0", False
+    clock.advance(11)
+    taken(regions, MIB)
     regions.close(unregister=True)
     assert list(folder.iterdir()) == []
 
 
-def test_regions_that_the_server_forgot_are_not_used_again(server: Server, folder: Path) -> None:
-    regions = regions_of(server, folder)
+def test_regions_that_the_server_forgot_are_not_used_again(server: Server, regions: Regions) -> None:
     regions.give_back(taken(regions, MIB))
     server.mapped.clear()
     regions.forgotten()
@@ -177,7 +192,7 @@ def test_regions_that_the_server_forgot_are_not_used_again(server: Server, folde
 
 
 def test_what_a_killed_process_left_is_told_from_what_lives_and_goes_with_the_next_region(
-    server: Server, folder: Path
+    server: Server, folder: Path, regions: Regions
 ) -> None:
     code = """
 import os, signal, sys
@@ -195,7 +210,6 @@ os.kill(os.getpid(), signal.SIGKILL)
     live = neighbour.region(MIB)
     server._register(live.name, f"/{live.name}", MIB)
     server.mapped["somebody-else"] = server.mapped[live.name]
-    regions = regions_of(server, folder)
     taken(regions, MIB)
     assert name not in server.mapped
     assert not ownerless(live.name, folder)
@@ -217,8 +231,9 @@ def test_no_region_is_made_that_would_fill_half_of_the_shared_memory() -> None:
     assert not list(FOLDER.glob(f"{owner.name}*"))
 
 
-def test_a_server_that_is_away_keeps_what_it_has_until_another_process_finds_it(server: Server, folder: Path) -> None:
-    regions = regions_of(server, folder)
+def test_a_server_that_is_away_keeps_what_it_has_until_another_process_finds_it(
+    server: Server, folder: Path, regions: Regions
+) -> None:
     regions.give_back(taken(regions, MIB))
     server.away = True
     regions.close(unregister=True)
