@@ -93,7 +93,8 @@ from engine.vectors.declaration import (
     VectorSpec,
     VectorStoreSpec,
 )
-from engine.vectors.store import CollectionDescription, VectorStore
+from engine.vectors.description import CollectionDescription
+from engine.vectors.store import VectorStore
 from engine.work import Work, current_work
 
 if TYPE_CHECKING:
@@ -147,7 +148,9 @@ if TYPE_CHECKING:
         ValuesCount,
     )
     from engine.vectors.filter_parse import parse_filter
+    from engine.vectors.followed import FollowedCollection
     from engine.vectors.found import Found
+    from engine.vectors.found_elsewhere import AnyFound
     from engine.vectors.gpu_index import GpuIndex
     from engine.vectors.gpu_placing import KernelDevice
     from engine.vectors.plain_points import points_of
@@ -170,6 +173,7 @@ if TYPE_CHECKING:
     )
     from engine.vectors.recall import RecallCount
     from engine.vectors.rows import field_column, indices_column, points_schema, values_column, vector_column
+    from engine.vectors.sharded import ShardedCollection
     from engine.vectors.store_folder import SnapshotInfo
     from engine.vectors.writer import Written
 
@@ -187,7 +191,7 @@ __all__ = [
     "STEPS",
     "TABLE_SUFFIXES",
     "Answered",
-    "AnyCollection", "AnyOf", "Appended",
+    "AnyCollection", "AnyFound", "AnyOf", "Appended",
     "Array", "AuthSpec",
     "AutoscalingSpec",
     "Cancelled",
@@ -226,6 +230,7 @@ __all__ = [
     "FeatureStore",
     "FeatureView",
     "FieldSpec", "Filter",
+    "FollowedCollection",
     "Found",
     "GenerationAnswer",
     "GenerationCall",
@@ -274,7 +279,7 @@ __all__ = [
     "ScoreFusion",
     "SearchParams",
     "ServerCounts", "ServerSpec", "ServerStatistics",
-    "ShardSpec", "ShardedView",
+    "ShardSpec", "ShardedCollection", "ShardedView",
     "Signature",
     "SnapshotInfo",
     "SparseLeg", "SparseSpec", "Spec", "SpecError",
@@ -344,6 +349,9 @@ _LATER = {
     "UpstreamModel": "engine.generation.upstream.model",
     "AnyOf": "engine.vectors.filter",
     "AnyCollection": "engine.vectors.any_collection",
+    "AnyFound": "engine.vectors.found_elsewhere",
+    "FollowedCollection": "engine.vectors.followed",
+    "ShardedCollection": "engine.vectors.sharded",
     "Collection": "engine.vectors.collection",
     "CollectionInfo": "engine.vectors.collection_info",
     "Condition": "engine.vectors.filter",

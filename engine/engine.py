@@ -38,6 +38,7 @@ from engine.hosting import GraphHost, Hosted, ModelHost, search_signature, warmu
 from engine.reach import reach_of, state_of
 from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
+from engine.servables.collection_shard import sharded_collections
 from engine.servables.linked import Link
 from engine.servables.servable import CachingServable
 from engine.spec import Spec
@@ -70,7 +71,7 @@ class Engine:
         self._ripe: list[NodePort] = []
         self.features = FeatureStore(clock=clock, ask=self.infer)
         """The logs and feature views of the spec."""
-        self.vectors = VectorStore()
+        self.vectors = VectorStore(partial(sharded_collections, links=links, clock=clock))
         """The vector collections, of the spec and of clients."""
         self.home = home = Home()
         """The event loop of what waits for others: a host that has one binds it before `start`."""

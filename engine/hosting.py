@@ -112,14 +112,16 @@ class ModelHost:
         linked = servable is not None
         if servable is None:
             servable = _load_servable(artifact, self._features, self._vectors, self._triton)
+            linked = isinstance(settings, VectorSearchSpec) and self._vectors.is_elsewhere
         options = _worker_options(artifact, servable.signature)
         if linked:
             options = replace(options, instances=LINK_CALLS_MAX, inline_us_max=0)
         statistics = ModelStatistics()
         worker = self._worker(artifact, servable, options, statistics)
-        timeout_ns = None if settings.timeout_ms is None else int(settings.timeout_ms * 1e6)
+        timeout_ms = None if isinstance(settings, CollectionSpec) else settings.timeout_ms
+        timeout_ns = None if timeout_ms is None else int(timeout_ms * 1e6)
         return Hosted(
-            artifact.name, servable.signature, servable.traits, options, statistics, worker, timeout_ns, _told(artifact),
+            artifact.name, servable.signature, servable.traits, options, statistics, worker, timeout_ns, artifact.origin,
             servable, artifact.config, isinstance(settings, FunctionSpec) or linked,
             0 if isinstance(settings, VectorSearchSpec) else None,  # zeros have no direction
             declared=fingerprint_of(settings),
@@ -232,10 +234,8 @@ def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorSt
         from engine.servables.feature_lookup import load_feature_lookup
 
         return load_feature_lookup(features, artifact.name, settings)
-    if isinstance(settings, VectorSearchSpec):
-        from engine.servables.vector_search import load_vector_search
-
-        return load_vector_search(vectors, artifact.name, settings)
+    if isinstance(settings, VectorSearchSpec | CollectionSpec):
+        return _load_of_store(artifact.name, settings, vectors)
     if isinstance(settings, GatherSpec):
         from engine.servables.gather import load_gather
 
@@ -261,6 +261,17 @@ def _load_servable(artifact: Artifact, features: FeatureStore, vectors: VectorSt
     return Reshaped(servable, *reshapes) if any(reshapes) else servable
 
 
+def _load_of_store(name: str, settings: VectorSearchSpec | CollectionSpec, vectors: VectorStore) -> Servable:
+    """A search, or the shard of a collection that is here."""
+    if isinstance(settings, CollectionSpec):
+        from engine.servables.collection_shard import CollectionShard
+
+        return CollectionShard(name, vectors)
+    from engine.servables.vector_search import load_vector_search
+
+    return load_vector_search(vectors, name, settings)
+
+
 def _load_declared(name: str, settings: FunctionSpec | SlateSpec | EncoderSpec | RerankerSpec) -> Servable:
     """Of what needs nothing but its declaration."""
     if isinstance(settings, SlateSpec):
@@ -279,24 +290,9 @@ def _load_declared(name: str, settings: FunctionSpec | SlateSpec | EncoderSpec |
     return load_function(name, settings.call, signature)
 
 
-def _told(artifact: Artifact) -> str:
-    settings = artifact.settings
-    if artifact.source is not None:
-        return str(artifact.source.path)
-    if isinstance(settings, FeatureViewSpec):
-        return f"feature view of log {settings.source}"
-    if isinstance(settings, VectorSearchSpec):
-        return f"search of collection {settings.collection}"
-    if isinstance(settings, GatherSpec | SlateSpec):
-        return "gather" if isinstance(settings, GatherSpec) else "slate"
-    if isinstance(settings, EncoderSpec | RerankerSpec | TritonModelSpec):
-        return f"Triton {', '.join(settings.servers)}" if isinstance(settings, TritonModelSpec) else settings.model
-    return f"function {settings.call}" if isinstance(settings, FunctionSpec) else "model"
-
-
 def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
     settings, config = artifact.settings, artifact.config
-    if isinstance(settings, FeatureViewSpec | VectorSearchSpec):
+    if isinstance(settings, FeatureViewSpec | VectorSearchSpec | CollectionSpec):
         found_rows_max = LOOKUP_BATCH_ROWS_MAX if isinstance(settings, FeatureViewSpec) else SEARCH_BATCH_ROWS_MAX
         return WorkerOptions(BatchBounds(found_rows_max), instances=usable_cores())
     if isinstance(settings, GatherSpec):

@@ -41,8 +41,9 @@ class DeploymentSpec:
     """Replicas that serve `serves`, functions and models by name, and what each of them needs: cores, GPUs (parts of one are
     shared), and a node with these labels. `autoscaling` in the place of a fixed number.
 
-    With `shards` it serves feature views, by name: each shard has its part of the entities and as many replicas as said here.
-    `on_lost`: a read of which a shard does not answer in time fails, or is answered in part and tells which entities it lacks.
+    With `shards` it serves feature views and collections, by name: each shard has its part of the entities or points and as many
+    replicas as said here. `on_lost`: a lookup or search of which a shard does not answer in time fails, or is answered in part
+    and tells which entities, or shards, it lacks.
     """
 
     serves: tuple[str, ...] = ()
@@ -106,7 +107,7 @@ def check_placement(
                 raise SpecError(
                     f"{place(where)}.serves: {quoted(servable)} is a {others[servable]}, which runs beside the doors"
                 )
-            if servable not in {*apart, *others} and models_may is not None:
+            if servable not in {*apart, *others, *keyed} and models_may is not None:
                 told = nearest(servable, apart)
                 raise SpecError(f"{place(where)}.serves: {quoted(servable)} cannot be placed: {models_may}{told}")
             placed[servable] = name
@@ -122,12 +123,16 @@ def _check_shards(name: str, each: DeploymentSpec, keyed: Mapping[str, str | Non
             raise SpecError(f"{where}.on_lost: says what a lost shard means; there are no 'shards'")
         return
     if name == INGRESS:
-        raise SpecError(f"{where}.shards: the ingress has replicas only; shards are of a deployment of feature views")
+        raise SpecError(
+            f"{where}.shards: the ingress has replicas only; shards are of a deployment of feature views or collections"
+        )
     for servable in each.serves:
         if servable not in keyed:
-            raise SpecError(f"{where}.shards: {quoted(servable)} is no feature view, and only those have shards")
+            raise SpecError(
+                f"{where}.shards: {quoted(servable)} is no feature view or collection, and only those have shards"
+            )
         if (problem := keyed[servable]) is not None:
-            raise SpecError(f"{where}.serves: feature view {quoted(servable)} cannot have shards: {problem}")
+            raise SpecError(f"{where}.serves: {quoted(servable)} cannot have shards: {problem}")
 
 
 def _check_shard_names(placement: Mapping[str, DeploymentSpec], place: Place) -> None:

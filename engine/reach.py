@@ -115,8 +115,9 @@ def _untold(spec: Declared, name: str) -> str | None:
     for reason, declared in code_or_state.items():
         if name in declared:
             return reason
-    if any(name in each.serves for each in spec.placement.values()):
-        return f"{called} is placed in another process"
+    placed = {each for declared in spec.placement.values() for each in declared.serves}
+    if name in placed or not placed.isdisjoint(_collections(spec, name)):
+        return f"{called} is placed in another process" if name in placed else f"{called} searches other processes"
     if name in spec.gathers and any(each.view is not None for each in spec.gathers[name].sources):
         return f"gather {called} reads features, which change with their events"
     if (graph := spec.graphs.get(name)) is not None:

@@ -41,8 +41,8 @@ from engine.reach import check_answers
 from engine.strict_yaml import Place, plain_of, read_plain, read_strict
 from engine.tensor import DATATYPES
 from engine.triton.declaration import TritonModelSpec, check_triton_models
-from engine.vectors.declaration import VectorSearchSpec, VectorStoreSpec
-from engine.vectors.relations import check_vector_store
+from engine.vectors.declaration import CollectionSpec, VectorSearchSpec, VectorStoreSpec
+from engine.vectors.relations import check_in_shards, check_vector_store, collection_sharding_problem
 from engine.vectors.search_tensors import check_searches
 
 
@@ -209,8 +209,14 @@ class Spec:
         return self.folder / Path(relative).expanduser()
 
     def declared(self, name: str) -> str:
-        """See `fingerprint_of`: of a function or a feature view, else of a model."""
-        return fingerprint_of(self.functions.get(name) or self.feature_views.get(name) or self.model(name))
+        """See `fingerprint_of`: of a function, a feature view, or a collection of which one shard is here, else of a model."""
+        known: tuple[Mapping[str, object], ...] = (self.functions, self.feature_views, self.collection_shards)
+        return fingerprint_of(next((each[name] for each in known if name in each), None) or self.model(name))
+
+    @property
+    def collection_shards(self) -> Mapping[str, CollectionSpec]:
+        """Collections of which this process has one shard."""
+        return {} if self.vectors is None or self.vectors.shard is None else self.vectors.collections
 
     def model(self, name: str) -> ModelSpec:
         """How a model of the repository is loaded: as declared, else by default; with the paths of its files."""
@@ -218,8 +224,8 @@ class Spec:
         return dataclasses.replace(found, providers=placed(found.providers, self.path))
 
     def part(self, deployment: str, shard: ShardSpec | None = None) -> Spec:
-        """What a replica of `deployment`, or of a shard of it, serves: its functions and models, or its feature views with their
-        part of the logs; with no door of its own."""
+        """What a replica of `deployment`, or of a shard of it, serves: its functions and models, or its feature views and
+        collections with their part of the logs; with no door of its own."""
         names = self.placement[deployment].serves
         if shard is not None:
             return self._shard(names, shard)
@@ -234,7 +240,12 @@ class Spec:
     def _shard(self, names: Collection[str], shard: ShardSpec) -> Spec:
         views = {name: each for name, each in self.feature_views.items() if name in names}
         logs = {name: self.logs[name].sharded(shard) for name in dict.fromkeys(each.source for each in views.values())}
-        return Spec(self._without_doors(), logs=logs, feature_views=views, folder=self.folder)
+        vectors, store = None, self.vectors
+        collections = {name: each for name, each in (store.collections if store else {}).items() if name in names}
+        if store is not None and collections:
+            path = f"{store.path}/{shard.number}-of-{shard.of}"
+            vectors = VectorStoreSpec(path, collections, fixed=True, shard=shard)
+        return Spec(self._without_doors(), logs=logs, feature_views=views, vectors=vectors, folder=self.folder)
 
     def _without_doors(self) -> ServerSpec:
         return dataclasses.replace(
@@ -335,20 +346,35 @@ def _check_places(spec: Spec, place: Place) -> None:
         "model on Triton": spec.triton_models, "encoder": spec.encoders, "reranker": spec.rerankers,
     }  # fmt: skip
     others = {name: kind for kind, declared in kinds.items() for name in declared}
+    collections = spec.vectors.collections if spec.vectors else {}
     models_may = None
     if spec.repository is None:
         models_may = "there is no such function, and no repository"
     elif spec.repository.control != "none":
         models_may = f"models of a repository with control '{spec.repository.control}' run beside the doors"
     gathered = {source.view for each in spec.gathers.values() for source in each.sources}
-    keeps = {"logs": any(each.local for each in spec.logs.values()), "vectors": spec.vectors is not None}
+    sources = {source.collection or "" for each in spec.gathers.values() for source in each.sources}
+    vectors_apart = check_in_shards(
+        spec.vectors, {name for each in spec.placement.values() for name in each.serves}, place
+    )
+    keeps = {
+        "logs": any(each.local for each in spec.logs.values()),
+        "vectors": spec.vectors is not None and not vectors_apart,
+    }
+    views: dict[str, str | None] = {
+        name: sharding_problem(each, spec.logs[each.source], gathered=name in gathered)
+        for name, each in spec.feature_views.items()
+    }
     check_placement(
         spec.placement,
         apart={*spec.functions, *(() if models_may else spec.models)},
         others=others,
-        keyed={
-            name: sharding_problem(each, spec.logs[each.source], gathered=name in gathered)
-            for name, each in spec.feature_views.items()
+        keyed=views
+        | {
+            name: collection_sharding_problem(
+                name, each, taken={*others, *spec.functions, *spec.models}, gathered=sources
+            )
+            for name, each in collections.items()
         },
         models_may=models_may,
         alone=next((section for section, there in keeps.items() if there), None),

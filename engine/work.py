@@ -48,6 +48,11 @@ class Work:
         for each in self._jobs:
             each.ledger.stages_of = lambda: stages
 
+    def tell_marks(self, marks: tuple[str, ...]) -> None:
+        """Says of each job's answer where it is less than it might be: see `Response.marks`."""
+        for each in self._jobs:
+            each.marks = marks
+
     @contextmanager
     def interrupting(self, interrupt: Callable[[], None]) -> Iterator[None]:
         """Within this, `interrupt` is called once every job has been cancelled: on a canceller's thread, perhaps more than

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from engine import Clock, Deadline, DeadlineExceeded, FeatureView, limits, offsets_of, quoted, token_of
 
@@ -29,8 +29,26 @@ async def read(dispatch: Dispatch, lookup: Lookup, after: str, deadline: Deadlin
     return view.rows(await dispatch.infer(request, enforce_deadline=True), lookup.features)
 
 
-async def seen(view: FeatureView, offsets: Mapping[int, int], deadline: Deadline, clock: Clock) -> None:
-    """Returns when lookups of `view` show everything before `offsets`. Raises DeadlineExceeded at the deadline, at the latest
+class Followed(Protocol):
+    """What a log is folded into: a view, or a collection."""
+
+    @property
+    def name(self) -> str:
+        """Its own."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why it does not answer."""
+
+    def tell(self, offsets: Mapping[int, int], call: Callable[[], None]) -> bool:
+        """See `engine.log.awaited.Awaited`."""
+
+    def tell_no_more(self, call: Callable[[], None]) -> None:
+        """Likewise."""
+
+
+async def seen(view: Followed, offsets: Mapping[int, int], deadline: Deadline, clock: Clock) -> None:
+    """Returns when answers of `view` show everything before `offsets`. Raises DeadlineExceeded at the deadline, at the latest
     after PUSH_WAIT_S_MAX."""
     loop = asyncio.get_running_loop()
     reached: asyncio.Future[None] = loop.create_future()
@@ -46,7 +64,7 @@ async def seen(view: FeatureView, offsets: Mapping[int, int], deadline: Deadline
     except TimeoutError as error:
         why = "" if view.problem is None else f": {view.problem}"
         raise DeadlineExceeded(
-            f"feature view {quoted(view.name)} does not show yet what comes before {token_of(offsets)[:80]}{why}"
+            f"{quoted(view.name)} does not show yet what comes before {token_of(offsets)[:80]}{why}"
         ) from error
     finally:
         view.tell_no_more(tell)

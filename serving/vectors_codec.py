@@ -12,12 +12,12 @@ import numpy as np
 from google.protobuf import json_format
 
 from engine import (
+    AnyFound,
     CollectionDescription,
     CollectionSpec,
     DenseLeg,
     Diversity,
     FieldSpec,
-    Found,
     GroupBy,
     Hit,
     InvalidArgument,
@@ -164,15 +164,16 @@ def _rerank(given: pb.MaxSim) -> MaxSim:
     return MaxSim(given.using, rows_of(given.vector, found, "rerank.vector"), given.candidates or None)
 
 
-def encode_found(found: Found, query: Query) -> bytes:
+def encode_found(found: AnyFound, query: Query) -> bytes:
     """An encoded SearchResponse."""
     encoded: bytes = found_message(found, query).SerializeToString()
     return encoded
 
 
-def found_message(found: Found, query: Query) -> pb.SearchResponse:
+def found_message(found: AnyFound, query: Query) -> pb.SearchResponse:
     """As a message."""
-    message, spec = pb.SearchResponse(scores=found.scores.tolist(), plans=found.plans), found.view.spec
+    message = pb.SearchResponse(scores=found.scores.tolist(), plans=found.plans, missing=found.missing)
+    spec = found.spec
     (message.text_ids if spec.id == "text" else message.ids).extend(found.ids.tolist())
     if query.payload or query.vectors:
         message.points.extend(point_message(each, spec) for each in found.hits)

@@ -5,11 +5,21 @@ Of a collection with tenants every call says whose it is by the query parameter 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from engine import AnyCollection, InvalidArgument, Query, Written, collection_spec_of, limits, offsets_of, points_of
+from engine import (
+    AnyCollection,
+    AnyFound,
+    InvalidArgument,
+    Query,
+    Written,
+    collection_spec_of,
+    limits,
+    offsets_of,
+    points_of,
+)
 from serving.codec import check_name
 from serving.dispatch import Dispatch
 from serving.http_app import ARROW, Endpoint, HttpCall, Reply, json_reply
@@ -115,12 +125,11 @@ class VectorsEndpoints:
         deadline = call.deadline
         asked = parsed(await call.body(), SearchBody)
         query = query_in(asked, collection.spec, tenant)
-        if after:
-            work = lambda: _searched(collection.reading(after, deadline), query, asked.explain)  # noqa: E731
-            return json_reply(await self._work.wait(deadline, work))
-        if is_short(collection, query) and not asked.explain:
+        if not after and is_short(collection, query) and not asked.explain:
             return json_reply(self._work.in_time(deadline, partial(_searched, collection, query, False)))
-        return json_reply(await self._work.read(deadline, partial(_searched, collection, query, asked.explain)))
+        run = self._work.wait if after else self._work.read
+        work = lambda: _searched(collection.reading(after, deadline), query, asked.explain)  # noqa: E731
+        return json_reply(await run(deadline, work))
 
     async def _upsert(self, call: HttpCall) -> Reply:
         collection, tenant = self._asked(call)
@@ -149,7 +158,8 @@ class VectorsEndpoints:
         return json_reply({"aliases": dict(self._store.aliases())})
 
     async def _describe(self, call: HttpCall) -> Reply:
-        return json_reply(collection_out(self._store.describe(self._named(call))))
+        describe = partial(self._store.describe, self._named(call))
+        return json_reply(collection_out(await self._work.read(call.deadline, describe)))
 
     async def _create(self, call: HttpCall) -> Reply:
         name, deadline = self._named(call), call.deadline
@@ -202,7 +212,7 @@ def _search_batch(collection: AnyCollection, tenant: str | None, body: bytes) ->
     for path, each in zip(paths, asked, strict=True):
         with named(path):
             queries.append(query_in(each, collection.spec, tenant))
-    found = collection.search_many(queries, paths=paths)
+    found: Sequence[AnyFound] = collection.search_many(queries, paths=paths)
     return {"results": [found_out(each, query) for each, query in zip(found, queries, strict=True)]}
 
 

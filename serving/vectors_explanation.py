@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine import AnyCollection, CollectionDescription, Found, Query
+    from engine import AnyCollection, AnyFound, CollectionDescription, Query
 
 
 def collection_lines(described: CollectionDescription) -> Iterator[str]:
@@ -47,7 +47,7 @@ def query_lines(collection: AnyCollection, query: Query) -> Iterator[str]:
         yield f"  {hit.id}: {hit.score:.6g}"
 
 
-def _recall(collection: AnyCollection, query: Query, found: Found) -> str:
+def _recall(collection: AnyCollection, query: Query, found: AnyFound) -> str:
     exact = collection.search(replace(query, params=replace(query.params, exact=True)))
     true = {each.id for each in exact.hits}
     if not true:

@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 
 from engine import (
+    AnyFound,
     CollectionDescription,
     CollectionSpec,
     DenseLeg,
     Diversity,
     Filter,
-    Found,
     GroupBy,
     Hit,
     InvalidArgument,
@@ -325,11 +325,13 @@ def _rerank(given: Rerank) -> MaxSim:
     return MaxSim(given.using, _singles(given.vectors), given.candidates)
 
 
-def found_out(found: Found, query: Query) -> dict[str, Any]:
+def found_out(found: AnyFound, query: Query) -> dict[str, Any]:
     """As JSON."""
     plain: dict[str, Any] = {"hits": [_hit_out(each, query) for each in found.hits]}
     if found.plans:
         plain["plans"] = list(found.plans)
+    if found.missing:
+        plain["missing"] = list(found.missing)
     return plain
 
 

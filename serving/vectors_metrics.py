@@ -38,7 +38,7 @@ class VectorsCollector:
             "Parts by what finds candidates in them",
             labels=["collection", "vector", "index"],
         )
-        for name in self._store.names():
+        for name in () if self._store.is_elsewhere else self._store.names():  # shards are not waited for
             info = self._store.describe(name).info
             served.add_metric([name], float(info is not None))
             if info is not None:

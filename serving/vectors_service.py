@@ -6,7 +6,7 @@ threads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from engine import (
     AnyCollection,
+    AnyFound,
     Deadline,
     InvalidArgument,
     Query,
@@ -138,7 +139,7 @@ class VectorsService:
         request = parse(pb.SearchRequest, message)
         if request.after_token:
             return self._searched_later(request, deadline)
-        collection = self._collection(request.collection)
+        collection = self._collection(request.collection).reading({}, deadline)
         query = query_of(request, collection.spec)
         if request.explain or not is_short(collection, query):
             return self._work.read(deadline, partial(_searched, collection, query, request.explain))
@@ -172,7 +173,9 @@ class VectorsService:
         results: list[Any] = [None] * len(queries)
         for places in by_collection.values():
             collection = self._reading(request.searches[places[0]], deadline)
-            found = collection.search_many([queries[at] for at in places], paths=[f"searches[{at}]" for at in places])
+            found: Sequence[AnyFound] = collection.search_many(
+                [queries[at] for at in places], paths=[f"searches[{at}]" for at in places]
+            )
             for at, each in zip(places, found, strict=True):
                 results[at] = found_message(each, queries[at])
         return pb.SearchBatchResponse(results=results)

@@ -4,9 +4,10 @@ takes a fifth less for each."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine import AnyCollection, Query, VireoError
+from engine import AnyCollection, AnyFound, Query, VireoError
 from serving.methods import Exchange
 from serving.vectors_codec import encode_found
 
@@ -48,7 +49,7 @@ class SearchTurn:
     def _answer(self, alike: list[_Asked]) -> None:
         collection = alike[0].collection
         try:
-            found = collection.search_many([each.query for each in alike])
+            found: Sequence[AnyFound] = collection.search_many([each.query for each in alike])
         except VireoError:  # of one of them
             for each in alike:
                 _answer_one(each)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from engine import AnyCollection, Deadline, DeadlineExceeded, Query, ResourceExhausted, limits
+from engine import AnyCollection, Deadline, DeadlineExceeded, Query, ResourceExhausted, ShardedCollection, limits
 from serving.dispatch import Dispatch
 
 T = TypeVar("T")
@@ -31,7 +31,8 @@ class VectorsWork:
     async def read(self, deadline: Deadline, work: Callable[[], T]) -> T:
         """Off the loop. Raises DeadlineExceeded at the deadline, when what was not begun is never done; ResourceExhausted where
         too many wait."""
-        return await self._run(self._reading, deadline, work)
+        waits = self._dispatch.engine.vectors.is_elsewhere  # it computes nothing, and waits for shards
+        return await self._run(self._writing if waits else self._reading, deadline, work)
 
     async def wait(self, deadline: Deadline, work: Callable[[], T]) -> T:
         """Likewise, for a read that waits: for a write to be shown."""
@@ -77,7 +78,8 @@ class VectorsWork:
 def is_short(collection: AnyCollection, query: Query) -> bool:
     """Whether a search takes some 0.2 ms, so that handing it to a thread would cost more than it holds the loop."""
     return (
-        len(query.legs) <= 2
+        not isinstance(collection, ShardedCollection)
+        and len(query.legs) <= 2
         and query.k + query.offset <= limits.SEARCH_INLINE_HITS_MAX
         and query.group_by is None
         and query.rerank is None

@@ -23,13 +23,14 @@ from engine.graph.edges import reached
 from engine.placement import DeploymentSpec, deployment_of
 from engine.spec import FunctionSpec, ModelSpec, Spec, VersionSpec
 from engine.triton.declaration import TritonModelSpec
-from engine.vectors.declaration import VectorSearchSpec
+from engine.vectors.declaration import CollectionSpec, VectorSearchSpec
 
 KIND_WORDS = {
     "functions": "function",
     "triton_models": "model on Triton",
     "searches": "search",
     "feature_views": "feature view",
+    "collection_shards": "shard of a collection",
     "gathers": "gather",
     "slates": "slate",
     "encoders": "encoder",
@@ -62,6 +63,7 @@ class Artifact:
         | EncoderSpec
         | RerankerSpec
         | TritonModelSpec
+        | CollectionSpec
     )
     source: FoundVersion | None = None
     config: ModelConfig | None = None
@@ -77,6 +79,32 @@ class Artifact:
         if self.placed is not None:
             where += f"/{self.placed.shards}/{self.placed.on_lost}"
         return f"{self.name}/{self.version}{where}/{self.fingerprint}"
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in words."""
+        if self.source is not None:
+            return str(self.source.path)
+        match self.settings:
+            case FeatureViewSpec() as view:
+                found = f"feature view of log {view.source}"
+            case VectorSearchSpec() as search:
+                found = f"search of collection {search.collection}"
+            case CollectionSpec():
+                found = f"shard of collection {self.name}"
+            case GatherSpec():
+                found = "gather"
+            case SlateSpec():
+                found = "slate"
+            case TritonModelSpec() as remote:
+                found = f"Triton {', '.join(remote.servers)}"
+            case EncoderSpec() | RerankerSpec() as encoder:
+                found = encoder.model
+            case FunctionSpec() as function:
+                found = f"function {function.call}"
+            case _:
+                found = "model"
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +154,8 @@ def wanted_artifacts(spec: Spec, found: Mapping[str, FoundModel], selected: Coll
         for place in [deployment_of(spec.placement, name)]
     ]
     slates = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.slates.items()]
-    late = [*_encoders(spec), *_searches(spec), *views, *_gathers(spec)]
+    shards = [Artifact(name, 1, f"{each!r}", each) for name, each in spec.collection_shards.items()]
+    late = [*_encoders(spec), *_searches(spec), *views, *shards, *_gathers(spec)]
     return functions + remote + models + slates + late
 
 

@@ -30,6 +30,7 @@ class Job:
         "error",
         "expected_wait_ns",
         "ledger",
+        "marks",
         "on_cancel",
         "part",
         "release",
@@ -56,6 +57,7 @@ class Job:
         self.cancelled = False
         self.expected_wait_ns = 0.0
         self.on_cancel: Callable[[], None] | None = None
+        self.marks: tuple[str, ...] = ()
         self.response: Response | None = None
         self.error: VireoError | None = None
         layout = request.layout

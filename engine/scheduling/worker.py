@@ -328,7 +328,7 @@ class Worker:
         ledger.started_ns, ledger.computed_ns, ledger.batch_rows = started_ns, ended_ns, rows
         self._estimate.observe(rows, ended_ns - started_ns)
         self._statistics.lone_done(ledger, job.deadline_ns)
-        job.finish(Response(self._model, self._version, outputs, ledger, request.id))
+        job.finish(Response(self._model, self._version, outputs, ledger, request.id, job.marks))
 
     def _compute_batch(self, batch: Sequence[Job], started_ns: int) -> tuple[list[Tensors], BatchTimes]:
         rows = sum([job.rows for job in batch])

@@ -6,16 +6,17 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from engine.clock import NEVER_NS, Clock
-from engine.errors import DeadlineExceeded, ModelLoadError, ResourceExhausted, Unavailable, VireoError
+from engine.errors import ModelLoadError, VireoError
 from engine.features.declaration import FeatureViewSpec
 from engine.features.store import FeatureStore
 from engine.log.sharding import offsets_by_shard, rows_by_shard
 from engine.placement import DeploymentSpec, fingerprint_of, shard_name
 from engine.request import Request, Stage
 from engine.servables.linked import Link, Linked
+from engine.servables.partial_answer import LOST, shards_deadline_ns
 from engine.servables.servable import RemoteCall, Tensors, Told, Traits, answer_of
 from engine.tensor import Tensor
 
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from engine.features.sharded_view import ShardedView
-
-_RESERVE_SHARE: Final = 0.1
-_RESERVE_NS_MAX: Final = 20_000_000
-"""Of a read's time, what is kept for the answer where shards that are late are left out of it."""
 
 
 class ShardedLookup:
@@ -52,7 +49,7 @@ class ShardedLookup:
         keys = self._tensors.keys(request.inputs)
         rows = rows_by_shard(keys, self._partitions, len(self._shards))
         after = offsets_by_shard(request.after or {}, len(self._shards))
-        until_ns = self._until_ns(deadline_ns)
+        until_ns = shards_deadline_ns(deadline_ns, self._clock()) if self._partial else deadline_ns
         gathering = _Gathering(self._tensors.lost(len(keys)), request.outputs, len(rows), told, partial=self._partial)
         for number, part in rows.items():
             own = request.inputs if len(rows) == 1 else _rows_of(request.inputs, part)
@@ -60,12 +57,6 @@ class ShardedLookup:
             answered = partial(gathering.answered, part)
             gathering.follow(self._shards[number].send(asked, until_ns, answered, patient=not self._partial))
         return gathering
-
-    def _until_ns(self, deadline_ns: int) -> int:
-        """The shards' deadline: where late ones are left out, so that there is time to answer without them."""
-        if not self._partial or deadline_ns == NEVER_NS:
-            return deadline_ns
-        return deadline_ns - min(_RESERVE_NS_MAX, int(_RESERVE_SHARE * max(0, deadline_ns - self._clock())))
 
     def flush(self) -> None:
         """See `RemoteServable.flush`."""
@@ -107,7 +98,7 @@ class _Gathering:
         self, rows: npt.NDArray[np.int64], outcome: Tensors | VireoError, stages: tuple[Stage, ...] = ()
     ) -> None:
         """What one shard says of `rows`."""
-        lost = isinstance(outcome, Unavailable | DeadlineExceeded | ResourceExhausted)
+        lost = isinstance(outcome, LOST)
         if isinstance(outcome, VireoError):
             if not (lost and self._partial):
                 self._end(outcome)

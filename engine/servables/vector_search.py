@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.clock import Deadline
 from engine.errors import FailedPrecondition, InvalidArgument, ModelLoadError, VireoError, quoted
 from engine.limits import SEARCH_ROWS_MAX
 from engine.servables.servable import Tensors, Traits
@@ -39,6 +40,7 @@ from engine.vectors.search_tensors import (
     vector_of,
 )
 from engine.vectors.store import VectorStore
+from engine.work import current_work
 
 if TYPE_CHECKING:
     from engine.vectors.any_collection import AnyCollection
@@ -104,7 +106,11 @@ class VectorSearch:
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """See `Servable.execute`. Raises InvalidArgument that names the row."""
         collection, reading = self._current()
-        found = FoundArrays(collection.search_many(self._queries(reading, inputs)), self._search.k)
+        work = current_work()
+        asked = collection.reading({}, Deadline.NEVER if work is None else work.deadline)
+        found = FoundArrays(asked.search_many(self._queries(reading, inputs)), self._search.k)
+        if found.missing and work is not None:
+            work.tell_marks(tuple([f"missing: {each}" for each in found.missing]))
         return {name: reading.columns[name].tensor(found) for name in outputs or reading.columns}
 
     def _current(self) -> tuple[AnyCollection, _Reading]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from engine.vectors.declaration import CollectionSpec
 from engine.vectors.hits import Grouped, field_values, grouped, hits_of, ids_of_places
 from engine.vectors.query import Hit
 from engine.vectors.values import PointId
@@ -19,6 +20,9 @@ class Found:
     """n hits, best first. `scores` float [n], as `engine.vectors.query` has them; `places` int64 [n] in `view`, which is held.
     `groups`: of each hit the value it is grouped by. `plans`: how each segment was searched, in words, for `explain`. What it is
     asked for is worked out once, by any thread."""
+
+    missing: tuple[str, ...] = ()
+    """See `FoundElsewhere`."""
 
     def __init__(
         self, view: View, scores: npt.NDArray[np.floating], places: Longs, *, payload: Sequence[str] = (),
@@ -36,6 +40,11 @@ class Found:
     def __len__(self) -> int:
         """How many hits."""
         return len(self.places)
+
+    @property
+    def spec(self) -> CollectionSpec:
+        """Of the collection, as it was searched."""
+        return self.view.spec
 
     @cached_property
     def ids(self) -> npt.NDArray[np.uint64] | pa.StringArray:

@@ -1,4 +1,4 @@
-"""What several searches of one view found, as arrays: a row a search, k hits of each, filled up where there are fewer."""
+"""What several searches of one collection found, as arrays: a row a search, k hits of each, filled up where there are fewer."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from engine.vectors.found import Found
+from engine.vectors.found_elsewhere import AnyFound, FoundElsewhere, one_after_other
 from engine.vectors.view import Singles
 
 
 class FoundArrays:
-    """Of n searches, n at least 1. `counts` int32 [n]: how many hits each has, at most k."""
+    """Of n searches at once, n at least 1. `counts` int32 [n]: how many hits each has, at most k."""
 
-    def __init__(self, found: Sequence[Found], k: int) -> None:
+    def __init__(self, found: Sequence[AnyFound], k: int) -> None:
         self.counts = np.array([len(each) for each in found], np.int32)
         self._k = k
         self._there = None if (self.counts == k).all() else np.arange(k) < self.counts[:, np.newaxis]
         """[n, k]; None is all."""
-        scores, places = (
-            np.concatenate(each) for each in zip(*((one.scores, one.places) for one in found), strict=True)
-        )
-        self._found = Found(found[0].view, scores, places)
+        self.missing = found[0].missing
+        """See `FoundElsewhere`."""
+        self._found = _all_of(found)
 
     def scores(self, fill: float) -> Singles:
         """float32 [n, k]."""
@@ -52,6 +52,17 @@ class FoundArrays:
         found = np.full((rows, self._k, *more), fill, values.dtype)
         found[self._there] = values
         return found
+
+
+def _all_of(found: Sequence[AnyFound]) -> AnyFound:
+    here = [each for each in found if isinstance(each, Found)]
+    if here:
+        scores, places = (
+            np.concatenate(each) for each in zip(*((one.scores, one.places) for one in here), strict=True)
+        )
+        return Found(here[0].view, scores, places)
+    elsewhere = [each.columns for each in found if isinstance(each, FoundElsewhere)]
+    return FoundElsewhere(found[0].spec, one_after_other(elsewhere))
 
 
 def plain(column: pa.Array) -> npt.NDArray[Any]:

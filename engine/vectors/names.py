@@ -25,6 +25,14 @@ class Names:
     failed: Mapping[str, VireoError] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, collections: Mapping[str, AnyCollection | VireoError]) -> Names:
+        """Of these, or why one is not open."""
+        found = cls()
+        for name, each in collections.items():
+            found = found.having(name, each)
+        return found
+
     @property
     def all(self) -> set[str]:
         """Of all collections."""
@@ -46,6 +54,15 @@ class Names:
     def find(self, name: str) -> AnyCollection | None:
         """The open collection of that name or alias."""
         return self.open.get(name) or self.open.get(self.aliases.get(name, ""))
+
+    def state(self, name: str) -> tuple[str, int] | None:
+        """See `VectorStore.state`; of a collection in shards the offset is 0."""
+        found = self.find(name)
+        if found is None:
+            return None
+        from engine.vectors.readable import Readable
+
+        return self.target(name), found.view.offset if isinstance(found, Readable) else 0
 
     def absent(self, name: str) -> VireoError:
         """Why there is no open collection of that name or alias."""

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import logging
+from itertools import count
+from pathlib import Path
 
-from engine.errors import FailedPrecondition, Internal, VireoError, quoted
+from engine.errors import FailedPrecondition, Internal, Unavailable, VireoError, quoted
 from engine.limits import FEATURE_RESTORE_S_MAX
 from engine.log.declaration import ShardSpec
+from engine.placement import REPLICAS_MAX
 from engine.vectors.collection import Collection
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.followed import FollowedCollection
 from engine.vectors.store_folder import StoreFolder
 
 log = logging.getLogger("vireo.vectors")
+
+
+def opened_folder(path: Path, shard: ShardSpec | None) -> StoreFolder:
+    """The store's folder. Of a shard, whose replicas may be on one machine, the first one below `path` that none of them has: one
+    that comes back goes on with what another left. Raises what `StoreFolder` does."""
+    if shard is None:
+        return StoreFolder(path)
+    for number in count():
+        try:
+            return StoreFolder(path / str(number))
+        except Unavailable as error:
+            if not isinstance(error.__cause__, BlockingIOError) or number >= 2 * REPLICAS_MAX:
+                raise
+    raise AssertionError
 
 
 def opened(folder: StoreFolder, name: str) -> Collection | VireoError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Final
@@ -66,6 +66,37 @@ def check_vector_store(store: VectorStoreSpec | None, taken: Mapping[str, str], 
             raise SpecError(f"{place(where)}: {problem}")
         for key, what in problems_of(spec):
             raise SpecError(f"{place(f'{where}.{key}' if key else where)}: {what}")
+
+
+def check_in_shards(store: VectorStoreSpec | None, served: Collection[str], place: Place) -> bool:
+    """Whether the collections are in shards: `served` are the names that deployments serve. Raises SpecError where some are and
+    some not, or where clients may make others."""
+    apart = {} if store is None else {name: name in served for name in store.collections}
+    if store is None or not any(apart.values()):
+        return False
+    if here := [name for name, there in apart.items() if not there]:
+        raise SpecError(
+            f"{place(f'vectors.collections.{here[0]}')}: is in no deployment with 'shards', and others are: all or none"
+        )
+    if not store.fixed:
+        raise SpecError(
+            f"{place('vectors.fixed')}: must be true where collections are in shards: no other can be made beside them"
+        )
+    return True
+
+
+def collection_sharding_problem(
+    name: str, spec: CollectionSpec, *, taken: Collection[str], gathered: Collection[str]
+) -> str | None:
+    """Why a collection cannot be shared out among processes; None where it can. `taken`: names of servables; `gathered`:
+    collections that gathers take of."""
+    if spec.kafka is None:
+        return "its log is one process's folder; shards follow a topic of Kafka"
+    if name in taken:
+        return "a function, a model or another servable has that name too, and placement goes by names"
+    if name in gathered:
+        return "a gather takes of it, which reads its memory"
+    return None
 
 
 def _is_within(path: str, folder: str) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import quoted
+from engine.vectors.declaration import CollectionSpec
 from engine.vectors.dense_search import Best, DenseSearch
 from engine.vectors.filter import Filter, for_tenant, of_value
 from engine.vectors.found import Found
@@ -135,9 +136,9 @@ def _ranked(view: View, query: Query, wanted: int, told: list[str] | None) -> tu
     filter_ = filter_of(view, query)
     pool = wanted
     if query.rerank is not None:
-        pool = max(wanted, query.rerank.candidates or _pool_of(wanted))
+        pool = max(wanted, query.rerank.candidates or pool_of(wanted))
     if query.diversity is not None:
-        pool = max(pool, query.diversity.candidates or _pool_of(wanted))
+        pool = max(pool, query.diversity.candidates or pool_of(wanted))
     scores, places = _of_legs(view, query, pool, filter_, told)
     if query.rerank is not None:
         _tell(told, f"the best {len(places)} are scored again by multi-vector {quoted(query.rerank.vector)}")
@@ -150,7 +151,8 @@ def _ranked(view: View, query: Query, wanted: int, told: list[str] | None) -> tu
     return scores[:wanted], places[:wanted]
 
 
-def _pool_of(wanted: int) -> int:
+def pool_of(wanted: int) -> int:
+    """How many hits of a leg are fused, or scored again, for so many, where the query does not say."""
     return max(POOL_MIN, 4 * wanted)
 
 
@@ -159,10 +161,15 @@ def _of_legs(
 ) -> tuple[Scores, Longs]:
     if len(query.legs) == 1:
         return best_of_leg(view, query.legs[0], pool, filter_, query.params, told)
-    depth = max(pool, query.fusion.depth or _pool_of(pool))
+    depth = depth_of(query, pool)
     legs = [best_of_leg(view, each, depth, filter_, query.params, told) for each in query.legs]
     _tell(told, f"the best {depth} of each of {len(legs)} legs are fused {_way_of(query.fusion)}")
     return fused(legs, query.fusion, pool)
+
+
+def depth_of(query: Query, pool: int) -> int:
+    """How many hits of each of several legs are fused into `pool`."""
+    return max(pool, query.fusion.depth or pool_of(pool))
 
 
 def _way_of(fusion: RankFusion | ScoreFusion) -> str:
@@ -175,22 +182,22 @@ def _tell(told: list[str] | None, line: str) -> None:
         told.append(line)
 
 
-def _is_distance(view: View, query: Query) -> bool:
-    """Whether scores are negative squares of distances."""
+def is_distance(spec: CollectionSpec, query: Query) -> bool:
+    """Whether its scores are distances, the lower the better; inside they are negative squares of them."""
     if len(query.legs) > 1 or query.rerank is not None:
         return False
     leg = query.legs[0]
-    return isinstance(leg, DenseLeg) and view.spec.vectors[leg.vector].metric == "l2"
+    return isinstance(leg, DenseLeg) and spec.vectors[leg.vector].metric == "l2"
 
 
 def _told_scores(view: View, query: Query, scores: Scores) -> Scores:
-    return _distances(scores) if _is_distance(view, query) else scores
+    return _distances(scores) if is_distance(view.spec, query) else scores
 
 
 def _above(view: View, query: Query, scores: Scores, places: Longs) -> tuple[Scores, Longs]:
     assert query.score_threshold is not None
     told = _told_scores(view, query, scores).astype(np.float64)
-    kept = told <= query.score_threshold if _is_distance(view, query) else told >= query.score_threshold
+    kept = told <= query.score_threshold if is_distance(view.spec, query) else told >= query.score_threshold
     return scores[kept], places[kept]
 
 
@@ -201,7 +208,7 @@ def _grouped(view: View, query: Query, told: list[str] | None) -> tuple[Scores, 
     assert query.group_by is not None
     wanted = query.k + query.offset
     total = count(view, filter_of(view, query))
-    pool = min(total, _pool_of(wanted * query.group_by.size))
+    pool = min(total, pool_of(wanted * query.group_by.size))
     while True:
         scores, places = _ranked(view, query, pool, told)
         groups = Groups(view, query.group_by, wanted)

@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Several
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import FailedPrecondition, Unavailable, VireoError, quoted
+from engine.log.declaration import ShardSpec
 from engine.vectors.declaration import CollectionSpec, VectorStoreSpec
+from engine.vectors.description import CollectionDescription
 from engine.vectors.names import Names
 from engine.vectors.relations import check_clients, check_collection, check_name
 
@@ -24,27 +25,16 @@ if TYPE_CHECKING:
     from engine.spec import Spec
     from engine.vectors.any_collection import AnyCollection
     from engine.vectors.collection import Collection
-    from engine.vectors.collection_info import CollectionInfo
     from engine.vectors.recall import RecallCount, RecallMeter
+    from engine.vectors.sharded import ShardedCollection
     from engine.vectors.store_folder import SnapshotInfo, StoreFolder
 
 log = logging.getLogger("vireo.vectors")
 
+Elsewhere = Callable[["Spec"], Mapping[str, "ShardedCollection | VireoError"]]
+"""The collections of a spec where they are in shards, in other processes, or why one can't be had."""
 _NONE = Names()
 """Of a store that is not open."""
-
-
-@dataclass(frozen=True, slots=True)
-class CollectionDescription:
-    """One collection. `declared`: in the spec, so clients may not change or drop it. `info` is None where it is not served,
-    and `problem` says why; a `problem` beside an `info` is a declaration it could not follow."""
-
-    name: str
-    aliases: tuple[str, ...]
-    declared: bool
-    spec: CollectionSpec | None
-    info: CollectionInfo | None
-    problem: str | None
 
 
 class VectorStore:
@@ -54,7 +44,8 @@ class VectorStore:
     what it could not be opened for. Changes are on the disk when they return; two about one name wait for each other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, elsewhere: Elsewhere = lambda _: {}) -> None:
+        self._elsewhere = elsewhere
         self._changed = threading.Condition(threading.RLock())
         self._busy: set[str] = set()
         self._shown = _NONE
@@ -76,15 +67,20 @@ class VectorStore:
         shown = self._shown
         found = shown.find(name)
         if found is None:
-            if shown is _NONE:
-                raise self._unopened()
-            raise shown.absent(name)
+            raise self._unopened() if shown is _NONE else shown.absent(name)
         return found
 
     def _unopened(self) -> VireoError:
         if self._closing:
             return Unavailable("the engine is shutting down")
+        if self._shown is not _NONE:
+            return FailedPrecondition("the collections are in shards, and are what the spec says")
         return FailedPrecondition("there are no vector collections: the spec has no 'vectors'")
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its collections are in shards, in other processes: who asks them waits."""
+        return self._folder is None and self._shown is not _NONE
 
     def names(self) -> tuple[str, ...]:
         """Of all collections, sorted, those that could not be opened too."""
@@ -108,12 +104,10 @@ class VectorStore:
     def state(self, name: str) -> tuple[str, int] | None:
         """The collection that a name or alias means, and the offset of its log up to which it shows everything; None where it is
         not there."""
-        shown = self._shown
-        found = shown.find(name)
-        return None if found is None else (shown.target(name), found.view.offset)
+        return self._shown.state(name)
 
     def problem(self, name: str) -> str | None:
-        """Why no collection of that name or alias answers; None where one does."""
+        """See `Names.problem`."""
         return self._shown.problem(name)
 
     def problems(self) -> dict[str, str]:
@@ -206,7 +200,7 @@ class VectorStore:
     # Aliases.
 
     def set_alias(self, alias: str, name: str) -> None:
-        """`alias` points at collection `name` from now on, wherever it pointed before. See `change_aliases`."""
+        """It points there from now on, wherever it pointed before. See `change_aliases`."""
         self.change_aliases({alias: name})
 
     def drop_alias(self, alias: str) -> None:
@@ -313,9 +307,16 @@ class VectorStore:
         if wanted is None:
             self._let_go()
             return
+        if self._folder is None and wanted == self._spec and not self._shown.failed:
+            return  # in shards, and the ways to them are for the life of a process
+        if self._folder is None and (elsewhere := self._elsewhere(spec)):
+            self._let_go()
+            self._spec, self._shown = wanted, Names.of(elsewhere)
+            self.on_change(elsewhere.keys())
+            return
         path = spec.path(wanted.path).resolve()
-        if self._folder is None or self._folder.folder != path:
-            self._open(path)
+        if self._folder is None or path not in (self._folder.folder, self._folder.folder.parent):
+            self._open(path, wanted.shard)
         assert self._folder is not None
         for name in self._spec.on_topics - wanted.on_topics:
             self._let_go_of(name)
@@ -330,13 +331,13 @@ class VectorStore:
         new = self._shown.open.keys() - before.keys()
         self.on_change(new | {alias for alias, name in self._shown.aliases.items() if name in new})
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path, shard: ShardSpec | None) -> None:
+        from engine.vectors.opening import opened_folder
         from engine.vectors.recall import RecallMeter
-        from engine.vectors.store_folder import StoreFolder
         from engine.vectors.warming import warm_kernels
 
         warm_kernels()
-        new = StoreFolder(path)
+        new = opened_folder(path, shard)
         self._let_go()
         self._recall = RecallMeter()
         self._recall.start()
@@ -350,7 +351,9 @@ class VectorStore:
         return found
 
     def _watch(self, collection: AnyCollection | VireoError) -> None:
-        if isinstance(collection, VireoError):
+        from engine.vectors.readable import Readable
+
+        if not isinstance(collection, Readable):
             return
         assert self._recall is not None
         collection.watcher = self._recall.watcher(collection.name, collection.spec.recall_sample)
@@ -423,8 +426,6 @@ class VectorStore:
     def _show(self, name: str, found: AnyCollection | VireoError | None) -> None:
         with self._changed:
             self._shown = self._shown.having(name, found)
-
-    # The end.
 
     def close(self) -> None:
         """Waits for changes under way, then closes every collection."""

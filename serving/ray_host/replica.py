@@ -18,7 +18,9 @@ from ray.serve.handle import DeploymentHandle
 from engine import (
     INGRESS,
     Described,
+    Engine,
     FailedPrecondition,
+    FollowedCollection,
     ModelLoadError,
     NotFound,
     ShardSpec,
@@ -28,7 +30,7 @@ from engine import (
     spec_of_plain,
 )
 from serving.embedded import EmbeddedHost
-from serving.features_reads import seen
+from serving.features_reads import Followed, seen
 from serving.ray_host.hop import (
     Message,
     description_message,
@@ -175,7 +177,7 @@ class Replica:
         try:
             for each in requests:
                 if each.after:  # it came alone
-                    await seen(engine.features.view(name), each.after, each.deadline, monotonic)
+                    await seen(_followed(engine, name), each.after, each.deadline, monotonic)
         except VireoError as error:
             return (error_message(error),)
         return await Together(dispatch, declared).answers(requests)
@@ -195,6 +197,15 @@ class Replica:
             if self._meter is not None:
                 self._meter.close()
             await host.leave()
+
+
+def _followed(engine: Engine, name: str) -> Followed:
+    """The view or collection that a servable answers from. Raises VireoError."""
+    if name not in engine.spec.collection_shards:
+        return engine.features.view(name)
+    found = engine.vectors.collection(name)
+    assert isinstance(found, FollowedCollection), "shards follow topics"
+    return found
 
 
 async def _warmed(host: EmbeddedHost) -> None:

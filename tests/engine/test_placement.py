@@ -76,7 +76,7 @@ def test_who_calls_a_model_and_who_has_it_say_the_same_of_how_it_is_declared() -
         ("{w: {serves: [cards]}}", "'cards' is a feature view, which runs beside the doors"),
         ("{w: {serves: [local], shards: 2}}", "log 'here' is one process's folder; shards read a Kafka topic"),
         ("{w: {serves: [shops], shards: 2}}", "the 'key' of log 'shop' must be its entity 'card', and is 'at'"),
-        ("{w: {serves: [far], shards: 2}}", "'far' is no feature view, and only those have shards"),
+        ("{w: {serves: [far], shards: 2}}", "'far' is no feature view or collection, and only those have shards"),
         ("{w: {serves: [cards], shards: 0}}", "placement.w.shards: must be from 1 to 256, got 0"),
         ("{w: {serves: [far], on_lost: partial}}", "placement.w.on_lost: says what a lost shard means"),
         ("{ingress: {shards: 2}}", "placement.ingress.shards: the ingress has replicas only"),

@@ -615,20 +615,22 @@ class MaxSim(_message.Message):
     def __init__(self, using: _Optional[str] = ..., vector: _Optional[_Union[Vector, _Mapping]] = ..., candidates: _Optional[int] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
-    __slots__ = ("ids", "text_ids", "scores", "points", "groups", "plans")
+    __slots__ = ("ids", "text_ids", "scores", "points", "groups", "plans", "missing")
     IDS_FIELD_NUMBER: _ClassVar[int]
     TEXT_IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     PLANS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
     ids: _containers.RepeatedScalarFieldContainer[int]
     text_ids: _containers.RepeatedScalarFieldContainer[str]
     scores: _containers.RepeatedScalarFieldContainer[float]
     points: _containers.RepeatedCompositeFieldContainer[Point]
     groups: _containers.RepeatedCompositeFieldContainer[PointId]
     plans: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, ids: _Optional[_Iterable[int]] = ..., text_ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[PointId, _Mapping]]] = ..., plans: _Optional[_Iterable[str]] = ...) -> None: ...
+    missing: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ids: _Optional[_Iterable[int]] = ..., text_ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[PointId, _Mapping]]] = ..., plans: _Optional[_Iterable[str]] = ..., missing: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SearchBatchRequest(_message.Message):
     __slots__ = ("searches",)
