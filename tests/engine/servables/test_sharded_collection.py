@@ -29,6 +29,8 @@ from engine import (
     parse_spec,
     shard_name,
 )
+from engine.declaration import TensorDeclaration
+from engine.graph.declaration import GraphSpec, NodeSpec
 from engine.log.declaration import KafkaLogSpec
 from engine.servables.servable import RemoteCall
 from engine.tensor import FP32
@@ -115,6 +117,13 @@ def _spec(broker: Tansu, folder: Path) -> Spec:
     return Spec(
         vectors=VectorStoreSpec("collections", {"points": replace(SPEC, kafka=kafka)}, fixed=True),
         searches={"near": VectorSearchSpec("points", 5, payload={"n": -1})},
+        graphs={
+            "page": GraphSpec(
+                {"query": TensorDeclaration("FP32", (-1, 4))},
+                {"found": NodeSpec("near", {"query": "query"})},
+                {"ids": "found.ids"},
+            )
+        },
         placement={"apart": DeploymentSpec(("points",), shards=SHARDS, on_lost="partial")},
         folder=folder,
     )
@@ -160,6 +169,8 @@ EXACT = SearchParams(exact=True)
         Query((DENSE, OTHER), 10, fusion=ScoreFusion(depth=30)),
         Query((DENSE,), 3, group_by=GroupBy("tag"), payload=("tag",)),
         Query((RecommendLeg("v", (3, 4), (5,)),), 10),
+        Query((DENSE,), 8, offset=1, diversity=Diversity("v", 0.4), payload=("n",)),
+        Query((DENSE, OTHER), 8, diversity=Diversity("v", candidates=40), vectors=("v",)),
     ],
 )  # fmt: skip
 def test_the_answer_is_that_of_one_process(running: Running, query: Query) -> None:
@@ -219,6 +230,7 @@ def test_a_lost_shard_is_left_out_of_searches_and_told_and_fails_what_must_be_wh
     assert 0 < len(found) < 300
     answer = running.door.infer(near)
     assert answer.marks == ("missing: apart-1-of-2",)
+    assert running.door.infer(replace(near, model="page")).marks == ("found/missing: apart-1-of-2",)
     assert answer.outputs["count"].array.tolist() == [5]
     for whole in (running.collection.count, running.collection.scroll, lambda: running.collection.get(range(50))):
         with pytest.raises(Unavailable, match="lost the call"):
@@ -231,9 +243,8 @@ def test_a_lost_shard_is_left_out_of_searches_and_told_and_fails_what_must_be_wh
 
 def test_what_cannot_be_merged_or_changed_is_refused(running: Running) -> None:
     for told, query in (
-        ("diversity", Query((DENSE,), 3, diversity=Diversity("v"))),
         ("group_by", Query((DENSE,), 3, group_by=GroupBy("tag", 2))),
-        ("legs", Query((DENSE, TextLeg("body", "word1")), 5_000)),
+        ("k", Query((DENSE, TextLeg("body", "word1")), 5_000)),
     ):
         with pytest.raises(Unimplemented, match=f"^{told}: .*over shards"):
             running.collection.search(query)
@@ -269,3 +280,11 @@ placement:
 def test_a_spec_says_what_keeps_collections_from_shards(fixed: str, served: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=told):
         parse_spec(BROKEN.replace("FIXED", fixed).replace("SERVED", served), folder=tmp_path)
+
+
+def test_doors_to_shards_may_be_several(tmp_path: Path) -> None:
+    text = BROKEN.replace("FIXED", "true").replace("SERVED", "one").replace("    two: {vectors: {v: {size: 4}}}\n", "")
+    text += "  ingress: {replicas: 2}\n"
+    assert parse_spec(text, folder=tmp_path).placement["ingress"].replicas == 2
+    with pytest.raises(SpecError, match="several replicas cannot share the folders of 'vectors'"):
+        parse_spec(text.replace("  apart: {serves: [one], shards: 2}\n", ""), folder=tmp_path)
