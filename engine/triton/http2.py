@@ -193,7 +193,10 @@ class ClientSession:
                 else:
                     self._block = (stream, flags & END_STREAM, data[start:stop])
             else:
-                self._other(kind, flags, stream, data[start:stop], heard)
+                try:
+                    self._other(kind, flags, stream, data[start:stop], heard)
+                except struct.error as error:
+                    raise ValueError(f"a frame of kind {kind} has {size} bytes, which it cannot have") from error
         self._rest = data[at:]
         return heard
 
@@ -295,7 +298,7 @@ class ClientSession:
 
 def _unpadded(data: bytes, start: int, stop: int, kind: int, flags: int) -> tuple[int, int]:
     if flags & PADDED:
-        stop -= data[start]
+        stop -= data[start] if start < stop else 0
         start += 1
     if kind == HEADERS and flags & PRIORITY:
         start += 5

@@ -205,7 +205,16 @@ def test_padding_and_continued_headers_are_read(session: ClientSession, peer: Pe
 
 @pytest.mark.parametrize(
     "data",
-    [b"HTTP/1.1 400 Bad Request\r\n\r\n", frame(DATA, PADDED, 1, b"\xff"), frame(HEADERS, END_HEADERS, 1, b"\xff\xff")],
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        frame(DATA, PADDED, 1, b"\xff"),
+        frame(DATA, PADDED, 1),
+        frame(HEADERS, END_HEADERS, 1, b"\xff\xff"),
+        frame(WINDOW_UPDATE, 0, 0, b"\0\0\1"),
+        frame(RST_STREAM, 0, 1),
+        frame(SETTINGS, 0, 0, b"\0\3"),
+        frame(GOAWAY, 0, 0, b"\0"),
+    ],
 )
 def test_what_is_no_http2_breaks_the_connection(session: ClientSession, data: bytes) -> None:
     session.send(BLOCK, b"x", None)
