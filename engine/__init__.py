@@ -56,7 +56,7 @@ from engine.placement import INGRESS, AutoscalingSpec, DeploymentSpec, deploymen
 from engine.provenance import sha256_of
 from engine.request import BATCH, INTERACTIVE, Layout, Ledger, Parameter, Request, Response, Stage
 from engine.scheduling.job import Job
-from engine.servables.linked import Answered, Described, Link, LinkCall
+from engine.servables.linked import Answered, Described, DescribedLanguage, LanguageLink, Link, LinkCall
 from engine.servables.signature import Signature, TensorSpec
 from engine.spec import (
     AuthSpec,
@@ -211,7 +211,7 @@ __all__ = [
     "DeadlineExceeded",
     "DenseLeg",
     "DeploymentSpec",
-    "Described",
+    "Described", "DescribedLanguage",
     "Difference",
     "Diversity",
     "DocumentReader", "DocumentsSpec",
@@ -250,7 +250,7 @@ __all__ = [
     "IsEmpty", "IsNull",
     "Job",
     "KernelDevice",
-    "LanguageModel",
+    "LanguageLink", "LanguageModel",
     "LanguageModelSpec",
     "LanguageModels",
     "Layout", "Ledger",

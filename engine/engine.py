@@ -39,7 +39,7 @@ from engine.reach import reach_of, state_of
 from engine.request import Ledger, Request, Response
 from engine.scheduling.job import Job
 from engine.servables.collection_shard import sharded_collections
-from engine.servables.linked import Link
+from engine.servables.linked import Link, way_to
 from engine.servables.servable import CachingServable
 from engine.spec import Spec
 from engine.telemetry import ModelStatistics
@@ -75,7 +75,8 @@ class Engine:
         """The vector collections, of the spec and of clients."""
         self.home = home = Home()
         """The event loop of what waits for others: a host that has one binds it before `start`."""
-        load = partial(load_language_model, self.submit, clock, home)
+        way = lambda name: way_to(name, self._spec.placement, links)  # noqa: E731
+        load = partial(load_language_model, self.submit, clock, home, way)
         state = lambda name: state_of(reach_of(self._spec, name), self._registry.snapshot, self.vectors.state)  # noqa: E731
         self.language_models = LanguageModels(clock, home, load, state)
         """The language models of the spec."""

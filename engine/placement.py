@@ -25,7 +25,8 @@ class AutoscalingSpec:
     """Between how many replicas. There are more where requests wait longer than `queue_wait_ms` for a worker (all but a
     twentieth wait less), where more than the share `misses_max` of them is refused or answered past its deadline, or where
     more than `calls_target` are in work or waiting at each replica; None leaves a bound out. There are fewer, one by one,
-    after `calm_s` in which all of this would hold with one less.
+    after `calm_s` in which all of this would hold with one less. With `replicas_min` 0, for language models alone, the last one
+    goes after `calm_s` without a call, and the first call after that waits until there is one again.
     """
 
     replicas_min: int = 1
@@ -38,8 +39,8 @@ class AutoscalingSpec:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSpec:
-    """Replicas that serve `serves`, functions and models by name, and what each of them needs: cores, GPUs (parts of one are
-    shared), and a node with these labels. `autoscaling` in the place of a fixed number.
+    """Replicas that serve `serves`, functions, models and language models by name, and what each of them needs: cores, GPUs
+    (parts of one are shared), and a node with these labels. `autoscaling` in the place of a fixed number.
 
     With `shards` it serves feature views and collections, by name: each shard has its part of the entities or points and as many
     replicas as said here. `on_lost`: a lookup or search of which a shard does not answer in time fails, or is answered in part
@@ -59,6 +60,12 @@ class DeploymentSpec:
     def replicas_max(self) -> int:
         """The most there may be, apart from updates."""
         return self.replicas if self.autoscaling is None else self.autoscaling.replicas_max
+
+    @property
+    def rests_after_s(self) -> float | None:
+        """So long nobody must have called until it has no replica; None where it always has one."""
+        scaling = self.autoscaling
+        return None if scaling is None or scaling.replicas_min > 0 else scaling.calm_s
 
 
 def fingerprint_of(settings: object) -> str:
@@ -83,12 +90,14 @@ def check_placement(
     others: Mapping[str, str],
     keyed: Mapping[str, str | None],
     models_may: str | None,
+    may_rest: Collection[str],
     alone: str | None,
     place: Place,
 ) -> None:
     """Raises SpecError. `apart`: the functions and models; `others`: the kind of each further servable, which keeps state or is
     made of others; `keyed`: of those what can have shards, with what keeps it from them; `models_may`: why models that are not
-    listed may not be placed, None where they may; `alone`: a section because of which there can be only one ingress.
+    listed may not be placed, None where they may; `may_rest`: what need not be there while nobody calls; `alone`: a section
+    because of which there can be only one ingress.
     """
     placed: dict[str, str] = {}
     for name, each in placement.items():
@@ -112,6 +121,8 @@ def check_placement(
                 raise SpecError(f"{place(where)}.serves: {quoted(servable)} cannot be placed: {models_may}{told}")
             placed[servable] = name
         _check_size(each, place(where))
+        if each.rests_after_s is not None and (name == INGRESS or not set(each.serves) <= set(may_rest)):
+            raise SpecError(f"{place(where)}.autoscaling.replicas_min: 0 is for a deployment of language models alone")
     _check_shard_names(placement, place)
     if alone is not None and INGRESS in placement and placement[INGRESS].replicas_max > 1:
         raise SpecError(f"{place('placement.ingress')}: several replicas cannot share the folders of '{alone}'")
@@ -153,7 +164,7 @@ def _check_size(each: DeploymentSpec, where: str) -> None:
     scaling = each.autoscaling
     if scaling is not None:
         bounds["autoscaling.replicas_max"] = scaling.replicas_max, 1, REPLICAS_MAX
-        bounds["autoscaling.replicas_min"] = scaling.replicas_min, 1, scaling.replicas_max
+        bounds["autoscaling.replicas_min"] = scaling.replicas_min, 0, scaling.replicas_max
         bounds["autoscaling.calm_s"] = scaling.calm_s, 1, 86_400
         wanted = {
             "queue_wait_ms": (scaling.queue_wait_ms, 0.1, 1e6),

@@ -209,8 +209,10 @@ class Spec:
         return self.folder / Path(relative).expanduser()
 
     def declared(self, name: str) -> str:
-        """See `fingerprint_of`: of a function, a feature view, or a collection of which one shard is here, else of a model."""
-        known: tuple[Mapping[str, object], ...] = (self.functions, self.feature_views, self.collection_shards)
+        """See `fingerprint_of`: of a function, a feature view, a language model, or a collection of which one shard is here, else
+        of a model."""
+        language = {each: declared.apart for each, declared in self.language_models.items()}
+        known: tuple[Mapping[str, object], ...] = (self.functions, self.feature_views, language, self.collection_shards)
         return fingerprint_of(next((each[name] for each in known if name in each), None) or self.model(name))
 
     @property
@@ -224,18 +226,21 @@ class Spec:
         return dataclasses.replace(found, providers=placed(found.providers, self.path))
 
     def part(self, deployment: str, shard: ShardSpec | None = None) -> Spec:
-        """What a replica of `deployment`, or of a shard of it, serves: its functions and models, or its feature views and
-        collections with their part of the logs; with no door of its own."""
+        """What a replica of `deployment`, or of a shard of it, serves: its functions and models of either kind, or its feature
+        views and collections with their part of the logs; with no door of its own."""
         names = self.placement[deployment].serves
         if shard is not None:
             return self._shard(names, shard)
         functions = {name: each for name, each in self.functions.items() if name in names}
-        models = tuple(name for name in names if name not in functions)
+        language = {name: each.apart for name, each in self.language_models.items() if name in names}
+        models = tuple(name for name in names if name not in functions and name not in language)
         repository = None if self.repository is None or not models else dataclasses.replace(
             self.repository, control="explicit", load=models
         )  # fmt: skip
         listed = {name: each for name, each in self.models.items() if name in models}
-        return Spec(self._without_doors(), repository, listed, functions=functions, folder=self.folder)
+        return Spec(
+            self._without_doors(), repository, listed, functions=functions, language_models=language, folder=self.folder
+        )
 
     def _shard(self, names: Collection[str], shard: ShardSpec) -> Spec:
         views = {name: each for name, each in self.feature_views.items() if name in names}
@@ -342,9 +347,11 @@ def _check(spec: Spec, place: Place) -> None:
 def _check_places(spec: Spec, place: Place) -> None:
     kinds = {
         "feature view": spec.feature_views, "search": spec.searches, "gather": spec.gathers, "slate": spec.slates,
-        "graph": spec.graphs, "traffic split": spec.traffic, "language model": spec.language_models,
-        "model on Triton": spec.triton_models, "encoder": spec.encoders, "reranker": spec.rerankers,
+        "graph": spec.graphs, "traffic split": spec.traffic, "model on Triton": spec.triton_models,
+        "encoder": spec.encoders, "reranker": spec.rerankers,
+        "language model made of others": {name: each for name, each in spec.language_models.items() if not each.computes},
     }  # fmt: skip
+    language = {name for name, each in spec.language_models.items() if each.computes}
     others = {name: kind for kind, declared in kinds.items() for name in declared}
     collections = spec.vectors.collections if spec.vectors else {}
     models_may = None
@@ -367,16 +374,17 @@ def _check_places(spec: Spec, place: Place) -> None:
     }
     check_placement(
         spec.placement,
-        apart={*spec.functions, *(() if models_may else spec.models)},
+        apart={*spec.functions, *language, *(() if models_may else spec.models)},
         others=others,
         keyed=views
         | {
             name: collection_sharding_problem(
-                name, each, taken={*others, *spec.functions, *spec.models}, gathered=sources
+                name, each, taken={*others, *language, *spec.functions, *spec.models}, gathered=sources
             )
             for name, each in collections.items()
         },
         models_may=models_may,
+        may_rest=language,
         alone=next((section for section, there in keeps.items() if there), None),
         place=place,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.declaration import Value
 from engine.generation.graph.declaration import GraphModelSpec
@@ -60,6 +60,16 @@ class LanguageModelSpec:
     timeout_ms: float | None = None
     calls_max: int = GENERATION_CALLS_MAX
     answers: AnswersSpec | None = None
+
+    @property
+    def computes(self) -> bool:
+        """Whether it holds a model of its own; all others ask what is declared elsewhere."""
+        return self.vllm is not None or self.call is not None
+
+    @property
+    def apart(self) -> LanguageModelSpec:
+        """As it is declared where it runs in a deployment of its own: answers are kept by who is asked for them."""
+        return replace(self, answers=None)
 
     @property
     def source(self) -> str:

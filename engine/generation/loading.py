@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,22 @@ from engine.generation.declaration import LanguageModelSpec
 from engine.generation.language_model import Ask, LanguageModel
 from engine.home import Home
 from engine.servables.function import named_callable
+from engine.servables.linked import Way
 
 if TYPE_CHECKING:
     from engine.generation.asking import Submit
 
 
 def load_language_model(
-    submit: Submit, clock: Clock, home: Home, name: str, spec: LanguageModelSpec, folder: Path, ask: Ask
-) -> LanguageModel:
-    """See `engine.generation.store.Load`. `submit` and `clock` are the engine's, `home` where language models live."""
+    submit: Submit, clock: Clock, home: Home, way: Callable[[str], Way | None], name: str, spec: LanguageModelSpec,
+    folder: Path, ask: Ask,
+) -> LanguageModel:  # fmt: skip
+    """See `engine.generation.store.Load`. `submit` and `clock` are the engine's, `home` where language models live, `way` tells
+    of those that another deployment has."""
+    if (there := way(name)) is not None:
+        from engine.generation.linked import load_linked
+
+        return load_linked(name, spec, there, clock, home)
     if spec.vllm is not None:
         from engine.servables.vllm import load_vllm
 

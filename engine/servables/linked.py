@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from engine.clock import Clock, Deadline
 from engine.errors import VireoError
+from engine.generation.call import GenerationAnswer, GenerationCall, GenerationKind
+from engine.generation.language_model import ModelCard
+from engine.placement import DeploymentSpec, deployment_of
 from engine.request import INTERACTIVE, Request, Response, Stage
 from engine.servables.servable import RemoteCall, Tensors, Told, Traits
 from engine.servables.signature import Signature
@@ -43,8 +46,31 @@ Answered = Callable[[Response | VireoError], None]
 """What a link tells of a request."""
 
 
+@dataclass(frozen=True, slots=True)
+class DescribedLanguage:
+    """What a language model elsewhere answers, and by which names."""
+
+    kinds: frozenset[GenerationKind]
+    cards: tuple[ModelCard, ...]
+
+
+class LanguageLink(Protocol):
+    """The way to the language models of one deployment. Awaited on the loop of `LanguageModel.answer`."""
+
+    async def describe(self, name: str, declared: str) -> DescribedLanguage:
+        """Of a model there, as soon as a replica has it warmed and `declared` so (see `fingerprint_of`); where there is none,
+        one comes. Raises VireoError."""
+
+    async def answer(self, call: GenerationCall) -> GenerationAnswer:
+        """See `LanguageModel`; with the first bytes of the answer. Raises Unavailable too, where the way there is lost."""
+
+
 class Link(Protocol):
     """The way to one deployment. Any thread may call it."""
+
+    @property
+    def languages(self) -> LanguageLink:
+        """The way to its language models."""
 
     def describe(self, name: str, version: int, declared: str | None = None) -> Described:
         """Of a servable there, once it is warmed, `declared` so (see `fingerprint_of`) where that is said. Raises VireoError."""
@@ -62,6 +88,23 @@ class Link(Protocol):
 
     def begin(self, request: Request, *, stream: bool) -> LinkCall:
         """Sends a request off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """To a language model that is placed apart: its deployment, and the link there."""
+
+    deployment: str
+    placed: DeploymentSpec
+    link: LanguageLink
+
+
+def way_to(name: str, placement: Mapping[str, DeploymentSpec], links: Mapping[str, Link]) -> Way | None:
+    """None where `name` runs here. `links`: by deployment."""
+    deployment = deployment_of(placement, name)
+    if deployment is None or deployment not in links:
+        return None
+    return Way(deployment, placement[deployment], links[deployment].languages)
 
 
 class Linked:

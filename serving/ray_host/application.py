@@ -94,6 +94,9 @@ def _size(declared: DeploymentSpec) -> dict[str, Any]:
     return {
         "autoscaling_config": {
             "min_replicas": scaling.replicas_min,
+            "initial_replicas": max(
+                1, scaling.replicas_min
+            ),  # what cannot be served shows at once, not with the first call
             "max_replicas": scaling.replicas_max,
             "look_back_period_s": WINDOW_S,
             "metrics_interval_s": _MEASURED_S,

@@ -6,6 +6,7 @@ Instants are told on the wall clock, which the machines of a cluster have in com
 from __future__ import annotations
 
 import time
+from dataclasses import astuple
 from typing import Any, Final
 
 from engine import (
@@ -16,10 +17,15 @@ from engine import (
     Deadline,
     DeadlineExceeded,
     Described,
+    DescribedLanguage,
     FailedPrecondition,
+    GenerationAnswer,
+    GenerationCall,
+    GenerationKind,
     Internal,
     InvalidArgument,
     Ledger,
+    ModelCard,
     ModelLoadError,
     NotFound,
     Request,
@@ -55,10 +61,17 @@ def _read_tensors(told: Any) -> dict[str, Tensor]:  # noqa: ANN401
     return {name: Tensor(datatype_named(datatype, of=name), array) for name, datatype, array in told}
 
 
+def _told_deadline(deadline: Deadline, clock: Clock) -> int | None:
+    return None if deadline.at_ns == NEVER_NS else time.time_ns() + deadline.at_ns - clock()
+
+
+def _read_deadline(wall_ns: int | None, clock: Clock) -> Deadline:
+    return Deadline.NEVER if wall_ns is None else Deadline(clock() + wall_ns - time.time_ns())
+
+
 def request_message(request: Request, clock: Clock) -> Message:
     """`request`, whose deadline is on `clock`."""
-    at_ns = request.deadline.at_ns
-    wall_ns = None if at_ns == NEVER_NS else time.time_ns() + at_ns - clock()
+    wall_ns = _told_deadline(request.deadline, clock)
     return (
         request.model, request.version, _tensors(request.inputs), request.outputs, wall_ns, request.priority, request.trace,
         request.after,
@@ -68,9 +81,9 @@ def request_message(request: Request, clock: Clock) -> Message:
 def request_of(message: Message, clock: Clock) -> Request:
     """The request, its deadline on this process's `clock`."""
     model, version, inputs, outputs, wall_ns, priority, trace, after = message
-    deadline = Deadline.NEVER if wall_ns is None else Deadline(clock() + wall_ns - time.time_ns())
     return Request(
-        model, _read_tensors(inputs), version, outputs=outputs, deadline=deadline, priority=priority, trace=trace, after=after
+        model, _read_tensors(inputs), version, outputs=outputs, deadline=_read_deadline(wall_ns, clock), priority=priority,
+        trace=trace, after=after,
     )  # fmt: skip
 
 
@@ -95,11 +108,16 @@ def response_of(message: Message) -> Response:
     return found
 
 
+def error_of(message: Message) -> VireoError:
+    """The error that `error_message` told."""
+    _, kind, text, retry_after_s = message
+    return _ERRORS.get(kind, Internal)(text, retry_after_s=retry_after_s)
+
+
 def outcome_of(message: Message) -> Response | VireoError:
     """The response, or the error that was told."""
     if message[0] == "error":
-        _, kind, text, retry_after_s = message
-        return _ERRORS.get(kind, Internal)(text, retry_after_s=retry_after_s)
+        return error_of(message)
     _, model, version, outputs, (queue_ns, compute_ns, rows), marks = message
     ledger = Ledger(0, queue_ns, queue_ns + compute_ns, rows)
     return Response(model, version, _read_tensors(outputs), ledger, marks=marks)
@@ -118,10 +136,40 @@ def description_message(described: Described) -> Message:
 def description_of(message: Message) -> Described:
     """The same, read. Raises the error that was told."""
     if message[0] == "error":
-        response_of(message)
+        raise error_of(message)
     _, inputs, outputs, batchable, rows_max, streams = message
     return Described(Signature(_read_side(inputs), _read_side(outputs), batchable, rows_max), streams)
 
 
 def _read_side(told: Any) -> tuple[TensorSpec, ...]:  # noqa: ANN401
     return tuple(TensorSpec(name, datatype_named(kind, of=name), shape, *more) for name, kind, shape, *more in told)
+
+
+def generation_message(call: GenerationCall, clock: Clock) -> Message:
+    """A call of a language model, whose deadline is on `clock`."""
+    wall_ns = _told_deadline(call.deadline, clock)
+    return str(call.kind), call.model, call.body, wall_ns, call.tenant, call.priority, call.id, call.trace, call.fresh
+
+
+def generation_of(message: Message, clock: Clock) -> GenerationCall:
+    """The call, its deadline on this process's `clock`."""
+    kind, model, body, wall_ns, *more = message
+    return GenerationCall(GenerationKind(kind), model, body, _read_deadline(wall_ns, clock), *more)
+
+
+def head_message(answer: GenerationAnswer) -> Message:
+    """An answer of a language model as far as it goes before its chunks: None stands for these."""
+    return "answer", answer.body if isinstance(answer.body, bytes) else None, answer.status, answer.headers
+
+
+def language_message(described: DescribedLanguage) -> Message:
+    """What a language model answers, and by which names."""
+    return "language", tuple(map(str, described.kinds)), tuple(map(astuple, described.cards))
+
+
+def language_of(message: Message) -> DescribedLanguage:
+    """The same, read. Raises the error that was told."""
+    if message[0] == "error":
+        raise error_of(message)
+    _, kinds, cards = message
+    return DescribedLanguage(frozenset(map(GenerationKind, kinds)), tuple(ModelCard(*each) for each in cards))

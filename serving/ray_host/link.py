@@ -31,6 +31,7 @@ from engine import (
     VireoError,
 )
 from serving.ray_host.hop import Message, description_of, outcome_of, request_message, response_of
+from serving.ray_host.languages import RayLanguages
 
 _DESCRIBE_S_MAX: Final = 600.0
 """So long a replica waits until another deployment has warmed what it needs of it."""
@@ -62,6 +63,8 @@ class RayLink:
         self._calling = plain.options(method_name="call")
         self._calling_together = plain.options(method_name="together")
         self._streaming = plain.options(method_name="stream", stream=True)
+        self.languages = RayLanguages(deployment, plain, clock)
+        """See `engine.Link`."""
 
     def describe(self, name: str, version: int, declared: str | None = None) -> Described:
         """See `engine.Link`."""

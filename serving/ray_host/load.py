@@ -7,7 +7,16 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from engine import Engine, Histogram, ModelStatistics, deployment_of, quantile_s
+from engine import (
+    DeadlineExceeded,
+    Engine,
+    GenerationStatistics,
+    Histogram,
+    ModelStatistics,
+    ResourceExhausted,
+    deployment_of,
+    quantile_s,
+)
 from serving.dispatch import Dispatch
 from serving.ray_host.scaling import Load
 
@@ -25,7 +34,10 @@ class _Counts:
     missed: int = 0
 
 
-def _counts(statistics: ModelStatistics) -> _Counts:
+def _counts(statistics: ModelStatistics | GenerationStatistics) -> _Counts:
+    if isinstance(statistics, GenerationStatistics):  # how long a call waited in its model, nobody tells
+        missed = sum(statistics.outcomes[each.__name__] for each in (ResourceExhausted, DeadlineExceeded))
+        return _Counts(answered=statistics.outcomes.total() - missed, missed=missed)
     with statistics.lock:
         missed = statistics.shed + statistics.expired + statistics.late
         return _Counts(
@@ -39,7 +51,7 @@ class LoadMeter:
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
         self._loop = asyncio.get_running_loop()
-        self._before: dict[ModelStatistics, _Counts] = {}
+        self._before: dict[ModelStatistics | GenerationStatistics, _Counts] = {}
         self._read_at = self._loop.time()
         self._behind = Histogram()
         self._due = self._read_at + _TURN_S
@@ -63,7 +75,7 @@ class LoadMeter:
         took_s, self._read_at = max(now - self._read_at, 1e-3), now
         behind, self._behind = self._behind, Histogram()
         wait_s, missed, answered = quantile_s(behind.counts, _SHARE), 0.0, 0
-        counted: dict[ModelStatistics, _Counts] = {}
+        counted: dict[ModelStatistics | GenerationStatistics, _Counts] = {}
         for statistics in self._computed_here():
             before, counts = self._before.get(statistics, _Counts()), _counts(statistics)
             counted[statistics] = counts
@@ -75,12 +87,13 @@ class LoadMeter:
         self._before = counted
         return asdict(Load(1e3 * wait_s, missed, float(self._dispatch.in_flight), answered / took_s))
 
-    def _computed_here(self) -> Collection[ModelStatistics]:
+    def _computed_here(self) -> Collection[ModelStatistics | GenerationStatistics]:
         engine: Engine = self._dispatch.engine
         spec = engine.spec
         made_of_others = {*spec.graphs, *spec.traffic}
-        return [
-            statistics
-            for name, _, statistics in engine.statistics()
-            if name not in made_of_others and deployment_of(spec.placement, name) is None
+        counted = [(name, each) for name, _, each in engine.statistics() if name not in made_of_others]
+        found: list[tuple[str, ModelStatistics | GenerationStatistics]] = [
+            *counted,
+            *engine.language_models.statistics(),
         ]
+        return [each for name, each in found if deployment_of(spec.placement, name) is None]

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -18,6 +19,7 @@ from ray.serve.handle import DeploymentHandle
 from engine import (
     INGRESS,
     Described,
+    DescribedLanguage,
     Engine,
     FailedPrecondition,
     FollowedCollection,
@@ -31,10 +33,14 @@ from engine import (
 )
 from serving.embedded import EmbeddedHost
 from serving.features_reads import Followed, seen
+from serving.language_calls import LanguageCalls
 from serving.ray_host.hop import (
     Message,
     description_message,
     error_message,
+    generation_of,
+    head_message,
+    language_message,
     request_of,
     response_message,
 )
@@ -190,6 +196,31 @@ class Replica:
         except VireoError as error:
             yield error_message(error)
 
+    async def describe_language(self, name: str, declared: str) -> Message | None:
+        """What language model `name` answers, and by which names; None where it is not yet what is `declared`."""
+        engine = self._host().engine
+        models = engine.language_models
+        if declared != engine.spec.declared(name):
+            return error_message(FailedPrecondition(f"{self._deployment}: {self._refused}")) if self._refused else None
+        try:
+            kinds = frozenset(models.kinds(name))
+        except VireoError as error:
+            return error_message(error)
+        cards = tuple(each for each in models.cards() if name in (each.id, each.parent))
+        return language_message(DescribedLanguage(kinds, cards))
+
+    async def generate(self, message: Message) -> AsyncIterator[Message | bytes]:
+        """The head of a language model's answer, once its first bytes are there, then its chunks; at the end perhaps an error."""
+        try:
+            answer = await LanguageCalls(self._host().dispatch).begin(generation_of(message, monotonic))
+            yield head_message(answer)
+            if not isinstance(answer.body, bytes):
+                async with aclosing(answer.body) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+        except VireoError as error:
+            yield error_message(error)
+
     async def __del__(self) -> None:
         """Called by Ray Serve before it ends the process."""
         if self._running is not None:
@@ -213,6 +244,7 @@ async def _warmed(host: EmbeddedHost) -> None:
     engine = host.engine
     while not engine.ready:
         failed = {each.name: each.reason for each in engine.index() if each.state == "FAILED" or each.version is None}
+        failed |= engine.language_models.problems()
         if failed:
             raise ModelLoadError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
         await asyncio.sleep(_WARMED_POLL_S)  # what is restored from a log takes its time

@@ -30,6 +30,11 @@ feature_views:
   shops: {source: shop, entity: card, event_time: at, features: {n: {aggregation: count, window: 1h}}}
   local: {source: here, entity: card, event_time: at, features: {n: {aggregation: count, window: 1h}}}
 """
+LANGUAGE = """
+language_models:
+  chat: {vllm: {model: weights}, answers: {bytes_max: 1000}}
+  both: {upstream: {targets: {one: {provider: openai, model: m, base_url: "http://h/v1"}}, fallback: [chat]}}
+"""
 REPOSITORY = "repository: {path: models}\nmodels: {ranker: {}}\n"
 
 
@@ -59,6 +64,24 @@ def test_part_of_a_shard_has_the_views_and_its_partitions_of_their_logs() -> Non
     assert kafka is not None
     assert (kafka.shard, kafka.key) == (ShardSpec(1, 3), "card")
     assert spec_of_plain(spec_as_plain(part), folder=part.folder) == part
+
+
+def test_language_models_that_compute_are_placed_and_their_answers_kept_at_the_doors() -> None:
+    spec = _parse(
+        LANGUAGE + "placement: {w: {serves: [chat], gpus: 1.0, autoscaling: {replicas_min: 0, calm_s: 60.0}}}\n"
+    )
+    part = spec.part("w")
+    assert list(part.language_models) == ["chat"]
+    assert (part.language_models["chat"].answers, part.repository) == (None, None)
+    assert part.language_models["chat"].vllm == spec.language_models["chat"].vllm
+    assert part.declared("chat") == spec.declared("chat")
+    assert spec.placement["w"].rests_after_s == 60.0
+    assert spec_of_plain(spec_as_plain(spec), folder=spec.folder) == spec
+
+
+def test_language_model_that_asks_others_runs_beside_the_doors() -> None:
+    with pytest.raises(SpecError, match=r"'both' is a language model made of others, which runs beside the doors"):
+        _parse(LANGUAGE + "placement: {w: {serves: [both]}}\n")
 
 
 def test_who_calls_a_model_and_who_has_it_say_the_same_of_how_it_is_declared() -> None:
@@ -111,7 +134,7 @@ def test_spec_with_a_placement_is_read_back_from_json() -> None:
         ("{w: {serves: [far], replicas: 0}}", "placement.w.replicas: must be from 1 to 1024, got 0"),
         (
             "{w: {serves: [far], autoscaling: {replicas_min: 3, replicas_max: 2}}}",
-            "replicas_min: must be from 1 to 2, got 3",
+            "replicas_min: must be from 0 to 2, got 3",
         ),
         (
             "{w: {serves: [far], autoscaling: {queue_wait_ms: null, misses_max: null}}}",
@@ -123,6 +146,8 @@ def test_spec_with_a_placement_is_read_back_from_json() -> None:
         ),
         ("{w: {serves: [far], autoscaling: {queue_wait_ms: 0.0}}}", "queue_wait_ms: must be from 0.1 to 1e+06, got 0"),
         ("{w: {serves: [far], autoscaling: {calm_s: 0.0}}}", "calm_s: must be from 1 to 86400, got 0"),
+        ("{w: {serves: [far], autoscaling: {replicas_min: 0}}}", "0 is for a deployment of language models alone"),
+        ("{ingress: {autoscaling: {replicas_min: 0}}}", "0 is for a deployment of language models alone"),
     ],
 )
 def test_placement_that_makes_no_sense_is_refused(placement: str, told: str) -> None:

@@ -14,6 +14,7 @@ from engine import (
     Described,
     Engine,
     InvalidArgument,
+    LanguageLink,
     LinkCall,
     Request,
     Response,
@@ -42,6 +43,10 @@ class Way:
         self.silent = False
         self.asked: list[Request] = []
         self.cancelled = 0
+
+    @property
+    def languages(self) -> LanguageLink:
+        raise NotImplementedError
 
     def describe(self, name: str, version: int, declared: str | None = None) -> Described:
         return Described(self._engine.describe(name, version).signature, streams=False)
