@@ -15,7 +15,8 @@ Entry = tuple[int, int, int, Ledger | None, str]
 def stages(plan: Plan, entries: Sequence[Entry | None], deadline_ns: int, received_ns: int) -> tuple[Stage, ...]:
     """A Stage for each decided node, those of graphs inside it after it, in the order in which they were ready.
 
-    Nodes that wait for none were ready when the request was received, also where it waited to go with others.
+    Nodes that wait for none were ready when the request was received, also where it waited to go with others. The others were
+    when the last that they wait for had ended: the one that was heard of last need not be it, and time would count twice.
     """
     critical = critical_nodes(plan, entries)
     found: list[Stage] = []
@@ -23,8 +24,8 @@ def stages(plan: Plan, entries: Sequence[Entry | None], deadline_ns: int, receiv
         entry = entries[index]
         assert entry is not None
         ready_ns, started_ns, ended_ns, ledger, mark = entry
-        if not plan.nodes[index].needs:
-            ready_ns = received_ns
+        needs = [need[2] for need in map(entries.__getitem__, plan.nodes[index].needs) if need is not None]
+        ready_ns = max([ready_ns, *needs]) if plan.nodes[index].needs else received_ns
         remaining_ns = NEVER_NS if deadline_ns == NEVER_NS else deadline_ns - ready_ns
         rows = ledger.batch_rows if ledger else 0
         name = plan.nodes[index].name
