@@ -349,6 +349,7 @@ class Fleet:
 
     def tick(self) -> float:
         """See `loop.Watcher`."""
+        self._loop.asleep = False  # else what is sent here would wake it, and so for ever
         now_ns = self.clock()
         for replica in self.replicas:
             if not replica.attend(self._loop, now_ns):
