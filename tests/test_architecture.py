@@ -27,8 +27,11 @@ OWNERS = {
     "hpack": ("engine/triton/hpack.py",),
     "vllm": ("engine/servables/vllm.py",),
     "faiss": ("engine/vectors/faiss_index.py", "engine/vectors/gpu_faiss.py"),
-    "onnxruntime": ("engine/servables/onnx.py", "engine/servables/onnx_binding.py", "engine/optimization/rewrite.py"),
-    "onnx": ("engine/servables/onnx.py", "engine/optimization/rewrite.py"),
+    "onnxruntime": (
+        *(f"engine/servables/onnx{name}.py" for name in ("", "_binding", "_devices")),
+        "engine/optimization/rewrite.py",
+    ),
+    "onnx": (*(f"engine/servables/onnx{name}.py" for name in ("", "_devices")), "engine/optimization/rewrite.py"),
     "confluent_kafka": ("engine/log/kafka",),
     "opentelemetry": ("serving/tracing.py",),
     "httpx2": ("engine/generation/upstream/http_client.py",),

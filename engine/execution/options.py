@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from engine.errors import ModelLoadError, quoted
@@ -28,23 +29,39 @@ Told = tuple[str, dict[str, str]]
 _EXTEND: Final = {"next_power_of_two": "kNextPowerOfTwo", "same_as_requested": "kSameAsRequested"}
 
 
-def chosen(providers: Providers, available: Collection[str]) -> tuple[str | ProviderSpec, ...]:
-    """Those that are to be had. Raises ModelLoadError where a required one is not, or where none is left."""
-    there = []
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Providers that a session is made with, and of those left out which and why, in words."""
+
+    used: tuple[str | ProviderSpec, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def chosen(
+    providers: Providers, available: Collection[str], problem_of: Callable[[str | ProviderSpec], str | None]
+) -> Chosen:
+    """Those of `providers` that ONNX Runtime has, as it lists in `available`, and that work: `problem_of` one that it has says
+    why it does not, None where it does. Raises ModelLoadError where a required one is not to be had, or where none is left."""
+    used, left_out = [], []
+    told = f"asked for: {names_told(providers)}; available: {', '.join(available)}"
     for each in providers:
-        if onnx_name(each) in available:
-            there.append(each)
-        elif isinstance(each, str) or each.required:
-            raise ModelLoadError(
-                f"no execution provider {quoted(each if isinstance(each, str) else each.word)} here; asked for: "
-                f"{names_told(providers)}; available: {', '.join(available)}"
-            )
-    if not there:
+        word = each if isinstance(each, str) else each.word
+        there = onnx_name(each) in available
+        problem = problem_of(each) if there else "ONNX Runtime was built without it"
+        if problem is None:
+            used.append(each)
+        elif not isinstance(each, str) and not each.required:
+            left_out.append(f"{word}: {problem}")
+        elif there:
+            raise ModelLoadError(f"the execution provider {quoted(word)} does not work here: {problem}; {told}")
+        else:
+            raise ModelLoadError(f"no execution provider {quoted(word)} here; {told}")
+    if not used:
         raise ModelLoadError(
-            f"none of the execution providers {names_told(providers)} is here, and the list does not go on to cpu; "
-            f"available: {', '.join(available)}"
+            f"none of the execution providers {names_told(providers)} is to be had, and the list does not go on to cpu: "
+            f"{'; '.join(left_out)}; available: {', '.join(available)}"
         )
-    return tuple(there)
+    return Chosen(tuple(used), tuple(left_out))
 
 
 def on_cpu_alone(providers: Sequence[str | ProviderSpec]) -> bool:

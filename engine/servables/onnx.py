@@ -7,6 +7,7 @@ whose external data would be read from outside its own folder is refused before 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from engine.execution.engine_cache import engine_folder
 from engine.execution.options import EngineCache, chosen, on_cpu_alone, told
 from engine.execution.parity import disagreement
 from engine.limits import BATCH_ROWS_MAX
+from engine.servables.onnx_devices import problem_of
 from engine.servables.probe import rows_are_independent, sample_inputs
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import ANY, Signature, TensorSpec
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
     from engine.servables.onnx_binding import BoundRun, CapturedRun
+
+log = logging.getLogger("vireo.engine")
 
 _TYPES: Mapping[str, DataType] = {
     f"tensor({theirs})": DATATYPES[ours]
@@ -156,19 +160,26 @@ def load_onnx(path: Path, options: OnnxOptions) -> OnnxServable:
     import onnxruntime
 
     try:
-        providers = chosen(options.providers, onnxruntime.get_available_providers())
+        picked = chosen(options.providers, onnxruntime.get_available_providers(), problem_of)
     except ModelLoadError as error:
         raise ModelLoadError(f"{path.name}: {error.message}") from error
     on_cpu = _on_cpu(path, options)
-    if on_cpu_alone(providers):
-        if len(providers) < len(options.providers):
-            note = f"on the CPU alone: of {names_told(options.providers)} nothing else is to be had here"
-            on_cpu.traits = replace(on_cpu.traits, notes=(*on_cpu.traits.notes, note))
-        return on_cpu
+    if on_cpu_alone(picked.used):
+        return _noted(on_cpu, path, picked.left_out)
     try:
-        return _on_providers(path, options, providers, on_cpu, engine_folder((path, *outside)))
+        servable = _on_providers(path, options, picked.used, on_cpu, engine_folder((path, *outside)))
     finally:
         on_cpu.close()
+    return _noted(servable, path, picked.left_out)
+
+
+def _noted(servable: OnnxServable, path: Path, left_out: Sequence[str]) -> OnnxServable:
+    """With what was left out, which is also logged: whoever declared a GPU wants to hear that there is none."""
+    for each in left_out:
+        log.warning("%s: left out %s", path, each)
+    notes = (f"left out: {each}" for each in left_out)
+    servable.traits = replace(servable.traits, notes=(*servable.traits.notes, *notes))
+    return servable
 
 
 def _on_cpu(path: Path, options: OnnxOptions) -> OnnxServable:
@@ -196,13 +207,12 @@ def _on_providers(
         raise ModelLoadError(f"{path.name}: {error.message}") from error
     session = _session(path, options, asked)
     absent = [each for each in providers if onnx_name(each) not in session.get_providers()]
-    required = [each for each in absent if isinstance(each, str) or each.required]
-    if required:
+    if absent:
         raise ModelLoadError(
-            f"{path.name}: ONNX Runtime could not make {names_told(required)} work, which it was built with; it works on "
-            f"{', '.join(session.get_providers())}: is there a device, and its driver?"
+            f"{path.name}: ONNX Runtime could not make {names_told(absent)} work with the options declared, though it did "
+            f"without them; it works on {', '.join(session.get_providers())}"
         )
-    bound = _bound(path, session, [each for each in providers if each not in absent], signature, rows_max)
+    bound = _bound(path, session, providers, signature, rows_max)
     notes = (*_notes(session, options), *([bound.note] if bound is not None else ()))
     servable = OnnxServable(session, signature, replace(on_cpu.traits, notes=notes), bound)
     try:
@@ -210,9 +220,6 @@ def _on_providers(
     except Exception as error:
         servable.close()
         raise ModelLoadError(f"{path.name}: {error}") from error
-    missing = [*absent, *(each for each in options.providers if each not in providers)]
-    if missing:
-        note = (*note, f"left out, as not to be had here: {names_told(missing)}")
     servable.traits = replace(servable.traits, notes=(*servable.traits.notes, *note))
     return servable
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from engine import ModelLoadError, Signature, SpecError, TensorSpec, parse_spec
-from engine.execution.declaration import Providers, placed
+from engine.execution.declaration import Providers, ProviderSpec, onnx_name, placed
 from engine.execution.engine_cache import engine_folder, gpu_names
-from engine.execution.options import chosen, told
+from engine.execution.options import Chosen, chosen, told
 from engine.tensor import FP32
 
 GPU = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
@@ -71,18 +71,38 @@ def test_shapes_that_vary_beyond_rows_must_be_declared_and_fit() -> None:
         told(declared, narrow, 64, lambda spec, profile: None)
 
 
+def works(provider: str | ProviderSpec) -> None:
+    """What is there works."""
+
+
 def test_what_is_not_here_is_refused_naming_what_was_asked_and_what_is_there() -> None:
     with pytest.raises(
         ModelLoadError, match="no execution provider 'tensorrt' here; asked for: tensorrt, cuda, cpu; available: Az"
     ):
-        chosen(providers_of("[tensorrt, cuda, cpu]"), HERE)
+        chosen(providers_of("[tensorrt, cuda, cpu]"), HERE, works)
     with pytest.raises(
-        ModelLoadError, match="none of the execution providers cuda is here, and the list does not go on to cpu"
+        ModelLoadError,
+        match="none of the execution providers cuda is to be had, and the list does not go on to cpu: cuda: ONNX Runtime was "
+        "built without it; available: Azure",
     ):
-        chosen(providers_of("[{cuda: {}, required: false}]"), HERE)
+        chosen(providers_of("[{cuda: {}, required: false}]"), HERE, works)
     left_out = providers_of("[{tensorrt: {}, required: false}, {cuda: {}, required: false}, cpu]")
-    assert chosen(left_out, HERE) == ("cpu",)
-    assert chosen(left_out, GPU) == left_out
+    without = "ONNX Runtime was built without it"
+    assert chosen(left_out, HERE, works) == Chosen(("cpu",), (f"tensorrt: {without}", f"cuda: {without}"))
+    assert chosen(left_out, GPU, works) == Chosen(left_out)
+
+
+def test_what_is_here_and_does_not_work_is_refused_or_left_out_with_the_reason() -> None:
+    def problem_of(provider: str | ProviderSpec) -> str | None:
+        return "no device" if onnx_name(provider) == GPU[0] else None
+
+    declared = providers_of("[{tensorrt: {}, required: false}, cuda, cpu]")
+    assert chosen(declared, GPU, problem_of) == Chosen(declared[1:], ("tensorrt: no device",))
+    with pytest.raises(
+        ModelLoadError,
+        match=r"^the execution provider 'tensorrt' does not work here: no device; asked for: tensorrt, cpu; available: Tensorrt",
+    ):
+        chosen(providers_of("[tensorrt, cpu]"), GPU, problem_of)
 
 
 @pytest.mark.parametrize(

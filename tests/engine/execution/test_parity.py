@@ -1,13 +1,11 @@
 """No version goes live that says something else on its provider than on the CPU.
 
-Where there is no GPU, ONNX Runtime is given a stand-in for its CUDA provider: a session on the CPU of another file, such as one
-in 8 bits, so that it says something else, as a device may.
+A stand-in for a device computes another file, such as one in 8 bits, so that it says something else, as a device may.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -20,38 +18,13 @@ from engine.execution.parity import disagreement
 from engine.optimization.optimize import optimize
 from engine.servables.onnx import OnnxOptions, load_onnx
 from tests.engine import onnx_models
+from tests.engine.execution.standin import Device, device
 from tests.engine.optimization.test_optimize import WISH, opened, samples
 from tests.fakes import FP32
 
 CUDA = OnnxOptions(providers=("cuda", "cpu"), batch_rows=8)
 
-
-class Device:
-    """What stands in: `works` False is a driver that is not there. `asked`: the providers of each session, as they were given."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.says: dict[str, Path] = {}
-        self.works = True
-        self.asked: list[Any] = []
-        self._real = onnxruntime.InferenceSession
-        there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
-        monkeypatch.setattr(onnxruntime, "InferenceSession", self._session)
-
-    def _session(self, path: str, settings: Any, providers: Any, enable_fallback: int) -> Any:  # noqa: ANN401
-        self.asked.append(providers)
-        assert enable_fallback == 0
-        on_device = providers[0][0] == "CUDAExecutionProvider"
-        file = self.says.get(path, path) if on_device else path
-        session = self._real(str(file), settings, providers=["CPUExecutionProvider"])
-        if on_device and self.works:
-            session.get_providers = lambda: [name for name, _ in providers]
-        return session
-
-
-@pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Device:
-    return Device(monkeypatch)
+__all__ = ["device"]
 
 
 def test_a_provider_that_agrees_is_served_and_told(device: Device, tmp_path: Path) -> None:
@@ -102,24 +75,10 @@ def opened_without(device: Device, folder: Path) -> Path:
     """A ranker whose device says what its version in 8 bits says."""
     source = onnx_models.write(folder / "plain", to_onnx(make_network(sizes=(128, 64, 32, 1), seed=2)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnxruntime, "InferenceSession", device._real)
+        patch.setattr(onnxruntime, "InferenceSession", device.real)
         made = opened(folder, to_onnx(make_network(sizes=(128, 64, 32, 1), seed=2)))
         device.says[str(source)] = optimize(made, samples(), WISH).folder / "model.onnx"
     return source
-
-
-def test_a_device_that_does_not_work_is_refused_unless_it_need_not(device: Device, tmp_path: Path) -> None:
-    device.works = False
-    path = onnx_models.write(tmp_path, onnx_models.affine())
-    with pytest.raises(
-        ModelLoadError, match=r"could not make cuda work, .* it works on CPUExecutionProvider: is there a device"
-    ):
-        load_onnx(path, CUDA)
-    spec = parse_spec(
-        "repository: {path: .}\nmodels: {m: {providers: [{cuda: {}, required: false}, cpu]}}", folder=tmp_path
-    )
-    notes = load_onnx(path, OnnxOptions(providers=spec.models["m"].providers)).traits.notes
-    assert notes[-1] == "left out, as not to be had here: cuda"
 
 
 def test_a_version_that_disagrees_is_refused_and_the_live_one_stays(device: Device, tmp_path: Path) -> None:
