@@ -31,7 +31,10 @@ OWNERS = {
         *(f"engine/servables/onnx{name}.py" for name in ("", "_binding", "_devices")),
         "engine/optimization/rewrite.py",
     ),
-    "onnx": (*(f"engine/servables/onnx{name}.py" for name in ("", "_devices")), "engine/optimization/rewrite.py"),
+    "onnx": (
+        *(f"engine/servables/onnx{name}.py" for name in ("", "_files", "_devices")),
+        "engine/optimization/rewrite.py",
+    ),
     "confluent_kafka": ("engine/log/kafka",),
     "opentelemetry": ("serving/tracing.py",),
     "httpx2": ("engine/generation/upstream/http_client.py",),

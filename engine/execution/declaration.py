@@ -149,6 +149,8 @@ def _spec_problems(where: str, spec: ProviderSpec) -> Iterator[tuple[str, str]]:
             yield f"{where}.{spec.word}.{key}", f"must be from {low} to {high}, got {value}"
     if spec.cuda is not None and (problem := _graph_problem(spec.cuda)) is not None:
         yield f"{where}.cuda.graph_rows", problem
+    if spec.tensorrt is not None and spec.tensorrt.int8_table is not None and not spec.tensorrt.int8:
+        yield f"{where}.tensorrt.int8_table", "is for int8: true, but int8 is false"
     for name, shape in spec.tensorrt.shapes.items() if spec.tensorrt else ():
         yield from ((f"{where}.tensorrt.shapes.{name}", each) for each in _shape_problems(shape))
 
@@ -168,10 +170,10 @@ def _shape_problems(shape: ShapeSpec) -> Iterator[str]:
 
 
 def placed(providers: Providers, path_of: Callable[[str], Path]) -> Providers:
-    """With the paths of their files, which `path_of` places."""
+    """With the paths of their files, which `path_of` places. Absolute: ONNX Runtime looks for a table in the cache otherwise."""
 
     def of(path: str | None) -> str | None:
-        return None if path is None else str(path_of(path))
+        return None if path is None else str(path_of(path).absolute())
 
     def one(each: str | ProviderSpec) -> str | ProviderSpec:
         if isinstance(each, str) or each.tensorrt is None:

@@ -10,18 +10,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from engine.errors import ModelLoadError, quoted
+from engine.errors import ModelLoadError, nearest, quoted
 from engine.execution.declaration import (
     NAMES,
     CudaSpec,
     Providers,
     ProviderSpec,
     ShapeSpec,
+    TensorRtSpec,
     declared_by,
     names_told,
     onnx_name,
 )
-from engine.servables.signature import ANY, Signature
+from engine.servables.signature import ANY, Signature, TensorSpec
 
 Told = tuple[str, dict[str, str]]
 """A provider's name and options, as a session is given them."""
@@ -72,19 +73,30 @@ def on_cpu_alone(providers: Sequence[str | ProviderSpec]) -> bool:
 Profile = Mapping[str, ShapeSpec]
 
 EngineCache = Callable[[ProviderSpec, Profile], str | None]
-"""The folder of an engine, made; None where none is declared."""
+"""The folder of an engine; None where none is declared."""
+
+CACHE_KEYS: Final = ("trt_engine_cache_path", "trt_timing_cache_path")
+"""Options of TensorRT that name an engine's folder."""
 
 
 def profile_of(signature: Signature, declared: Profile, *, rows_opt: int | None, rows_max: int) -> dict[str, ShapeSpec]:
     """The shapes an engine is built for: those declared, and of inputs of which only the rows vary, 1 to `rows_max` rows.
 
-    Raises ModelLoadError where an input varies otherwise and is not declared, or is declared as the model cannot take it.
+    Raises ModelLoadError where an input varies otherwise and is not declared, or where what is declared cannot work: an engine
+    computes nothing outside its shapes, so that a request which the model takes would fail.
     """
+    known = signature.input_named
     for name, shape in declared.items():
-        spec = signature.input_named.get(name)
-        if spec is None or not all(spec.takes(each) for each in (shape.min, shape.opt, shape.max)):
-            expected = "no such input" if spec is None else f"the model takes {list(spec.shape)}"
-            raise ModelLoadError(f"tensorrt.shapes.{name}: {expected}")
+        if name not in known:
+            raise ModelLoadError(
+                f"tensorrt.shapes: no input {quoted(name)}{nearest(name, known)}; inputs: {', '.join(known)}"
+            )
+        if (problem := _shape_problem(known[name], shape, signature.batchable, rows_max)) is not None:
+            raise ModelLoadError(f"tensorrt.shapes.{name}: {problem}")
+    rows_allowed = rows_max if signature.batchable else 1
+    if rows_opt is not None and rows_opt > rows_allowed:
+        limit = f"a batch has at most {rows_max} rows" if signature.batchable else "the model takes no batches"
+        raise ModelLoadError(f"tensorrt.rows_opt: {rows_opt}, but {limit}")
     found = {}
     for each in signature.inputs:
         if each.name in declared:
@@ -97,9 +109,29 @@ def profile_of(signature: Signature, declared: Profile, *, rows_opt: int | None,
                 "tensorrt.shapes"
             )
         if signature.batchable:
-            best = min(rows_opt or rows_max, rows_max)
-            found[each.name] = ShapeSpec((1, *inner), (best, *inner), (rows_max, *inner))
+            found[each.name] = ShapeSpec((1, *inner), (rows_opt or rows_max, *inner), (rows_max, *inner))
+    for name in (each for each in found if set(":,") & set(each)):
+        raise ModelLoadError(
+            f"input {quoted(name)}: ONNX Runtime reads names of TensorRT's inputs up to a ':' or ','; rename it"
+        )
     return found
+
+
+def _shape_problem(spec: TensorSpec, shape: ShapeSpec, batchable: bool, rows_max: int) -> str | None:
+    """Why an engine of `shape` does not compute what may be asked for; None where it does."""
+    for key in ("min", "opt", "max"):
+        sizes = getattr(shape, key)
+        if not spec.takes(sizes):
+            return f"{key} is {list(sizes)}, but the model takes {list(spec.shape)}"
+    for place, size in enumerate(spec.shape):
+        if size == ANY and shape.min[place] > 1:
+            what = "rows" if batchable and place == 0 else f"dimension {place}"
+            return f"min is {list(shape.min)}, but {what} of the model's {list(spec.shape)} vary from 1: give 1 there"
+    if batchable and shape.max[0] < rows_max:
+        return (
+            f"max is {list(shape.max)}, but a batch may have {rows_max} rows (batching.rows_max): give at least as many"
+        )
+    return None
 
 
 def cuda_options(spec: CudaSpec) -> dict[str, str]:
@@ -128,7 +160,7 @@ def tensorrt_options(spec: ProviderSpec, profile: Profile, cache: str | None) ->
         "trt_builder_optimization_level": str(engine.builder_level),
     }
     if engine.int8_table is not None:
-        options["trt_int8_calibration_table_name"] = engine.int8_table
+        options["trt_int8_calibration_table_name"] = engine.int8_table  # absolute, else looked for in the cache
     if engine.workspace_bytes_max is not None:
         options["trt_max_workspace_size"] = str(engine.workspace_bytes_max)
     if profile:
@@ -138,15 +170,19 @@ def tensorrt_options(spec: ProviderSpec, profile: Profile, cache: str | None) ->
                 f"{name}:{'x'.join(map(str, sizes))}" for name, sizes in shapes
             )
     if cache is not None:
-        options |= {"trt_engine_cache_enable": "True", "trt_engine_cache_path": cache}
-        options |= {"trt_timing_cache_enable": "True", "trt_timing_cache_path": cache}
+        options |= {
+            "trt_engine_cache_enable": "True",
+            "trt_timing_cache_enable": "True",
+            **dict.fromkeys(CACHE_KEYS, cache),
+        }
     return options
 
 
-def cache_key(profile: Profile, facts: Sequence[str], spec: ProviderSpec) -> str:
-    """A folder's name: another for each GPU, version, model (all of them `facts`), precision and profile of shapes, as an engine
-    built for one of them is none for another."""
-    told = repr((sorted(profile.items(), key=lambda each: each[0]), tuple(facts), spec))
+def cache_key(profile: Profile, facts: Sequence[str], engine: TensorRtSpec) -> str:
+    """A folder's name: another for each GPU, version, model and calibration table (all of them `facts`), for other options of the
+    builder and for another profile of shapes, as an engine built for one of them is none for another."""
+    builder = (engine.device_id, engine.fp16, engine.int8, engine.workspace_bytes_max, engine.builder_level)
+    told = repr((sorted(profile.items(), key=lambda each: each[0]), tuple(facts), builder))
     return hashlib.sha256(told.encode()).hexdigest()[:24]
 
 

@@ -1,7 +1,6 @@
-"""ONNX models in this process, on ONNX Runtime. The one file that knows `onnxruntime` and `onnx`.
+"""ONNX models in this process, on ONNX Runtime. This and its neighbours `onnx_*` are the files that know `onnxruntime`.
 
-Everything is read from the file itself: names, datatypes, shapes, and whether dimension 0 is a batch dimension. A file
-whose external data would be read from outside its own folder is refused before ONNX Runtime sees it.
+Everything is read from the file itself: names, datatypes, shapes, and whether dimension 0 is a batch dimension.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,11 +27,10 @@ from engine.errors import (
     quoted,
 )
 from engine.execution.declaration import CPU, NAMES, ParitySpec, Providers, ProviderSpec, names_told, onnx_name
-from engine.execution.engine_cache import engine_folder
 from engine.execution.options import EngineCache, chosen, on_cpu_alone, told
 from engine.execution.parity import disagreement
 from engine.limits import BATCH_ROWS_MAX
-from engine.servables.onnx_devices import problem_of
+from engine.servables.onnx_files import external_data
 from engine.servables.probe import rows_are_independent, sample_inputs
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import ANY, Signature, TensorSpec
@@ -55,7 +53,6 @@ _TYPES: Mapping[str, DataType] = {
     }.items()
 }  # fmt: skip
 _ONNX_BF16 = 16
-_PIECE_BYTES = 1 << 20
 _TERMINATED = "terminate flag"
 _NODE_FAILED = "Non-zero status code returned while running"
 _DEVICES = ("CUDA", "cuda", "CUDNN", "CUBLAS", "TensorRT", "HIP", "MIGraphX", "OpenVINO", "CoreML", "DML")
@@ -159,6 +156,9 @@ def load_onnx(path: Path, options: OnnxOptions) -> OnnxServable:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # wheels from 1.29 on send it by default
     import onnxruntime
 
+    from engine.execution.engine_cache import engine_folder
+    from engine.servables.onnx_devices import problem_of
+
     try:
         picked = chosen(options.providers, onnxruntime.get_available_providers(), problem_of)
     except ModelLoadError as error:
@@ -199,13 +199,15 @@ def _on_providers(
     path: Path, options: OnnxOptions, providers: Sequence[str | ProviderSpec], on_cpu: OnnxServable, cache: EngineCache
 ) -> OnnxServable:
     """On `providers`, whose signature is that of `on_cpu`, with which it must agree. `cache`: see `told`."""
+    from engine.execution.engine_cache import built
+
     signature = on_cpu.signature
     rows_max = min(options.batch_rows, signature.rows_max or options.batch_rows)
     try:
         asked = told(providers, signature, rows_max, cache)
     except ModelLoadError as error:
         raise ModelLoadError(f"{path.name}: {error.message}") from error
-    session = _session(path, options, asked)
+    session = built(asked, lambda asked: _session(path, options, asked))
     absent = [each for each in providers if onnx_name(each) not in session.get_providers()]
     if absent:
         raise ModelLoadError(
@@ -382,65 +384,3 @@ def _translated(error: Exception) -> Exception:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0][:500]
-
-
-def external_data(path: Path) -> list[Path]:
-    """The files beside a model file that have data of it. Refuses one whose data lies outside the folder the file is in. Reads
-    the graph only.
-
-    Parsing holds the GIL for as long as it takes, 70 ms in 200 MB, which callers of other models would feel: a file
-    without the word that every reference to external data contains is not parsed.
-    """
-    try:
-        if not _contains(path, b"location"):
-            return []
-    except OSError as error:
-        raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
-    import onnx
-
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:
-        raise ModelLoadError(f"{path.name}: not an ONNX file: {_first_line(error)}") from error
-    folder, found = path.parent.resolve(), set[Path]()
-    for tensor in _tensors(model.graph, model.functions):
-        for entry in tensor.external_data:
-            if entry.key != "location":
-                continue
-            where = f"{path.name}: tensor {quoted(tensor.name)} keeps its data in {quoted(entry.value)}"
-            file = Path(os.path.realpath(folder / entry.value))
-            if not file.is_relative_to(folder):
-                raise ModelLoadError(f"{where}, outside the model's folder")
-            if not file.is_file():  # ONNX Runtime takes some locations for addresses in memory
-                raise ModelLoadError(f"{where}, which is no file")
-            found.add(file)
-    return sorted(found)
-
-
-def _contains(path: Path, word: bytes) -> bool:
-    """Whether `word` is in the file, read in pieces that each hold the GIL for well under a millisecond."""
-    tail = b""
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            if word in tail + piece:
-                return True
-            tail = piece[-len(word) :]
-    return False
-
-
-def _tensors(graph: Any, functions: Sequence[Any]) -> Iterator[Any]:  # noqa: ANN401  onnx protobuf messages
-    pending = [graph]
-    nodes = [node for function in functions for node in function.node]
-    while pending or nodes:
-        if pending:
-            graph = pending.pop()
-            yield from graph.initializer
-            for sparse in graph.sparse_initializer:
-                yield from (sparse.values, sparse.indices)
-            nodes.extend(graph.node)
-        for attribute in (each for node in nodes for each in node.attribute):
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-            pending.extend((*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs))
-        nodes = []

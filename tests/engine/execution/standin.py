@@ -42,13 +42,15 @@ GPU = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
 class Device:
     """Providers of `there`, each of which works unless it is in `fails`: with the words that it raises, or None where it is
     passed over in silence. `says`: another file than a model's own that a device computes. `asked`: the providers of each
-    session of a file, as they were given; `probed`: of each that was asked whether it works."""
+    session of a file, as they were given; `probed`: of each that was asked whether it works. `writes`: the name of an engine
+    that is written to the cache."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...] = GPU[1:]) -> None:
         self.says: dict[str, Path] = {}
         self.fails: dict[str, str | None] = {}
         self.asked: list[Any] = []
         self.probed: list[Any] = []
+        self.writes: str | None = None
         self.real = onnxruntime.InferenceSession
         monkeypatch.setattr(onnx_devices, "_verdicts", {})
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*there, "CPUExecutionProvider"])
@@ -62,6 +64,8 @@ class Device:
             if words is not None:
                 raise RuntimeError(words)
         on_device = any(each in GPU for each in names)
+        for cache in (each["trt_engine_cache_path"] for _, each in providers if "trt_engine_cache_path" in each):
+            (Path(cache) / (self.writes or "")).write_bytes(b"engine")
         file = self.says.get(str(model), model) if on_device else model
         session = self.real(
             file if isinstance(file, bytes) else str(file), settings, providers=["CPUExecutionProvider"]

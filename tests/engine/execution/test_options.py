@@ -8,7 +8,6 @@ import pytest
 
 from engine import ModelLoadError, Signature, SpecError, TensorSpec, parse_spec
 from engine.execution.declaration import Providers, ProviderSpec, onnx_name, placed
-from engine.execution.engine_cache import engine_folder, gpu_names
 from engine.execution.options import Chosen, chosen, told
 from engine.tensor import FP32
 
@@ -57,18 +56,76 @@ def test_words_are_the_names_that_onnx_runtime_has_and_take_the_defaults() -> No
         ]  # fmt: skip
 
 
-def test_shapes_that_vary_beyond_rows_must_be_declared_and_fit() -> None:
-    text = Signature((TensorSpec("ids", FP32, (-1, -1)),), (), True)
-    with pytest.raises(ModelLoadError, match=r"input 'ids' of shape \[-1, -1\]: TensorRT needs its least"):
-        told(providers_of("[{tensorrt: {}}]"), text, 64, lambda spec, profile: None)
-    declared = providers_of("[{tensorrt: {shapes: {ids: {min: [1, 1], opt: [8, 64], max: [64, 512]}}}}]")
-    ((_, options),) = told(declared, text, 64, lambda spec, profile: None)
-    assert options["trt_profile_opt_shapes"] == "ids:8x64"
-    with pytest.raises(ModelLoadError, match=r"tensorrt\.shapes\.ids: no such input"):
-        told(declared, RANKER, 64, lambda spec, profile: None)
-    narrow = Signature((TensorSpec("ids", FP32, (-1, 32)),), (), True)
-    with pytest.raises(ModelLoadError, match=r"tensorrt\.shapes\.ids: the model takes \[-1, 32\]"):
-        told(declared, narrow, 64, lambda spec, profile: None)
+TEXT = Signature((TensorSpec("ids", FP32, (-1, -1)), TensorSpec("rows", FP32, (-1, 2))), (), True)
+FIXED = Signature((TensorSpec("ids", FP32, (3, -1)),), (), False)
+
+
+def options_of(text: str, signature: Signature, rows: int = 64) -> dict[str, str]:
+    """What TensorRT is told."""
+    ((_, options),) = told(providers_of(f"[{{tensorrt: {{{text}}}}}]"), signature, rows, lambda spec, profile: None)
+    return options
+
+
+def test_shapes_that_vary_beyond_rows_are_declared_and_the_others_follow() -> None:
+    options = options_of("rows_opt: 16, shapes: {ids: {min: [1, 1], opt: [8, 64], max: [64, 512]}}", TEXT)
+    assert options["trt_profile_min_shapes"] == "ids:1x1,rows:1x2"
+    assert options["trt_profile_opt_shapes"] == "ids:8x64,rows:16x2"
+    assert options["trt_profile_max_shapes"] == "ids:64x512,rows:64x2"
+    fixed = options_of("shapes: {ids: {min: [3, 1], opt: [3, 64], max: [3, 512]}}", FIXED)
+    assert fixed["trt_profile_max_shapes"] == "ids:3x512"
+
+
+@pytest.mark.parametrize(
+    ("text", "signature", "problem"),
+    [
+        ("", TEXT, "input 'ids' of shape [-1, -1]: TensorRT needs its least, best and greatest, in tensorrt.shapes"),
+        (
+            "shapes: {idz: {min: [1, 1], opt: [8, 64], max: [64, 512]}}",
+            TEXT,
+            "tensorrt.shapes: no input 'idz'; nearest: 'ids'; inputs: ids, rows",
+        ),
+        (
+            "shapes: {rows: {min: [1, 2], opt: [8, 2], max: [64, 4]}}",
+            TEXT,
+            "tensorrt.shapes.rows: max is [64, 4], but the model takes [-1, 2]",
+        ),
+        (
+            "shapes: {ids: {min: [1], opt: [8], max: [64]}}",
+            TEXT,
+            "tensorrt.shapes.ids: min is [1], but the model takes [-1, -1]",
+        ),
+        (
+            "shapes: {ids: {min: [1, 1], opt: [8, 64], max: [32, 512]}}",
+            TEXT,
+            "tensorrt.shapes.ids: max is [32, 512], but a batch may have 64 rows (batching.rows_max): give at least as many",
+        ),
+        (
+            "shapes: {ids: {min: [2, 1], opt: [8, 64], max: [64, 512]}}",
+            TEXT,
+            "tensorrt.shapes.ids: min is [2, 1], but rows of the model's [-1, -1] vary from 1: give 1 there",
+        ),
+        (
+            "shapes: {ids: {min: [1, 16], opt: [8, 64], max: [64, 512]}}",
+            TEXT,
+            "tensorrt.shapes.ids: min is [1, 16], but dimension 1 of the model's [-1, -1] vary from 1: give 1 there",
+        ),
+        ("rows_opt: 65", RANKER, "tensorrt.rows_opt: 65, but a batch has at most 64 rows"),
+        (
+            "rows_opt: 2, shapes: {ids: {min: [3, 1], opt: [3, 64], max: [3, 512]}}",
+            FIXED,
+            "tensorrt.rows_opt: 2, but the model takes no batches",
+        ),
+        (
+            "",
+            Signature((TensorSpec("x:0", FP32, (-1, 2)),), (), True),
+            "input 'x:0': ONNX Runtime reads names of TensorRT's inputs up to a ':' or ','; rename it",
+        ),
+    ],
+)
+def test_shapes_that_cannot_work_are_refused(text: str, signature: Signature, problem: str) -> None:
+    with pytest.raises(ModelLoadError) as caught:
+        options_of(text, signature)
+    assert caught.value.message == problem
 
 
 def works(provider: str | ProviderSpec) -> None:
@@ -121,6 +178,14 @@ def test_what_is_here_and_does_not_work_is_refused_or_left_out_with_the_reason()
             "got 'slow'",
         ),
         (
+            "[{tensorrt: {int8_table: ranges}}]",
+            "app.yaml:4: models.m.providers[0].tensorrt.int8_table: is for int8: true, but int8 is false",
+        ),
+        (
+            "[{tensorrt: {shapes: {x: {min: [1], opt: [16], max: [8]}}}}]",
+            "app.yaml:4: models.m.providers[0].tensorrt.shapes.x: each size must be 1 <= min <= opt <= max, got [1], [16], [8]",
+        ),
+        (
             "[{tensorrt: {shapes: {x: {min: [4], opt: [2], max: [8]}}}}]",
             "app.yaml:4: models.m.providers[0].tensorrt.shapes.x: each size must be 1 <= min <= opt <= max, got [4], [2], [8]",
         ),
@@ -131,33 +196,3 @@ def test_wrong_declarations_are_refused_with_file_and_line(text: str, problem: s
     with pytest.raises(SpecError) as caught:
         providers_of(text)
     assert caught.value.message == problem
-
-
-def test_engines_are_kept_apart_by_gpu_model_file_and_profile(tmp_path: Path) -> None:
-    gpus = tmp_path / "gpus"
-    for bus, name in (("0000:01", "NVIDIA H100 80GB HBM3"), ("0000:02", "NVIDIA L4")):
-        (gpus / bus).mkdir(parents=True)
-        (gpus / bus / "information").write_text(f"Model: \t\t {name}\nIRQ: 1\n")
-    assert gpu_names(gpus) == ["NVIDIA H100 80GB HBM3", "NVIDIA L4"]
-    assert gpu_names(tmp_path / "none") == []
-    model, weights = tmp_path / "model.onnx", tmp_path / "weights.bin"
-    model.write_bytes(b"one")
-    weights.write_bytes(b"1")
-
-    def path(text: str = "[{tensorrt: {cache: engines}}]", rows: int = 64, where: Path = gpus) -> str:
-        ((_, options),) = told(providers_of(text, tmp_path), RANKER, rows, engine_folder((model, weights), where))
-        return options["trt_engine_cache_path"]
-
-    first = path()
-    assert Path(first).is_dir()
-    assert Path(first).parent == tmp_path / "engines"
-    assert path() == first
-    others = {path(rows=32), path("[{tensorrt: {cache: engines, fp16: true}}]"), path(where=tmp_path / "none")}
-    model.write_bytes(b"two")
-    others.add(path())
-    weights.write_bytes(b"2")
-    others.add(path())
-    assert len(others) == 5
-    assert first not in others
-    ((_, uncached),) = told(providers_of("[{tensorrt: {}}]"), RANKER, 64, engine_folder((model,), gpus))
-    assert "trt_engine_cache_path" not in uncached

@@ -22,7 +22,8 @@ from engine import (
     Unavailable,
     datatype_named,
 )
-from engine.servables.onnx import OnnxOptions, OnnxServable, external_data, load_onnx
+from engine.servables.onnx import OnnxOptions, OnnxServable, load_onnx
+from engine.servables.onnx_files import external_data
 from engine.servables.probe import sample_inputs
 from tests.engine import onnx_models
 from tests.engine.onnx_models import BOOL, FLOAT, INT64, STRING, write
