@@ -32,16 +32,20 @@ class BoundRun:
     """Outputs that the model makes on the device stay there until they are copied out once. Thread-safe: each run has a binding
     of its own. `note`: what is bound where. `graph_rows`: of its graphs, of which it has none.
 
-    Inputs are bound in the caller's memory; ONNX Runtime copies each to where the model reads it, which for a few is the CPU.
+    Each input is copied to where the model reads it, which for a few is the CPU, before it is bound, and the copy is over when
+    `ortvalue_from_numpy` returns. Bound in the caller's memory it would be copied by `bind_ortvalue_input`, which leaves the
+    copy on its way on a stream that, beside other callers, is not the run's (`CopyOneInputAcrossDevices`), and only
+    `synchronize_inputs` would make that safe. That and `synchronize_outputs` are `cudaDeviceSynchronize`, which waits for all
+    that anybody runs on the device; a run itself is over when `run_with_iobinding` returns, as nobody asks for
+    `disable_synchronize_execution_providers`.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, binding: Binding) -> None:
         self._session = session
-        places = zip(session.get_outputs(), session.get_output_memory_infos(), strict=True)
-        device = (binding.device, binding.device_id)
-        self._places = {node.name: device if place.name == _ON_DEVICE else ("cpu", 0) for node, place in places}
+        self._sources = _places(session.get_inputs(), session.get_input_memory_infos(), binding)
+        self._places = _places(session.get_outputs(), session.get_output_memory_infos(), binding)
         self.graph_rows: tuple[int, ...] = ()
-        count = sum(place == device for place in self._places.values())
+        count = sum(place == (binding.device, binding.device_id) for place in self._places.values())
         self.note = f"{count} of {len(self._places)} outputs bound to {binding.device}:{binding.device_id}, the others to the CPU"
 
     def __call__(
@@ -52,14 +56,20 @@ class BoundRun:
 
         bound = self._session.io_binding()
         for name, array in feeds.items():
-            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"))
-            bound.bind_ortvalue_input(name, value)
+            contiguous = np.asarray(array, order="C")
+            bound.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(contiguous, *self._sources[name]))
         for name in names:
             bound.bind_output(name, *self._places[name])
-        bound.synchronize_inputs()
         self._session.run_with_iobinding(bound, options)
-        bound.synchronize_outputs()
         return [each.numpy() for each in bound.get_outputs()]
+
+
+def _places(nodes: Sequence[Any], infos: Sequence[Any], binding: Binding) -> dict[str, tuple[str, int]]:
+    """On which device the session has each tensor."""
+    device = (binding.device, binding.device_id)
+    return {
+        node.name: device if place.name == _ON_DEVICE else ("cpu", 0) for node, place in zip(nodes, infos, strict=True)
+    }
 
 
 class CapturedRun:
@@ -118,14 +128,15 @@ class _Graph:
         self._session.run_with_iobinding(self._bound, self._options)  # which captures it
 
     def replay(self, names: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
-        """The outputs `names` of `feeds`, which the capture takes: arrays of the caller's own, without the rows of padding."""
+        """The outputs `names` of `feeds`, which the capture takes: arrays of the caller's own, without the rows of padding.
+
+        A copy is over when `update_inplace` returns, and so is the run, as in `BoundRun`.
+        """
         for name, array in feeds.items():
             staged = self._staged[name][1]
             padded_into(staged, array)
             self._inputs[name].update_inplace(staged)
-        self._bound.synchronize_inputs()
         self._session.run_with_iobinding(self._bound, self._options)
-        self._bound.synchronize_outputs()
         kept = slice(None)
         if self._capture.batched:
             kept = slice(len(next(iter(feeds.values()))))

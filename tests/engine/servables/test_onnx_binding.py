@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,43 @@ def test_callers_at_once_each_get_their_own_which_no_later_run_changes(tmp_path:
     with closing(_servable(tmp_path, model, rows)) as servable, ThreadPoolExecutor(CALLERS) as callers:
         for array, out in [each for kept in callers.map(call, range(CALLERS)) for each in kept]:
             np.testing.assert_array_equal(out, 2 * array)
+
+
+class OnDevice:
+    """A session that says that it reads `x` on the first GPU, and what was bound to it: its own tensors stay on the CPU."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._session = session
+        self.copied: list[tuple[str, int]] = []
+        self.synchronised: list[str] = []
+        real = onnxruntime.OrtValue.ortvalue_from_numpy
+
+        def copied(array: Array, device: str, number: int) -> Any:  # noqa: ANN401
+            self.copied.append((device, number))
+            return real(array)
+
+        monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_numpy", copied)
+        for each in ("synchronize_inputs", "synchronize_outputs"):
+            monkeypatch.setattr(onnxruntime.IOBinding, each, lambda _, each=each: self.synchronised.append(each))
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._session, name)
+
+    def get_input_memory_infos(self) -> list[Any]:
+        """The first input is read on the GPU, the second on the CPU."""
+        return [SimpleNamespace(name=each) for each in ("Cuda", "Cpu")]
+
+
+def test_inputs_are_copied_to_where_they_are_read_before_the_run_and_no_device_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = OnDevice(_session(tmp_path, onnx_models.sum_and_difference()), monkeypatch)
+    binding = Binding("cuda", 3)
+    a, b = floats(2, 3, 1), floats(2, 3, 2)
+    (total,) = BoundRun(session, binding)(["s"], {"a": a, "b": b}, onnxruntime.RunOptions())
+    np.testing.assert_array_equal(total, a + b)
+    assert session.copied == [("cuda", 3), ("cpu", 0)]
+    assert session.synchronised == []
 
 
 def test_outputs_whose_rows_are_only_known_afterwards_are_bound(tmp_path: Path) -> None:
