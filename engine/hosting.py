@@ -151,27 +151,29 @@ class ModelHost:
             return RemoteWorker(name, version, servable, options, self._clock, statistics, self._after)
         return Worker(name, version, servable, options, self._clock, statistics, self._after)
 
-    def warm(self, hosted: Hosted) -> None:
-        """Runs every batch bucket (1, 2, 4, ... rows) on made-up inputs.
+    def warm(self, hosted: Hosted, before: Hosted | None) -> None:
+        """Runs every batch bucket (1, 2, 4, ... rows) on made-up inputs. What is loaded anew, `before` serving meanwhile, is run
+        on one row only: its code is warm, and every further run would delay who is served.
 
         A servable that refuses made-up values, or whose shapes had to be guessed, is served all the same and the fact
         noted; any other failure means that it cannot compute.
         """
-        self._warm_up(hosted)
+        self._warm_up(hosted, before)
         self._features.warmed(hosted.name)
 
-    def _warm_up(self, hosted: Hosted) -> None:
+    def _warm_up(self, hosted: Hosted, before: Hosted | None) -> None:
         if (problem := self._features.problem(hosted.name)) is not None:
             hosted.notes = (f"not warmed up: {problem}",)
             return
-        assert isinstance(hosted.worker, Worker | RemoteWorker)
-        here = isinstance(hosted.worker, Worker)  # what lives elsewhere is warm there
-        for rows in warmup_rows(hosted.worker.batchable, hosted.options.batch.rows_max) if here else [1]:
+        worker = hosted.worker
+        assert isinstance(worker, Worker | RemoteWorker)
+        lone = before is not None or isinstance(worker, RemoteWorker)  # what lives elsewhere is warm there
+        for rows in [1] if lone else warmup_rows(worker.batchable, hosted.options.batch.rows_max):
             inputs = _samples(hosted, rows)
             if sum(each.bytes_size for each in inputs.values()) > WARMUP_BYTES_MAX:
                 return
             try:
-                hosted.worker.warm_up(inputs, rows)
+                worker.warm_up(inputs, rows)
             except Unavailable as error:  # what it takes from is still restoring
                 hosted.notes = (f"not warmed up: {error.message}",)
                 return
@@ -181,6 +183,8 @@ class ModelHost:
                     raise ModelLoadError(f"warm-up with {rows} row(s) of zeros failed: {error}") from error
                 hosted.notes = (f"not warmed up: made-up inputs of {rows} row(s) fail: {error}",)
                 return
+        if before is not None and isinstance(worker, Worker) and isinstance(before.worker, Worker):
+            worker.follow(before.worker, 1)
 
     def close(self, hosted: Hosted) -> None:
         """See `reconciler.Host`."""

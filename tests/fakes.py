@@ -215,7 +215,7 @@ class FakeHost:
         self.loaded.append(hosted)
         return hosted
 
-    def warm(self, hosted: FakeHosted) -> None:
+    def warm(self, hosted: FakeHosted, before: FakeHosted | None) -> None:
         """See `reconciler.Host`."""
         key = f"{hosted.artifact.name}/{hosted.artifact.version}"
         self.events.append(f"warm {key}")

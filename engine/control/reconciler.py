@@ -48,8 +48,9 @@ class Host(Protocol[Hosted]):
     def load(self, artifact: Artifact) -> Hosted:
         """The artifact, loaded. Raises ModelLoadError."""
 
-    def warm(self, hosted: Hosted) -> None:
-        """Runs it until it is as fast as it will be. Raises where it cannot compute at all."""
+    def warm(self, hosted: Hosted, before: Hosted | None) -> None:
+        """Runs it until it is as fast as it will be; `before` is what it is to take the place of, unseen. Raises where it cannot
+        compute at all."""
 
     def close(self, hosted: Hosted) -> None:
         """Gives it back; nobody uses it."""
@@ -338,16 +339,17 @@ class Reconciler(Generic[Hosted]):
 
     def _loaded_anew(self, record: Record[Hosted]) -> Hosted | None:
         try:
-            return self._load_warm(Record(record.key, record.artifact, record.order, State.LOADING))
+            before = None if record.handle is None else record.handle.hosted
+            return self._load_warm(Record(record.key, record.artifact, record.order, State.LOADING), before)
         except Exception as error:
             log.warning("model %s could not be loaded anew: %s", record.artifact.name, error)
             return None
 
-    def _load_warm(self, record: Record[Hosted]) -> Hosted:
+    def _load_warm(self, record: Record[Hosted], before: Hosted | None = None) -> Hosted:
         hosted = self._host.load(record.artifact)
         record.move(State.WARMING)
         try:
-            self._host.warm(hosted)
+            self._host.warm(hosted, before)
         except BaseException:
             self._close(hosted)
             raise

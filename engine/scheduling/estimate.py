@@ -53,6 +53,20 @@ class ComputeEstimate:
             self._streak = min(self._streak + 1, _STREAK_MAX)
             self._mean_ns[bucket] = mean + _WEIGHT * (min(compute_ns, _OUTLIER**self._streak * mean) - mean)
 
+    def follow(self, before: ComputeEstimate, rows: int) -> None:
+        """Takes over what another learnt of what this is the next version of, but for `rows`, which were tried here: where that
+        took less than half or more than twice of what the other expects of them, all is expected to differ so."""
+        bucket = rows.bit_length()
+        known, tried = dict(before._mean_ns), self._mean_ns.get(bucket)
+        if not known or not tried:
+            return
+        expected = before.compute_ns(rows) or tried
+        scale = tried / expected
+        if 1.0 / _OUTLIER <= scale <= _OUTLIER:
+            scale = 1.0
+        self._mean_ns = {each: scale * mean for each, mean in known.items()} | {bucket: scale * expected}
+        self.spread = before.spread
+
     def compute_ns(self, rows: int) -> float | None:
         """Expected time for `rows`: its bucket's mean, else the nearest bucket's; None before the first sample.
 

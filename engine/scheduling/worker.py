@@ -413,6 +413,10 @@ class Worker:
             elapsed_ns = self._clock() - started_ns
         self._estimate.observe(rows, elapsed_ns)
 
+    def follow(self, before: Worker, rows: int) -> None:
+        """After a warm-up of `rows`: of other numbers of rows what `before`, which this replaces, has learnt is expected."""
+        self._estimate.follow(before._estimate, rows)
+
     def close(self) -> None:
         """Ends the threads; jobs still waiting fail as unavailable. A batch that runs is left to finish."""
         with self._wake:

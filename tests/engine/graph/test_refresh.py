@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from engine import (
     parse_spec,
     points_of,
 )
+from engine.servables.servable import Tensors
+from engine.servables.vector_search import VectorSearch
 from engine.vectors.declaration import EmbedderSpec
 from engine.vectors.relations import check_alter, problems_of
 from tests.engine.onnx_models import FLOAT, graph, number, write
@@ -120,6 +122,25 @@ def test_a_graph_calls_the_version_that_the_index_is_for_not_the_newest(engine: 
     engine.vectors.set_alias("items", "items-2")
     assert asked(engine, 0) == (2000, 2)
     assert asked(engine, 1) == (2001, 2)
+
+
+def test_a_move_tries_one_row_and_expects_of_more_what_was_learnt(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    execute = VectorSearch.execute
+
+    def spy(self: VectorSearch, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        tried.append(len(inputs["query"].array))
+        return execute(self, inputs, outputs)
+
+    monkeypatch.setattr(VectorSearch, "execute", spy)
+    before = engine.describe("find", None).expected_us
+    assert len(before) > 1
+    engine.vectors.set_alias("items", "items-2")
+    assert tried, "it was not loaded anew"
+    assert set(tried) == {1}, "who is served beside waits for all that is tried"
+    assert engine.describe("find", None).expected_us.keys() == before.keys()
 
 
 def test_index_and_embedder_change_together_and_no_request_fails(engine: Engine) -> None:

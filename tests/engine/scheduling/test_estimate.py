@@ -94,3 +94,26 @@ def test_mean_that_is_far_too_high_is_forgotten_after_four_batches_and_one_fast_
     for _ in range(3):
         estimate.observe(1, 1_000)
     assert estimate.compute_ns(1) == pytest.approx(1_000)
+
+
+@pytest.mark.parametrize(("took", "scale"), [(1_500, 1.0), (600, 1.0), (5_000, 5.0), (100, 0.1)])
+def test_what_takes_the_place_of_another_is_expected_to_take_as_long_unless_it_shows_to_be_another(
+    took: int, scale: float
+) -> None:
+    before, estimate = ComputeEstimate(), ComputeEstimate()
+    for rows in (1, 8, 32):
+        before.observe(rows, 1_000 * rows)
+    estimate.observe(1, took)
+    estimate.follow(before, 1)
+    assert [estimate.compute_ns(rows) for rows in (1, 8, 32)] == pytest.approx(
+        [scale * 1_000 * each for each in (1, 8, 32)]
+    )
+    before.observe(8, 100_000)
+    assert estimate.compute_ns(8) == pytest.approx(scale * 8_000)
+
+
+def test_what_takes_the_place_of_what_never_ran_expects_what_it_showed() -> None:
+    estimate = ComputeEstimate()
+    estimate.observe(1, 1_000)
+    estimate.follow(ComputeEstimate(), 1)
+    assert estimate.compute_ns(1) == 1_000
