@@ -99,6 +99,20 @@ class EmbeddedHost:
 
     async def start(self) -> None:
         """Opens the ports, then loads the models: probes are answered meanwhile, requests refused as unavailable."""
+        self._prepare()
+        try:
+            await self.open()
+            await self._load()
+        except BaseException:
+            await self._close_fronts()
+            raise
+
+    async def load(self) -> None:
+        """The first half of `start` where other servers have the same ports: until `open` nobody comes to this one."""
+        self._prepare()
+        await self._load()
+
+    def _prepare(self) -> None:
         sys.setswitchinterval(limits.INTERPRETER_SWITCH_S_MAX)  # a model may load on another thread
         dispatch = self._dispatch = Dispatch(self.engine)
         self.engine.home.bind(asyncio.get_running_loop())
@@ -115,17 +129,15 @@ class EmbeddedHost:
             from serving.language_fronts import LanguageFronts  # whose messages protobuf need not load without
 
             self._language = LanguageFronts(self._dispatch)
-        try:
-            await self._open()
-            await asyncio.to_thread(self.engine.start)
-            gc.collect()
-            gc.freeze()  # what lives as long as the server is not looked through again and again
-            gc.set_threshold(*_GC_THRESHOLDS)
-        except BaseException:
-            await self._close_fronts()
-            raise
 
-    async def _open(self) -> None:
+    async def _load(self) -> None:
+        await asyncio.to_thread(self.engine.start)
+        gc.collect()
+        gc.freeze()  # what lives as long as the server is not looked through again and again
+        gc.set_threshold(*_GC_THRESHOLDS)
+
+    async def open(self) -> None:
+        """Opens the ports. Raises SpecError where one cannot be had."""
         if self.transport.native:
             await self._open_native()
         else:

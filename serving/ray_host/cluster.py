@@ -1,19 +1,26 @@
-"""One application on a Ray cluster, from the driver's side: deployed, asked, changed, ended."""
+"""One application on a Ray cluster, from the driver's side: deployed, asked, changed, ended.
+
+To Serve it is several applications: the ingress, and each deployment apart. An update brings up what is new, an ingress always
+among it, beside what serves; then the one or the other is ended. So whatever fails leaves what served as it was.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import re
+import secrets
 import socket
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import ray
 from ray import serve
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 from ray.serve import RunTarget
 from ray.serve.exceptions import RayServeException
 
@@ -21,9 +28,13 @@ from engine import INGRESS, FailedPrecondition, ServerSpec, Spec, SpecError, Una
 from serving.listener import listener
 from serving.ray_host.application import Apart, apart, cpus_of, ingress
 
-_LEFT_POLL_S: Final = 0.2
+log = logging.getLogger("vireo.ray")
+
+_POLL_S: Final = 0.2
 _ANSWER_S: Final = 10.0
 """So long a replica may take to say where it listens."""
+_END_S: Final = 30.0
+"""Over the spec's bound for the drain: until an application has ended, whose replicas Serve kills in the end."""
 
 
 class Cluster:
@@ -33,10 +44,15 @@ class Cluster:
         self._reserved: list[socket.socket] = []
         self.spec = replace(spec, server=self._with_ports(spec.server))
         """As it was applied last; its ports are the same for all replicas of a machine, and for those that take their place."""
-        self._name = spec.server.name
-        self._parts: list[str] = []
-        """Applications of the deployments apart."""
+        self._doors = ""
+        """The application of the ingress that answers."""
+        self._serving = set[str]()
+        """It, and those that it calls."""
+        self._there = set[str]()
+        """Those, and what is to be ended yet."""
         self._own = "RAY_ADDRESS" not in os.environ
+        self._changing = asyncio.Lock()
+        self._over = threading.Event()
 
     def _with_ports(self, server: ServerSpec) -> ServerSpec:
         """`server`, with ports that are free here where it asks for any. They stay reserved."""
@@ -58,8 +74,13 @@ class Cluster:
         return found
 
     async def start(self) -> None:
-        """Deploys the application; returns when every replica is warmed. Raises SpecError, FailedPrecondition."""
+        """Deploys the application; returns when every replica is warmed. What another command that was killed has left of an
+        application of this name is taken over. Raises SpecError, FailedPrecondition, Unavailable.
+        """
         await asyncio.to_thread(serve.start, proxy_location="Disabled")  # callers come to our own ports
+        found = (await asyncio.to_thread(serve.status)).applications
+        ours = {name: each.status for name, each in found.items() if name.startswith(f"{self.spec.server.name}:")}
+        self._there, self._serving = set(ours), {name for name, status in ours.items() if status == "RUNNING"}
         await self._run(self.spec)
 
     async def connect(self) -> None:
@@ -78,48 +99,45 @@ class Cluster:
             ray.init(log_to_driver=False)
 
     async def _run(self, spec: Spec) -> None:
-        """First what is called, then who calls it; what nobody calls any more goes last."""
-        parts = apart(spec)
-        before, new = set(self._parts), [each for each in parts.values() if each.name not in self._parts]
-        self._parts += [each.name for each in new]
-        try:
-            await asyncio.to_thread(self._deploy, spec, parts, new)
-        except RuntimeError as error:
-            names = [each.name for each in new]
-            told = await asyncio.to_thread(self._why_not, [self._name, *names])
-            await asyncio.to_thread(self._delete, names)
-            raise FailedPrecondition(f"application {quoted(self._name)} is not served: {told or error}") from error
-        except RayError as error:
-            raise Unavailable(f"application {quoted(self._name)}: the cluster has ended: {error}") from error
-        if left := before - {each.name for each in parts.values()}:
-            await asyncio.to_thread(self._until_callers_left, spec.server.drain_s + _ANSWER_S)
-            await asyncio.to_thread(self._delete, left)
+        """Serves `spec`, or goes on with what was served."""
+        async with self._changing:
+            running = await asyncio.to_thread(_running, self._serving)
+            parts = apart(spec, running)
+            doors = f"{spec.server.name}:{INGRESS}-{secrets.token_hex(4)}"
+            wanted = {doors, *(each.name for each in parts.values())}
+            new = wanted - self._serving
+            self._there |= new
+            try:
+                await asyncio.to_thread(self._deploy, spec, parts, doors, new, running)
+            except RayError as error:
+                raise Unavailable(f"application {quoted(spec.server.name)}: the cluster has ended: {error}") from error
+            except (RuntimeError, KeyError, RayServeException) as error:
+                raise FailedPrecondition(f"application {quoted(spec.server.name)} is not served: {error}") from error
+            else:
+                self._doors, self._serving = doors, wanted
+            finally:
+                await self._end(self._there - self._serving, spec.server.drain_s)
 
-    def _deploy(self, spec: Spec, parts: Mapping[str, Apart], new: Sequence[Apart]) -> None:
-        if new:
-            serve.run_many([RunTarget(each.application, each.name, route_prefix=None) for each in new])
+    def _deploy(
+        self, spec: Spec, parts: Mapping[str, Apart], doors: str, new: Collection[str], running: Mapping[str, int]
+    ) -> None:
+        """Returns when all of `new` is warmed. All of it starts at once: the ingress waits for what it calls."""
+        if targets := [RunTarget(each.application, each.name, None) for each in parts.values() if each.name in new]:
+            serve.run_many(targets, wait_for_applications_running=False)
         handles = {name: serve.get_deployment_handle(name, each.name) for name, each in parts.items()}
-        serve.run(ingress(spec, handles), name=self._name, route_prefix=None)
+        serve.run_many([RunTarget(ingress(spec, handles, running), doors, None)], wait_for_applications_running=False)
+        left = set(new)
+        while left:
+            if self._over.wait(_POLL_S):
+                raise RuntimeError("it was ended before it was there")
+            left -= _warmed(left)
 
-    def _until_callers_left(self, within_s: float) -> None:
-        """Returns when the replicas of the ingress that were before have drained; they call by the handles they have."""
-        end = time.monotonic() + within_s
-        while time.monotonic() < end:
-            states = serve.status().applications[self._name].deployments[INGRESS].replica_states
-            if not any(count for state, count in states.items() if state != "RUNNING"):
-                return
-            time.sleep(_LEFT_POLL_S)
-
-    def _delete(self, names: Iterable[str]) -> None:
-        for each in names:
-            with suppress(RayServeException):  # it has not come so far
-                serve.delete(each)
-            self._parts.remove(each)
-
-    def _why_not(self, names: Iterable[str]) -> str:
-        found = serve.status().applications
-        deployments = [each for name in names if name in found for each in found[name].deployments.items()]
-        return "; ".join(f"{name}: {each.message}" for name, each in deployments if each.message)
+    async def _end(self, names: Iterable[str], drain_s: float) -> None:
+        """First who calls, then what was called. What cannot be ended now is left for the next time."""
+        doors = {each for each in names if each.startswith(f"{self.spec.server.name}:{INGRESS}-")}
+        for each in (doors, set(names) - doors):
+            ended = await asyncio.gather(*(asyncio.to_thread(_ended, name, drain_s + _END_S) for name in each))
+            self._there -= {name for name, has in zip(each, ended, strict=True) if has}
 
     async def apply(self, spec: Spec) -> None:
         """Serves what `spec` says from now on, without failing a request: new replicas are warmed before old ones drain. Its
@@ -131,7 +149,7 @@ class Cluster:
 
     async def replicas(self) -> list[dict[str, Any]]:
         """What each replica of the ingress says of itself: see `Replica.report`."""
-        handle = serve.get_deployment_handle(INGRESS, self._name)
+        handle = serve.get_deployment_handle(INGRESS, self._doors)
         found: list[dict[str, Any]] = await handle.broadcast("report").results_async(timeout_s=_ANSWER_S)
         return found
 
@@ -139,9 +157,56 @@ class Cluster:
         """Lets the replicas finish what is in flight, and ends what was started here."""
         if not ray.is_initialized():
             return
-        with suppress(RayServeException):  # it has not come so far
-            await asyncio.to_thread(serve.delete, self._name)
-        await asyncio.to_thread(self._delete, list(self._parts))
-        if self._own:
-            await serve.shutdown_async()
-        await asyncio.to_thread(ray.shutdown)
+        self._over.set()
+        async with self._changing:
+            await self._end(self._there, self.spec.server.drain_s)
+            if self._own:
+                await serve.shutdown_async()
+            await asyncio.to_thread(ray.shutdown)
+
+
+def _running(applications: Iterable[str]) -> dict[str, int]:
+    """Replicas of each deployment."""
+    found = serve.status().applications
+    deployments = [each for name in applications if name in found for each in found[name].deployments.items()]
+    return {name: each.replica_states.get("RUNNING", 0) for name, each in deployments}
+
+
+def _warmed(applications: Iterable[str]) -> set[str]:
+    """Those that answer. Raises RuntimeError where one cannot be served."""
+    found = serve.status().applications
+    for name in applications:
+        if name not in found or found[name].status == "DEPLOY_FAILED":
+            told = (
+                [f"{of}: {_reason(each.message)}" for of, each in found[name].deployments.items()]
+                if name in found
+                else []
+            )
+            raise RuntimeError("; ".join(told) or f"{name} is not there any more")
+    return {name for name in applications if found[name].status == "RUNNING"}
+
+
+def _reason(message: str) -> str:
+    """What was raised, of the traces that Serve tells around it; these are logged."""
+    *trace, last = message.strip().splitlines() or [""]
+    if not trace:
+        return last
+    log.info("%s", message)
+    return re.sub(r"^engine\.errors\.\w+: ", "", last)
+
+
+def _ended(name: str, within_s: float) -> bool:
+    """Whether an application has ended, which drains first."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        try:
+            serve.delete(name)
+        except TimeoutError:  # Serve waits for a minute
+            continue
+        except ActorUnavailableError:  # its controller is being replaced
+            time.sleep(_POLL_S)
+            continue
+        except (RayError, RayServeException):  # the cluster has ended, or is about to
+            return False
+        return True
+    return False

@@ -108,8 +108,11 @@ class Replica:
         links = {name: RayLink(name, handle, monotonic) for name, handle in self._handles.items()}
         host = EmbeddedHost(spec, links)
         try:
-            await host.start()
+            await host.load()
             await _warmed(host)
+            await (
+                host.open()
+            )  # not before: replicas of one machine have the same ports, and callers come to each at once
         except BaseException:
             await host.stop()
             raise

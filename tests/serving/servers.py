@@ -156,11 +156,11 @@ class ServerProcess:
         """Everything it has written so far."""
         return "".join(self._lines)
 
-    def wait_for_line(self, text: str, patience_s: float = PATIENCE_S) -> str:
-        """The first line with `text` in it."""
+    def wait_for_line(self, text: str, patience_s: float = PATIENCE_S, *, after: int = 0) -> str:
+        """The first line with `text` in it, after so many."""
 
         def found() -> list[str]:
-            return [line for line in self._lines if text in line]
+            return [line for line in self._lines[after:] if text in line]
 
         with self._changed:
             self._changed.wait_for(lambda: found() or not self._reader.is_alive(), patience_s)
@@ -170,6 +170,12 @@ class ServerProcess:
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal."""
         self._process.send_signal(number)
+
+    def changed(self, outcome: str, patience_s: float = PATIENCE_S) -> str:
+        """Sends SIGHUP; the first line with `outcome` in it that comes after that."""
+        before = len(self._lines)
+        self.signal(signal.SIGHUP)
+        return self.wait_for_line(outcome, patience_s, after=before)
 
     def wait(self, patience_s: float = PATIENCE_S) -> int:
         """The exit status, once it has ended."""

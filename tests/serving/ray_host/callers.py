@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
-from tests.serving.calls import numbers
+from tests.serving.calls import given, numbers
 from tests.serving.ray_host.conftest import START_S
 from tests.serving.servers import eventually
 from tests.serving.test_graphs_over_wire import values_of
@@ -22,21 +23,35 @@ _NOTICED_S = 0.01
 """After a failure: gRPC may put a call that comes at once into the connection that it has just lost."""
 
 
+def numbers_of(users: Sequence[str]) -> list[tritonclient.grpc.InferInput]:
+    """1.0 for each of them, and their names."""
+    names = np.array(users, object)
+    return [*numbers(*[1.0] * len(users)), given("user", names, "BYTES")]
+
+
 class Callers:
-    """Each asks `model` for 1.0, over a connection of its own."""
+    """Each asks `model` for 1.0, over a connection of its own, or `anew`, over another each time; as one of `users` if any."""
 
-    def __init__(self, address: str, model: str, count: int = 4) -> None:
-        self.answers: list[list[float | str]] = [[] for _ in range(count)]
+    def __init__(self, address: str, model: str, users: Sequence[str] = (), *, anew: bool = False) -> None:
+        asked = [numbers_of([each]) for each in users] or [numbers(1.0)] * 4
+        self.answers: list[list[float | str]] = [[] for _ in asked]
         """By caller, in order: what came, or the words of the failure."""
-        self._address, self._model = address, model
+        self._address, self._model, self._anew = address, model, anew
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(each,)) for each in self.answers]
+        pairs = zip(asked, self.answers, strict=True)
+        self._threads = [threading.Thread(target=self._call, args=each) for each in pairs]
 
-    def _call(self, answers: list[float | str]) -> None:
-        with tritonclient.grpc.InferenceServerClient(self._address, channel_args=_ALONE) as client:
+    def _call(self, asked: list[tritonclient.grpc.InferInput], answers: list[float | str]) -> None:
+        with ExitStack() as stack:
+            client = None
             while not self._over.is_set():
+                if client is None or self._anew:
+                    stack.close()
+                    client = stack.enter_context(
+                        tritonclient.grpc.InferenceServerClient(self._address, channel_args=_ALONE)
+                    )
                 try:
-                    answers += values_of(client.infer(self._model, numbers(1.0)))
+                    answers += values_of(client.infer(self._model, asked))
                 except InferenceServerException as error:
                     answers.append(str(error))
                     time.sleep(_NOTICED_S)
@@ -71,9 +86,9 @@ class Callers:
 
 
 @contextmanager
-def calling(address: str, model: str) -> Iterator[Callers]:
+def calling(address: str, model: str, users: Sequence[str] = (), *, anew: bool = False) -> Iterator[Callers]:
     """Callers within this."""
-    callers = Callers(address, model)
+    callers = Callers(address, model, users, anew=anew)
     callers.start()
     try:
         yield callers

@@ -5,42 +5,93 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.serving.ray_host.callers import calling
-from tests.serving.ray_host.conftest import START_S, OnRay
+from tests.serving.ray_host.conftest import START_S, OnRay, replicas_of
+from tests.serving.servers import ServerProcess
 from tests.serving.test_graph_surfaces import function
 from tests.serving.test_graphs_over_wire import graph
 
-PLACEMENT = "placement: {ingress: {replicas: 2, cpus: 0.5}, workers: {serves: [far], cpus: 0.5}}\n"
+PLACEMENT = """
+placement:
+  ingress: {replicas: 2, cpus: 0.5}
+  workers: {serves: [far], cpus: 0.5}
+  canaries: {serves: [farther], cpus: 0.5}
+"""
+USERS = [f"user-{number}" for number in range(200)]
 
 
-def _spec(call: str) -> str:
-    nodes = "first: {call: near, inputs: {x: x}} | last: {call: far, inputs: {x: first.y}}"
-    functions = function("near", call) + function("far", call)
+def _spec(call: str = "double", *, canary: int = 0, more: str = "", placement: str = PLACEMENT) -> str:
+    """Functions `near` and `far` that are `call`, a split that gives `canary` of a hundred users to `farther`, which trebles."""
+    by_graph = "first: {call: near, inputs: {x: x}} | last: {call: far, inputs: {x: first.y}}"
+    by_split = "first: {call: near, inputs: {x: x}} | last: {call: either, inputs: {x: first.y, user: user}}"
     return (
         "server: {grpc_port: 0, http_port: 0, name: rolling}\nfunctions:\n"
-        + functions
+        + function("near", call)
+        + function("far", call)
+        + function("farther", "treble")
+        + more
         + "graphs:\n"
-        + graph("both", nodes)
-        + PLACEMENT
+        + graph("both", by_graph)
+        + graph("split", by_split, inputs="x: {datatype: FP32, shape: [-1, 1]}, user: {datatype: BYTES, shape: [-1]}")
+        + "traffic:\n  either:\n    key: user\n    key_datatype: BYTES\n    variants:\n"
+        + f"      champion: {{call: far, weight: {100 - canary}}}\n      challenger: {{call: farther, weight: {canary}}}\n"
+        + placement
     )
 
 
-def test_update_under_load_fails_no_call_and_mixes_no_answer(on_ray: OnRay, tmp_path: Path) -> None:
-    app = tmp_path / "app.yaml"
-    app.write_text(_spec("double"), encoding="utf-8")
-    server = on_ray(app)
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is served, which tests change."""
+    made = tmp_path_factory.mktemp("rolling") / "app.yaml"
+    made.write_text(_spec(), encoding="utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(app: Path, on_ray: OnRay) -> ServerProcess:
+    """Of the spec on Ray, with all that the tests before have made of it."""
+    return on_ray(app)
+
+
+def _apply(server: ServerProcess, app: Path, spec: str, *, outcome: str = "app.yaml is applied") -> str:
+    app.write_text(spec, encoding="utf-8")
+    return server.changed(outcome, START_S)
+
+
+def test_update_under_load_fails_no_call_and_mixes_no_answer(server: ServerProcess, app: Path) -> None:
     with calling(server.address, "both") as callers:
         callers.until_more(200)
-        app.write_text(_spec("treble"), encoding="utf-8")
-        server.signal(signal.SIGHUP)
-        server.wait_for_line("app.yaml is applied", START_S)
+        _apply(server, app, _spec("treble"))
         callers.until_all(lambda answers: answers[-1] == 9.0, "all are answered by the new spec")
         callers.until_more(200)
-        server.signal(signal.SIGTERM)  # a drain: who is in it is answered
-        assert server.wait(START_S) == 0, server.output
+    assert callers.failures() == []
     for answers in callers.answers:
         until = answers.index(9.0)
         assert set(answers[:until]) == {4.0}
-        served = [each for each in answers[until:] if not isinstance(each, str)]
-        assert set(served) == {9.0}, "an answer of the former spec, or of both"
-        assert not any(isinstance(each, str) for each in answers[: until + len(served)]), answers
+        assert set(answers[until:]) == {9.0}, "an answer of the former spec, or of both"
+
+
+def test_update_that_cannot_start_leaves_all_as_it_was_and_tells_why(server: ServerProcess, app: Path) -> None:
+    replicas = {each: replicas_of("rolling", each) for each in ("ingress", "workers", "canaries")}
+    more = "  more: {serves: [near], cpus: 0.5}\n"  # which can start
+    broken = _spec("double", more=function("last", "nowhere"), placement=PLACEMENT + more)
+    with calling(server.address, "both", anew=True) as callers:  # whichever door listens has them
+        callers.until_more(200)
+        told = _apply(server, app, broken, outcome="is not applied")
+        callers.until_more(200)
+    assert "application 'rolling' is not served: ingress: last: function 'last': cannot import " in told
+    assert callers.failures() == []
+    assert {each for answers in callers.answers for each in answers} == {9.0}
+    assert {each: replicas_of("rolling", each) for each in (*replicas, "more")} == {**replicas, "more": []}
+
+
+def test_end_under_load_answers_who_is_in_it(server: ServerProcess) -> None:
+    with calling(server.address, "both") as callers:
+        callers.until_more(200)
+        server.signal(signal.SIGTERM)
+        assert server.wait(START_S) == 0, server.output
+    for answers in callers.answers:
+        served = [each for each in answers if not isinstance(each, str)]
+        assert not any(isinstance(each, str) for each in answers[: len(served)]), answers
