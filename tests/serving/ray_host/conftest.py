@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.cluster_utils import Cluster
@@ -29,6 +33,14 @@ def meeting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("meeting")
 
 
+def _started(head: dict[str, Any]) -> Cluster:
+    """Ray waits for its node for 30 s, which is not enough where nothing of it was read from this disk before."""
+    try:
+        return Cluster(initialize_head=True, head_node_args=head)
+    except Exception:
+        return Cluster(initialize_head=True, head_node_args=head)
+
+
 @pytest.fixture(scope="session")
 def cluster(meeting: Path) -> Iterator[Cluster]:
     """A cluster of one node, to which tests may add others."""
@@ -36,18 +48,30 @@ def cluster(meeting: Path) -> Iterator[Cluster]:
         environment = {
             **SETTINGS, "PYTHONPATH": str(PROJECT), functions.MEETING_VARIABLE: str(meeting),
             "RAY_health_check_period_ms": "1000",  # a node is lost after five that failed
+            "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1",  # of what cannot start
         }  # fmt: skip
         for name, value in environment.items():
             patched.setenv(name, value)
         head = {"num_cpus": CORES, "include_dashboard": False, "labels": {"pool": DOORS}}
-        made = Cluster(initialize_head=True, head_node_args=head)
+        made = _started(head)
         yield made
         made.shutdown()
 
 
 @pytest.fixture(scope="session")
-def on_ray(cluster: Cluster) -> Iterator[OnRay]:
-    """Runs `vireo serve --host ray` on the cluster."""
+def ending(cluster: Cluster) -> Iterator[list[ServerProcess]]:
+    """Servers that were told to end, which nobody waits for before the last test."""
+    found: list[ServerProcess] = []
+    yield found
+    for each in found:
+        with suppress(subprocess.TimeoutExpired):
+            each.wait(START_S)
+        each.kill()
+
+
+@pytest.fixture(scope="module")
+def on_ray(cluster: Cluster, ending: list[ServerProcess]) -> Iterator[OnRay]:
+    """Runs `vireo serve --host ray` on the cluster; what the tests of one module have started ends with them."""
     started: list[ServerProcess] = []
 
     def serve(app: Path, *arguments: str) -> ServerProcess:
@@ -58,7 +82,8 @@ def on_ray(cluster: Cluster) -> Iterator[OnRay]:
 
     yield serve
     for each in started:
-        each.kill()
+        each.signal(signal.SIGTERM)
+    ending += started
 
 
 def replicas_of(application: str, deployment: str) -> list[int]:

@@ -15,7 +15,7 @@ APP = (
     "functions:\n" + function("slow", "slow", ONE_AT_A_TIME) + "placement:\n"
     "  ingress: {cpus: 0.5}\n"
     "  workers:\n    serves: [slow]\n    cpus: 0.5\n"
-    "    autoscaling: {replicas_min: 1, replicas_max: 3, queue_wait_ms: 10.0, calm_s: 1.0}\n"
+    "    autoscaling: {replicas_min: 1, replicas_max: 2, queue_wait_ms: 10.0, calm_s: 1.0}\n"
 )
 
 

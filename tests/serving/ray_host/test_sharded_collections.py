@@ -55,7 +55,7 @@ def served(app: Path, on_ray: OnRay, tmp_path_factory: pytest.TempPathFactory) -
         app.write_text(text.replace("STORE", f"{app.parent}/store"), encoding="utf-8")
         server = on_ray(app)
         yield server
-        server.kill()
+        server.signal(signal.SIGTERM)  # while there is a broker
 
 
 @pytest.fixture
