@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tritonclient.grpc
 
-from tests.serving.ray_host.callers import calling
+from tests.serving.ray_host.callers import calling, numbers_of
 from tests.serving.ray_host.conftest import START_S, OnRay, replicas_of
 from tests.serving.servers import ServerProcess
 from tests.serving.test_graph_surfaces import function
-from tests.serving.test_graphs_over_wire import graph
+from tests.serving.test_graphs_over_wire import graph, values_of
 
 PLACEMENT = """
 placement:
@@ -85,6 +87,45 @@ def test_update_that_cannot_start_leaves_all_as_it_was_and_tells_why(server: Ser
     assert callers.failures() == []
     assert {each for answers in callers.answers for each in answers} == {9.0}
     assert {each: replicas_of("rolling", each) for each in (*replicas, "more")} == {**replicas, "more": []}
+
+
+def _shares(address: str) -> list[float]:
+    """What each of `USERS` is answered for 1.0."""
+    with tritonclient.grpc.InferenceServerClient(address) as client:
+        return values_of(client.infer("split", numbers_of(USERS)))
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[tuple[ServerProcess, Path]]:
+    """A server of the same spec on the other host."""
+    made = tmp_path / "app.yaml"
+    made.write_text(_spec(), encoding="utf-8")
+    server = ServerProcess(made)
+    yield server, made
+    server.kill()
+
+
+def test_canary_by_weight_is_the_same_on_both_hosts_and_changes_under_load(
+    server: ServerProcess, app: Path, embedded: tuple[ServerProcess, Path]
+) -> None:
+    before = set[int]()
+    with calling(server.address, "split", users=USERS[:8]) as callers:
+        for canary in (20, 60):
+            for host, path in ((server, app), embedded):
+                _apply(host, path, _spec(canary=canary))
+            shares = _shares(server.address)
+            assert shares == _shares(embedded[0].address)
+            canaries = {at for at, answer in enumerate(shares) if answer == 6.0}
+            assert set(shares) == {4.0, 6.0}
+            assert abs(len(canaries) / len(USERS) - canary / 100) < 0.12
+            assert before < canaries, "who has the new one keeps it"
+            before = canaries
+        callers.until_more(100)
+    assert callers.failures() == []
+    for at, answers in enumerate(callers.answers):
+        in_order = [answer for answer, former in zip(answers, [None, *answers], strict=False) if answer != former]
+        assert in_order in ([9.0, 6.0], [9.0, 4.0, 6.0], [9.0, 4.0]), "an answer of two specs, or of a former one"
+        assert (in_order[-1] == 6.0) == (at in before)
 
 
 def test_end_under_load_answers_who_is_in_it(server: ServerProcess) -> None:
