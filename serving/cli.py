@@ -94,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     triton.add_argument("--platform", choices=("onnxruntime", "tensorrt"), default="onnxruntime")
     text = "write a faster or smaller version of an ONNX model beside it, with what it gains and loses"
     add_optimize_options(_app_command(commands, "optimize", run_optimize, text))
+    text = "tell the Ray cluster that this node ends, so that what runs on it comes up elsewhere first; return when it may end"
+    drain = _app_command(commands, "drain-node", _drain_node, text)
+    drain.add_argument("--within-s", type=_seconds, required=True, help="until the node is gone")
+    drain.add_argument("--node-id", metavar="ID", help="as Ray names it (default: the node of this machine)")
     text = "say what each variant of a traffic split did to its users"
     experiment = commands.add_parser("experiment", help=text, description=text)
     add_experiment_options(experiment)
@@ -350,6 +354,16 @@ def _skew(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     print(skew_text(probe, arguments.settle_s), end="")
     return 1 if mismatches(probe) else 0
+
+
+def _drain_node(arguments: argparse.Namespace) -> int:
+    spec = _load(arguments.app)
+    try:
+        from serving.ray_host.drain import drain_node
+    except ImportError as error:
+        raise SpecError(f"drain-node: {error}; pip install 'vireo[ray]'") from error
+    drain_node(spec, arguments.within_s, arguments.node_id)
+    return 0
 
 
 def _batch(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,10 @@ from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from engine import ServerSpec, load_spec
+from serving.cli import _drain_node, _parser
+from serving.ray_host.application import shutdown_s
 from serving.ray_host.command import SETTINGS
+from serving.ray_host.drain import told_s
 from tests.deploy.manifests import (
     DEPLOY,
     ROOT,
@@ -166,12 +169,36 @@ def test_ports_are_the_servers() -> None:
         assert f"EXPOSE {defaults.http_port} {defaults.grpc_port}" in (DEPLOY / image).read_text()
 
 
-def test_a_pod_outlives_its_drain() -> None:
-    drain_s = load_spec(DEPLOY / "kuberay" / "app.yaml").server.drain_s
+SPOT_NOTICE_S = 30
+"""So long before it takes a spot machine away Azure tells of it."""
+
+
+def left_s(pod: Manifest) -> float:
+    """Seconds of `vireo drain-node` in a pod's preStop hook, whose words are those that the command takes."""
+    [program, *words] = container(pod)["lifecycle"]["preStop"]["exec"]["command"]
+    assert program == "vireo"
+    parsed = _parser().parse_args(words)
+    assert parsed.run is _drain_node
+    assert str(parsed.app) in {each["mountPath"] for each in container(pod)["volumeMounts"]}
+    within_s: float = parsed.within_s
+    return within_s
+
+
+def test_a_pod_tells_ray_before_it_leaves_and_outlives_its_drain() -> None:
+    spec = load_spec(DEPLOY / "kuberay" / "app.yaml")
     for each in ("cpu", "gpu"):
         pod = group(each)["template"]
-        [_, slept] = container(pod)["lifecycle"]["preStop"]["exec"]["command"]
-        assert drain_s < float(slept) < pod["spec"]["terminationGracePeriodSeconds"] - RAY_DRAIN_S
+        assert spec.server.drain_s < left_s(pod) < pod["spec"]["terminationGracePeriodSeconds"] - RAY_DRAIN_S
+        assert left_s(pod) < SPOT_NOTICE_S
+    head = ray_service()["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]
+    assert "lifecycle" not in container(head), "where the head goes its cluster goes"
+
+
+def test_replicas_of_a_pod_that_leaves_have_time_until_others_are_warmed() -> None:
+    spec = load_spec(DEPLOY / "kuberay" / "app.yaml")
+    within_s = left_s(group("cpu")["template"])
+    ended_s = told_s(within_s, shutdown_s(spec)) - shutdown_s(spec)  # when Serve ends them though no others are there
+    assert 0 < ended_s <= within_s - 10
 
 
 def test_the_head_takes_no_work_and_ray_is_set_as_the_command_sets_it() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tests.serving.calls import Answers, numbers
 from tests.serving.features.conftest import compile_kernels
 from tests.serving.ray_host.callers import calling
 from tests.serving.ray_host.conftest import DOORS, START_S, OnRay, replicas_of
-from tests.serving.servers import ServerProcess, eventually
+from tests.serving.servers import PROJECT, VIREO, ServerProcess, eventually
 from tests.serving.test_graph_surfaces import function
 from tests.serving.test_graphs_over_wire import values_of
 
@@ -71,12 +71,15 @@ class Nodes:
             os.kill(each, signal.SIGKILL)
         self.remove(node)
 
-    def drain(self, node: Any, within_s: int) -> None:  # noqa: ANN401
-        """Tells the cluster that it will be gone, as the autoscaler does of a spot node."""
-        command = [Path(sys.executable).with_name("ray"), "drain-node", "--address", self._cluster.address]
-        command += ["--node-id", node.node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
-        command += ["--deadline-remaining-seconds", str(within_s)]
-        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
+    @contextmanager
+    def leaving(self, node: Any, app: Path, within_s: int) -> Iterator[None]:  # noqa: ANN401
+        """As the preStop hook of a pod tells the cluster, which then waits."""
+        command = [str(VIREO), "drain-node", str(app), "--node-id", node.node_id, "--within-s", str(within_s)]
+        environment = {**os.environ, "RAY_ADDRESS": self._cluster.address, "PYTHONPATH": str(PROJECT)}
+        with subprocess.Popen(command, env=environment) as waiting:
+            yield
+            assert waiting.poll() is None, "it returned before the node may end"
+            waiting.terminate()
 
     def remove(self, node: Any) -> None:  # noqa: ANN401
         """Takes away what is left of it."""
@@ -100,15 +103,19 @@ def nodes(cluster: Cluster) -> Iterator[Nodes]:
 
 
 @pytest.fixture(scope="module")
-def served(nodes: Nodes, on_ray: OnRay, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("nodes")
-    compile_kernels(folder)
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("nodes") / "app.yaml"
+
+
+@pytest.fixture(scope="module")
+def served(nodes: Nodes, app: Path, on_ray: OnRay) -> Iterator[ServerProcess]:
+    compile_kernels(app.parent)
     with tansu() as broker:
         text = APP.replace("ADDRESS", broker.address).replace("TOPIC", broker.topic(3))
-        (folder / "app.yaml").write_text(text.replace("STORE", f"{folder}/store"), encoding="utf-8")
-        server = on_ray(folder / "app.yaml")
+        app.write_text(text.replace("STORE", f"{app.parent}/store"), encoding="utf-8")
+        server = on_ray(app)
         yield server
-        server.kill()
+        server.signal(signal.SIGTERM)  # while there is a broker
 
 
 def _pushed(stub: Any) -> str:  # noqa: ANN401
@@ -153,7 +160,7 @@ def test_what_ran_on_a_node_that_dies_comes_up_elsewhere_with_every_acknowledged
 
 
 def test_node_that_is_taken_away_with_notice_fails_no_call_and_finishes_what_is_in_it(
-    nodes: Nodes, served: ServerProcess, meeting: Path
+    nodes: Nodes, served: ServerProcess, app: Path, meeting: Path
 ) -> None:
     for name in (functions.ENTERED, functions.OPEN):
         (meeting / name).unlink(missing_ok=True)
@@ -163,8 +170,8 @@ def test_node_that_is_taken_away_with_notice_fails_no_call_and_finishes_what_is_
     with (
         calling(served.address, "far") as callers,
         tritonclient.grpc.InferenceServerClient(served.address) as client,
+        nodes.leaving(leaving, app, 2 * int(START_S)),
     ):
-        nodes.drain(leaving, 120)
         eventually(lambda: set(replicas_of("nodes", "workers")) - set(before), "others are being warmed", START_S)
         held = Answers()
         client.async_infer("held", numbers(4.0), held)
