@@ -7,6 +7,7 @@ https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html, "Us
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ import numpy as np
 
 from engine.errors import Cancelled, ModelLoadError, quoted
 from engine.execution.binding import Binding, Buffer, Capture, capture_for, padded_into
-from engine.execution.declaration import NAMES
+from engine.execution.pinned import pinned_zeros
 from engine.tensor import Array
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ _GRAPH_ID: Final = "gpu_graph_id"
 _NO_GRAPH: Final = "-1"
 _ON_DEVICE: Final = "Cuda"
 """What ONNX Runtime calls a GPU's memory."""
+
+
+_capturing = threading.Lock()
+"""One capture at a time: ONNX Runtime captures so that calls of any thread that CUDA holds unsafe meanwhile, such as another
+capture's, fail (`cudaStreamCaptureModeGlobal`)."""
 
 
 class BoundRun:
@@ -84,11 +90,11 @@ class CapturedRun:
         self._plain = BoundRun(session, binding)
         self._captures = binding.captures
         self.graph_rows = tuple(each.rows for each in binding.captures)
-        self.note = (
-            f"CUDA graphs of {', '.join(map(str, self.graph_rows))} row(s) on {binding.device}:{binding.device_id}"
-        )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="onnx-graphs")
         self._graphs = self._thread.submit(_captured, session, binding).result()
+        memory = "pinned memory" if all(each.pinned for each in self._graphs) else "memory that is not pinned"
+        where = f"{binding.device}:{binding.device_id}, inputs by way of {memory}"
+        self.note = f"CUDA graphs of {', '.join(map(str, self.graph_rows))} row(s) on {where}"
 
     def __call__(
         self, names: Sequence[str], feeds: Mapping[str, Array], options: onnxruntime.RunOptions
@@ -107,7 +113,8 @@ class CapturedRun:
 
 
 class _Graph:
-    """One captured graph and the buffers it reads and writes, at addresses that never change. For one thread."""
+    """One captured graph and the buffers it reads and writes, at addresses that never change. For one thread. `pinned`: whether
+    the device copies its inputs by itself."""
 
     def __init__(self, session: onnxruntime.InferenceSession, binding: Binding, capture: Capture, number: int) -> None:
         import onnxruntime
@@ -116,12 +123,16 @@ class _Graph:
         self._copied = binding.device == "cpu"  # its arrays lie over the very buffers
         self._options = onnxruntime.RunOptions()
         _name_graph(self._options, str(number))
-        self._staged = {name: _staging(each, binding) for name, each in capture.inputs.items()}
         self._inputs = {name: _on_device(each, binding) for name, each in capture.inputs.items()}
         self._outputs = {name: _on_device(each, binding) for name, each in capture.outputs.items()}
+        staged = {
+            name: _staging(each, binding) for name, each in capture.inputs.items()
+        }  # the thread knows the device now
+        self._staged = {name: array for name, (array, _) in staged.items()}
+        self.pinned = all(pinned for _, pinned in staged.values())
         self._bound = session.io_binding()
         for name, value in self._inputs.items():
-            value.update_inplace(self._staged[name][1])
+            value.update_inplace(self._staged[name])
             self._bound.bind_ortvalue_input(name, value)
         for name, value in self._outputs.items():
             self._bound.bind_ortvalue_output(name, value)
@@ -133,7 +144,7 @@ class _Graph:
         A copy is over when `update_inplace` returns, and so is the run, as in `BoundRun`.
         """
         for name, array in feeds.items():
-            staged = self._staged[name][1]
+            staged = self._staged[name]
             padded_into(staged, array)
             self._inputs[name].update_inplace(staged)
         self._session.run_with_iobinding(self._bound, self._options)
@@ -152,7 +163,8 @@ def _captured(session: onnxruntime.InferenceSession, binding: Binding) -> list[_
             raise ModelLoadError(
                 f"cuda.graph_rows: input {quoted(elsewhere[0])} is read on the CPU, not in a CUDA graph"
             )
-    return [_Graph(session, binding, each, number) for number, each in enumerate(binding.captures, 1)]
+    with _capturing:
+        return [_Graph(session, binding, each, number) for number, each in enumerate(binding.captures, 1)]
 
 
 def _on_device(buffer: Buffer, binding: Binding) -> Any:  # noqa: ANN401  an OrtValue
@@ -162,27 +174,10 @@ def _on_device(buffer: Buffer, binding: Binding) -> Any:  # noqa: ANN401  an Ort
     return made(buffer.shape, buffer.dtype.type, binding.device, binding.device_id)
 
 
-def _staging(buffer: Buffer, binding: Binding) -> tuple[Any, Array]:
-    """Zeros in host memory, with what owns them: pinned, from which a device copies by itself, where ONNX Runtime offers it.
-
-    It does for providers that it lists as devices; its Python has no other name for pinned memory.
-    """
-    import onnxruntime
-
-    infos = [
-        each.memory_info(onnxruntime.OrtDeviceMemoryType.HOST_ACCESSIBLE)
-        for each in (onnxruntime.get_ep_devices() if binding.device == "cuda" else ())
-        if each.ep_name == NAMES["cuda"]
-    ]
-    for info in infos:
-        if info is None or info.device_id != binding.device_id:
-            continue
-        value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(buffer.shape, buffer.dtype.type, memory_info=info)
-        view: Array = value.numpy()
-        if view.ctypes.data == value.data_ptr():  # no copy, into which we would write in vain
-            view[...] = 0
-            return value, view
-    return None, np.zeros(buffer.shape, buffer.dtype)
+def _staging(buffer: Buffer, binding: Binding) -> tuple[Array, bool]:
+    """Zeros in this machine's memory, and whether it is pinned, so that a GPU copies from it by itself."""
+    pinned = pinned_zeros(buffer.shape, buffer.dtype) if binding.device == "cuda" else None
+    return (np.zeros(buffer.shape, buffer.dtype), False) if pinned is None else (pinned, True)
 
 
 def _name_graph(options: onnxruntime.RunOptions, graph: str) -> None:

@@ -18,6 +18,7 @@ from onnx import ModelProto, helper
 from engine import Cancelled, Tensor, Unavailable
 from engine.errors import ModelFailed
 from engine.execution.binding import Binding, captures_of
+from engine.servables import onnx_binding
 from engine.servables.onnx import OnnxOptions, OnnxServable, load_onnx
 from engine.servables.onnx_binding import BoundRun, CapturedRun
 from engine.servables.servable import Traits
@@ -179,6 +180,51 @@ def test_each_number_of_rows_has_its_graph_and_all_run_on_one_thread(tmp_path: P
         run(["y"], {"x": floats(rows, 2, rows)}, options)
     assert [graph for _, graph in session.runs] == ["1", "2", "1", "1", "2", "2", "-1", "-1"]
     assert len({thread for thread, _ in session.runs} - {threading.get_ident()}) == 1
+
+
+def test_graphs_are_captured_by_one_model_at_a_time_and_replayed_by_all(tmp_path: Path) -> None:
+    signature = load_onnx(write(tmp_path, onnx_models.affine()), OnnxOptions()).signature
+    alone: list[bool] = []
+
+    class Seen(Watched):
+        def run_with_iobinding(self, bound: Any, options: onnxruntime.RunOptions) -> None:  # noqa: ANN401
+            alone.append(onnx_binding._capturing.locked())
+            super().run_with_iobinding(bound, options)
+
+    run = CapturedRun(
+        Seen(_session(tmp_path, onnx_models.affine())), Binding("cpu", captures=captures_of(signature, (2, 4), 64))
+    )
+    run(["y"], {"x": floats(2, 2, 0)}, onnxruntime.RunOptions())
+    assert alone == [True, True, False]
+
+
+def test_inputs_of_graphs_go_by_way_of_pinned_memory_where_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signature = load_onnx(write(tmp_path, onnx_models.affine()), OnnxOptions()).signature
+    session = _session(tmp_path, onnx_models.affine())
+    pinned: list[Array] = []
+
+    def given(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
+        pinned.append(np.zeros(shape, dtype))
+        return pinned[-1]
+
+    monkeypatch.setattr(onnx_binding, "pinned_zeros", given)
+    monkeypatch.setattr(onnx_binding, "_ON_DEVICE", "Cpu")
+    monkeypatch.setattr(
+        onnx_binding, "_on_device", lambda buffer, _: onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+            buffer.shape, buffer.dtype.type
+        )
+    )  # fmt: skip
+    run = CapturedRun(session, Binding("cuda", captures=captures_of(signature, (2, 4), 64)))
+    assert run.note == "CUDA graphs of 2, 4 row(s) on cuda:0, inputs by way of pinned memory"
+    values = floats(3, 2, 1)
+    (out,) = run(["y"], {"x": values}, onnxruntime.RunOptions())
+    np.testing.assert_array_equal(out, session.run(["y"], {"x": values})[0])
+    np.testing.assert_array_equal(pinned[1], [*values, values[-1]])
+    monkeypatch.setattr(onnx_binding, "pinned_zeros", lambda *_: None)
+    plain = CapturedRun(session, Binding("cuda", captures=captures_of(signature, (2,), 64)))
+    assert plain.note.endswith("inputs by way of memory that is not pinned")
 
 
 def test_what_nobody_waits_for_is_not_run(tmp_path: Path) -> None:
