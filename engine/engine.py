@@ -192,7 +192,8 @@ class Engine:
         received_ns = self.clock()
         if not self._accepting:
             raise Unavailable("the server is shutting down or not yet ready")
-        handle = self._acquire(request, declared)
+        acquire = self._registry.acquire
+        handle = acquire(request.model, request.version) if declared is None else self._acquire_such(request, declared)
         worker = handle.hosted.worker
         try:
             job = self._job(handle, request, received_ns, done, part)
@@ -211,9 +212,7 @@ class Engine:
             self.flush()
         return job
 
-    def _acquire(self, request: Request, declared: str | None) -> Handle[Hosted]:
-        if declared is None:
-            return self._registry.acquire(request.model, request.version)
+    def _acquire_such(self, request: Request, declared: str) -> Handle[Hosted]:
         found = self._registry.acquire_such(request.model, request.version, lambda each: each.declared == declared)
         if found is None:
             raise Unavailable(f"model {quoted(request.model)} is not here as it is declared where it is called")

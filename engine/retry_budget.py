@@ -11,10 +11,10 @@ class RetryBudget:
     def __init__(self, share: float, burst: int) -> None:
         self._share, self._burst, self._left = share, float(burst), float(burst)
 
-    def sent(self) -> None:
-        """One call was sent."""
+    def sent(self, count: int = 1) -> None:
+        """So many calls were sent."""
         if self._left < self._burst:
-            self._left = min(self._burst, self._left + self._share)
+            self._left = min(self._burst, self._left + count * self._share)
 
     def take(self) -> bool:
         """Whether one more may be sent again; if so it is counted."""

@@ -232,7 +232,9 @@ class _Answering(Begun):
     account: Account | None = None
 
     def __init__(self, dispatch: Dispatch, call: Exchange, heads: ResponseHeads, layout: Layout | None) -> None:
-        super().__init__(dispatch)
+        self._dispatch = dispatch  # as in `super().__init__`, whose call would take as long as all of this
+        self._over = False
+        self.job = None
         self._call = call
         self._heads = heads
         self._layout = layout

@@ -150,7 +150,7 @@ class Registry(Generic[Hosted]):
     def acquire(self, name: str, version: int | None) -> Handle[Hosted]:
         """As `find`, counted: the caller releases it."""
         while True:
-            handle = self.find(name, version)
+            handle = find(self._snapshot, name, version)
             if handle.acquire():
                 return handle  # else it was retired between look-up and count: the snapshot has changed, look again
 

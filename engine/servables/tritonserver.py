@@ -18,7 +18,6 @@ from engine.limits import TRITON_CALL_S_MAX, TRITON_LOAD_S_MAX
 from engine.request import Request
 from engine.servables.servable import RemoteCall, Tensors, Told, Traits, answer_of
 from engine.servables.signature import Signature
-from engine.triton.call import Call
 from engine.triton.declaration import TritonModelSpec
 from engine.triton.fleet import Fleet
 from engine.triton.messages import RequestWriter, ResponseReader, answered, ask, signature_of
@@ -27,18 +26,6 @@ from engine.triton.servers import TritonServers
 from engine.work import current_work
 
 _INFER, _STREAM = "ModelInfer", "ModelStreamInfer"
-
-
-class _Sent:
-    """A call that can be given up."""
-
-    __slots__ = ("_call", "_fleet")
-
-    def __init__(self, fleet: Fleet, call: Call) -> None:
-        self._fleet, self._call = fleet, call
-
-    def cancel(self) -> None:
-        self._fleet.cancel(self._call)
 
 
 class TritonModel:
@@ -60,7 +47,7 @@ class TritonModel:
         timeout_us = None
         if deadline_ns != NEVER_NS:
             timeout_us = max(1, (deadline_ns - self._clock()) // 1_000)
-        body = self._writer.write(request.inputs, outputs, timeout_us)
+        body = self._writer.write(request.inputs, outputs, timeout_us, request.layout)
         read = self._reader.read if isinstance(body, bytes) else partial(self._reader.read_shared, body)
 
         def done(outcome: bytes | VireoError) -> None:
@@ -72,7 +59,7 @@ class TritonModel:
             else:
                 told(outcome)
 
-        return _Sent(self.fleet, self.fleet.begin(_INFER, body, deadline_ns, done))
+        return self.fleet.begin(_INFER, body, deadline_ns, done)
 
     def flush(self) -> None:
         """See `RemoteServable.flush`."""
@@ -118,7 +105,7 @@ class TritonStream(TritonModel):
                 if last:
                     return
         finally:
-            self.fleet.cancel(call)
+            call.cancel()
 
     def execute(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """The one response; Unimplemented where there is not exactly one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from engine.errors import VireoError
 from engine.triton.connection import Connection
@@ -14,11 +15,23 @@ from engine.triton.shared_request import SharedRequest
 Done = Callable[[bytes | VireoError], None]
 """Told once: the message that answers, or why there is none."""
 
+
+def nobody(_: bytes | VireoError) -> None:
+    """What a call that has ended tells."""
+
+
 PREFIX_BYTES = 5
 """Before each message of gRPC: whether it is compressed, and its length."""
 
 
-@dataclass(slots=True)
+class GiverUp(Protocol):
+    """Who sent a call."""
+
+    def cancel(self, call: Call) -> None:
+        """Nobody waits for it any more."""
+
+
+@dataclass(slots=True, eq=False)
 class Attempt:
     """One server that was asked. `exchange` is there once it was sent; `region`, where its tensors lie in one, until the server
     has answered or nobody waits."""
@@ -29,6 +42,11 @@ class Attempt:
     sent_ns: int
     exchange: Exchange | None = None
     region: Region | None = None
+
+    def drop(self) -> None:
+        """Nothing is to come of it any more."""
+        if self in self.call.open:
+            self.call.open.remove(self)
 
     def let_go(self, *, done: bool) -> None:
         """It has no region any more. `done`: neither has the server any use for it."""
@@ -43,20 +61,21 @@ class Call:
     messages is told to it. After `ended` nothing is told."""
 
     __slots__ = (
-        "attempts", "began", "body", "deadline_ns", "done", "ended", "method", "open", "part", "rest", "sent_ns", "tried",
+        "_giver_up", "attempts", "began", "body", "deadline_ns", "done", "ended", "method", "open", "part", "rest", "sent_ns",
+        "tried",
     )  # fmt: skip
 
     def __init__(
         self,
+        giver_up: GiverUp,
         method: str,
         body: bytes | SharedRequest,
-        *,
         deadline_ns: int,
         sent_ns: int,
         done: Done,
         part: Callable[[bytes], None] | None = None,
     ) -> None:
-        self.method = method
+        self._giver_up, self.method = giver_up, method
         self.body, self.deadline_ns, self.sent_ns, self.done, self.part = body, deadline_ns, sent_ns, done, part
         self.attempts = 0
         self.open: list[Attempt] = []
@@ -64,6 +83,10 @@ class Call:
         self.rest = b""
         self.began = self.ended = False
         """`began`: a message of the stream has come."""
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more. Any thread; may come after its end."""
+        self._giver_up.cancel(self)
 
 
 def only_message(parts: list[bytes]) -> bytes:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SEND_BYTES_JOINED_MAX = 1 << 16
 """Small pieces are sent as one; large ones as they are."""
+_READ_BYTES_FIRST = 1 << 14
+"""Of a socket that had less the last time: the memory for more would be taken, and given back, for nothing."""
 
 
 def connect(address: str, tls: ssl.SSLContext | None) -> socket.socket:
@@ -52,58 +54,70 @@ class Connection:
         self.regions: Regions | None = None
         """Memory that the server shares, where it may."""
         self.wants_write = False
+        self.tls = isinstance(sock, ssl.SSLSocket)
         self._blocked = blocked
         self._lock = threading.Lock()
         self._unsent = memoryview(b"")
+        self._read_bytes = _READ_BYTES_FIRST
         self._closed = False
 
     def send(self, block: bytes, body: bytes, owner: object, *, live: bool = False) -> Exchange:
         """Begins a call, which goes out with the next `flush`. Raises Unavailable where the connection takes none."""
         with self._lock:
-            if self._closed or not self.session.has_room:
-                raise Unavailable("the connection to the server takes no call now")
+            if self._closed:
+                raise Unavailable("the connection to the server has ended")
             return self.session.send(block, body, owner, live=live)
 
     def flush(self) -> None:
         """Sends what can be sent now. What is wrong with the socket is found by who reads it."""
         with self._lock:
-            if not self._closed and (self.session.out or self._unsent):
-                self._send()
+            out = self.session.out
+            if not self._closed and (out or self._unsent):
+                if len(out) == 1 and not self._unsent:  # one call, as most often
+                    piece = out.pop()
+                    if (sent := self._sent(piece)) == len(piece):
+                        return
+                    self._unsent = memoryview(piece)[sent:]
+                self._send(out)
             wanted, self.wants_write = self.wants_write, bool(self._unsent)
             newly = self.wants_write and not wanted
         if newly:
             self._blocked()
 
-    def _send(self) -> None:
-        out = self.session.out
+    def _send(self, out: list[bytes | memoryview]) -> None:
         while self._unsent or out:
             if not self._unsent:
                 self._unsent = memoryview(_next_piece(out))
-            try:
-                sent = self.socket.send(self._unsent)
-            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                return
-            except OSError:
-                self._unsent = memoryview(b"")
-                out.clear()
-                return
+            sent = self._sent(self._unsent)
             self._unsent = self._unsent[sent:]
+            if not sent:
+                return
+
+    def _sent(self, piece: bytes | memoryview) -> int:
+        """How much of it the socket took; of a broken one, all."""
+        try:
+            return self.socket.send(piece)
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return 0
+        except OSError:
+            return len(piece)
 
     def read(self) -> list[Exchange] | None:
         """The calls that something came for; None where the connection has ended. Raises OSError, ValueError: it is broken."""
         try:
-            if isinstance(self.socket, ssl.SSLSocket):
+            if self.tls:
                 with self._lock:
                     data = self.socket.recv(TRITON_READ_BYTES)
             else:
-                data = self.socket.recv(TRITON_READ_BYTES)
+                data = self.socket.recv(self._read_bytes)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return []
         if not data:
             return None
+        self._read_bytes = TRITON_READ_BYTES if len(data) >= _READ_BYTES_FIRST else _READ_BYTES_FIRST
         with self._lock:
             heard = self.session.receive(data)
-            due = bool(self.session.out)
+            due = self.session.out
         if due:
             self.flush()
         return heard

@@ -27,7 +27,7 @@ from engine.limits import (
     TRITON_TICK_S,
 )
 from engine.retry_budget import RetryBudget
-from engine.triton.call import Attempt, Call, Done, messages_in, only_message
+from engine.triton.call import Attempt, Call, Done, messages_in, nobody, only_message
 from engine.triton.connection import Connection
 from engine.triton.hpack import timeout_header
 from engine.triton.http2 import TOO_LARGE, Exchange
@@ -75,8 +75,8 @@ class Fleet:
         self._deadlines: list[tuple[int, int, Call]] = []
         self._numbers = count()
         self._begun_ns = 0
-        self.open = 0
-        """Calls on the way."""
+        self._uncounted = 0
+        """Calls begun that the budgets have not heard of."""
 
     def start(self) -> None:
         """Connects; returns at once."""
@@ -107,24 +107,19 @@ class Fleet:
     ) -> Call:
         """Lets a call go out with the next `flush`; `done` is told once, on the loop's thread. Raises Unavailable."""
         now_ns = self._begun_ns = self.clock()
-        call = Call(method, body, deadline_ns=deadline_ns, sent_ns=now_ns, done=done, part=part)
+        call = Call(self, method, body, deadline_ns, now_ns, done, part)
         while True:
             index = choose(self._standings, now_ns, self._draw, call.tried)
             if index is None or index in call.tried:
                 raise Unavailable(f"none of its Triton servers answers: {unreachable(self.replicas)}")
-            with self._lock:
-                self.open += 1
             if self._send(call, index, now_ns):
                 break
-            with self._lock:
-                self.open -= 1
         if deadline_ns != NEVER_NS:
             with self._lock:
                 heapq.heappush(self._deadlines, (deadline_ns, next(self._numbers), call))
         if self._hedge is not None:
             self._to_hedge.append(call)
-        self._retry_budget.sent()
-        self._hedge_budget.sent()
+        self._uncounted += 1
         return call
 
     def _send(self, call: Call, index: int, now_ns: int) -> bool:
@@ -142,24 +137,24 @@ class Fleet:
             if connection.regions is not None and body.shares:
                 attempt.region = connection.regions.take(body.places.size)
             body = body.body(attempt.region)
-        with self._lock:
-            replica.standing.outstanding += 1
         call.open.append(attempt)
         call.attempts += 1
         try:
             attempt.exchange = connection.send(block, body, attempt, live=call.part is not None)
         except Unavailable:
-            self._drop(attempt)
+            call.open.remove(attempt)
             attempt.let_go(done=True)
             return False
+        replica.standing.outstanding = len(connection.session.under_way)
         self._dirty.add(connection)
         return True
 
-    def _drop(self, attempt: Attempt) -> None:
-        with self._lock:
-            self._standings[attempt.replica].outstanding -= 1
-        if attempt in attempt.call.open:
-            attempt.call.open.remove(attempt)
+    def _take(self, budget: RetryBudget) -> bool:
+        """Whether one more call may be sent, for a retry or as a hedge."""
+        count, self._uncounted = self._uncounted, 0
+        self._hedge_budget.sent(count)
+        self._retry_budget.sent(count)
+        return budget.take()
 
     def flush(self) -> None:
         """Sends what was begun."""
@@ -199,7 +194,7 @@ class Fleet:
         replica = next((each for each in self.replicas if each.connection is connection), None)
         if replica is None:  # lost meanwhile
             return
-        replica.heard_ns = self.clock()
+        now_ns = replica.heard_ns = self.clock()
         while True:
             try:
                 heard = connection.read()
@@ -209,13 +204,16 @@ class Fleet:
             if heard is None:
                 self._lost(replica, "closed the connection")
                 return
+            session = connection.session
+            replica.standing.outstanding = len(session.under_way)
             for exchange in heard:
-                self._heard(exchange, replica.heard_ns)
-            if not connection.has_more():
+                self._heard(exchange, now_ns)
+            if not connection.tls or not connection.has_more():
                 break
-        if connection.session.closing and not connection.session.open:
+        if session.closing and not session.under_way:
             self._lost(replica, "is closing its connections")
-        self.flush()
+        if self._dirty:
+            self.flush()
 
     def _lost(self, replica: Replica, problem: str) -> None:
         for exchange in replica.lost(self._loop, problem):
@@ -254,17 +252,9 @@ class Fleet:
     def _over(self, attempt: Attempt, exchange: Exchange, now_ns: int) -> None:
         call = attempt.call
         if call.ended:
-            self._drop(attempt)
             return
-        if exchange.headers.get("grpc-status") != "0" or exchange.reset is not None:
-            error = error_of(exchange.headers)
-            if exchange.reset == TOO_LARGE:
-                error = TooLarge(f"Triton answers more than {MESSAGE_BYTES_MAX} bytes")
-            elif exchange.reset is not None:
-                error = Unavailable(f"Triton reset the call with code {exchange.reset}")
-            elif attempt.region is not None and forgot_region(error) and self._sent_whole(attempt, now_ns):
-                return
-            self._failed(attempt, error, exchange)
+        if exchange.reset is not None or exchange.headers.get("grpc-status") != "0":
+            self._refused(attempt, exchange, now_ns)
             return
         self._answered(attempt, now_ns)
         if call.part is not None:
@@ -279,6 +269,16 @@ class Fleet:
             call.body.region = attempt.region
         self._resolve(call, message)
 
+    def _refused(self, attempt: Attempt, exchange: Exchange, now_ns: int) -> None:
+        error = error_of(exchange.headers)
+        if exchange.reset == TOO_LARGE:
+            error = TooLarge(f"Triton answers more than {MESSAGE_BYTES_MAX} bytes")
+        elif exchange.reset is not None:
+            error = Unavailable(f"Triton reset the call with code {exchange.reset}")
+        elif attempt.region is not None and forgot_region(error) and self._sent_whole(attempt, now_ns):
+            return
+        self._failed(attempt, error, exchange)
+
     def _sent_whole(self, attempt: Attempt, now_ns: int) -> bool:
         """The server has no such region any more and computed nothing: it is sent what needs none."""
         call, regions = attempt.call, attempt.connection.regions
@@ -289,11 +289,11 @@ class Fleet:
         call.body.shares = False
         if not self._send(call, attempt.replica, now_ns):
             return False
-        self._drop(attempt)
+        attempt.drop()
         return True
 
     def _answered(self, attempt: Attempt, now_ns: int) -> None:
-        self._drop(attempt)
+        attempt.call.open.remove(attempt)
         took_ns = now_ns - attempt.sent_ns
         succeeded(self._standings[attempt.replica], took_ns, now_ns)
         if self._hedge is not None:
@@ -308,7 +308,7 @@ class Fleet:
             self._answered(attempt, now_ns)
             self._resolve(call, error)
             return
-        self._drop(attempt)
+        attempt.drop()
         failed(self._standings[attempt.replica], self._standings, now_ns)
         if call.ended or call.open:  # another server may still answer
             return
@@ -319,7 +319,7 @@ class Fleet:
             unprocessed=exchange.unprocessed,
             remaining_ns=call.deadline_ns - now_ns,
         )
-        if again and self._retry_budget.take():
+        if again and self._take(self._retry_budget):
             index = choose(self._standings, now_ns, self._draw, call.tried)
             if index is not None and self._send(call, index, now_ns):
                 return
@@ -330,21 +330,24 @@ class Fleet:
         if call.ended:
             return
         call.ended = True
-        with self._lock:
-            self.open -= 1
         if call.open:
             self._give_up(call.open.copy())
-        call.body = b""
-        call.done(outcome)
+        done, call.body, call.done = (
+            call.done,
+            b"",
+            nobody,
+        )  # deadlines and hedges look at it once more, which may be late
+        done(outcome)
 
     def _give_up(self, attempts: list[Attempt]) -> None:
         now_ns = self.clock()
         for attempt in attempts:
-            self._drop(attempt)
+            attempt.drop()
             slow(self._standings[attempt.replica], now_ns - attempt.sent_ns)
             exchange, attempt.exchange = attempt.exchange, None
             if exchange is not None:
                 attempt.connection.reset(exchange)
+                self._standings[attempt.replica].outstanding = len(attempt.connection.session.under_way)
             attempt.let_go(done=False)
 
     def tick(self) -> float:
@@ -359,10 +362,15 @@ class Fleet:
             self._send_hedges(self._hedge.after_ns, now_ns)
         self.flush()
         self._loop.asleep = True
-        if self.open or now_ns - self._begun_ns < TRITON_IDLE_S * 1e9:
+        if self._open or now_ns - self._begun_ns < TRITON_IDLE_S * 1e9:
             self._loop.asleep = False
             return TRITON_TICK_S
         return TRITON_PROBE_S / 2
+
+    @property
+    def _open(self) -> int:
+        """Calls on the way."""
+        return sum(each.connection.session.open for each in self.replicas if each.connection is not None)
 
     def _expire(self, now_ns: int) -> None:
         heap = self._deadlines
@@ -372,7 +380,7 @@ class Fleet:
             if not call.ended:
                 late_ms = (now_ns - call.sent_ns) / 1e6
                 self._resolve(call, DeadlineExceeded(f"deadline passed: Triton has not answered for {late_ms:.1f} ms"))
-        if len(heap) > 2 * self.open + 1_024:
+        if len(heap) > 2 * self._open + 1_024:
             with self._lock:
                 heap[:] = [each for each in heap if not each[2].ended]
                 heapq.heapify(heap)
@@ -393,7 +401,7 @@ class Fleet:
                 remaining_ns=call.deadline_ns - now_ns,
                 latency_ns=self._standings[index].latency_ns,
             )
-            if may and self._hedge_budget.take():
+            if may and self._take(self._hedge_budget):
                 self._send(call, index, now_ns)
 
 

@@ -66,11 +66,8 @@ def timeout_header(remaining_ns: int) -> bytes:
     return _TIMEOUT + bytes([len(told)]) + told
 
 
-class HeaderReader:
-    """Decodes the header blocks of one connection, in their order."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, dict[str, str]] = {}
+class HeaderReader(dict[bytes, dict[str, str]]):
+    """The fields of each header block of one connection, by its bytes. Raises ValueError for one that cannot be read."""
 
     @cached_property
     def _decoder(self) -> Any:  # noqa: ANN401  hpack has no types
@@ -81,15 +78,12 @@ class HeaderReader:
         made.header_table_size = 0
         return made
 
-    def read(self, block: bytes) -> dict[str, str]:
-        """The fields of `block`. Raises ValueError for one that cannot be read."""
-        found = self._known.get(block)
-        if found is None:
-            try:
-                found = {str(name): str(value) for name, value in self._decoder.decode(block)}
-            except Exception as error:  # of the library: whatever it is, the connection is of no use any more
-                raise ValueError(f"a header block cannot be read: {error}") from error
-            if len(self._known) >= TRITON_HEADER_BLOCKS_MAX:
-                self._known.clear()
-            self._known[block] = found
+    def __missing__(self, block: bytes) -> dict[str, str]:
+        try:
+            found = {str(name): str(value) for name, value in self._decoder.decode(block)}
+        except Exception as error:  # of the library: whatever it is, the connection is of no use any more
+            raise ValueError(f"a header block cannot be read: {error}") from error
+        if len(self) >= TRITON_HEADER_BLOCKS_MAX:
+            self.clear()
+        self[block] = found
         return found

@@ -10,6 +10,7 @@ import struct
 from collections import deque
 from collections.abc import Mapping
 
+from engine.errors import Unavailable
 from engine.limits import (
     MESSAGE_BYTES_MAX,
     TRITON_CONNECTION_WINDOW_BYTES,
@@ -27,6 +28,7 @@ TOO_LARGE = -1
 """In place of a code: it was reset here, because its answer is past the bound."""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _FRAME = struct.Struct(">HBBBI")
+_unpack_frame = _FRAME.unpack_from
 _NOTHING = memoryview(b"")
 _NO_HEADERS: Mapping[str, str] = {}
 _STREAM_ID_LAST = 1 << 30
@@ -41,6 +43,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "credited",
         "data",
         "ended",
         "headers",
@@ -50,7 +53,6 @@ class Exchange:
         "reset",
         "size",
         "unprocessed",
-        "unread",
         "waiting",
         "window",
     )
@@ -60,7 +62,7 @@ class Exchange:
         self.data: list[bytes] = []
         self.headers = _NO_HEADERS
         self.waiting = _NOTHING
-        self.unread = self.size = 0
+        self.credited = self.size = 0
         self.ended = self.unprocessed = False
         self.reset: int | None = None
 
@@ -81,7 +83,8 @@ class ClientSession:
         self.out: list[bytes | memoryview] = [_PREFACE, frame(SETTINGS, 0, 0, told)]
         self._credit(0, TRITON_CONNECTION_WINDOW_BYTES)
         self._headers = HeaderReader()
-        self._exchanges: dict[int, Exchange] = {}
+        self.under_way: dict[int, Exchange] = {}
+        """Calls that have not ended, by the number of their stream."""
         self._blocked: deque[Exchange] = deque()
         self._next_id = 1
         self._rest = b""
@@ -96,26 +99,28 @@ class ClientSession:
     @property
     def open(self) -> int:
         """Calls on the way."""
-        return len(self._exchanges)
+        return len(self.under_way)
 
     @property
     def has_room(self) -> bool:
         """Whether one more call may be sent."""
-        return not self.closing and len(self._exchanges) < self._streams_max
+        return not self.closing and len(self.under_way) < self._streams_max
 
     @property
     def exchanges(self) -> list[Exchange]:
         """Those on the way."""
-        return list(self._exchanges.values())
+        return list(self.under_way.values())
 
     def send(self, block: bytes, body: bytes, owner: object, *, live: bool = False) -> Exchange:
-        """Begins a call: its header block and its whole body, which flow control may hold back."""
-        number = self._next_id
+        """Begins a call: its header block and its whole body, which flow control may hold back. Raises Unavailable where the
+        connection takes no call now."""
+        under_way, number = self.under_way, self._next_id
+        if self.closing or len(under_way) >= self._streams_max:
+            raise Unavailable("the connection to the server takes no call now")
         self._next_id = number + 2
         if number >= _STREAM_ID_LAST:
             self.closing = True
-        exchange = Exchange(number, owner, self._stream_window, live=live)
-        self._exchanges[number] = exchange
+        exchange = under_way[number] = Exchange(number, owner, self._stream_window, live=live)
         size, length = len(block), len(body)
         if length <= self._window and length <= exchange.window and length <= self._frame_max:
             self._window -= length
@@ -137,13 +142,13 @@ class ClientSession:
 
     def reset(self, exchange: Exchange) -> None:
         """Ends a call that nobody waits for."""
-        if self._exchanges.pop(exchange.id, None) is not None:
+        if self.under_way.pop(exchange.id, None) is not None:
             exchange.ended = True
             self.out.append(frame(RST_STREAM, 0, exchange.id, struct.pack(">I", CANCEL)))
 
     def consumed(self, exchange: Exchange, size: int) -> None:
         """Of a live call, `size` bytes were taken."""
-        if exchange.id in self._exchanges and size:
+        if exchange.id in self.under_way and size:
             self._credit(exchange.id, size)
 
     def _credit(self, stream: int, size: int) -> None:
@@ -174,79 +179,100 @@ class ClientSession:
         heard: list[Exchange] = []
         at, end = 0, len(data)
         while end - at >= 9:
-            high, low, kind, flags, stream = _FRAME.unpack_from(data, at)
+            high, low, kind, flags, stream = _unpack_frame(data, at)
             size = high << 8 | low
+            stop = at + 9 + size
             if size > TRITON_FRAME_BYTES_MAX:
                 raise ValueError(f"a frame of {size} bytes, at most {TRITON_FRAME_BYTES_MAX} were allowed")
-            start, stop = at + 9, at + 9 + size
             if stop > end:
                 break
+            payload = data[at + 9 : stop]
             at = stop
-            if kind in (DATA, HEADERS):
-                if flags & (PADDED | PRIORITY):
-                    start, stop = _unpadded(data, start, stop, kind, flags)
-                exchange = self._exchanges.get(stream)
-                if kind == DATA:
-                    self._data(exchange, data[start:stop], size, flags & END_STREAM, heard)
-                elif flags & END_HEADERS:
-                    self._header_block(exchange, data[start:stop], flags & END_STREAM, heard)
-                else:
-                    self._block = (stream, flags & END_STREAM, data[start:stop])
+            if flags & (PADDED | PRIORITY) and kind <= HEADERS:
+                payload = _unpadded(payload, kind, flags)
+            if kind == DATA:
+                self._data(stream, payload, size, flags & END_STREAM, heard)
+            elif kind == HEADERS and flags & END_HEADERS:
+                self._header_block(stream, payload, flags & END_STREAM, heard)
+            elif kind == WINDOW_UPDATE and size == 4:
+                self._grow(stream, int.from_bytes(payload, "big") & 0x7FFFFFFF)
             else:
-                try:
-                    self._other(kind, flags, stream, data[start:stop], heard)
-                except struct.error as error:
-                    raise ValueError(f"a frame of kind {kind} has {size} bytes, which it cannot have") from error
+                self._control(kind, flags, stream, payload, heard)
         self._rest = data[at:]
         return heard
 
-    def _data(self, exchange: Exchange | None, payload: bytes, size: int, last: int, heard: list[Exchange]) -> None:
+    def _data(self, stream: int, payload: bytes, size: int, last: int, heard: list[Exchange]) -> None:
         self._unread += size
         if self._unread >= TRITON_CONNECTION_WINDOW_BYTES // 2:
             self._credit(0, self._unread)
             self._unread = 0
+        exchange = self.under_way.get(stream)
         if exchange is None:  # reset by us
             return
         exchange.size += size
-        if exchange.size > MESSAGE_BYTES_MAX and not exchange.live:
+        exchange.data.append(payload)
+        if exchange.live:
+            heard.append(exchange)
+        elif exchange.size >= TRITON_STREAM_WINDOW_BYTES // 2:
+            self._large(exchange, size, last, heard)
+        if last and not exchange.ended:
+            self._end(exchange, heard)
+
+    def _large(self, exchange: Exchange, size: int, last: int, heard: list[Exchange]) -> None:
+        """Lets more of a large answer come, up to the bound."""
+        if exchange.size > MESSAGE_BYTES_MAX:
             self.reset(exchange)
             exchange.data.clear()
             exchange.reset = TOO_LARGE
             heard.append(exchange)
             return
-        exchange.data.append(payload)
-        if exchange.live:
-            heard.append(exchange)
-        else:
-            exchange.unread += size
-            if exchange.unread >= TRITON_STREAM_WINDOW_BYTES // 2 and not last:
-                self._credit(exchange.id, exchange.unread)
-                exchange.unread = 0
-        if last:
-            self._end(exchange, heard)
+        if exchange.size - exchange.credited >= TRITON_STREAM_WINDOW_BYTES // 2 and not last:
+            self._credit(exchange.id, exchange.size - exchange.credited)
+            exchange.credited = exchange.size
 
-    def _header_block(self, exchange: Exchange | None, block: bytes, last: int, heard: list[Exchange]) -> None:
-        found = self._headers.read(block)
+    def _header_block(self, stream: int, block: bytes, last: int, heard: list[Exchange]) -> None:
+        found = self._headers[block]
+        exchange = self.under_way.get(stream)
         if exchange is None:
             return
         if last:
-            exchange.headers = {**exchange.headers, **found} if exchange.headers.get(":status") != "200" else found
+            exchange.headers = found if exchange.headers.get(":status") == "200" else {**exchange.headers, **found}
             self._end(exchange, heard)
         else:
             exchange.headers = found
 
     def _end(self, exchange: Exchange, heard: list[Exchange]) -> None:
-        del self._exchanges[exchange.id]
+        del self.under_way[exchange.id]
         exchange.ended = True
         if exchange.waiting:  # answered before it was asked in full: the rest is not wanted
             exchange.waiting = _NOTHING
             self.out.append(frame(RST_STREAM, 0, exchange.id, struct.pack(">I", CANCEL)))
         heard.append(exchange)
 
+    def _control(self, kind: int, flags: int, stream: int, payload: bytes, heard: list[Exchange]) -> None:
+        if kind == HEADERS:  # what is left of the block comes in frames of its own
+            self._block = (stream, flags & END_STREAM, payload)
+        elif kind == CONTINUATION:
+            self._continued(flags, payload, heard)
+        else:
+            try:
+                self._other(kind, flags, stream, payload, heard)
+            except struct.error as error:
+                raise ValueError(f"a frame of kind {kind} has {len(payload)} bytes, which it cannot have") from error
+
+    def _continued(self, flags: int, payload: bytes, heard: list[Exchange]) -> None:
+        if self._block is None:
+            return
+        number, last, begun = self._block
+        self._block = (number, last, begun + payload)
+        if flags & END_HEADERS:
+            self._block = None
+            self._header_block(number, begun + payload, last, heard)
+
     def _other(self, kind: int, flags: int, stream: int, payload: bytes, heard: list[Exchange]) -> None:
         if kind == WINDOW_UPDATE:
-            self._grow(stream, struct.unpack(">I", payload)[0] & 0x7FFFFFFF)
-        elif kind == PING and not flags & ACK:
+            raise ValueError(f"a frame of kind {kind} has {len(payload)} bytes, which it cannot have")
+        if kind == PING and not flags & ACK:
             self.out.append(frame(PING, ACK, 0, payload))
         elif kind == SETTINGS and not flags & ACK:
             self._settings(payload)
@@ -254,17 +280,11 @@ class ClientSession:
             self._was_reset(stream, struct.unpack(">I", payload)[0], heard)
         elif kind == GOAWAY:
             self._goaway(struct.unpack_from(">I", payload)[0] & 0x7FFFFFFF, heard)
-        elif kind == CONTINUATION and self._block is not None:
-            number, last, begun = self._block
-            self._block = (number, last, begun + payload)
-            if flags & END_HEADERS:
-                self._block = None
-                self._header_block(self._exchanges.get(number), begun + payload, last, heard)
 
     def _grow(self, stream: int, size: int) -> None:
         if stream == 0:
             self._window += size
-        elif (exchange := self._exchanges.get(stream)) is not None:
+        elif (exchange := self.under_way.get(stream)) is not None:
             exchange.window += size
         if self._blocked:
             self._pump()
@@ -272,7 +292,7 @@ class ClientSession:
     def _settings(self, payload: bytes) -> None:
         for key, value in struct.iter_unpack(">HI", payload):
             if key == _INITIAL_WINDOW:
-                for each in self._exchanges.values():
+                for each in self.under_way.values():
                     each.window += value - self._stream_window
                 self._stream_window = value
             elif key == _FRAME_SIZE:
@@ -283,25 +303,26 @@ class ClientSession:
         self._pump()
 
     def _was_reset(self, stream: int, code: int, heard: list[Exchange]) -> None:
-        exchange = self._exchanges.pop(stream, None)
+        exchange = self.under_way.pop(stream, None)
         if exchange is not None:
             exchange.ended, exchange.reset, exchange.unprocessed = True, code, code == REFUSED_STREAM
             heard.append(exchange)
 
     def _goaway(self, last: int, heard: list[Exchange]) -> None:
         self.closing = True
-        for number in [each for each in self._exchanges if each > last]:
-            exchange = self._exchanges.pop(number)
+        for number in [each for each in self.under_way if each > last]:
+            exchange = self.under_way.pop(number)
             exchange.ended = exchange.unprocessed = True
             heard.append(exchange)
 
 
-def _unpadded(data: bytes, start: int, stop: int, kind: int, flags: int) -> tuple[int, int]:
+def _unpadded(payload: bytes, kind: int, flags: int) -> bytes:
+    start, stop = 0, len(payload)
     if flags & PADDED:
-        stop -= data[start] if start < stop else 0
+        stop -= payload[0] if payload else 0
         start += 1
     if kind == HEADERS and flags & PRIORITY:
         start += 5
     if start > stop:
         raise ValueError("a frame has more padding than content")
-    return start, stop
+    return payload[start:stop]

@@ -30,18 +30,15 @@ from engine.errors import (
     quoted,
 )
 from engine.limits import LAYOUTS_MAX
+from engine.request import Layout
 from engine.servables.servable import Tensors
 from engine.servables.signature import ANY, Signature, TensorSpec
 from engine.tensor import DATATYPES, Buffer, Tensor
+from engine.triton.forms import RAW_INPUTS, RAW_OUTPUTS, AnswerForm, RequestForm, timeout_parameter, varint
 from engine.triton.shared_request import NAME, Places, SharedRequest
 from engine.triton.statistics import ServerCounts
 
 SERVICE = "/inference.GRPCInferenceService/"
-_RAW_INPUTS, _PARAMETERS = b"\x3a", b"\x22"
-"""Fields 7 and 4 of ModelInferRequest, length-delimited."""
-_INT64 = b"\x10"
-_RAW_OUTPUTS = b"\x32"
-"""Field 6 of ModelInferResponse, length-delimited."""
 _FORM_BYTES_MAX = 1 << 16
 """Larger answers are read each by itself: that costs next to nothing then."""
 
@@ -54,28 +51,9 @@ def _protobufs() -> Any:  # noqa: ANN401
     return service_pb2
 
 
-def varint(value: int) -> bytes:
-    """A number above or at zero as protobuf writes it."""
-    if value < 128:
-        return bytes([value])
-    parts = bytearray()
-    while value >= 128:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
-
-
 def framed(message: bytes) -> bytes:
     """One message as gRPC frames it, uncompressed."""
     return b"\0" + len(message).to_bytes(4, "big") + message
-
-
-def timeout_parameter(micros: int) -> bytes:
-    """Triton's own `timeout`, as an entry of a request's parameters."""
-    value = _INT64 + varint(micros)
-    entry = b"\x0a\x07timeout\x12" + varint(len(value)) + value
-    return _PARAMETERS + varint(len(entry)) + entry
 
 
 class RequestWriter:
@@ -94,19 +72,23 @@ class RequestWriter:
         self._model, self._version = model, "" if version is None else str(version)
         self._signature, self._decoupled, self._shared_bytes_min = signature, decoupled, shared_bytes_min
         self._heads: dict[tuple[Shapes, tuple[str, ...]], tuple[bytes, _SharedHead | None]] = {}
+        self._of_layouts: dict[Layout, RequestForm] = {}
         _protobufs()
 
     def write(
-        self, inputs: Tensors, outputs: Sequence[str], timeout_us: int | None, *, whole: bool = False
+        self,
+        inputs: Tensors,
+        outputs: Sequence[str],
+        timeout_us: int | None,
+        layout: Layout | None = None,
+        *,
+        whole: bool = False,
     ) -> bytes | SharedRequest:
         """The framed request; unless it is to be `whole`, what makes one for each server where its tensors are large."""
-        key = (tuple([(name, each.array.shape) for name, each in inputs.items()]), tuple(outputs))
-        found = self._heads.get(key)
-        if found is None:
-            if len(self._heads) >= LAYOUTS_MAX:
-                self._heads.clear()
-            found = self._heads[key] = self._head(inputs, outputs, None), self._shared_head(inputs, outputs)
-        head, shared = found
+        pieces = None if layout is None else self._of_layouts.get(layout)
+        if pieces is not None:
+            return pieces.joined(inputs, timeout_us)
+        head, shared = self._heads_of(inputs, outputs)
         if shared is not None and not whole:
             return self._shared(shared, inputs, outputs, timeout_us)
         parts = [b"", head]
@@ -114,9 +96,28 @@ class RequestWriter:
             parts.append(timeout_parameter(timeout_us))
         for each in inputs.values():
             raw = each.to_bytes()
-            parts += (_RAW_INPUTS, varint(len(raw)), raw)
+            parts += (RAW_INPUTS, varint(len(raw)), raw)
         parts[0] = b"\0" + sum(map(len, parts)).to_bytes(4, "big")
+        if layout is not None and shared is None and inputs:
+            self._learn(layout, head, inputs)
         return b"".join(parts)
+
+    def _heads_of(self, inputs: Tensors, outputs: Sequence[str]) -> tuple[bytes, _SharedHead | None]:
+        key = (tuple([(name, each.array.shape) for name, each in inputs.items()]), tuple(outputs))
+        found = self._heads.get(key)
+        if found is None:
+            if len(self._heads) >= LAYOUTS_MAX:
+                self._heads.clear()
+            found = self._heads[key] = self._head(inputs, outputs, None), self._shared_head(inputs, outputs)
+        return found
+
+    def _learn(self, layout: Layout, head: bytes, inputs: Tensors) -> None:
+        if any(each.datatype.size is None for each in inputs.values()):
+            return
+        if len(self._of_layouts) >= LAYOUTS_MAX:
+            self._of_layouts.clear()
+        sizes = [each.array.nbytes for each in inputs.values()]
+        self._of_layouts[layout] = RequestForm(head, sizes)
 
     def _shared(
         self, head: _SharedHead, inputs: Tensors, outputs: Sequence[str], timeout_us: int | None
@@ -125,7 +126,7 @@ class RequestWriter:
         for name, each in inputs.items():
             if name not in head.places.inputs:
                 raw = each.to_bytes()
-                rest += (_RAW_INPUTS, varint(len(raw)), raw)
+                rest += (RAW_INPUTS, varint(len(raw)), raw)
         placed = [inputs[name] for name in head.places.inputs]
         whole = partial(self.whole, inputs, outputs, timeout_us)
         return SharedRequest(head.places, placed, head.message, b"".join(rest), whole)
@@ -183,37 +184,12 @@ def _place(tensor: Any, place: tuple[int, int]) -> None:  # noqa: ANN401
     tensor.parameters["shared_memory_byte_size"].int64_param = stop - start
 
 
-class _Form:
-    """What answers have in common that are alike but for the contents of their tensors: Triton writes those last, so that all
-    before them, and the lengths between them, are the same bytes."""
-
-    __slots__ = ("_fixed", "_tensors")
-
-    def __init__(
-        self, fixed: list[tuple[int, bytes]], tensors: list[tuple[TensorSpec, tuple[int, ...], int, int]]
-    ) -> None:
-        self._fixed, self._tensors = fixed, tensors
-
-    def read(self, body: bytes) -> dict[str, Tensor] | None:
-        """The tensors of an answer; None where it is not of this form."""
-        for at, same in self._fixed:
-            if not body.startswith(same, at):
-                return None
-        try:
-            return {
-                spec.name: Tensor.from_raw(spec.name, spec.datatype, shape, body[start:stop])
-                for spec, shape, start, stop in self._tensors
-            }
-        except InvalidArgument:  # of texts whose lengths do not add up: reading the message tells so
-            return None
-
-
 class ResponseReader:
     """Reads answers of one model. Any thread."""
 
     def __init__(self, model: str, signature: Signature) -> None:
         self._model, self._signature = model, signature
-        self._forms: dict[tuple[int, Sequence[str]], _Form] = {}
+        self._forms: dict[tuple[int, Sequence[str]], AnswerForm] = {}
         self._specs = {each.name: each for each in signature.outputs}
         self._response = _protobufs().ModelInferResponse
         self._streamed = _protobufs().ModelStreamInferResponse
@@ -237,13 +213,13 @@ class ResponseReader:
         at = len(body) - sum(len(raw) + 1 + len(varint(len(raw))) for raw in raws)
         fixed, places = [(0, body[:at])], []
         for raw, (name, each) in zip(raws, tensors.items(), strict=True):
-            prefix = _RAW_OUTPUTS + varint(len(raw))
+            prefix = RAW_OUTPUTS + varint(len(raw))
             fixed.append((at, prefix))
             places.append((self._specs[name], each.shape, at + len(prefix), at + len(prefix) + len(raw)))
             at = places[-1][3]
         if len(self._forms) >= LAYOUTS_MAX:
             self._forms.clear()
-        form = _Form(fixed, places)
+        form = AnswerForm(fixed, places)
         if form.read(body) is not None:
             self._forms[key] = form
 

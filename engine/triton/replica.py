@@ -213,6 +213,7 @@ class Replica:
         self._due_ns = self._clock() + int(TRITON_RECONNECT_S * _S)
         self._set(False, problem)
         left = connection.close()
+        self.standing.outstanding = 0
         if connection.regions is not None:
             self._shared_before += connection.regions.taken
             connection.regions.close(unregister=False)

@@ -101,10 +101,9 @@ class _GrpcCall:
     def wait(self) -> None:
         """Called where the call is not answered at once: it is told of what happens to its stream, and of its deadline."""
         self.connection.open[self.stream] = self
-        around = self.served.around
-        remaining_s = self.deadline.remaining_s(around.clock())
-        if remaining_s != float("inf"):
-            self.timer = around.loop.call_later(remaining_s, self.expired)
+        if self.deadline_ns != NEVER_NS:
+            around = self.served.around
+            self.timer = around.loop.call_later(self.deadline.remaining_s(around.clock()), self.expired)
 
     def end(self) -> bool:
         """Marks the end; False where it had come before."""
@@ -211,9 +210,16 @@ class DirectCall(_GrpcCall):
             self.served.succeeded()
 
     def end(self) -> bool:
-        """See `_GrpcCall`."""
+        """See `_GrpcCall`, whose call would take as long as all of this."""
         self._cancel = None  # no cycle may keep the message until the garbage collector comes
-        return super().end()
+        if self.ended_:
+            return False
+        self.ended_ = True
+        self.connection.open.pop(self.stream, None)
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        return True
 
     def on_gone(self, cancel: Callable[[], None]) -> None:
         """See `methods.Exchange`."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,7 +69,7 @@ class NativeServer:
         self._turn_events = limits.TURN_EVENTS_MAX
         self._wire = _wire.Wire(
             table,  # type: ignore[arg-type]
-            self._wake,
+            partial(around.loop.call_soon, self._turn),
             streams_max=limits.STREAMS_MAX,
             header_bytes_max=limits.HTTP_HEADER_BYTES_MAX,
             window_bytes=limits.STREAM_WINDOW_BYTES,
@@ -124,14 +125,14 @@ class NativeServer:
 
     # Turns.
 
-    def _wake(self) -> None:
-        self._around.loop.call_soon(self._turn)
-
     def _turn(self) -> None:
         begun_ns = self._around.clock()
         try:
             events = self._wire.take(self._turn_events)
-            self._take_up(events)
+            if events:  # else there are answers only
+                self._take_up(events)
+            for served, count in self._wire.take_expired():
+                self._counter.add(served.path, "DEADLINE_EXCEEDED", count)
             if len(events) >= limits.TURN_EVENTS_MIN:
                 cost_s = (self._around.clock() - begun_ns) / 1e9 / len(events)
                 wanted = int(limits.TURN_S / cost_s)
@@ -157,8 +158,6 @@ class NativeServer:
         for call in begun:
             if not call.ended_:
                 call.wait()
-        for served, count in self._wire.take_expired():
-            self._counter.add(served.path, "DEADLINE_EXCEEDED", count)
 
     def _happened_alone(self, event: _wire.Event) -> None:
         try:

@@ -1,14 +1,16 @@
-"""Answers of Triton are read alike whether or not one of their form was read before."""
+"""Requests to Triton are written, and its answers read, alike whether or not one of their form was before."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from engine import Internal, Signature, TensorSpec, datatype_named
+from engine import Internal, Layout, Signature, Tensor, TensorSpec, datatype_named
 from engine.triton.call import only_message
-from engine.triton.messages import ResponseReader, framed
+from engine.triton.messages import RequestWriter, ResponseReader, framed
+from engine.triton.shared_request import SharedRequest
 
 SIGNATURE = Signature(
     (),
@@ -71,3 +73,56 @@ def test_what_is_not_one_message_is_told() -> None:
     for broken in (b"", whole[:-1], whole + b"x", b"\1" + whole[1:]):
         with pytest.raises(ValueError, match="not one message"):
             only_message([broken])
+
+
+ASKED = Signature(
+    (
+        TensorSpec("x", datatype_named("FP32", of="x"), (-1, 3)),
+        TensorSpec("n", datatype_named("INT64", of="n"), (-1,)),
+        TensorSpec("text", datatype_named("BYTES", of="text"), (-1,)),
+    ),
+    SIGNATURE.outputs,
+)
+
+
+def inputs_of(rows: int, value: float) -> dict[str, Tensor]:
+    n: npt.NDArray[np.int64] = np.full(rows, int(value), np.int64)
+    return {
+        "x": Tensor(datatype_named("FP32", of="x"), np.full((rows, 3), value, np.float32)),
+        "n": Tensor(datatype_named("INT64", of="n"), n),
+    }
+
+
+def layout_of(rows: int) -> Layout:
+    return Layout(20 * rows, (("x", (3,)), ("n", ())))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 200])
+@pytest.mark.parametrize("timeout_us", [None, 1, 90_000_000])
+def test_requests_of_one_layout_are_written_as_any(rows: int, timeout_us: int | None) -> None:
+    writer, layout = RequestWriter("m", 3, ASKED, decoupled=False), layout_of(rows)
+    writer.write(inputs_of(rows, 0.0), ("score",), None, layout)
+    for value in (1.0, 2.0):
+        inputs = inputs_of(rows, value)
+        written = writer.write(inputs, ("score",), timeout_us, layout)
+        assert written == writer.whole(inputs, ("score",), timeout_us)
+        assert isinstance(written, bytes)
+        told = pb.ModelInferRequest.FromString(only_message([written]))
+        assert [each.shape[0] for each in told.inputs] == [rows, rows]
+        assert list(told.raw_input_contents) == [each.to_bytes() for each in inputs.values()]
+        assert told.parameters["timeout"].int64_param == (timeout_us or 0)
+
+
+def test_texts_are_written_anew_whatever_the_layout() -> None:
+    writer, layout = RequestWriter("m", None, ASKED, decoupled=False), Layout(0, (("text", ()),))
+    for texts in (["a"], ["long one"]):
+        written = writer.write({"text": Tensor.from_texts(texts)}, (), None, layout)
+        assert isinstance(written, bytes)
+        raws = pb.ModelInferRequest.FromString(only_message([written])).raw_input_contents
+        assert list(raws) == [Tensor.from_texts(texts).to_bytes()]
+
+
+def test_large_tensors_are_offered_to_shared_memory_whatever_the_layout() -> None:
+    writer, layout = RequestWriter("m", None, ASKED, decoupled=False, shared_bytes_min=64), layout_of(100)
+    for _ in range(2):
+        assert isinstance(writer.write(inputs_of(100, 1.0), (), None, layout), SharedRequest)
