@@ -55,6 +55,8 @@ _TYPES: Mapping[str, DataType] = {
 _ONNX_BF16 = 16
 _TERMINATED = "terminate flag"
 _NODE_FAILED = "Non-zero status code returned while running"
+_NO_MEMORY = ("Failed to allocate", "is smaller than requested bytes", "out of memory", "_ALLOC_FAILED")
+"""Of its arena: the machine has none, or its own bound is reached; of CUDA; of cuBLAS and cuDNN."""
 _DEVICES = ("CUDA", "cuda", "CUDNN", "CUBLAS", "TensorRT", "HIP", "MIGraphX", "OpenVINO", "CoreML", "DML")
 
 
@@ -373,7 +375,7 @@ def _translated(error: Exception) -> Exception:
     kind, text = type(error).__name__, str(error)
     if _TERMINATED in text:
         return Cancelled("stopped: nobody waits for it any more")
-    if "Failed to allocate" in text:
+    if any(each in text for each in _NO_MEMORY):
         return ResourceExhausted(f"ONNX Runtime is out of memory: {_first_line(error)}")
     if kind == "InvalidArgument":
         return InvalidArgument(f"ONNX Runtime refuses the input: {_first_line(error)}")

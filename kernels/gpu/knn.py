@@ -46,7 +46,12 @@ def translated() -> Iterator[None]:
     except triton.TritonError as error:
         raise DeviceLost(f"a kernel cannot be run on the GPU: {str(error)[-300:]}") from error
     except RuntimeError as error:
-        if isinstance(error, torch.AcceleratorError) or "CUDA" in str(error):
+        ours = not isinstance(error, torch.AcceleratorError) and "CUDA" not in str(error)
+        if not ours and "out of memory" in str(
+            error
+        ):  # taken past torch, as by Triton's launch: nothing else is lost by it
+            raise MemoryError(f"the GPU has no room: {str(error)[:300]}") from error
+        if not ours:
             raise DeviceLost(f"the GPU failed: {str(error)[:300]}") from error
         raise
 

@@ -25,6 +25,7 @@ from engine import (
 from engine.servables.onnx import OnnxOptions, OnnxServable, load_onnx
 from engine.servables.onnx_files import external_data
 from engine.servables.probe import sample_inputs
+from engine.servables.servable import Traits
 from tests.engine import onnx_models
 from tests.engine.onnx_models import BOOL, FLOAT, INT64, STRING, write
 from tests.engine.servables.contract import ServableContract, floats
@@ -349,3 +350,32 @@ def test_loaded_model_needs_its_file_no_more(tmp_path: Path) -> None:
     servable = _load(tmp_path / "m", onnx_models.affine())
     shutil.rmtree(tmp_path / "m")
     assert servable.execute({"x": Tensor(FP32, np.ones((1, 2), np.float32))}, ())["y"].array.tolist() == [[2, 2]]
+
+
+def test_an_arena_that_is_used_up_is_want_of_memory_and_no_fault_of_the_input(tmp_path: Path) -> None:
+    bound = onnxruntime.OrtArenaCfg(
+        {
+            "max_mem": 1 << 20,
+            "arena_extend_strategy": 1,
+            "initial_chunk_size_bytes": 1 << 16,
+            "max_dead_bytes_per_chunk": -1,
+        }
+    )
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, bound)  # for sessions that ask for it, such as this one alone
+    settings = onnxruntime.SessionOptions()
+    settings.add_session_config_entry("session.use_env_allocators", "1")
+    settings.log_severity_level = 4
+    path = onnx_models.write(tmp_path, onnx_models.affine())
+    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    servable = OnnxServable(
+        session, load_onnx(path, OnnxOptions()).signature, Traits("onnxruntime_onnx", "as declared")
+    )
+    large, small = (Tensor(FP32, np.ones((rows, 2), np.float32)) for rows in (1 << 20, 2))
+    with pytest.raises(
+        ResourceExhausted, match=r"ONNX Runtime is out of memory: .* smaller than requested bytes of 8388608"
+    ):
+        servable.execute({"x": large}, ())
+    assert servable.execute({"x": small}, ())["y"].array.tolist() == [[2, 2], [2, 2]]

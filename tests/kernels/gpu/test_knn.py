@@ -345,6 +345,8 @@ def test_no_search_launches_what_was_not_compiled_when_rows_were_made_ready(
     ("raised", "told"),
     [
         (torch.OutOfMemoryError("out of memory"), MemoryError),
+        (torch.AcceleratorError("CUDA error: out of memory"), MemoryError),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), MemoryError),
         (torch.AcceleratorError("an illegal memory access"), DeviceLost),
         (RuntimeError("CUDA error: unspecified launch failure"), DeviceLost),
         (OutOfResources(300_000, 232_448, "shared memory"), DeviceLost),
