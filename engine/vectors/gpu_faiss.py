@@ -8,6 +8,8 @@ faiss-gpu-cuvs 1.15; `host_index` is the twin of the others on the CPU.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,7 +75,8 @@ class FaissDevice:
     def search(self, queries: Floats, count: int, bits: Bits | None = None) -> Answer:
         """See Device."""
         assert bits is None
-        scores, rows = self._index.search(queries, count)
+        with _told_of_room():
+            scores, rows = self._index.search(queries, count)
         return (np.negative(scores) if self._lower_is_better else scores), rows
 
     def save(self, path: Path) -> None:
@@ -117,12 +120,25 @@ class GraphDevice:
         assert bits is None
         params = self._faiss.SearchParametersCagra()
         params.itopk_size = nodes_searched(count)
-        scores, rows = self._index.search(queries, count, params=params)
+        with _told_of_room():
+            scores, rows = self._index.search(queries, count, params=params)
         return (np.negative(scores) if self._lower_is_better else scores), rows
 
     def save(self, path: Path) -> None:
         """See Device."""
         raise OSError(f"index file '{path}' cannot be written: a graph on the GPU is no index of the CPU's")
+
+
+@contextmanager
+def _told_of_room() -> Iterator[None]:
+    """MemoryError where there is none for what is done within: `StandardGpuResources: alloc fail ... (cudaMalloc error out of
+    memory [2])`, and of cuVS `std::bad_alloc: out_of_memory`. FAISS raises RuntimeError for all that befalls a GPU."""
+    try:
+        yield
+    except RuntimeError as error:
+        if any(each in str(error) for each in ("alloc fail", "out of memory", "out_of_memory")):
+            raise MemoryError(f"the GPU has no room: {str(error)[-300:]}") from error
+        raise
 
 
 def _faiss_with_gpu() -> Any:  # noqa: ANN401  the module, whose types know no GPU

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -269,6 +270,32 @@ def test_a_closed_index_says_so(opened: list[GpuIndex]) -> None:
 
 
 @pytest.mark.skipif(faiss_sees_gpu(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            "StandardGpuResources: alloc fail type TemporaryMemoryOverflow (cudaMalloc error out of memory [2])",
+            MemoryError,
+        ),
+        ("std::bad_alloc: out_of_memory: CUDA error at: cuda_memory_resource.hpp", MemoryError),
+        ("CUDA error 700 an illegal memory access was encountered", RuntimeError),
+    ],
+)
+@pytest.mark.parametrize("made", [FaissDevice, GraphDevice])
+def test_a_search_for_which_faiss_has_no_room_does_not_cost_the_device(
+    made: type[FaissDevice | GraphDevice], words: str, told: type[Exception]
+) -> None:
+    class Failing:
+        def search(self, *_: object, **__: object) -> None:
+            raise RuntimeError(words)
+
+    device = made.__new__(made)  # which needs a GPU to be made
+    vars(device).update(_index=Failing(), _faiss=SimpleNamespace(SearchParametersCagra=SimpleNamespace))
+    with pytest.raises(told) as caught:
+        device.search(np.zeros((1, SIZE), np.float32), 10)
+    assert type(caught.value) is told
+
+
 def test_without_a_gpu_the_error_names_what_is_missing() -> None:
     for device in (FaissDevice, GraphDevice):
         with pytest.raises(Unavailable, match="GPU"):
