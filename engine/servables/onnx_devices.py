@@ -54,6 +54,9 @@ def _device_id(provider: str | ProviderSpec) -> int:
 def _asked(name: str, device_id: int) -> str | None:
     import onnxruntime
 
+    by_pip = Path(onnxruntime.__file__).parents[1] / "nvidia"
+    if by_pip.is_dir() and _missing_library(name) is not None:
+        onnxruntime.preload_dlls()  # where the linker does not look, and ONNX Runtime only when asked
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _SILENT
     options = {"device_id": str(device_id)} if name in _LIBRARIES else {}

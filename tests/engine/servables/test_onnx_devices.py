@@ -67,6 +67,24 @@ def test_a_library_that_is_missing_is_named(device: Device, tmp_path: Path, monk
     assert re.search(r"libonnxruntime_providers_tensorrt\.so: (file too short|invalid ELF header)", told)
 
 
+def test_cuda_that_came_by_pip_is_loaded_where_the_linker_misses_it(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "onnxruntime" / "capi" / "libonnxruntime_providers_cuda.so"
+    library.parent.mkdir(parents=True)
+    monkeypatch.setattr(onnxruntime, "__file__", str(library.parents[1] / "__init__.py"))
+    loaded: list[int] = []
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: loaded.append(len(device.probed)))
+    library.write_bytes(b"no library")
+    assert problem_of("cuda") is None
+    assert loaded == []  # CUDA did not come by pip
+    (tmp_path / "nvidia").mkdir()
+    assert problem_of("tensorrt") is None
+    assert loaded == []  # nothing is missing
+    assert problem_of(ProviderSpec(cuda=CudaSpec(device_id=1))) is None
+    assert loaded == [2]  # before it was asked, after the two others
+
+
 def test_without_its_library_what_onnx_runtime_says_is_told(device: Device) -> None:
     device.fails[GPU[0]] = NO_TENSORRT
     told = problem_of("tensorrt")
