@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import Unavailable
 from engine.limits import TRITON_CONNECT_S_MAX, TRITON_READ_BYTES
+from engine.triton.declaration import UNIX
 from engine.triton.http2 import ClientSession, Exchange
 
 if TYPE_CHECKING:
@@ -24,11 +25,13 @@ _READ_BYTES_FIRST = 1 << 14
 
 def connect(address: str, tls: ssl.SSLContext | None) -> socket.socket:
     """A connected socket that does not block. Blocks for TRITON_CONNECT_S_MAX at most; raises OSError."""
-    host, _, port = address.rpartition(":")
+    host, _, port = authority(address).rpartition(":")
     host = host.strip("[]")
-    made = socket.create_connection((host, int(port)), TRITON_CONNECT_S_MAX)
+    path = address.removeprefix(UNIX)
+    made = _unix(path) if path != address else socket.create_connection((host, int(port)), TRITON_CONNECT_S_MAX)
     try:
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if made.family != socket.AF_UNIX:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
             made = tls.wrap_socket(made, server_hostname=host)
         made.setblocking(False)
@@ -38,8 +41,26 @@ def connect(address: str, tls: ssl.SSLContext | None) -> socket.socket:
     return made
 
 
+def authority(address: str) -> str:
+    """What a server at `address` is called to itself."""
+    return "localhost:0" if address.startswith(UNIX) else address
+
+
+def _unix(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.settimeout(TRITON_CONNECT_S_MAX)
+        made.connect(path)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 def ends_here(sock: socket.socket) -> bool:
     """Whether both ends of a connected socket have an address of this host. Raises OSError."""
+    if sock.family == socket.AF_UNIX:
+        return True
     there, here = sock.getpeername()[0], sock.getsockname()[0]
     return bool(there == here or ipaddress.ip_address(there).is_loopback)
 

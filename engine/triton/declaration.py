@@ -10,6 +10,11 @@ from engine.errors import SpecError, quoted
 from engine.limits import MESSAGE_BYTES_MAX, NAME_CHARS_MAX, QUEUE_BYTES_MAX, QUEUE_REQUESTS_MAX, TRITON_SERVERS_MAX
 from engine.strict_yaml import Place
 
+UNIX = "unix:"
+"""Before the path of a Unix socket, in the place of host:port."""
+_UNIX_PATH_BYTES_MAX = 107
+"""Linux has room for no longer one (unix(7))."""
+
 
 @dataclass(frozen=True, slots=True)
 class TritonTlsSpec:
@@ -23,8 +28,8 @@ class TritonTlsSpec:
 
 @dataclass(frozen=True, slots=True)
 class TritonModelSpec:
-    """A model that lives on Triton servers, served here as version 1. `servers` are host:port of their gRPC; `model` and
-    `version` are its name there (by default the name here) and its version (by default each server's newest).
+    """A model that lives on Triton servers, served here as version 1. `servers` are host:port of their gRPC, or unix:PATH;
+    `model` and `version` are its name there (by default the name here) and its version (by default each server's newest).
 
     `idempotent`: computed twice, it does no harm, so that what a server fails on, or is slow with, may go to another one as well.
     `hedge_ms`: not before, null for never. `requests_max`, `bytes_max`: so much may be on the way. `metadata` is sent with each
@@ -58,7 +63,9 @@ def check_triton_models(models: Mapping[str, TritonModelSpec], place: Place) -> 
             )
         for index, server in enumerate(each.servers):
             if not _is_address(server):
-                raise SpecError(f"{place(f'{where}.servers[{index}]')}: expected HOST:PORT, got {quoted(server)}")
+                raise SpecError(
+                    f"{place(f'{where}.servers[{index}]')}: expected HOST:PORT or unix:/PATH, got {quoted(server)}"
+                )
             if server in each.servers[:index]:
                 raise SpecError(f"{place(f'{where}.servers[{index}]')}: {quoted(server)} is there twice")
         if each.model is not None and not 1 <= len(each.model) <= NAME_CHARS_MAX:
@@ -72,6 +79,8 @@ def check_triton_models(models: Mapping[str, TritonModelSpec], place: Place) -> 
 
 
 def _is_address(server: str) -> bool:
+    if server.startswith(UNIX):
+        return server.startswith(f"{UNIX}/") and len(server.encode()) - len(UNIX) <= _UNIX_PATH_BYTES_MAX
     host, _, port = server.rpartition(":")
     return bool(host) and "/" not in host and port.isascii() and port.isdigit() and 0 < int(port) < 65536
 

@@ -12,7 +12,7 @@ from engine.clock import Clock
 from engine.errors import Unavailable, VireoError, quoted
 from engine.limits import TRITON_PROBE_S, TRITON_PROBE_S_MAX, TRITON_RECONNECT_S, TRITON_STATISTICS_S
 from engine.triton.call import Attempt, only_message
-from engine.triton.connection import Connection, connect, ends_here
+from engine.triton.connection import Connection, authority, connect, ends_here
 from engine.triton.hpack import call_headers
 from engine.triton.http2 import Exchange
 from engine.triton.loop import Loop
@@ -92,7 +92,7 @@ class Replica:
         if found is None:
             access = self._access
             found = self._blocks[method] = call_headers(
-                SERVICE + method, self.address, tls=access.tls is not None, metadata=access.metadata or {}
+                SERVICE + method, authority(self.address), tls=access.tls is not None, metadata=access.metadata or {}
             )
         return found
 

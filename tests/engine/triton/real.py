@@ -58,7 +58,7 @@ def write_model(models: Path, name: str, versions: tuple[int, ...] = (1,), confi
 class RealTriton:
     """One server over a folder of models, of which the tests may change some. It can be killed and started again."""
 
-    def __init__(self, folder: Path, models: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, models: tuple[str, ...], *, unix: bool = False) -> None:
         self.package = TritonPackage()
         if not self.package.installed:
             pytest.skip(f"Triton is not installed; '{INSTALL}' does that")
@@ -67,16 +67,20 @@ class RealTriton:
         for name in models:
             write_model(self.models, name)
         self.port = free_port()
+        self._socket = folder / "grpc" if unix else None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
         """Of its gRPC."""
-        return f"127.0.0.1:{self.port}"
+        return f"127.0.0.1:{self.port}" if self._socket is None else f"unix:{self._socket}:{self.port}"
 
     def start(self, probed: str = "scale") -> RealTriton:
         """Returns when `probed` is ready, the last that is loaded."""
         command = server_command(self.package, self.models, grpc_port=self.port, http_port=None)
+        if self._socket is not None:
+            command = [each for each in command if not each.startswith("--grpc-address=")]
+            command.append(f"--grpc-address=unix:{self._socket}")
         control = ["--model-control-mode=explicit", "--load-model=*", "--exit-on-error=false"]
         environment = {**os.environ, **self.package.environment()}
         with self._log.open("ab") as log:

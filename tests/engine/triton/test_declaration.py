@@ -29,8 +29,10 @@ def test_defaults_are_a_model_of_the_same_name_that_may_be_asked_twice() -> None
     ("old", "new", "told"),
     [
         ('["one:8001", "two:8001"]', "[]", "triton_models.fraud.servers: from 1 to 64 servers, got 0"),
-        ('"two:8001"', '"http://two:8001"', "expected HOST:PORT, got 'http://two:8001'"),
-        ('"two:8001"', '"two"', "expected HOST:PORT, got 'two'"),
+        ('"two:8001"', '"http://two:8001"', "expected HOST:PORT or unix:/PATH, got 'http://two:8001'"),
+        ('"two:8001"', '"two"', "expected HOST:PORT or unix:/PATH, got 'two'"),
+        ('"two:8001"', '"unix:run/triton"', "expected HOST:PORT or unix:/PATH, got 'unix:run/triton'"),
+        ('"two:8001"', f'"unix:/{"x" * 107}"', "expected HOST:PORT or unix:/PATH, got 'unix:/x"),
         ('"two:8001"', '"one:8001"', "'one:8001' is there twice"),
         ("hedge_ms: 5", "hedge_ms: -1", "triton_models.fraud.hedge_ms: must be from 0 to 60000, got -1"),
         ("hedge_ms: 5", "version: 0", "triton_models.fraud.version: must be from 1"),

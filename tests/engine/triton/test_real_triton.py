@@ -154,6 +154,20 @@ def test_a_cancelled_request_ends_at_once(engine: Engine) -> None:
     assert engine.waiting()["slow", 1] == 0
 
 
+def test_a_triton_on_a_unix_socket_answers(tmp_path: Path) -> None:
+    server = RealTriton(tmp_path, ("scale",), unix=True).start()
+    try:
+        engine = Engine(parse_spec(f'triton_models: {{scale: {{servers: ["{server.address}"]}}}}', folder=Path()))
+        engine.start()
+        try:
+            answer = ask(engine, "scale", PATIENCE_S, x=("FP32", [1.0, 2.0]))
+            assert (answer.outputs["y"].array == np.array([[2.0, 4.0]], np.float32)).all()
+        finally:
+            engine.close()
+    finally:
+        server.kill()
+
+
 def test_many_requests_hold_no_thread(engine: Engine) -> None:
     before, ended = threading.active_count(), threading.Semaphore(0)
     for index in range(200):
