@@ -165,7 +165,7 @@ class Fleet:
             except KeyError:  # another thread took the last one
                 break
             connection.flush()
-        if self._loop.asleep:
+        if self._loop.asleep and (self._deadlines or self._hedge is not None):
             self._loop.wake()
 
     def cancel(self, call: Call) -> None:
@@ -362,7 +362,8 @@ class Fleet:
             self._send_hedges(self._hedge.after_ns, now_ns)
         self.flush()
         self._loop.asleep = True
-        if self._open or now_ns - self._begun_ns < TRITON_IDLE_S * 1e9:
+        timed = self._deadlines or self._hedge is not None  # else nothing is due before the next probe
+        if timed and (self._open or now_ns - self._begun_ns < TRITON_IDLE_S * 1e9):
             self._loop.asleep = False
             return TRITON_TICK_S
         return TRITON_PROBE_S / 2

@@ -110,3 +110,5 @@ def test_a_fleet_that_nobody_calls_wakes_only_by_its_timer(
         timer.work()
         assert loop.step() == 0
         assert loop.due().delay_s > TRITON_IDLE_S
+        fleet.flush()  # of calls without a deadline and without a second server nothing is due
+        assert loop.step() == 0
