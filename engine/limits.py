@@ -317,8 +317,8 @@ TRITON_READ_BYTES: Final = 1 << 20
 
 TRITON_TICK_S: Final = 0.002
 TRITON_IDLE_S: Final = 0.1
-"""While calls that have deadlines or may be hedged are on the way, and the second after, the event loop looks at them so often; a
-timer for each call would cost more."""
+"""While calls that may be hedged are on the way, and the second after, the event loop looks at them so often, and no more often
+at deadlines; a timer for each call would cost more."""
 
 TRITON_PROBE_S: Final = 0.5
 TRITON_PROBE_S_MAX: Final = 2.0

@@ -75,6 +75,9 @@ class Fleet:
         self._deadlines: list[tuple[int, int, Call]] = []
         self._numbers = count()
         self._begun_ns = 0
+        self._wakes_ns = NEVER_NS
+        """When deadlines are looked at next; `_sooner`: one has come that passes before."""
+        self._sooner = False
         self._uncounted = 0
         """Calls begun that the budgets have not heard of."""
 
@@ -117,6 +120,8 @@ class Fleet:
         if deadline_ns != NEVER_NS:
             with self._lock:
                 heapq.heappush(self._deadlines, (deadline_ns, next(self._numbers), call))
+            if deadline_ns < self._wakes_ns:
+                self._sooner = True
         if self._hedge is not None:
             self._to_hedge.append(call)
         self._uncounted += 1
@@ -165,7 +170,7 @@ class Fleet:
             except KeyError:  # another thread took the last one
                 break
             connection.flush()
-        if self._loop.asleep and (self._deadlines or self._hedge is not None):
+        if self._loop.asleep and (self._sooner or self._hedge is not None):
             self._loop.wake()
 
     def cancel(self, call: Call) -> None:
@@ -361,12 +366,14 @@ class Fleet:
         if self._hedge is not None:
             self._send_hedges(self._hedge.after_ns, now_ns)
         self.flush()
+        self._sooner, self._wakes_ns = False, now_ns + int(TRITON_PROBE_S / 2 * 1e9)
         self._loop.asleep = True
-        timed = self._deadlines or self._hedge is not None  # else nothing is due before the next probe
-        if timed and (self._open or now_ns - self._begun_ns < TRITON_IDLE_S * 1e9):
+        if self._hedge is not None and (self._open or now_ns - self._begun_ns < TRITON_IDLE_S * 1e9):
             self._loop.asleep = False
             return TRITON_TICK_S
-        return TRITON_PROBE_S / 2
+        if self._deadlines:  # whoever begins a call after this finds that it passes before, or does not
+            self._wakes_ns = min(self._wakes_ns, self._deadlines[0][0])
+        return max(TRITON_TICK_S, (self._wakes_ns - now_ns) / 1e9)
 
     @property
     def _open(self) -> int:
