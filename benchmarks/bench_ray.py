@@ -6,6 +6,7 @@ plain Ray Serve application that echoes the same bytes through a lean grpc.aio d
 deployment. A hop is the difference that it makes to the same door in the same round. The cluster's settings are those of the
 throughput-optimised mode; afterwards the plain application runs with Ray's default ones too, which is told and not judged.
 CPU is of all processes: the whole cluster with its control, and the command. Servers on core 0, the generator on core 1.
+At last, on a cluster of its own, replicas of a collection in shards are killed under load.
 
     python -m benchmarks ray [--quick]
 """
@@ -36,8 +37,10 @@ from benchmarks.harness import (
 from benchmarks.load.order import LoadOrder
 from benchmarks.machine import ROOT
 from benchmarks.options import Options
+from benchmarks.peers.environments import NotInstalledError
 from benchmarks.peers.stack import Parts
 from benchmarks.report import Judgement, Report
+from benchmarks.shards_killed import Killed, killed_table, measure_killed
 from benchmarks.table import Cell, Table, number_cell
 from benchmarks.turns import Figure, Rounds, Turn, cpu, median_of, one_round, p50, p99, rate
 from serving.ray_host.command import SETTINGS
@@ -47,6 +50,8 @@ ECHO, ECHO_HOP = "plain echo on Ray", "plain echo on Ray, one hop"
 DEFAULTS = " (Ray's defaults)"
 CALLERS = (1, 16, 64)
 COLOCATED_MOST, HOP_MOST = 1.1, 1.2
+FAILED_MOST = 0.001
+ALL_FOUR = "with all four applications"
 JUDGED: tuple[tuple[str, Figure, int], ...] = (("p50", p50, 1), ("p50", p50, 16), ("CPU", cpu, 16))
 COLUMNS = 128
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "PYTHONPATH": str(ROOT)}
@@ -71,11 +76,18 @@ class RayData(Rounds):
 
     turns: list[Turn]
     idle: dict[str, float]
+    killed: Killed | None = None
 
     def hop(self, figure: Figure, hop: str, alone: str, callers: int) -> float:
         """The median over the rounds of what a hop adds."""
         pairs = zip(self.of(hop, callers), self.of(alone, callers), strict=True)
         return median_of([figure(one) - figure(other) for one, other in pairs])
+
+    def without_idle(self, callers: int) -> float:
+        """CPU of a request in one replica over embedded's, less what the cluster spends while nobody calls; NaN if not known."""
+        spent = self.idle.get(ALL_FOUR, math.nan)
+        pairs = zip(self.of(COLOCATED, callers), self.of(EMBEDDED, callers), strict=True)
+        return median_of([(cpu(one) - 1e6 * spent / rate(one)) / cpu(other) for one, other in pairs])
 
     def hops(self, figure: Figure, callers: int) -> float:
         """What a hop of ours adds over what a plain one does, NaN where that is nothing."""
@@ -102,7 +114,7 @@ def run(options: Options) -> Report:
     idle: dict[str, float] = {}
     with ExitStack() as stack:
         contenders = ours(stack, out)
-        idle["with all four applications"] = idle_share(contenders[-1].process)
+        idle[ALL_FOUR] = idle_share(contenders[-1].process)
         for number in range(rounds):
             turns += one_round(number, contenders, CALLERS, measured)
     with plain(out / "defaults", {}) as (_, contenders):
@@ -110,7 +122,18 @@ def run(options: Options) -> Report:
         idle["with the plain ones, by default"] = idle_share(named[-1].process)
         for number in range(max(1, rounds // 2)):
             turns += one_round(number, named, CALLERS, measured)
-    return report_of(options, RayData(turns, idle))
+    return report_of(options, RayData(turns, idle, killed(out, kills=2 if options.quick else 6, seed=options.seed)))
+
+
+def killed(out: Path, *, kills: int, seed: int) -> Killed | None:
+    """None where no broker is installed. Raises ServerError."""
+    folder = out / "killed"
+    with plain(folder, SETTINGS) as (address, _):
+        try:
+            environment = {**ENVIRONMENT, **SETTINGS, "RAY_ADDRESS": address}
+            return measure_killed(folder, environment, kills, seed, START_S_MAX)
+        except NotInstalledError:
+            return None
 
 
 def ours(stack: ExitStack, out: Path) -> list[Contender]:
@@ -172,11 +195,21 @@ def report_of(options: Options, data: RayData) -> Report:
         about="The Ray host beside the embedded one, and its hop beside a plain one of Ray Serve",
         seed=options.seed,
         judgements=judgements_of(data),
-        tables=[ways_table(data), hops_table(data)],
+        tables=[ways_table(data), hops_table(data), *([killed_table(data.killed)] if data.killed else [])],
         figures=[],
         data=data,
-        notes=[f"a cluster that nobody calls, {name}: {share:.1%} of a core" for name, share in data.idle.items()],
+        notes=notes_of(data),
     )
+
+
+def notes_of(data: RayData) -> list[str]:
+    """What is told beside."""
+    idle = [f"a cluster that nobody calls, {name}: {share:.1%} of a core" for name, share in data.idle.items()]
+    less = f"{data.without_idle(16):.2f}"
+    return [
+        *idle,
+        f"in one replica, 16 callers: CPU over embedded's, less what the cluster spends when nobody calls: {less}",
+    ]
 
 
 def judgements_of(data: RayData) -> list[Judgement]:
@@ -189,6 +222,13 @@ def judgements_of(data: RayData) -> list[Judgement]:
     for told, figure, callers in JUDGED:
         found = data.hops(figure, callers)
         judged.append(at_most(HOP_MOST, found, f"a hop, {callers} callers: {told} added over a plain hop's"))
+    if (killed := data.killed) is not None:
+        told = f"{len(killed.failures)} of {killed.calls}"
+        judged.append(
+            Judgement("shards' replicas killed: a thousandth fails at most", killed.failed_share <= FAILED_MOST, told)
+        )
+        told = f"{killed.lost} of {killed.acknowledged}"
+        judged.append(Judgement("shards' replicas killed: no acknowledged write is lost", killed.lost == 0, told))
     return judged
 
 
