@@ -185,7 +185,7 @@ def measure_killed(out: Path, environment: dict[str, str], kills: int, seed: int
     name = "shards"
     with Broker(out, core=None) as broker:
         broker.create_topic(COLLECTION, 2 * SHARDS + 1)
-        declared = spec(broker.address, out / "store", name)
+        declared = spec(broker.address, out / name / "store", name)  # which `serve` empties
         words = ("--host", "ray")
         with (
             serve(declared, out / name, "near", words=words, environment=environment, patience_s=patience_s) as server,
