@@ -392,8 +392,9 @@ GENERATION_WATCH_S: Final = 0.25
 GENERATION_END_S_MAX: Final = 10.0
 """A language model that is not wanted any more may take so long to close."""
 
+GENERATION_LOAD_S_DEFAULT: Final = 1_800.0
 GENERATION_ADAPT_S_MAX: Final = 60.0
-"""So long a language model may take to follow a change of its spec; one that has not by then is loaded anew."""
+"""A language model not loaded by the first is given up; one that has not followed its spec by the second is loaded anew."""
 
 UPSTREAM_ATTEMPTS_MAX: Final = 3
 """Times that one call to a language model elsewhere is tried, by default."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ MADE: list[Bigrams] = []
 REFUSING = threading.Event()
 """While it is set, none can be loaded."""
 
+HANGING = threading.Event()
+"""While it is set, none finishes loading."""
+
 END = b"data: [DONE]\n\n"
 
 
@@ -35,6 +39,8 @@ class Bigrams:
     kinds = frozenset((GenerationKind.CHAT, GenerationKind.COMPLETION))
 
     def __init__(self, name: str) -> None:
+        while HANGING.is_set():
+            time.sleep(0.001)
         if REFUSING.is_set():
             raise ModelLoadError(f"language model '{name}' is not to be had now")
         self.name = name

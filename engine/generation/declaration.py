@@ -9,7 +9,7 @@ from engine.declaration import Value
 from engine.generation.graph.declaration import GraphModelSpec
 from engine.generation.grounding.declaration import GroundingSpec
 from engine.generation.upstream.declaration import UpstreamSpec
-from engine.limits import GENERATION_CALLS_MAX
+from engine.limits import GENERATION_CALLS_MAX, GENERATION_LOAD_S_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class LanguageModelSpec:
     answers calls for embeddings, or for reranking and scores.
 
     `timeout_ms` is the deadline of a call that brings none. More than `calls_max` under way are refused.
-    `answers`: those that are kept; null for none.
+    `answers`: those that are kept; null for none. `load_s_max`: one with a model of its own (`vllm`, `call`) that takes longer to
+    be loaded hangs, and is given up.
     """
 
     vllm: VllmSpec | None = None
@@ -60,6 +61,7 @@ class LanguageModelSpec:
     timeout_ms: float | None = None
     calls_max: int = GENERATION_CALLS_MAX
     answers: AnswersSpec | None = None
+    load_s_max: float = GENERATION_LOAD_S_DEFAULT
 
     @property
     def computes(self) -> bool:

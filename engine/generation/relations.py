@@ -61,8 +61,14 @@ def _problems(
         known = [each for each, found in servables.items() if found is not None and found.kind == kind]
         if asks is not None and asks not in known:
             yield kind, f"there is no {kind} {quoted(asks)}{nearest(asks, known)}"
+    yield from _bound_problems(model)
+
+
+def _bound_problems(model: LanguageModelSpec) -> Iterator[tuple[str, str]]:
     if not 1 <= model.calls_max <= 1 << 20:
         yield "calls_max", f"must be from 1 to {1 << 20}, got {model.calls_max}"
+    if not 0 < model.load_s_max <= 86_400:
+        yield "load_s_max", f"must be over 0 and at most 86400, got {model.load_s_max:g}"
     yield from timeout_problems(model.timeout_ms)
 
 

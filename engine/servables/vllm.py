@@ -6,6 +6,7 @@ what it gives an answer. Written for vLLM 0.32, whose inner names change with ea
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 from argparse import Namespace
@@ -30,12 +31,16 @@ _ENVIRONMENT: Final = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "VLLM_NO_USAGE_S
 
 _RETRY_AFTER: Final = (("retry-after", "1"),)
 _BUSY: Final = (429, 503)
+_CORE: Final = "EngineCore"
+"""How the names of vLLM's processes begin in which models compute."""
+
 _FILES: Final = "allowed-local-media-path"
 """The argument without which no message may name a file of the server. vLLM raises an error as if its own where one does."""
 
 
-def load_vllm(name: str, spec: VllmSpec, folder: Path, home: Home) -> VllmModel:
-    """An engine that has answered once. Called off the loop of `home`, on which it will live. Raises ModelLoadError."""
+def load_vllm(name: str, spec: VllmSpec, folder: Path, home: Home, answer_s_max: float) -> VllmModel:
+    """An engine that has answered once, within `answer_s_max` from when it was there. Called off the loop of `home`, on which it
+    will live. Raises ModelLoadError."""
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     try:
@@ -50,11 +55,24 @@ def load_vllm(name: str, spec: VllmSpec, folder: Path, home: Home) -> VllmModel:
     except Exception as error:
         raise ModelLoadError(f"vLLM does not start: {error}") from error
     try:
-        home.run(model.start())
+        home.run(model.start(), answer_s_max)
     except BaseException as error:
         home.run(model.aclose(), GENERATION_END_S_MAX)
         raise ModelLoadError(f"vLLM does not serve: {error}") from error
     return model
+
+
+class Starting:
+    """An engine that is about to start here, one at a time; made before `load_vllm` is called."""
+
+    def __init__(self) -> None:
+        self._before = frozenset(multiprocessing.active_children())
+
+    def kill(self) -> None:
+        """Its cores, and with them what waits for them: vLLM then gives up the start as failed, and frees what it holds."""
+        for each in multiprocessing.active_children():
+            if each not in self._before and each.name.startswith(_CORE):
+                each.kill()
 
 
 def _parsed(name: str, spec: VllmSpec, folder: Path) -> Namespace:

@@ -16,6 +16,7 @@ from engine import SpecError, parse_spec
         ("a: {call: nowhere}", "app.yaml:2: language_models.a.call: expected 'package.module:name', got 'nowhere'"),
         ("a: {call: 'm:f', calls_max: 0}", "language_models.a.calls_max: must be from 1"),
         ("a: {call: 'm:f', timeout_ms: -1}", "language_models.a.timeout_ms: must be from 0.001"),
+        ("a: {call: 'm:f', load_s_max: 0}", "language_models.a.load_s_max: must be over 0 and at most 86400, got 0"),
         ("a: {cal: 'm:f'}", "unknown key 'cal'; nearest: 'call'"),
         ("f: {call: 'm:f'}", "language_models.f: something else has that name already"),
         ("'': {call: 'm:f'}", "a name has from 1 to"),
@@ -38,4 +39,4 @@ def test_a_wrong_declaration_is_refused_with_its_place(section: str, told: str) 
 def test_defaults_are_told_by_the_declaration() -> None:
     spec = parse_spec("language_models: {a: {call: 'm:f'}}", folder=Path())
     model = spec.language_models["a"]
-    assert (model.call, model.timeout_ms, model.calls_max) == ("m:f", None, 1024)
+    assert (model.call, model.timeout_ms, model.calls_max, model.load_s_max) == ("m:f", None, 1024, 1800.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -29,7 +30,7 @@ from engine import (
 from engine.generation import store
 from tests import language
 from tests.fakes import PATIENCE_S
-from tests.language import MADE, REFUSING, Adaptive, Bigrams
+from tests.language import HANGING, MADE, REFUSING, Adaptive, Bigrams
 
 Result = TypeVar("Result")
 SPEC = "language_models: {parrot: {call: 'tests.language:Bigrams'%s}}"
@@ -44,6 +45,7 @@ def engine() -> Iterator[Engine]:
     made.start()
     yield made
     REFUSING.clear()
+    HANGING.clear()
     made.close(1.0)
 
 
@@ -253,6 +255,41 @@ def test_what_cannot_be_loaded_leaves_the_old_to_serve(engine: Engine) -> None:
     REFUSING.clear()
     apply(engine, SPEC % ", calls_max: 7")
     assert engine.ready
+
+
+def test_a_load_that_hangs_is_given_up_and_what_it_still_makes_is_closed(engine: Engine) -> None:
+    old = model()
+    HANGING.set()
+    apply(engine, SPEC % ", load_s_max: 0.01")
+    hangs = "it hangs: it was not loaded within 0.01 s (load_s_max)"
+    assert engine.problems() == {"parrot": f"as it was declared before: {hangs}"}
+    assert not engine.ready
+    assert told(ask(engine)) == "the cat sat on the cat"
+    HANGING.clear()
+    eventually(lambda: model() is not old and model().closed)
+    assert not old.closed
+    apply(engine, SPEC % "")
+    assert not engine.problems()
+    assert not model().closed
+
+
+def test_a_first_load_that_hangs_is_told_and_keeps_no_other_model_out() -> None:
+    HANGING.set()
+    hanging = "parrot: {call: 'tests.language:Bigrams', load_s_max: 0.01}"
+    engine = Engine(parse_spec(f"language_models: {{{hanging}, b: {{call: 'tests.language:END'}}}}", folder=Path()))
+    engine.start()
+    try:
+        told = "it hangs: it was not loaded within 0.01 s (load_s_max)"
+        assert engine.problems()["parrot"] == told
+        assert "not callable" in engine.problems()["b"]
+        with pytest.raises(Unavailable, match=re.escape(told)):
+            ask(engine)
+        made = len(MADE)
+        HANGING.clear()
+        eventually(lambda: len(MADE) > made and model().closed)
+    finally:
+        HANGING.clear()
+        assert engine.close(1.0)
 
 
 def test_what_is_not_wanted_any_more_is_closed_and_not_found(engine: Engine) -> None:
