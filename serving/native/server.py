@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -58,6 +59,9 @@ class NativeServer:
         self._connections: set[Connection] = set()
         self._doors: set[Door] = set()
         self._servers: list[asyncio.Server] = []
+        self._bound: list[socket.socket] = []
+        self._late: set[asyncio.Task[Any]] = set()
+        self._ending = False
         self._unix: UnixSocket | None = None
         self._tls = load_tls(spec)
         if self._tls is not None:
@@ -104,24 +108,41 @@ class NativeServer:
     async def _serve(self, bound: socket.socket) -> None:
         loop = self._around.loop
         create = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
-        patience_s = None if self._tls is None else limits.HTTP_IDLE_S_MAX
-        made = await create(
-            self._door,
-            sock=bound,
-            ssl=self._tls,
-            backlog=_BACKLOG,
-            ssl_handshake_timeout=patience_s,
-            ssl_shutdown_timeout=patience_s,
-        )
+        made = await create(self._door, sock=bound, backlog=_BACKLOG, **self._security())
         self._servers.append(made)
+        self._bound.append(bound)
         if self._sweeper is None:
             self._sweep()
+
+    def _security(self) -> dict[str, Any]:
+        patience_s = None if self._tls is None else limits.HTTP_IDLE_S_MAX
+        return {"ssl": self._tls, "ssl_handshake_timeout": patience_s, "ssl_shutdown_timeout": patience_s}
 
     def _door(self) -> Door:
         return Door(self._connection, self._http1, self._doors)
 
     def _connection(self) -> Connection:
-        return Connection(self._wire, self._connections)
+        made = Connection(self._wire, self._connections)
+        if self._ending:  # it has come late, and is told so once it has begun
+            self._around.loop.call_soon(made.announce_end)
+        return made
+
+    def _take_late(self, bound: socket.socket) -> None:
+        """Connections that the system has made already: it would reset them when nobody listens any more, which their clients
+        take for a server that is not there, although another listens on the port."""
+        while True:
+            try:
+                late, _ = bound.accept()
+            except OSError:  # there are no more
+                return
+            late.setblocking(False)
+            task = self._around.loop.create_task(self._begin_late(late))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+
+    async def _begin_late(self, late: socket.socket) -> None:
+        with suppress(OSError):  # of TLS, or gone: as of any other connection
+            await self._around.loop.connect_accepted_socket(self._door, late, **self._security())
 
     # Turns.
 
@@ -236,13 +257,15 @@ class NativeServer:
     # The end.
 
     def announce_end(self) -> None:
-        """Takes no new connections, and asks those open to go elsewhere (GOAWAY, RFC 9113, 6.8); calls are still served."""
-        for server in self._servers:
+        """Takes no new connections, and asks those open to go elsewhere (GOAWAY, RFC 9113, 6.8); calls are still served, also of
+        connections whose first bytes are still on their way."""
+        self._ending = True
+        for bound, server in zip(self._bound, self._servers, strict=True):
+            self._take_late(bound)
             server.close()
+        self._bound, self._servers = [], []
         if self._unix is not None:
             self._unix.remove()
-        for door in list(self._doors):
-            door.close()
         self._tell_all(_wire.Session.announce_end)
 
     async def stop(self) -> None:
@@ -264,6 +287,10 @@ class NativeServer:
 
     async def finish(self, within_s: float) -> None:
         """Takes no new calls; returns when those open have ended, at the latest after `within_s`."""
+        for task in list(self._late):
+            task.cancel()
+        for door in list(self._doors):
+            door.close()
         self._tell_all(_wire.Session.end)
         for _ in range(round(within_s / _POLL_S)):
             if not any(each.streams for each in self._connections):

@@ -46,7 +46,9 @@ def check(document: Document, chunks: list[Chunk], bounds: ChunkBounds) -> None:
     covered = [False] * len(text)
     for chunk in chunks:
         assert 0 <= chunk.start < chunk.end <= len(text)
-        assert not text[chunk.start].isspace() or text[chunk.start] in " \t\u00a0", "nothing but what code is indented by"
+        assert not text[chunk.start].isspace() or text[chunk.start] in " \t\u00a0", (
+            "nothing but what code is indented by"
+        )
         assert chunk.end - chunk.start <= bounds.chars_max
         if bounds.tokens is not None and bounds.tokens_max is not None:
             assert bounds.tokens(chunk.context + text[chunk.start : chunk.end]) <= bounds.tokens_max

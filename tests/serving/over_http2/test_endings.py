@@ -91,6 +91,41 @@ def test_call_that_comes_before_the_client_can_know_of_the_end_is_served(serve: 
             assert peer.wait(held).messages == [b"held"]
 
 
+@only_native
+def test_connections_that_nobody_took_yet_are_served_when_the_server_ends(serve: Serve) -> None:
+    """Else the system resets them, and gRPC's clients fail every call for a second."""
+    table = serve()
+    native = table.native
+    assert native is not None
+
+    def end_under_them() -> list[Peer]:
+        made = [Peer(table.port) for _ in range(50)]  # by the thread that would take them
+        native.announce_end()
+        return made
+
+    peers: list[Peer] = table.do(end_under_them)
+    for each in peers:
+        with each:
+            assert each.call(ECHO, b"waited").messages == [b"waited"]
+            each.until(lambda each=each: each.goaways, "word of the end")  # type: ignore[misc]
+    with pytest.raises(ConnectionRefusedError):
+        Peer(table.port)
+
+
+@pytest.mark.usefixtures("long_grace")
+@only_native
+def test_connection_whose_first_bytes_are_on_their_way_is_served_when_the_server_ends(serve: Serve) -> None:
+    table = serve()
+    native = table.native
+    assert native is not None
+    with Peer(table.port, opening=b"") as peer:
+        eventually(lambda: native.undecided() == 1, "it is taken")
+        table.do(native.announce_end)
+        peer.send(frames.PREFACE + frames.settings())
+        assert peer.call(ECHO, b"late").messages == [b"late"]
+        peer.until(lambda: peer.goaways, "word of the end")
+
+
 @pytest.mark.parametrize("path", [HOLD, TAKE, STREAM])
 def test_calls_that_outlast_the_grace_are_ended(serve: Serve, tag: str, path: str) -> None:
     table = serve()

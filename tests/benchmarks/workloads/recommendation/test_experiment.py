@@ -24,7 +24,9 @@ def test_the_report_finds_the_true_lift(blur: float, better: bool, tmp_path: Pat
     assert (found.lift > 0.05) == better
     assert against.lift_low is not None
     assert against.lift_high is not None
-    margin = (against.lift_high - against.lift_low) / 2  # the interval misses one time in 20, and processors round differently
+    margin = (
+        against.lift_high - against.lift_low
+    ) / 2  # the interval misses one time in 20, and processors round differently
     assert against.lift_low - margin < found.lift < against.lift_high + margin
     assert (against.low > 0) == better
     assert found.report.sample_ratio_p is not None
