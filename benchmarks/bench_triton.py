@@ -1,9 +1,10 @@
 """What Vireo costs in front of a Triton: the same requests sent to Triton directly and through Vireo, in turns.
 
-Measured: a closed loop of 1, 8 and 32 callers over gRPC against a real Triton with the fraud model in its Python backend with
-dynamic batching, and against `vireo serve` whose `triton_models` name that Triton; both servers on core 0, the generator on
-core 1. Added CPU is the CPU of Vireo's own process a request; added latency is the difference of the medians of one caller in the
-same round.
+Measured: an open loop of 1,000 Poisson arrivals a second, and a closed loop of 1, 8 and 32 callers, over gRPC against a real
+Triton with the fraud model in its Python backend with dynamic batching, and against `vireo serve` whose `triton_models` name
+that Triton; both servers on core 0, the generator on core 1. Added CPU is the CPU of Vireo's own process a request; added
+latency is the difference of the medians of one caller in the same round. Its requests reach Triton half as often through
+Vireo, and a process that rests between them answers later: what is added at the same rate is what the open loop tells.
 Data: the fraud model, one row a request, 1,024 different ones in rotation. Before anything is timed both must say the same.
 Then the whole fraud and recommendation graphs (`benchmarks.graphs.on_triton`), each with its models in the process and on Triton.
 
@@ -37,6 +38,9 @@ from benchmarks.workloads.fraud.application import decision_application
 
 DIRECT, FRONTED = "Triton directly", "through Vireo"
 ALONE, JUDGED_CALLERS = 1, 32
+PACED, PACED_PER_S = 0, 1_000.0
+"""No callers: an open loop at that rate."""
+
 CPU_US_MAX, P50_MS_MAX = 60.0, 0.15
 GRAPH_REQUESTS, QUICK_GRAPH_REQUESTS = 400, 200
 
@@ -75,13 +79,13 @@ def run(options: Options) -> Report:
         def measured(contender: Contender, callers: int) -> Measured:
             assert contender.process is not None
             order = LoadOrder(
-                host=contender.host, port=contender.port, frames=str(inputs.frames), callers=callers,
-                duration_s=duration_s, warmup_s=0.4, core=LOAD_CORE,
+                host=contender.host, port=contender.port, frames=str(inputs.frames), callers=callers or None,
+                rate_per_s=PACED_PER_S if callers == PACED else None, duration_s=duration_s, warmup_s=0.4, core=LOAD_CORE,
             )  # fmt: skip
             return measure(order, contender.process)
 
         for number in range(rounds):
-            turns += one_round(number, contenders, (ALONE, 8, JUDGED_CALLERS), measured)
+            turns += one_round(number, contenders, (PACED, ALONE, 8, JUDGED_CALLERS), measured)
     graphs, missing = compared_graphs(inputs, out, options)
     return report_of(options, TritonData(turns, difference, graphs, missing))
 
@@ -116,11 +120,12 @@ def report_of(options: Options, data: TritonData) -> Report:
     ]  # fmt: skip
     rows: list[list[Cell]] = [
         [
-            name, callers, round(data.middle(rate, name, callers)), round(data.middle(p50, name, callers), 3),
-            round(data.middle(p99, name, callers), 3), round(data.middle(cpu, name, callers), 1),
+            name, callers or f"{PACED_PER_S:,.0f}/s", round(data.middle(rate, name, callers)),
+            round(data.middle(p50, name, callers), 3), round(data.middle(p99, name, callers), 3),
+            round(data.middle(cpu, name, callers), 1),
             sum(each.failed for each in data.of(name, callers)),
         ]
-        for callers in (ALONE, 8, JUDGED_CALLERS)
+        for callers in (PACED, ALONE, 8, JUDGED_CALLERS)
         for name in (DIRECT, FRONTED)
     ]  # fmt: skip
     columns = ["server", "callers", "requests/s", "p50 ms", "p99 ms", "its own CPU µs", "failed"]
@@ -135,6 +140,7 @@ def report_of(options: Options, data: TritonData) -> Report:
         data=data,
         notes=[
             "Vireo and Triton share core 0, so that rates through Vireo are not those of a machine of its own",
+            f"at the same {PACED_PER_S:,.0f}/s (an open loop) {data.added_p50_ms(PACED):.3f} ms are added to p50",
             *data.missing,
         ],
     )
