@@ -5,15 +5,16 @@ Triton batches, so nothing is gathered here; a request waits for its answer, not
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import islice
 
 from engine.clock import NEVER_NS
-from engine.errors import ModelLoadError, Unimplemented, VireoError, quoted
+from engine.errors import Internal, ModelLoadError, Unimplemented, VireoError, quoted
 from engine.limits import TRITON_CALL_S_MAX, TRITON_LOAD_S_MAX
 from engine.request import Request
 from engine.servables.servable import RemoteCall, Tensors, Told, Traits, answer_of
@@ -24,6 +25,8 @@ from engine.triton.messages import RequestWriter, ResponseReader, answered, ask,
 from engine.triton.replica import unreachable
 from engine.triton.servers import TritonServers
 from engine.work import current_work
+
+log = logging.getLogger("vireo.triton")
 
 _INFER, _STREAM = "ModelInfer", "ModelStreamInfer"
 
@@ -49,17 +52,7 @@ class TritonModel:
             timeout_us = max(1, (deadline_ns - self._clock()) // 1_000)
         body = self._writer.write(request.inputs, outputs, timeout_us, request.layout)
         read = self._reader.read if isinstance(body, bytes) else partial(self._reader.read_shared, body)
-
-        def done(outcome: bytes | VireoError) -> None:
-            if isinstance(outcome, bytes):
-                try:
-                    told(read(outcome, outputs))
-                except VireoError as error:
-                    told(error)
-            else:
-                told(outcome)
-
-        return self.fleet.begin(_INFER, body, deadline_ns, done)
+        return self.fleet.begin(_INFER, body, deadline_ns, partial(_answer, read, outputs, told))
 
     def flush(self) -> None:
         """See `RemoteServable.flush`."""
@@ -78,6 +71,24 @@ class TritonModel:
     def close(self) -> None:
         """Ends the connections."""
         self.fleet.close()
+
+
+def _answer(
+    read: Callable[[bytes, Sequence[str]], Tensors], outputs: Sequence[str], told: Told, outcome: bytes | VireoError
+) -> None:
+    """Tells what the message that answers says."""
+    found: Tensors | VireoError
+    if isinstance(outcome, bytes):
+        try:
+            found = read(outcome, outputs)
+        except VireoError as error:
+            found = error
+        except Exception as error:  # of ours: who waits must hear of it
+            log.exception("an answer of Triton's cannot be read")
+            found = Internal(f"internal error: {type(error).__name__}")
+    else:
+        found = outcome
+    told(found)
 
 
 class TritonStream(TritonModel):

@@ -203,12 +203,13 @@ class ResponseReader:
             return found
         message = self._response.FromString(body)
         tensors = self._tensors(message, message.raw_output_contents, wanted)
-        self._remember(key, body, message.raw_output_contents, tensors)
+        if [each.name for each in message.outputs] == list(wanted):  # a server may tell them in an order of its own
+            self._remember(key, body, message.raw_output_contents, tensors)
         return tensors
 
     def _remember(self, key: tuple[int, Sequence[str]], body: bytes, raws: Sequence[bytes], tensors: Tensors) -> None:
-        """Learns the form of an answer, where its tensors are the ones that are wanted, in their order, at its end."""
-        if list(tensors) != list(key[1]) or len(raws) != len(tensors) or len(body) > _FORM_BYTES_MAX:
+        """Learns the form of an answer of the wanted tensors in their order, where they are at its end."""
+        if len(raws) != len(tensors) or len(body) > _FORM_BYTES_MAX:
             return
         at = len(body) - sum(len(raw) + 1 + len(varint(len(raw))) for raw in raws)
         fixed, places = [(0, body[:at])], []

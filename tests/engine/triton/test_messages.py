@@ -67,6 +67,20 @@ def test_a_remembered_form_is_not_that_of_other_outputs() -> None:
     assert list(reader.read(body, ("text",))) == ["text"]
 
 
+def test_a_server_may_tell_outputs_in_an_order_of_its_own() -> None:
+    """As an ensemble's does; of one size, so that nothing but their names tells them apart."""
+    fp32 = datatype_named("FP32", of="a")
+    reader = ResponseReader("m", Signature((), (TensorSpec("a", fp32, (-1,)), TensorSpec("b", fp32, (-1,)))))
+    for number in (1.0, 2.0, 3.0):
+        message = pb.ModelInferResponse(model_name="m", model_version="1")
+        for name, value in (("b", -number), ("a", number)):
+            message.outputs.add(name=name, datatype="FP32", shape=[1])
+            message.raw_output_contents.append(np.array([value], "<f4").tobytes())
+        found = reader.read(bytes(message.SerializeToString()), ())
+        assert {name: each.array.tolist() for name, each in found.items()} == {"a": [number], "b": [-number]}
+        assert list(found) == ["a", "b"]
+
+
 def test_what_is_not_one_message_is_told() -> None:
     whole = framed(b"message")
     assert only_message([whole]) == only_message([whole[:3], whole[3:]]) == b"message"
