@@ -18,7 +18,7 @@ help:
 	@echo 'make protos write the generated code of protos/ anew'
 	@echo 'make bench  run the benchmarks (some seven minutes); report in $(CACHE)/bench'
 
-NATIVE := $(wildcard serving/native/src/*.?pp)
+NATIVE := $(wildcard serving/native/src/*.?pp engine/triton/src/*.?pp)
 
 $(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Vireo needs Python 3.11 or later; set PYTHON=...'; exit 1; }

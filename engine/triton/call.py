@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engine.errors import VireoError
-from engine.triton.connection import Connection
-from engine.triton.http2 import Exchange
+from engine.triton.connection import Connection, Exchange
+from engine.triton.http2 import PREFIX_BYTES
 from engine.triton.shared_memory import Region
 from engine.triton.shared_request import SharedRequest
 
@@ -18,10 +18,6 @@ Done = Callable[[bytes | VireoError], None]
 
 def nobody(_: bytes | VireoError) -> None:
     """What a call that has ended tells."""
-
-
-PREFIX_BYTES = 5
-"""Before each message of gRPC: whether it is compressed, and its length."""
 
 
 class GiverUp(Protocol):
@@ -87,14 +83,6 @@ class Call:
     def cancel(self) -> None:
         """Nobody waits for it any more. Any thread; may come after its end."""
         self._giver_up.cancel(self)
-
-
-def only_message(parts: list[bytes]) -> bytes:
-    """The one message of an answer that came in these parts. Raises ValueError where that is not what came."""
-    data = parts[0] if len(parts) == 1 else b"".join(parts)
-    if not data or data[0] or int.from_bytes(data[1:PREFIX_BYTES], "big") != len(data) - PREFIX_BYTES:
-        raise ValueError(f"{len(data)} bytes that are not one message, uncompressed")
-    return data[PREFIX_BYTES:]
 
 
 def messages_in(data: bytes) -> tuple[list[bytes], bytes]:

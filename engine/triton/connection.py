@@ -1,26 +1,20 @@
-"""One connection to a server: a socket that never blocks, the HTTP/2 session on it, and the lock that both share."""
+"""One connection to a server: a socket that never blocks, and the HTTP/2 session on it."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
 import ssl
-import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
-from engine.errors import Unavailable
-from engine.limits import TRITON_CONNECT_S_MAX, TRITON_READ_BYTES
+from engine.limits import TRITON_CONNECT_S_MAX
 from engine.triton.declaration import UNIX
-from engine.triton.http2 import ClientSession, Exchange
+from engine.triton.interpreted import InterpretedConnection
 
 if TYPE_CHECKING:
     from engine.triton.regions import Regions
-
-_SEND_BYTES_JOINED_MAX = 1 << 16
-"""Small pieces are sent as one; large ones as they are."""
-_READ_BYTES_FIRST = 1 << 14
-"""Of a socket that had less the last time: the memory for more would be taken, and given back, for nothing."""
 
 
 def connect(address: str, tls: ssl.SSLContext | None) -> socket.socket:
@@ -65,119 +59,98 @@ def ends_here(sock: socket.socket) -> bool:
     return bool(there == here or ipaddress.ip_address(there).is_loopback)
 
 
-class Connection:
-    """`send` and `flush` from any thread, the rest from the one that waits for the socket. `blocked` is called when the socket
-    takes no more for now: `flush` is to be called when it does."""
+class Exchange(Protocol):
+    """See `http2.Exchange`."""
 
-    def __init__(self, sock: socket.socket, blocked: Callable[[], None]) -> None:
-        self.socket = sock
-        self.session = ClientSession()
-        self.regions: Regions | None = None
-        """Memory that the server shares, where it may."""
-        self.wants_write = False
-        self.tls = isinstance(sock, ssl.SSLSocket)
-        self._blocked = blocked
-        self._lock = threading.Lock()
-        self._unsent = memoryview(b"")
-        self._read_bytes = _READ_BYTES_FIRST
-        self._closed = False
+    @property
+    def owner(self) -> object:
+        """Whom it was sent for."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Those that came last."""
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more comes."""
+
+    @property
+    def unprocessed(self) -> bool:
+        """The server said that it did nothing for it."""
+
+    @property
+    def reset(self) -> int | None:
+        """The code of a reset."""
+
+    @property
+    def ok(self) -> bool:
+        """It has ended, and the server said that all went well."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether something of a live call came and was not taken."""
+
+    def message(self) -> bytes:
+        """The one message that answers. Raises ValueError where that is not what came."""
+
+
+class Connection(Protocol):
+    """`send` and `flush` from any thread, the rest from the one that waits for the socket."""
+
+    regions: Regions | None
+    """Memory that the server shares, where it may."""
+
+    @property
+    def socket(self) -> socket.socket:
+        """To wait for."""
+
+    @property
+    def tls(self) -> bool:
+        """Whether it may have read more off the socket than it has told."""
+
+    @property
+    def wants_write(self) -> bool:
+        """`flush` is to be called when the socket takes more."""
+
+    @property
+    def open(self) -> int:
+        """Calls on the way."""
+
+    @property
+    def closing(self) -> bool:
+        """It takes no new calls."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more call may be sent."""
 
     def send(self, block: bytes, body: bytes, owner: object, *, live: bool = False) -> Exchange:
         """Begins a call, which goes out with the next `flush`. Raises Unavailable where the connection takes none."""
-        with self._lock:
-            if self._closed:
-                raise Unavailable("the connection to the server has ended")
-            return self.session.send(block, body, owner, live=live)
 
     def flush(self) -> None:
         """Sends what can be sent now. What is wrong with the socket is found by who reads it."""
-        with self._lock:
-            out = self.session.out
-            if not self._closed and (out or self._unsent):
-                if len(out) == 1 and not self._unsent:  # one call, as most often
-                    piece = out.pop()
-                    if (sent := self._sent(piece)) == len(piece):
-                        return
-                    self._unsent = memoryview(piece)[sent:]
-                self._send(out)
-            wanted, self.wants_write = self.wants_write, bool(self._unsent)
-            newly = self.wants_write and not wanted
-        if newly:
-            self._blocked()
 
-    def _send(self, out: list[bytes | memoryview]) -> None:
-        while self._unsent or out:
-            if not self._unsent:
-                self._unsent = memoryview(_next_piece(out))
-            sent = self._sent(self._unsent)
-            self._unsent = self._unsent[sent:]
-            if not sent:
-                return
-
-    def _sent(self, piece: bytes | memoryview) -> int:
-        """How much of it the socket took; of a broken one, all."""
-        try:
-            return self.socket.send(piece)
-        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            return 0
-        except OSError:
-            return len(piece)
-
-    def read(self) -> list[Exchange] | None:
+    def read(self) -> Sequence[Exchange] | None:
         """The calls that something came for; None where the connection has ended. Raises OSError, ValueError: it is broken."""
-        try:
-            if self.tls:
-                with self._lock:
-                    data = self.socket.recv(TRITON_READ_BYTES)
-            else:
-                data = self.socket.recv(self._read_bytes)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return []
-        if not data:
-            return None
-        self._read_bytes = TRITON_READ_BYTES if len(data) >= _READ_BYTES_FIRST else _READ_BYTES_FIRST
-        with self._lock:
-            heard = self.session.receive(data)
-            due = self.session.out
-        if due:
-            self.flush()
-        return heard
 
     def has_more(self) -> bool:
         """Whether something was read off the socket already that no selector sees."""
-        return isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0
 
-    def reset(self, exchange: Exchange) -> None:
+    def reset(self, exchange: Any) -> None:  # noqa: ANN401  one of its own
         """Tells the server that nobody waits for the call any more."""
-        with self._lock:
-            self.session.reset(exchange)
-        self.flush()
 
-    def take(self, exchange: Exchange) -> bytes:
+    def take(self, exchange: Any) -> bytes:  # noqa: ANN401  one of its own
         """What came of a live call and was not taken; lets as much come again."""
-        with self._lock:
-            taken = b"".join(exchange.data)
-            exchange.data.clear()
-            self.session.consumed(exchange, len(taken))
-        self.flush()
-        return taken
 
-    def close(self) -> list[Exchange]:
+    def close(self) -> Sequence[Exchange]:
         """Ends it; the calls that are left without an answer."""
-        with self._lock:
-            self._closed = True
-            left = self.session.exchanges
-            self.socket.close()
-        return left
 
 
-def _next_piece(out: list[bytes | memoryview]) -> bytes | memoryview:
-    size = count = 0
-    for each in out:
-        size += len(each)
-        if count and size > _SEND_BYTES_JOINED_MAX:
-            break
-        count += 1
-    piece = out[0] if count == 1 else b"".join(out[:count])
-    del out[:count]
-    return piece
+def connection_on(sock: socket.socket, blocked: Callable[[], None]) -> Connection:
+    """A connection on a connected socket, which becomes its own. `blocked` is called when the socket takes no more for now."""
+    if not isinstance(sock, ssl.SSLSocket):
+        with suppress(ImportError):
+            from engine.triton.compiled import CompiledConnection
+
+            return CompiledConnection(sock, blocked)
+    return InterpretedConnection(sock, blocked)

@@ -27,10 +27,10 @@ from engine.limits import (
     TRITON_TICK_S,
 )
 from engine.retry_budget import RetryBudget
-from engine.triton.call import Attempt, Call, Done, messages_in, nobody, only_message
-from engine.triton.connection import Connection
+from engine.triton.call import Attempt, Call, Done, messages_in, nobody
+from engine.triton.connection import Connection, Exchange
 from engine.triton.hpack import timeout_header
-from engine.triton.http2 import TOO_LARGE, Exchange
+from engine.triton.http2 import TOO_LARGE
 from engine.triton.loop import Loop
 from engine.triton.messages import error_of, forgot_region
 from engine.triton.policy import (
@@ -150,7 +150,7 @@ class Fleet:
             call.open.remove(attempt)
             attempt.let_go(done=True)
             return False
-        replica.standing.outstanding = len(connection.session.under_way)
+        replica.standing.outstanding = connection.open
         self._dirty.add(connection)
         return True
 
@@ -209,13 +209,12 @@ class Fleet:
             if heard is None:
                 self._lost(replica, "closed the connection")
                 return
-            session = connection.session
-            replica.standing.outstanding = len(session.under_way)
+            replica.standing.outstanding = connection.open
             for exchange in heard:
                 self._heard(exchange, now_ns)
             if not connection.tls or not connection.has_more():
                 break
-        if session.closing and not session.under_way:
+        if connection.closing and not connection.open:
             self._lost(replica, "is closing its connections")
         if self._dirty:
             self.flush()
@@ -232,7 +231,7 @@ class Fleet:
             assert isinstance(owner, Replica | Question)
             owner.heard(exchange)
             return
-        if owner.call.part is not None and exchange.data:
+        if owner.call.part is not None and exchange.waits:
             self._told(owner, exchange)
         if exchange.ended:
             owner.exchange = None  # no cycle may keep the answer until the garbage collector comes
@@ -258,7 +257,7 @@ class Fleet:
         call = attempt.call
         if call.ended:
             return
-        if exchange.reset is not None or exchange.headers.get("grpc-status") != "0":
+        if not exchange.ok:
             self._refused(attempt, exchange, now_ns)
             return
         self._answered(attempt, now_ns)
@@ -266,7 +265,7 @@ class Fleet:
             self._resolve(call, b"")
             return
         try:
-            message = only_message(exchange.data)
+            message = exchange.message()
         except ValueError as error:
             self._resolve(call, Internal(f"Triton answered no message that can be read: {error}"))
             return
@@ -352,7 +351,7 @@ class Fleet:
             exchange, attempt.exchange = attempt.exchange, None
             if exchange is not None:
                 attempt.connection.reset(exchange)
-                self._standings[attempt.replica].outstanding = len(attempt.connection.session.under_way)
+                self._standings[attempt.replica].outstanding = attempt.connection.open
             attempt.let_go(done=False)
 
     def tick(self) -> float:
@@ -378,7 +377,7 @@ class Fleet:
     @property
     def _open(self) -> int:
         """Calls on the way."""
-        return sum(each.connection.session.open for each in self.replicas if each.connection is not None)
+        return sum(each.connection.open for each in self.replicas if each.connection is not None)
 
     def _expire(self, now_ns: int) -> None:
         heap = self._deadlines

@@ -1,5 +1,7 @@
 """The client's side of one HTTP/2 connection (RFC 9113) that carries gRPC calls. Pure: bytes in, bytes out, no socket.
 
+The compiled `_http2` (`src/`) does the same in less time and with a plain socket; this is for TLS, and where that is not built.
+
 Made because the clients there are cost more than a whole request may: grpcio's take 135 to 340 us of CPU a call, this one some
 20. What a gRPC client needs is here: flow control both ways, large messages, many calls at once, resets, pings, GOAWAY.
 """
@@ -35,8 +37,12 @@ _STREAM_ID_LAST = 1 << 30
 """A connection with so many calls behind it is replaced before its numbers run out."""
 
 
+PREFIX_BYTES = 5
+"""Before each message of gRPC: whether it is compressed, and its length."""
+
+
 class Exchange:
-    """One call on a connection. `live`: each message is wanted as it comes, and only `ClientSession.consumed` lets more come.
+    """One call on a connection. `live`: each message is wanted as it comes, and only `ClientSession.take` lets more come.
 
     `data`: what came and was not taken. `ended`: nothing more comes; then `headers` hold the trailers, or `reset` the code of a
     reset. `unprocessed`: the server said that it did nothing for it.
@@ -65,6 +71,28 @@ class Exchange:
         self.credited = self.size = 0
         self.ended = self.unprocessed = False
         self.reset: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """It has ended, and the server said that all went well."""
+        return self.ended and self.reset is None and self.headers.get("grpc-status") == "0"
+
+    @property
+    def waits(self) -> bool:
+        """Whether something of a live call came and was not taken."""
+        return bool(self.data)
+
+    def message(self) -> bytes:
+        """The one message that answers. Raises ValueError where that is not what came."""
+        return only_message(self.data)
+
+
+def only_message(parts: list[bytes]) -> bytes:
+    """The one message of an answer that came in these parts. Raises ValueError where that is not what came."""
+    data = parts[0] if len(parts) == 1 else b"".join(parts)
+    if not data or data[0] or int.from_bytes(data[1:PREFIX_BYTES], "big") != len(data) - PREFIX_BYTES:
+        raise ValueError(f"{len(data)} bytes that are not one message, uncompressed")
+    return data[PREFIX_BYTES:]
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -146,10 +174,13 @@ class ClientSession:
             exchange.ended = True
             self.out.append(frame(RST_STREAM, 0, exchange.id, struct.pack(">I", CANCEL)))
 
-    def consumed(self, exchange: Exchange, size: int) -> None:
-        """Of a live call, `size` bytes were taken."""
-        if exchange.id in self.under_way and size:
-            self._credit(exchange.id, size)
+    def take(self, exchange: Exchange) -> bytes:
+        """What came of a live call and was not taken; lets as much come again."""
+        taken = b"".join(exchange.data)
+        exchange.data.clear()
+        if exchange.id in self.under_way and taken:
+            self._credit(exchange.id, len(taken))
+        return taken
 
     def _credit(self, stream: int, size: int) -> None:
         self.out.append(frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", size)))
@@ -264,6 +295,8 @@ class ClientSession:
         if self._block is None:
             return
         number, last, begun = self._block
+        if len(begun) + len(payload) > TRITON_FRAME_BYTES_MAX:
+            raise ValueError("a header block without end")
         self._block = (number, last, begun + payload)
         if flags & END_HEADERS:
             self._block = None

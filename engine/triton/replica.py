@@ -11,10 +11,9 @@ from functools import partial
 from engine.clock import Clock
 from engine.errors import Unavailable, VireoError, quoted
 from engine.limits import TRITON_PROBE_S, TRITON_PROBE_S_MAX, TRITON_RECONNECT_S, TRITON_STATISTICS_S
-from engine.triton.call import Attempt, only_message
-from engine.triton.connection import Connection, authority, connect, ends_here
+from engine.triton.call import Attempt
+from engine.triton.connection import Connection, Exchange, authority, connect, connection_on, ends_here
 from engine.triton.hpack import call_headers
-from engine.triton.http2 import Exchange
 from engine.triton.loop import Loop
 from engine.triton.messages import SERVICE, ask, counts_of, error_of
 from engine.triton.policy import Standing
@@ -53,10 +52,10 @@ class Question:
         exchange = self._exchange
         if exchange is None or not exchange.ended or exchange.reset is not None:
             raise Unavailable("no answer")
-        if exchange.headers.get("grpc-status") != "0":
+        if not exchange.ok:
             raise error_of(exchange.headers)
         try:
-            return only_message(exchange.data)
+            return exchange.message()
         except ValueError as error:
             raise Unavailable(f"no answer that can be read: {error}") from error
 
@@ -112,7 +111,7 @@ class Replica:
 
     def _ask(self, connection: Connection, now_ns: int) -> None:
         self._due_ns = now_ns + int(TRITON_PROBE_S * _S)
-        if not connection.session.has_room:
+        if not connection.has_room:
             return
         self._probed_ns = now_ns
         body = ask("ModelMetadata", self._access.model, self._access.version)
@@ -126,7 +125,7 @@ class Replica:
         except OSError as error:
             loop.post(partial(self._not_connected, f"cannot be reached: {error}"))
             return
-        made = Connection(sock, lambda: loop.post(lambda: loop.watch_writing(made)))
+        made = connection_on(sock, lambda: loop.post(lambda: loop.watch_writing(made)))
         if shares_memory:
             made.regions = Regions(self.address, partial(self._answer, made), self._clock)
         loop.post(partial(self._connected, loop, made))
@@ -169,27 +168,27 @@ class Replica:
         if exchange is self._probe:
             self._probe = None
             self._probed(exchange)
-        elif exchange.headers.get("grpc-status") == "0":  # some servers keep no statistics
+        elif exchange.ok:  # some servers keep no statistics
             try:
-                self.counts = counts_of(only_message(exchange.data))
+                self.counts = counts_of(exchange.message())
             except ValueError:
                 self.counts = None
 
     def _ask_counts(self, connection: Connection) -> None:
         now_ns = self._clock()
-        if now_ns >= self._counts_due_ns and connection.session.has_room:
+        if now_ns >= self._counts_due_ns and connection.has_room:
             self._counts_due_ns = now_ns + int(TRITON_STATISTICS_S * _S)
             body = ask("ModelStatistics", self._access.model, self._access.version)
             connection.send(self.block("ModelStatistics"), body, self)
             connection.flush()
 
     def _probed(self, exchange: Exchange) -> None:
-        if exchange.headers.get("grpc-status") != "0":
+        if not exchange.ok:
             self.differs, self.refused = False, True
             self._set(False, _reason(exchange))
             return
         try:
-            message = only_message(exchange.data)
+            message = exchange.message()
             problem = None
             if message != self.metadata or not self.standing.ready:
                 problem = self.judge(message)

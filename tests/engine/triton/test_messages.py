@@ -8,7 +8,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from engine import Internal, Layout, Signature, Tensor, TensorSpec, datatype_named
-from engine.triton.call import only_message
+from engine.triton.http2 import only_message
 from engine.triton.messages import RequestWriter, ResponseReader, framed
 from engine.triton.shared_request import SharedRequest
 

@@ -16,7 +16,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from engine.errors import Internal, Unavailable
-from engine.triton.call import only_message
+from engine.triton.http2 import only_message
 from engine.triton.regions import Regions
 from engine.triton.shared_memory import FOLDER, Owner, Region, ownerless, remove_ownerless
 from tests.fakes import PATIENCE_S, ManualClock
