@@ -4,7 +4,6 @@ root: beside `engine.engine` the one file that knows every part.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from engine.clock import Clock
 from engine.control.model_config import ModelConfig, check_config
 from engine.control.registry import Handle, Snapshot, find
 from engine.control.rollout import Artifact
+from engine.cores import short_us_max, usable_cores
 from engine.encoders.declaration import EncoderSpec, RerankerSpec
 from engine.errors import InvalidArgument, ModelFailed, ModelLoadError, Unavailable
 from engine.features.declaration import FeatureViewSpec
@@ -211,11 +211,6 @@ def search_signature(search: VectorSearchSpec, collection: CollectionSpec) -> Si
     return signature_of(search, collection)
 
 
-def usable_cores() -> int:
-    """Cores this process may run on: so many batches of a model in this process run at once unless told otherwise."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def warmup_rows(batchable: bool, rows_max: int) -> list[int]:
     """The batch buckets: powers of two up to `rows_max`, and `rows_max` itself."""
     if not batchable:
@@ -298,15 +293,15 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
     settings, config = artifact.settings, artifact.config
     if isinstance(settings, FeatureViewSpec | VectorSearchSpec | CollectionSpec):
         found_rows_max = LOOKUP_BATCH_ROWS_MAX if isinstance(settings, FeatureViewSpec) else SEARCH_BATCH_ROWS_MAX
-        return WorkerOptions(BatchBounds(found_rows_max), instances=usable_cores())
+        return WorkerOptions(BatchBounds(found_rows_max), instances=usable_cores(), inline_us_max=short_us_max())
     if isinstance(settings, GatherSpec):
-        return WorkerOptions(BatchBounds(GATHER_BATCH_ROWS_MAX), instances=usable_cores())
+        return WorkerOptions(BatchBounds(GATHER_BATCH_ROWS_MAX), instances=usable_cores(), inline_us_max=short_us_max())
     if isinstance(settings, TritonModelSpec):
         bounds = BatchBounds(signature.rows_max or BATCH_ROWS_MAX)
         queue = QueueBounds(settings.requests_max, settings.bytes_max)
         return WorkerOptions(bounds, queue, settings.streams_max, batching=False, inline_us_max=0)
     if isinstance(settings, SlateSpec):
-        return WorkerOptions(instances=usable_cores())
+        return WorkerOptions(instances=usable_cores(), inline_us_max=short_us_max())
     if isinstance(settings, EncoderSpec | RerankerSpec):
         batching = settings.batching
         cached = isinstance(settings, EncoderSpec) and settings.cache_bytes_max is not None  # then times tell nothing
@@ -322,7 +317,7 @@ def _worker_options(artifact: Artifact, signature: Signature) -> WorkerOptions:
         QueueBounds(settings.queue.requests_max, settings.queue.bytes_max, settings.queue.batch_share),
         settings.instances or (config.instances if config else None) or usable_cores(),
         settings.batching.enabled,
-        settings.inline_us_max,
+        short_us_max() if settings.inline_us_max is None else settings.inline_us_max,
     )
 
 

@@ -46,11 +46,11 @@ FLUSH_BATCHES_MAX: Final = 4
 """Batches one caller's thread computes in a row before the rest goes to the worker's own thread."""
 
 INLINE_COMPUTE_US_MAX: Final = 1_000
+INLINE_ALONE_US_MAX: Final = 5_000  # where there is one core: no other thread computes it sooner
 """A batch predicted to take less runs on the caller's thread: two thread hops cost 50 to 100 us under the GIL."""
 
 HELPED_COMPUTE_US_MIN: Final = 50
-"""While one batch runs on the caller's thread, the next is given to another thread if it takes at least so long: less is
-done sooner than handed over."""
+"""While one batch runs on the caller's thread, another thread gets the next if that takes so long: less is done sooner."""
 
 LAYOUTS_MAX: Final = 256
 """Kinds of request (names, datatypes, shapes) that are remembered, after which remembering starts anew."""

@@ -148,7 +148,7 @@ class ModelSpec:
     """How one model of the repository is served; a model that is not listed takes these defaults.
 
     `timeout_ms` is the deadline of a request that brings none. `inline_us_max`: batches expected to be shorter run on
-    the transport's own thread.
+    the transport's own thread; null is 1,000, and 5,000 in a process that has one core.
     """
 
     versions: VersionSpec | Literal["all"] | None = None
@@ -159,7 +159,7 @@ class ModelSpec:
     providers: Providers = CPU
     parity: ParitySpec | None = field(default_factory=ParitySpec)
     timeout_ms: float | None = None
-    inline_us_max: int = INLINE_COMPUTE_US_MAX
+    inline_us_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,12 @@ Matrix = npt.NDArray[np.int64]
 PART_SHIFT = 32
 """A location's bits below the part."""
 
+_EXPONENT = np.uint32(0x7F800000)
+"""Of a float32 that is no finite number all these bits are set."""
+
+_OPPOSITE = 1.001
+"""More than the cosine of opposites is below 0, rounding included."""
+
 _SUMS = {"reassoc", "contract", "arcp", "nsz"}
 _I64, _F64, _F32, _U8 = types.int64, types.float64, types.float32, types.uint8
 
@@ -212,9 +218,11 @@ def fuse_scores(
 
 
 @kernel(fastmath=_SUMS)
-def _dot(vectors: Singles, one: int, other: int) -> float:
+def _dot(vectors: Singles, one: int, other: int, first: int, size: int) -> float:
     total = np.float32(0)
-    for at in range(vectors.shape[1]):
+    for at in range(
+        np.uint64(first), np.uint64(first + size)
+    ):  # numba looks whether a signed index counts from the end
         total += vectors[one, at] * vectors[other, at]
     return total
 
@@ -236,27 +244,67 @@ def _fill_up(groups: Matrix, caps: Longs, chosen: Longs, count: int, left: Bytes
 
 
 @kernel()
-def _diverse(vectors: Singles, relevance: Singles, weight: float, groups: Matrix, caps: Longs, chosen: Longs) -> int:
-    rows = vectors.shape[0]
-    scales, nearest, left = np.empty(rows, np.float32), np.full(rows, -np.inf, np.float32), np.ones(rows, np.uint8)
-    for row in range(rows):
-        square = _dot(vectors, row, row)
+def _scale(vectors: Singles, row: int, first: int, size: int, scales: Singles) -> None:
+    """By what a row is multiplied to have length 1, once it is asked for; of zeros 0."""
+    if scales[row] < 0:
+        square = _dot(vectors, row, row, first, size)
         scales[row] = 1 / np.sqrt(square) if square > 0 else np.float32(0)
+
+
+@kernel()
+def _nearest(
+    vectors: Singles, row: int, first: int, size: int, scales: Singles, before: float, others: Longs
+) -> float:  # fmt: skip
+    """The greatest of `before` and a row's cosines with `others`."""
+    _scale(vectors, row, first, size, scales)
+    for index in range(others.shape[0]):
+        before = max(before, _dot(vectors, row, others[index], first, size) * scales[row] * scales[others[index]])
+    return before
+
+
+@kernel()
+def _likeliest(bounds: Floats, left: Bytes) -> int:
+    """The row, of those that are left, of the greatest bound; -1 where none is left."""
+    best = -1
+    for row in range(bounds.shape[0]):
+        if left[row] and (best < 0 or bounds[row] > bounds[best]):
+            best = row
+    return best
+
+
+@kernel()
+def _diverse(
+    vectors: Singles, first: int, size: int, relevance: Singles, weight: float, groups: Matrix, caps: Longs, chosen: Longs
+) -> int:  # fmt: skip
+    """Lazily (Minoux, "Accelerated greedy algorithms", 1978): a gain never grows, so a row whose last one is too low need not be
+    compared with what was chosen since. `bounds` are the last ones: of a row that was never compared what it were at best."""
+    rows = vectors.shape[0]
+    scales, nearest, left = np.full(rows, -1, np.float32), np.full(rows, -np.inf, np.float32), np.ones(rows, np.uint8)
+    compared, bounds = np.zeros(rows, np.int64), np.empty(rows, np.float64)
     count = min(chosen.shape[0], rows)
+    for row in range(rows):
+        bounds[row] = relevance[row]
     for place in range(count):
-        best, gained = -1, np.float32(-np.inf)
-        for row in range(rows):
-            if left[row]:
-                gain = weight * relevance[row] - (1 - weight) * nearest[row] if place else relevance[row]
-                if best < 0 or gain > gained:
-                    best, gained = row, gain
+        best = _likeliest(bounds, left)
         if best < 0:
             return place
+        for index in range(-1 if place else rows, rows):
+            row = index if index >= 0 else best  # it first: after it few others are worth a look
+            if not left[row] or (index >= 0 and _worse(bounds[row], row, bounds[best], best)):
+                continue
+            nearest[row] = _nearest(
+                vectors, row, first, size, scales, nearest[row], chosen[compared[row] : place]
+            )  # fmt: skip
+            compared[row] = place
+            bounds[row] = weight * relevance[row] - (1 - weight) * nearest[row]
+            if _worse(bounds[best], best, bounds[row], row):
+                best = row
         chosen[place], left[best] = best, 0
+        _scale(vectors, best, first, size, scales)
         _fill_up(groups, caps, chosen, place + 1, left)
-        for row in range(rows):
-            if left[row]:
-                nearest[row] = max(nearest[row], _dot(vectors, row, best) * scales[row] * scales[best])
+        if not place:
+            for row in range(rows):
+                bounds[row] = weight * relevance[row] + (1 - weight) * _OPPOSITE
     return count
 
 
@@ -268,15 +316,24 @@ def diverse(vectors: Singles, relevance: Singles, weight: float, chosen: Longs) 
     of greatest weight * relevance - (1 - weight) * its greatest cosine with one chosen already; of the first there is none, so
     relevance alone chooses it. A zero vector is like nothing.
     """
-    return _diverse(
-        vectors, relevance, weight, np.empty((vectors.shape[0], 0), np.int64), np.empty(0, np.int64), chosen
-    )
+    groups, caps = np.empty((vectors.shape[0], 0), np.int64), np.empty(0, np.int64)
+    return _diverse(vectors, 0, vectors.shape[1], relevance, weight, groups, caps, chosen)
 
 
-@signed(_I64(reads(_F32, 2), reads(_F32), _F32, reads(_I64, 2), reads(_I64), fills(_I64)))
+@signed(_I64(reads(_F32, 2), _I64, _I64, reads(_F32), _F32, reads(_I64, 2), reads(_I64), fills(_I64)))
 def diverse_within(
-    vectors: Singles, relevance: Singles, weight: float, groups: Matrix, caps: Longs, chosen: Longs
-) -> int:
-    """As `diverse`, but at most `caps` [g] rows of the same value in each column of `groups` [n, g]; values below 0 have no cap.
-    Fewer than k where the caps leave no more."""
-    return _diverse(vectors, relevance, weight, groups, caps, chosen)
+    rows: Singles, first: int, size: int, relevance: Singles, weight: float, groups: Matrix, caps: Longs, chosen: Longs
+) -> int:  # fmt: skip
+    """As `diverse`, of the `size` columns of `rows` [n, w] from `first` on, but at most `caps` [g] rows of the same value in each
+    column of `groups` [n, g]; values below 0 have no cap. Fewer than k where the caps leave no more."""
+    return _diverse(rows, first, size, relevance, weight, groups, caps, chosen)
+
+
+@signed(types.boolean(reads(_F32, 2), _I64, _I64), quick=True)
+def all_finite(rows: Singles, first: int, size: int) -> bool:
+    """Whether the `size` columns of `rows` from `first` on hold finite numbers alone."""
+    bits, others = rows.view(np.uint32), 0
+    for row in range(rows.shape[0]):
+        for at in range(np.uint64(first), np.uint64(first + size)):
+            others += (bits[row, at] & _EXPONENT) == _EXPONENT
+    return others == 0

@@ -38,12 +38,15 @@ class SlateSpec:
     """The list that is shown, chosen of scored candidates, served as a model, version 1: at most `k`, in order.
 
     `relevance`: the weight of a candidate's score against its likeness to those chosen before it, 1 is scores alone; below 1
-    `size` is the dimensions of the vectors that likeness is of. `caps`: input name to how many candidates of one value of it may
-    be shown. See engine/servables/slate.py.
+    `size` is the dimensions of the vectors that likeness is of. These are all of the input's columns, or, where it is rows of
+    `width` numbers such as a gather's, those from `first` on. `caps`: input name to how many candidates of one value of it may be
+    shown. See engine/servables/slate.py.
     """
 
     k: int
     relevance: float = 1.0
     size: int | None = None
+    first: int = 0
+    width: int | None = None
     caps: Mapping[str, int] = field(default_factory=dict)
     timeout_ms: float | None = None

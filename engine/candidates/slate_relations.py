@@ -42,6 +42,7 @@ def _problems(slate: SlateSpec) -> Iterator[Problem]:
         )
     if slate.size is not None and not 1 <= slate.size <= VECTOR_DIMENSIONS_MAX:
         yield "size", f"must be from 1 to {VECTOR_DIMENSIONS_MAX}, got {slate.size}"
+    yield from _column_problems(slate)
     if len(slate.caps) > SLATE_CAPS_MAX:
         yield "caps", f"at most {SLATE_CAPS_MAX} are allowed, got {len(slate.caps)}"
     for name, cap in slate.caps.items():
@@ -52,10 +53,25 @@ def _problems(slate: SlateSpec) -> Iterator[Problem]:
     yield from timeout_problems(slate.timeout_ms)
 
 
+def _column_problems(slate: SlateSpec) -> Iterator[Problem]:
+    if slate.width is None:
+        if slate.first:
+            yield "first", "is given with 'width' alone: how many columns the input has, of which 'size' are compared"
+    elif slate.size is None:
+        yield "width", "is of vectors that are compared: give 'size' too"
+    elif not 1 <= slate.width <= VECTOR_DIMENSIONS_MAX:
+        yield "width", f"must be from 1 to {VECTOR_DIMENSIONS_MAX}, got {slate.width}"
+    elif not 0 <= slate.first <= slate.width - slate.size:
+        yield (
+            "first",
+            f"must be from 0 to {slate.width - slate.size}, so that {slate.size} of {slate.width} columns follow",
+        )
+
+
 def tensors_of(slate: SlateSpec) -> tuple[Declared, Declared]:
     """By name; there are no problems."""
     inputs = {SCORES: TensorDeclaration("FP32", (-1,))}
     if slate.size is not None:
-        inputs[VECTORS] = TensorDeclaration("FP32", (-1, slate.size))
+        inputs[VECTORS] = TensorDeclaration("FP32", (-1, slate.width or slate.size))
     inputs |= {name: TensorDeclaration("INT64", (-1,)) for name in slate.caps}
     return inputs, {CHOSEN: TensorDeclaration("INT64", (-1,))}

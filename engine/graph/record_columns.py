@@ -83,9 +83,9 @@ def _narrowed(values: Array, wanted: np.dtype[np.floating]) -> Array:
 
 def words_of(words: Sequence[str | int], rows: Sequence[int], field: pa.Field) -> pa.Array:
     """One column: each word `rows` times. Whole numbers are microseconds since the Unix epoch, or plain."""
-    values = [each for each, count in zip(words, rows, strict=True) for _ in range(count)]
     try:
-        return pa.array([text_of(each) if isinstance(each, str) else each for each in values], field.type)
+        found = pa.array([text_of(each) if isinstance(each, str) else each for each in words], field.type)
+        return found.take(pa.array(np.repeat(np.arange(len(words)), rows)))
     except (pa.ArrowException, OverflowError, TypeError) as error:
         raise InvalidArgument(f"column {quoted(field.name)}: does not fit {field.type}: {error}") from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from engine.limits import LOOKUP_ROWS_MAX
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import Signature, declared_specs
 from engine.tensor import BOOL, FP32, Array, Tensor
+from engine.vectors.gathering import Block
 from engine.vectors.store import VectorStore
 
 if TYPE_CHECKING:
@@ -54,25 +56,27 @@ class _Vectors:
         self._defaults = np.array(defaults_of(source, declared.size), np.float32)
         self.note = f"vector {source.vector} of collection {source.collection}"
 
-    def fill(self, keys: Any, buffer: Singles, first: int, as_of_us: Array | None) -> Flags:  # noqa: ANN401
-        """Its columns, from `first` on; which keys it has. `keys`: uint64 or texts. Raises the store's NotFound where the name
-        means none, FailedPrecondition where the collection was altered."""
-        return self._current().gather(keys, self._vector, self._defaults, buffer, first)
+    def block(self, first: int) -> Block:
+        """Its columns, from `first` on."""
+        return Block(self._vector, self._defaults, first)
 
     def fits(self) -> bool:
         """Whether the collection, if it is there, is one whose vectors may stand in this gather."""
         try:
-            return self._suits(self._store.collection(self._name))
+            return self._suits(self._store.collection(self.name))
         except VireoError:
             return True
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """Of the collection, or its alias."""
         return self._source.collection or ""
 
-    def _current(self) -> AnyCollection:
+    def current(self) -> AnyCollection:
+        """What the name means now. Raises the store's NotFound where it means none, FailedPrecondition where the collection was
+        altered."""
         bound = self._bound
-        found = self._store.collection(self._name)
+        found = self._store.collection(self.name)
         if found is bound[0] and found.spec is bound[1]:
             return found
         if self._suits(found):
@@ -80,7 +84,7 @@ class _Vectors:
             return found
         if found is bound[0]:  # it was altered
             raise FailedPrecondition(
-                f"collection {quoted(self._name)} has become another; expected vector {quoted(self._vector)} of {self.part.width}"
+                f"collection {quoted(self.name)} has become another; expected vector {quoted(self._vector)} of {self.part.width}"
             )
         return bound[0]
 
@@ -127,11 +131,35 @@ class _Features:
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
-    """A source and its first column."""
+class _View:
+    """A feature view as source number `at`, and its first column."""
 
-    source: _Vectors | _Features
+    at: int
+    source: _Features
     first: int
+
+    def fill(self, keys: Any, buffer: Singles, found: Flags, as_of_us: Array | None) -> None:  # noqa: ANN401
+        """Its columns, and which keys it has."""
+        found[:, self.at] = self.source.fill(keys, buffer, self.first, as_of_us)
+
+
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Vectors of the points of one name, sources number `at`, which are looked up once for all of them."""
+
+    at: tuple[int, ...]
+    sources: tuple[_Vectors, ...]
+    blocks: tuple[Block, ...]
+
+    def fill(self, keys: Any, buffer: Singles, found: Flags, as_of_us: Array | None) -> None:  # noqa: ANN401
+        """Their columns, and which keys they have. `keys`: uint64 or texts. Raises as `_Vectors.current`."""
+        collections = [each.current() for each in self.sources]
+        first = collections[0]
+        if all(each is first for each in collections):
+            found[:, self.at] = first.gather(keys, self.blocks, buffer)[:, np.newaxis]
+            return
+        for at, each, block in zip(self.at, collections, self.blocks, strict=True):  # a name that is moving
+            found[:, at] = each.gather(keys, (block,), buffer)
 
 
 class Gather:
@@ -140,13 +168,12 @@ class Gather:
     def __init__(self, name: str, spec: GatherSpec, features: FeatureStore, vectors: VectorStore) -> None:
         """Raises NotFound, FailedPrecondition where a source is not there, or is not what it was declared."""
         self._key = spec.key
-        self._blocks: list[_Block] = []
-        self._width = 0
-        for each in spec.sources:
-            source = _Vectors(vectors, each) if each.view is None else _Features(features, each)
-            self._blocks.append(_Block(source, self._width))
-            self._width += source.part.width
-        parts = [each.source.part for each in self._blocks]
+        sources = [_Vectors(vectors, each) if each.view is None else _Features(features, each) for each in spec.sources]
+        parts = [each.part for each in sources]
+        firsts = list(accumulate([each.width for each in parts], initial=0))
+        self._width = firsts.pop()
+        self._sources = sources
+        self._fills = _fills_of(sources, firsts)
         if len({each.is_text for each in parts}) > 1:
             raise FailedPrecondition("some sources have texts as keys, others whole numbers")
         self._read: Callable[[Array], Any] = self._texts if parts[0].is_text else np.ascontiguousarray
@@ -155,7 +182,7 @@ class Gather:
             declared_specs(inputs), declared_specs(outputs), batchable=True, rows_max=LOOKUP_ROWS_MAX
         )
         notes = tuple(
-            f"rows[{each.first}:{each.first + each.source.part.width}]: {each.source.note}" for each in self._blocks
+            f"rows[{first}:{first + each.part.width}]: {each.note}" for first, each in zip(firsts, sources, strict=True)
         )
         self.traits = Traits("vireo_gather", "every key is looked up alone", notes)
 
@@ -165,15 +192,15 @@ class Gather:
         keys = self._read(array)
         as_of_us = np.ascontiguousarray(inputs[AS_OF].array) if AS_OF in inputs else None
         buffer = np.empty((len(array), self._width), np.float32)
-        found = np.empty((len(array), len(self._blocks)), np.bool_)
-        for at, each in enumerate(self._blocks):
-            found[:, at] = each.source.fill(keys, buffer, each.first, as_of_us)
+        found = np.empty((len(array), len(self._sources)), np.bool_)
+        for each in self._fills:
+            each.fill(keys, buffer, found, as_of_us)
         answer = {ROWS: Tensor(FP32, buffer), FOUND: Tensor(BOOL, found)}
         return {name: answer[name] for name in outputs} if outputs else answer
 
     def fits(self) -> bool:
         """Whether every source is still what it was when this was loaded, or suits as well; see `_Vectors`."""
-        return all(each.source.fits() for each in self._blocks if isinstance(each.source, _Vectors))
+        return all(each.fits() for each in self._sources if isinstance(each, _Vectors))
 
     def _texts(self, array: Array) -> list[str]:
         try:
@@ -183,6 +210,21 @@ class Gather:
 
     def close(self) -> None:
         """Sources are the stores'."""
+
+
+def _fills_of(sources: Sequence[_Vectors | _Features], firsts: Sequence[int]) -> list[_View | _Points]:
+    """What is done for each request: all vectors of one name together."""
+    fills: list[_View | _Points] = []
+    names: dict[str, list[tuple[int, _Vectors]]] = {}
+    for at, each in enumerate(sources):
+        if isinstance(each, _Vectors):
+            names.setdefault(each.name, []).append((at, each))
+        else:
+            fills.append(_View(at, each, firsts[at]))
+    for mine in names.values():
+        blocks = tuple(each.block(firsts[at]) for at, each in mine)
+        fills.append(_Points(tuple(at for at, _ in mine), tuple(each for _, each in mine), blocks))
+    return fills
 
 
 def load_gather(name: str, spec: GatherSpec, features: FeatureStore, vectors: VectorStore) -> Gather:

@@ -1,9 +1,9 @@
 """The list that is shown as a servable: of scored candidates those that are good, differ, and are not too many of a kind.
 
-Inputs, n candidates of one request: "scores" FP32 [n]; where likeness counts "vectors" FP32 [n, d], compared by cosine; for each
-cap of the spec by its name INT64 [n], what kind a candidate is, below 0 where that has no cap. Output: "chosen" INT64 [m], the
-candidates in the order they are shown, m at most k. Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) with scores
-scaled to [0, 1].
+Inputs, n candidates of one request: "scores" FP32 [n]; where likeness counts "vectors" FP32 [n, w], of which all columns or some
+are compared by cosine; for each cap of the spec by its name INT64 [n], what kind a candidate is, below 0 where that has no cap.
+Output: "chosen" INT64 [m], the candidates in the order they are shown, m at most k. Maximal marginal relevance (Carbonell and
+Goldstein, SIGIR 1998) with scores scaled to [0, 1].
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.candidates.declaration import SlateSpec
 from engine.candidates.slate_relations import CHOSEN, SCORES, VECTORS, tensors_of
 from engine.errors import InvalidArgument, quoted
 from engine.servables.servable import Tensors, Traits
 from engine.servables.signature import Signature, declared_specs
-from engine.tensor import INT64, Tensor
-from kernels.ranking import diverse_within
+from engine.tensor import INT64, Array, Tensor
+from kernels.ranking import all_finite, diverse_within
 from kernels.relevance import scaled
 
 
@@ -43,17 +44,22 @@ class Slate:
                 raise InvalidArgument(
                     f"input {quoted(name)}: {len(each.array)} candidates, {quoted(SCORES)} has {len(scores)}"
                 )
-            if each.array.dtype.kind == "f" and not np.isfinite(each.array).all():
+        vectors = np.ascontiguousarray(inputs[VECTORS].array) if VECTORS in inputs else _no_columns(scores)
+        first, size = self._spec.first, self._spec.size or 0
+        for name, array, begin, columns in ((SCORES, scores[:, np.newaxis], 0, 1), (VECTORS, vectors, first, size)):
+            if not all_finite(array, begin, columns):
                 raise InvalidArgument(f"input {quoted(name)}: expected finite numbers")
-        vectors = inputs[VECTORS].array if VECTORS in inputs else np.empty((len(scores), 0), np.float32)
         groups = np.empty((len(scores), len(self._caps)), np.int64)
         for at, name in enumerate(self._spec.caps):
             groups[:, at] = inputs[name].array
         chosen = np.empty(self._spec.k, np.int64)
-        count = diverse_within(
-            np.ascontiguousarray(vectors), scaled(scores), self._spec.relevance, groups, self._caps, chosen
-        )
+        relevance = scaled(scores)
+        count = diverse_within(vectors, first, size, relevance, self._spec.relevance, groups, self._caps, chosen)
         return {CHOSEN: Tensor(INT64, chosen[:count])}
 
     def close(self) -> None:
         """It holds nothing."""
+
+
+def _no_columns(scores: Array) -> npt.NDArray[np.float32]:
+    return np.empty((len(scores), 0), np.float32)

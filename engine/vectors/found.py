@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from engine.vectors.declaration import CollectionSpec
-from engine.vectors.hits import Grouped, field_values, grouped, hits_of, ids_of_places
+from engine.vectors.hits import Grouped, field_values, grouped, hits_of, ids_of_places, numbers_of_places
 from engine.vectors.query import Hit
 from engine.vectors.values import PointId
 from engine.vectors.view import Longs, View
@@ -58,6 +59,10 @@ class Found:
     def column(self, field: str) -> pa.Array:
         """A field of the payload, [n]; null where a hit has none."""
         return field_values(self.view, field, self._grouped)
+
+    def numbers(self, field: str) -> npt.NDArray[Any] | None:
+        """The same as numbers, where all hits have some; else None."""
+        return numbers_of_places(self.view, field, self.places)
 
     @cached_property
     def hits(self) -> list[Hit]:

@@ -37,6 +37,9 @@ class FoundArrays:
 
     def field(self, name: str, fill: Any) -> npt.NDArray[Any]:  # noqa: ANN401  an element
         """A field that is no array, see `plain`, [n, k] or [n, k, 2]; `fill` also where a hit has none."""
+        numbers = self._found.numbers(name) if isinstance(self._found, Found) else None
+        if numbers is not None:
+            return self._filled(numbers, fill)
         column = self._found.column(name)
         if not column.null_count:
             return self._filled(plain(column), fill)

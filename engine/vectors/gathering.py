@@ -6,6 +6,9 @@ A vector of a collection is a row: of 500 rows of 100 numbers among a million th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,24 +19,36 @@ from engine.vectors.view import Longs, Singles, View
 from kernels.gather import fill_rows, gather_rows
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Where a vector of a collection goes in a buffer: to its columns from `first` on, `defaults` (float32 [d]) where there is
+    none."""
+
+    vector: str
+    defaults: Singles
+    first: int
+
+
 def gather_vectors(
-    view: View, locations: Longs, vector: str, defaults: Singles, buffer: Singles, first: int
-) -> npt.NDArray[np.bool_]:
-    """Row i of `buffer` (float32 [n, W]) gets in columns `first` and on the vector (float32 [d]) of the point at `locations`
-    [i], and `defaults` where that is ABSENT; which are there. Locations are of the view, their parts by key.
+    view: View, locations: Longs, blocks: Sequence[Block], buffer: Singles
+) -> npt.NDArray[np.bool_]:  # fmt: skip
+    """Row i of `buffer` (float32 [n, W]) gets the vectors of the point at `locations` [i], a block each, and the blocks' defaults
+    where that is ABSENT; which are there. Locations are of the view, their parts by key.
 
     Raises FailedPrecondition where the view has no such vector: it was altered since somebody looked."""
-    if vector not in view.spec.vectors:
-        raise FailedPrecondition(f"no vector {quoted(vector)}{nearest(vector, view.spec.vectors)}")
+    for each in blocks:
+        if each.vector not in view.spec.vectors:
+            raise FailedPrecondition(f"no vector {quoted(each.vector)}{nearest(each.vector, view.spec.vectors)}")
     for key, places, rows in parts_of(locations):
         living = view.part(key)
-        if living is None:
-            fill_rows(places, defaults, buffer, first)
-            continue
-        dense = living.part.dense(vector)
-        if dense.stored == "float32" and dense.data.flags.c_contiguous:
-            gather_rows(dense.data, rows, places, buffer, first)
-        else:
-            buffer[places, first : first + dense.size] = dense.float32(rows)
+        for each in blocks:
+            if living is None:
+                fill_rows(places, each.defaults, buffer, each.first)
+                continue
+            dense = living.part.dense(each.vector)
+            if dense.stored == "float32" and dense.data.flags.c_contiguous:
+                gather_rows(dense.data, rows, places, buffer, each.first)
+            else:
+                buffer[places, each.first : each.first + dense.size] = dense.float32(rows)
     found: npt.NDArray[np.bool_] = locations != ABSENT
     return found

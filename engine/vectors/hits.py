@@ -59,6 +59,26 @@ def field_values(view: View, field: str, places: Grouped) -> pa.Array:
     return _taken(places, lambda at: view.parts[at].part.column(field), field_type(view.spec.fields[field]))
 
 
+def numbers_of_places(view: View, field: str, places: Longs) -> npt.NDArray[Any] | None:
+    """A field of whole or floating numbers that all of these points have; None of any other. Of a million Arrow takes 500 in 25
+    µs, numpy in 5."""
+    declared = view.spec.fields[field]
+    if declared.array or declared.type not in ("integer", "float"):
+        return None
+    found = None
+    for at, here, rows in parts_of(places):
+        column = view.parts[at].part.column(field)
+        if column.null_count:
+            return None
+        values: npt.NDArray[Any] = column.to_numpy()[rows]
+        if len(rows) == len(places):
+            return values
+        if found is None:
+            found = np.empty(len(places), values.dtype)
+        found[here] = values
+    return found
+
+
 def _taken(places: Grouped, column: Callable[[int], pa.Array], kind: pa.DataType) -> pa.Array:
     """Of each place the value that its part's column has."""
     found = [column(at).take(rows) for at, rows in places.rows]

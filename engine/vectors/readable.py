@@ -16,7 +16,7 @@ from engine.vectors.declaration import CollectionSpec
 from engine.vectors.export import exported
 from engine.vectors.filter import Filter, placed
 from engine.vectors.found import Found
-from engine.vectors.gathering import gather_vectors
+from engine.vectors.gathering import Block, gather_vectors
 from engine.vectors.hits import hits_of
 from engine.vectors.locations import ABSENT
 from engine.vectors.matching import count
@@ -109,13 +109,13 @@ class Readable:
         return _points_of(self._state, ids, payload, vectors, tenant)
 
     def gather(
-        self, ids: npt.NDArray[np.uint64] | Sequence[str], vector: str, defaults: Singles, buffer: Singles, first: int
+        self, ids: npt.NDArray[np.uint64] | Sequence[str], blocks: Sequence[Block], buffer: Singles
     ) -> npt.NDArray[np.bool_]:
-        """One vector of each of n points into columns `first` and on of `buffer` (float32 [n, W]), `defaults` where a point is
-        not there; which are. The collection has no tenants, and `ids` are of its kind. Raises Unavailable; FailedPrecondition
+        """Vectors of each of n points, looked up once, into the blocks of `buffer` (float32 [n, W]), their defaults where a point
+        is not there; which are. The collection has no tenants, and `ids` are of its kind. Raises Unavailable; FailedPrecondition
         where it has no such vector any more."""
         view, locations = self._state.locate(ids, None)
-        return gather_vectors(view, locations, vector, defaults, buffer, first)
+        return gather_vectors(view, locations, blocks, buffer)
 
     def scroll(
         self, *, filter_: Filter | None = None, limit: int = 10, after: PointId | None = None,

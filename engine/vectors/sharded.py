@@ -28,6 +28,7 @@ from engine.vectors.collection_info import CollectionInfo
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.filter import Filter
 from engine.vectors.found_elsewhere import FoundElsewhere
+from engine.vectors.gathering import Block
 from engine.vectors.locations import id_column
 from engine.vectors.query import Hit, Query
 from engine.vectors.recommend import resolved
@@ -217,7 +218,7 @@ class ShardedCollection(TopicCollection):
         self._refuse_over_shards("pages are to be had by scrolling, not all points by one export")
 
     def gather(
-        self, ids: npt.NDArray[np.uint64] | Sequence[str], vector: str, defaults: Singles, buffer: Singles, first: int
+        self, ids: npt.NDArray[np.uint64] | Sequence[str], blocks: Sequence[Block], buffer: Singles
     ) -> npt.NDArray[np.bool_]:
         """Raises Unimplemented."""
         self._refuse_over_shards("a gather reads the memory of its own process")

@@ -134,6 +134,40 @@ def test_diversity_is_the_greedy_formula(size: int, weight: float) -> None:
         assert chosen[:found].tolist() == diverse(vectors, relevance, weight, k)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_diversity_among_many_that_are_alike_is_the_greedy_formula(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    kinds = rng.normal(size=(6, 16))
+    vectors = (kinds[rng.integers(0, 6, 300)] + rng.normal(0, 0.3, (300, 16))).astype(np.float32)
+    relevance = (rng.random(300) ** 3).astype(np.float32)
+    groups = rng.integers(0, 12, (300, 1))
+    chosen = np.empty(20, np.int64)
+    table = np.hstack([rng.normal(size=(300, 5)), vectors, rng.normal(size=(300, 2))]).astype(np.float32)
+    found = ranking.diverse_within(table, 5, 16, relevance, 0.7, groups, np.array([4]), chosen)
+    assert chosen[:found].tolist() == diverse_within(vectors, relevance, 0.7, groups, (4,), 20)
+
+
+def test_of_equals_the_first_is_chosen_however_late_it_is_looked_at() -> None:
+    vectors = np.tile(np.eye(4, dtype=np.float32), (5, 1))
+    relevance = np.tile(np.array([0.5, 0.5, 0.25, 0.5], np.float32), 5)
+    for k in (3, 12, 20):
+        chosen = np.empty(k, np.int64)
+        found = ranking.diverse(vectors, relevance, 0.5, chosen)
+        assert chosen[:found].tolist() == diverse(vectors, relevance, 0.5, k)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_finite_numbers_are_told_from_others_in_their_columns_alone(bad: float) -> None:
+    rows = np.random.default_rng(1).normal(size=(33, 21)).astype(np.float32)
+    rows[:2, 3] = np.finfo(np.float32).max, np.finfo(np.float32).tiny / 4
+    assert ranking.all_finite(rows, 0, 21)
+    rows[17, 5] = bad
+    assert not ranking.all_finite(rows, 0, 21)
+    assert not ranking.all_finite(rows, 5, 1)
+    assert ranking.all_finite(rows, 6, 15)
+    assert ranking.all_finite(rows, 0, 5)
+
+
 @pytest.mark.parametrize("caps", [[], [1], [3], [2, 4]])
 @pytest.mark.parametrize("width", [0, 6])
 @pytest.mark.parametrize("size", [0, 1, 8, 60])
@@ -143,5 +177,5 @@ def test_caps_leave_out_what_there_is_enough_of(size: int, width: int, caps: lis
     groups = rng.integers(-1, 5, (size, len(caps)))
     for k in (0, 1, 10, 100):
         chosen = np.empty(k, np.int64)
-        found = ranking.diverse_within(vectors, relevance, 0.6, groups, np.array(caps, np.int64), chosen)
+        found = ranking.diverse_within(vectors, 0, width, relevance, 0.6, groups, np.array(caps, np.int64), chosen)
         assert chosen[:found].tolist() == diverse_within(vectors, relevance, 0.6, groups, caps, k)

@@ -15,6 +15,7 @@ GROUPS = {
 """Columns of the ranker's `items` that are explained together; in each zero says nothing."""
 
 REASONS = 2
+NAMES = np.array([each.encode() for each in GROUPS], object)
 EXPECTED_STARS, PRIOR = 3.5, 5.0
 
 Singles = NDArray[np.float32]
@@ -27,7 +28,7 @@ def user_row(*, profile: Singles, ratings: NDArray[np.float64]) -> Arrays:
 
     `ratings`: how many, the sum of their stars, and of each genre the sum of stars - 3.
     """
-    known = np.nan_to_num(ratings)
+    known = np.where(ratings == ratings, ratings, 0)  # NaN differs from itself
     count, stars = known[:, 0], known[:, 1]
     past = np.concatenate(
         [
@@ -60,14 +61,13 @@ def answer(*, chosen: Longs, item: Longs, retrieval: Singles, score: Singles, oc
     """The list as it is shown; of each item the groups without which its score would fall most, and by how much."""
     effects = score[chosen][:, None] - occluded.reshape(len(chosen), len(GROUPS))
     most = np.argsort(-effects, axis=1, kind="stable")[:, :REASONS]
-    names = np.array([each.encode() for each in GROUPS], object)
     return {
         "item": item[chosen],
         "position": np.arange(1, len(chosen) + 1),
         "score": score[chosen],
         "retrieval": retrieval[chosen],
-        "reasons": names[most],
-        "effects": np.take_along_axis(effects, most, axis=1),
+        "reasons": NAMES[most],
+        "effects": effects[np.arange(len(chosen))[:, None], most],
     }
 
 

@@ -21,6 +21,7 @@ SPEC = """
 slates:
   plain: {k: 3}
   top: {k: 8, relevance: 0.6, size: 4, caps: {category: 2, brand: 3}}
+  of_rows: {k: 8, relevance: 0.6, size: 4, first: 2, width: 7, caps: {category: 2, brand: 3}}
 """
 
 
@@ -56,6 +57,10 @@ def test_it_chooses_as_its_twin_does(rows: int, tmp_path: Path) -> None:
         groups = np.stack([given["category"].array, given["brand"].array], axis=1)
         chosen = engine.infer(Request("top", given)).outputs["chosen"].array.tolist()
         assert chosen == diverse_within(vectors, scaled(scores), 0.6, groups, (2, 3), 8)
+        table = np.full((rows, 7), np.nan, np.float32)
+        table[:, 2:6] = vectors
+        of_rows = engine.infer(Request("of_rows", {**given, "vectors": Tensor(FP32, table)})).outputs["chosen"].array
+        assert of_rows.tolist() == chosen, "of what is not compared nothing is asked"
         plain = engine.infer(Request("plain", {"scores": given["scores"]})).outputs["chosen"].array.tolist()
         assert plain == np.argsort(-scores, kind="stable")[:3].tolist()
     finally:
@@ -82,6 +87,10 @@ def test_what_it_cannot_take_is_told() -> None:
         ("relevance: 0.6", "relevance: 0", "slates.top.relevance: must be above 0 and at most 1, got 0.0"),
         (", size: 4", "", "slates.top.size: is given where 'relevance' is below 1"),
         ("category: 2", "scores: 2", "slates.top.caps.scores: is the name of another input"),
+        ("first: 2", "first: 4", "slates.of_rows.first: must be from 0 to 3, so that 4 of 7 columns follow"),
+        ("width: 7", "width: 0", "slates.of_rows.width: must be from 1 to"),
+        (", width: 7", "", "slates.of_rows.first: is given with 'width' alone"),
+        ("plain: {k: 3}", "plain: {k: 3, width: 3}", "slates.plain.width: is of vectors that are compared"),
         ("category: 2", "category: 0", "slates.top.caps.category: must be 1 or more, got 0"),
     ],
 )

@@ -17,6 +17,7 @@ from engine.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFoun
 from engine.vectors.collection import Collection
 from engine.vectors.declaration import CollectionSpec, FieldSpec, VectorSpec
 from engine.vectors.filter import Filter, Match, Range
+from engine.vectors.gathering import Block
 from engine.vectors.query import DenseLeg, Query, RecommendLeg, TextLeg
 from engine.vectors.snapshot import restore
 from tests.engine.log.disks import QuickDisk
@@ -86,11 +87,11 @@ def test_a_vector_that_is_gone_is_told_to_who_gathers_it(tmp_path: Path) -> None
         collection.upsert(points([1]))
         buffer = np.zeros((2, 5), np.float32)
         ids, nothing = np.array([1, 2], np.uint64), np.full(4, 7, np.float32)
-        assert collection.gather(ids, "v", nothing, buffer, 1).tolist() == [True, False]
+        assert collection.gather(ids, [Block("v", nothing, 1)], buffer).tolist() == [True, False]
         assert buffer[1].tolist() == [0, 7, 7, 7, 7]
         assert buffer[0, 1:].any()
         with pytest.raises(FailedPrecondition, match="no vector 'w'"):
-            collection.gather(ids, "w", nothing, buffer, 1)
+            collection.gather(ids, [Block("v", nothing, 1), Block("w", nothing, 1)], buffer)
 
 
 def test_an_empty_collection_answers_everything_with_nothing(tmp_path: Path) -> None:
