@@ -39,15 +39,18 @@ class ComputeEstimate:
         if mean is None:
             self._mean_ns[bucket] = compute_ns
             return
+        if mean and mean / _OUTLIER <= compute_ns <= _OUTLIER * mean:  # as most often
+            off = compute_ns - mean
+            self.spread += _WEIGHT * ((off if off > 0 else -off) / mean - self.spread)
+            self._mean_ns[bucket] = mean + _WEIGHT * off
+            self._streak = self._fast_streak = 0
+            return
         self.spread += _WEIGHT * (min(1.0, abs(compute_ns - mean) / mean if mean else 1.0) - self.spread)
         if compute_ns < mean / _OUTLIER:
             self._fast_streak = min(self._fast_streak + 1, _STREAK_MAX)
             weight = min(1.0, _WEIGHT * _OUTLIER**self._fast_streak)
             self._mean_ns[bucket] = mean + weight * (compute_ns - mean)
             self._streak = 0
-        elif compute_ns <= _OUTLIER * mean:
-            self._mean_ns[bucket] = mean + _WEIGHT * (compute_ns - mean)
-            self._streak = self._fast_streak = 0
         else:
             self._fast_streak = 0
             self._streak = min(self._streak + 1, _STREAK_MAX)

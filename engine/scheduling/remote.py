@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from engine.clock import Clock
 from engine.errors import Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, VireoError
@@ -74,14 +75,8 @@ class RemoteWorker:
             raise dead(job, now_ns) or Unavailable(f"model '{self._model}': not computed")
         self._admit(job)
         job.ledger.started_ns = self._clock()
-
-        def told(outcome: Tensors | VireoError, stages: tuple[Stage, ...] = ()) -> None:
-            if stages:
-                job.ledger.stages_of = lambda: stages
-            self._ended(job, outcome)
-
         try:
-            call = self._servable.send(job.request, job.deadline_ns, told)
+            call = self._servable.send(job.request, job.deadline_ns, partial(self._ended, job))
         except VireoError as error:
             self._leave(job)
             self._statistics.refused()
@@ -115,10 +110,12 @@ class RemoteWorker:
         """Sends what was submitted."""
         self._servable.flush()
 
-    def _ended(self, job: Job, outcome: Tensors | VireoError) -> None:
+    def _ended(self, job: Job, outcome: Tensors | VireoError, stages: tuple[Stage, ...] = ()) -> None:
         self._leave(job)
         job.on_cancel = None
         ledger = job.ledger
+        if stages:
+            ledger.stages_of = lambda: stages
         now_ns = ledger.computed_ns = self._clock()
         if isinstance(outcome, VireoError):
             if job.cancelled or isinstance(outcome, Cancelled | DeadlineExceeded):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from engine.errors import VireoError
 from engine.triton.connection import Connection, Exchange
@@ -27,8 +28,7 @@ class GiverUp(Protocol):
         """Nobody waits for it any more."""
 
 
-@dataclass(slots=True, eq=False)
-class Attempt:
+class Attempt(Struct, eq=False):  # a Struct is made in a third of the time of a dataclass, once a request
     """One server that was asked. `exchange` is there once it was sent; `region`, where its tensors lie in one, until the server
     has answered or nobody waits."""
 
@@ -52,37 +52,27 @@ class Attempt:
             (regions.give_back if done else regions.retire)(region)
 
 
-class Call:
+class Call(Struct, eq=False):
     """`body` is the framed request, or what makes it for each server. `part`: where given, it is a stream, and each of its
-    messages is told to it. After `ended` nothing is told."""
+    messages is told to it. `began`: a message of the stream has come. After `ended` nothing is told."""
 
-    __slots__ = (
-        "_giver_up", "attempts", "began", "body", "deadline_ns", "done", "ended", "method", "open", "part", "rest", "sent_ns",
-        "tried",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        giver_up: GiverUp,
-        method: str,
-        body: bytes | SharedRequest,
-        deadline_ns: int,
-        sent_ns: int,
-        done: Done,
-        part: Callable[[bytes], None] | None = None,
-    ) -> None:
-        self._giver_up, self.method = giver_up, method
-        self.body, self.deadline_ns, self.sent_ns, self.done, self.part = body, deadline_ns, sent_ns, done, part
-        self.attempts = 0
-        self.open: list[Attempt] = []
-        self.tried: list[int] = []
-        self.rest = b""
-        self.began = self.ended = False
-        """`began`: a message of the stream has come."""
+    giver_up: GiverUp
+    method: str
+    body: bytes | SharedRequest
+    deadline_ns: int
+    sent_ns: int
+    done: Done
+    part: Callable[[bytes], None] | None = None
+    attempts: int = 0
+    open: list[Attempt] = []  # a Struct makes a new one each time
+    tried: list[int] = []
+    rest: bytes = b""
+    began: bool = False
+    ended: bool = False
 
     def cancel(self) -> None:
         """Nobody waits for it any more. Any thread; may come after its end."""
-        self._giver_up.cancel(self)
+        self.giver_up.cancel(self)
 
 
 def messages_in(data: bytes) -> tuple[list[bytes], bytes]:

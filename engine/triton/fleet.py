@@ -6,6 +6,7 @@ A call is begun on its caller's thread; everything after happens on the event lo
 from __future__ import annotations
 
 import heapq
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -44,6 +45,8 @@ from engine.triton.policy import (
 )
 from engine.triton.replica import Access, Question, Replica, unreachable
 from engine.triton.shared_request import SharedRequest
+
+log = logging.getLogger("vireo.triton")
 
 
 class Fleet:
@@ -133,7 +136,7 @@ class Fleet:
         call.tried.append(index)
         if connection is None:
             return False
-        block = replica.block(call.method)
+        block = replica.blocks[call.method]
         if call.deadline_ns != NEVER_NS:
             block += timeout_header(call.deadline_ns - now_ns)
         attempt = Attempt(call, index, connection, now_ns)
@@ -170,7 +173,7 @@ class Fleet:
             except KeyError:  # another thread took the last one
                 break
             connection.flush()
-        if self._loop.asleep and (self._sooner or self._hedge is not None):
+        if (self._sooner or self._hedge is not None) and self._loop.asleep:
             self._loop.wake()
 
     def cancel(self, call: Call) -> None:
@@ -196,11 +199,20 @@ class Fleet:
 
     def readable(self, connection: Connection) -> None:
         """See `loop.Watcher`."""
-        replica = next((each for each in self.replicas if each.connection is connection), None)
-        if replica is None:  # lost meanwhile
+        for replica in self.replicas:
+            if replica.connection is connection:
+                break
+        else:  # lost meanwhile
             return
+        try:
+            self._read(replica, connection)
+        except Exception:
+            log.exception("waiting for Triton servers goes on after a fault")
+
+    def _read(self, replica: Replica, connection: Connection) -> None:
         now_ns = replica.heard_ns = self.clock()
-        while True:
+        more = True
+        while more:
             try:
                 heard = connection.read()
             except (OSError, ValueError) as error:
@@ -212,8 +224,7 @@ class Fleet:
             replica.standing.outstanding = connection.open
             for exchange in heard:
                 self._heard(exchange, now_ns)
-            if not connection.tls or not connection.has_more():
-                break
+            more = connection.tls and connection.has_more()
         if connection.closing and not connection.open:
             self._lost(replica, "is closing its connections")
         if self._dirty:
@@ -226,18 +237,26 @@ class Fleet:
         self.flush()
 
     def _heard(self, exchange: Exchange, now_ns: int) -> None:
-        owner = exchange.owner
-        if not isinstance(owner, Attempt):
-            assert isinstance(owner, Replica | Question)
-            owner.heard(exchange)
+        attempt = exchange.owner
+        if not isinstance(attempt, Attempt):
+            assert isinstance(attempt, Replica | Question)
+            attempt.heard(exchange)
             return
-        if owner.call.part is not None and exchange.waits:
-            self._told(owner, exchange)
-        if exchange.ended:
-            owner.exchange = None  # no cycle may keep the answer until the garbage collector comes
-            self._over(owner, exchange, now_ns)
-            if owner.region is not None:
-                owner.let_go(done=_is_through(exchange))
+        call = attempt.call
+        if call.part is not None and exchange.waits:
+            self._told(attempt, exchange)
+        if not exchange.ended:
+            return
+        attempt.exchange = None  # no cycle may keep the answer until the garbage collector comes
+        if call.ended:
+            pass
+        elif exchange.ok:
+            self._answered(attempt, now_ns)
+            self._resolve(call, b"" if call.part is not None else _message_of(attempt, exchange))
+        else:
+            self._refused(attempt, exchange, now_ns)
+        if attempt.region is not None:
+            attempt.let_go(done=_is_through(exchange))
 
     def _told(self, attempt: Attempt, exchange: Exchange) -> None:
         """Messages of a stream."""
@@ -252,26 +271,6 @@ class Fleet:
         for each in messages:
             call.began = True
             call.part(each)
-
-    def _over(self, attempt: Attempt, exchange: Exchange, now_ns: int) -> None:
-        call = attempt.call
-        if call.ended:
-            return
-        if not exchange.ok:
-            self._refused(attempt, exchange, now_ns)
-            return
-        self._answered(attempt, now_ns)
-        if call.part is not None:
-            self._resolve(call, b"")
-            return
-        try:
-            message = exchange.message()
-        except ValueError as error:
-            self._resolve(call, Internal(f"Triton answered no message that can be read: {error}"))
-            return
-        if attempt.region is not None and isinstance(call.body, SharedRequest):
-            call.body.region = attempt.region
-        self._resolve(call, message)
 
     def _refused(self, attempt: Attempt, exchange: Exchange, now_ns: int) -> None:
         error = error_of(exchange.headers)
@@ -336,11 +335,8 @@ class Fleet:
         call.ended = True
         if call.open:
             self._give_up(call.open.copy())
-        done, call.body, call.done = (
-            call.done,
-            b"",
-            nobody,
-        )  # deadlines and hedges look at it once more, which may be late
+        done = call.done
+        call.body, call.done = b"", nobody  # deadlines and hedges look at it once more, which may be late
         done(outcome)
 
     def _give_up(self, attempts: list[Attempt]) -> None:
@@ -410,6 +406,17 @@ class Fleet:
             )
             if may and self._take(self._hedge_budget):
                 self._send(call, index, now_ns)
+
+
+def _message_of(attempt: Attempt, exchange: Exchange) -> bytes | VireoError:
+    try:
+        message = exchange.message()
+    except ValueError as error:
+        return Internal(f"Triton answered no message that can be read: {error}")
+    body = attempt.call.body
+    if attempt.region is not None and isinstance(body, SharedRequest):
+        body.region = attempt.region
+    return message
 
 
 def _is_through(exchange: Exchange) -> bool:

@@ -3,6 +3,7 @@ read, each time. It knows no protobuf library; the encoding is protobuf's."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from engine.errors import InvalidArgument
 from engine.servables.servable import Tensors
 from engine.servables.signature import TensorSpec
-from engine.tensor import Array, Tensor
+from engine.tensor import Tensor
 
 RAW_INPUTS, _PARAMETERS = b"\x3a", b"\x22"
 """Fields 7 and 4 of ModelInferRequest, length-delimited."""
@@ -65,25 +66,25 @@ class AnswerForm:
     """What answers have in common that are alike but for the contents of their tensors: Triton writes those last, so that all
     before them, and the lengths between them, are the same bytes."""
 
-    __slots__ = ("_fixed", "_tensors")
+    __slots__ = ("_fixed", "_split", "_tensors")
 
-    def __init__(
-        self, fixed: list[tuple[int, bytes]], tensors: list[tuple[TensorSpec, tuple[int, ...], int, int]]
-    ) -> None:
-        self._fixed = fixed
-        self._tensors = [(each.name, each.datatype, shape, start, stop) for each, shape, start, stop in tensors]
+    def __init__(self, head: bytes, tensors: Sequence[tuple[TensorSpec, tuple[int, ...], int]]) -> None:
+        """`head`: all before the first tensor's contents; `tensors`: each with its shape and so many bytes of contents."""
+        prefixes = [RAW_OUTPUTS + varint(size) for _, _, size in tensors]
+        self._fixed = (head + prefixes[0], *prefixes[1:])
+        pieces = [f"{len(same)}s{size}s" for same, (_, _, size) in zip(self._fixed, tensors, strict=True)]
+        self._split = struct.Struct("".join(pieces)).unpack
+        self._tensors = [(each.name, each.datatype, each.datatype.dtype, shape) for each, shape, _ in tensors]
 
     def read(self, body: bytes) -> dict[str, Tensor] | None:
-        """The tensors of an answer; None where it is not of this form."""
-        for at, same in self._fixed:
-            if not body.startswith(same, at):
-                return None
+        """The tensors of an answer as long as the one that the form was learnt of; None where it is not of this form."""
+        parts = self._split(body)
+        if parts[::2] != self._fixed:
+            return None
         found = {}
-        for name, datatype, shape, start, stop in self._tensors:
-            raw = body[start:stop]
-            if datatype.size is not None:  # that many bytes they are: of the answer that the form was learnt of
-                array: Array = np.ndarray(shape, datatype.dtype, raw)
-                found[name] = Tensor(datatype, array)
+        for (name, datatype, dtype, shape), raw in zip(self._tensors, parts[1::2], strict=True):
+            if datatype.size is not None:  # that many bytes they are
+                found[name] = Tensor(datatype, np.ndarray(shape, dtype, raw))
                 continue
             try:
                 found[name] = Tensor.from_raw(name, datatype, shape, raw)

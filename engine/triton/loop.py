@@ -21,7 +21,7 @@ class Watcher(Protocol):
     """What the loop serves. All of it is called on its thread."""
 
     def readable(self, connection: Connection) -> None:
-        """Something came, or the connection has ended."""
+        """Something came, or the connection has ended. Raises nothing."""
 
     def tick(self) -> float:
         """Does what is due; seconds until it is to be called again at the latest."""
@@ -73,7 +73,7 @@ class Loop:
     def add(self, connection: Connection) -> None:
         """Waits for it from now on."""
         assert self._loop is not None
-        self._loop.add_reader(connection.socket.fileno(), self._guarded, self._watcher.readable, connection)
+        self._loop.add_reader(connection.socket.fileno(), self._watcher.readable, connection)
 
     def remove(self, connection: Connection) -> None:
         """Waits for it no more; before it is closed."""

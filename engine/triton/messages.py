@@ -34,7 +34,7 @@ from engine.request import Layout
 from engine.servables.servable import Tensors
 from engine.servables.signature import ANY, Signature, TensorSpec
 from engine.tensor import DATATYPES, Buffer, Tensor
-from engine.triton.forms import RAW_INPUTS, RAW_OUTPUTS, AnswerForm, RequestForm, timeout_parameter, varint
+from engine.triton.forms import RAW_INPUTS, AnswerForm, RequestForm, timeout_parameter, varint
 from engine.triton.shared_request import NAME, Places, SharedRequest
 from engine.triton.statistics import ServerCounts
 
@@ -209,18 +209,15 @@ class ResponseReader:
 
     def _remember(self, key: tuple[int, Sequence[str]], body: bytes, raws: Sequence[bytes], tensors: Tensors) -> None:
         """Learns the form of an answer of the wanted tensors in their order, where they are at its end."""
-        if len(raws) != len(tensors) or len(body) > _FORM_BYTES_MAX:
+        if not raws or len(raws) != len(tensors) or len(body) > _FORM_BYTES_MAX:
             return
-        at = len(body) - sum(len(raw) + 1 + len(varint(len(raw))) for raw in raws)
-        fixed, places = [(0, body[:at])], []
-        for raw, (name, each) in zip(raws, tensors.items(), strict=True):
-            prefix = RAW_OUTPUTS + varint(len(raw))
-            fixed.append((at, prefix))
-            places.append((self._specs[name], each.shape, at + len(prefix), at + len(prefix) + len(raw)))
-            at = places[-1][3]
+        head = body[: len(body) - sum(len(raw) + 1 + len(varint(len(raw))) for raw in raws)]
+        places = [
+            (self._specs[name], each.shape, len(raw)) for raw, (name, each) in zip(raws, tensors.items(), strict=True)
+        ]
         if len(self._forms) >= LAYOUTS_MAX:
             self._forms.clear()
-        form = AnswerForm(fixed, places)
+        form = AnswerForm(head, places)
         if form.read(body) is not None:
             self._forms[key] = form
 

@@ -34,6 +34,21 @@ class Access:
     shares_memory: bool = False
 
 
+class _Blocks(dict[str, bytes]):
+    """The header block of a call of each method of a server, without its timeout."""
+
+    def __init__(self, address: str, access: Access) -> None:
+        super().__init__()
+        self._address, self._access = address, access
+
+    def __missing__(self, method: str) -> bytes:
+        access = self._access
+        made = self[method] = call_headers(
+            SERVICE + method, authority(self._address), tls=access.tls is not None, metadata=access.metadata or {}
+        )
+        return made
+
+
 class Question:
     """A call on whose end a thread other than the loop's waits."""
 
@@ -76,7 +91,7 @@ class Replica:
         """The answer to the last probe."""
         self.judge: Callable[[bytes], str | None] = lambda _: None
         """Why a model of such metadata is not the one that is served; None where it is."""
-        self._blocks: dict[str, bytes] = {}
+        self.blocks = _Blocks(address, access)
         self._connecting = False
         self._due_ns = 0
         self.counts: ServerCounts | None = None
@@ -84,16 +99,6 @@ class Replica:
         self._counts_due_ns = self._shared_before = 0
         self._probe: Exchange | None = None
         self._probed_ns = self.heard_ns = 0
-
-    def block(self, method: str) -> bytes:
-        """The header block of a call of `method`, without its timeout."""
-        found = self._blocks.get(method)
-        if found is None:
-            access = self._access
-            found = self._blocks[method] = call_headers(
-                SERVICE + method, authority(self.address), tls=access.tls is not None, metadata=access.metadata or {}
-            )
-        return found
 
     def attend(self, loop: Loop, now_ns: int) -> bool:
         """Connects, or asks whether the model answers, where that is due. False where the connection is of no use any more."""
@@ -115,7 +120,7 @@ class Replica:
             return
         self._probed_ns = now_ns
         body = ask("ModelMetadata", self._access.model, self._access.version)
-        self._probe = connection.send(self.block("ModelMetadata"), body, self)
+        self._probe = connection.send(self.blocks["ModelMetadata"], body, self)
         connection.flush()
 
     def _connect(self, loop: Loop) -> None:
@@ -146,7 +151,7 @@ class Replica:
 
     def _answer(self, connection: Connection, method: str, body: bytes) -> bytes:
         question = Question()
-        connection.send(self.block(method), body, question)
+        connection.send(self.blocks[method], body, question)
         connection.flush()
         return question.answer()
 
@@ -179,7 +184,7 @@ class Replica:
         if now_ns >= self._counts_due_ns and connection.has_room:
             self._counts_due_ns = now_ns + int(TRITON_STATISTICS_S * _S)
             body = ask("ModelStatistics", self._access.model, self._access.version)
-            connection.send(self.block("ModelStatistics"), body, self)
+            connection.send(self.blocks["ModelStatistics"], body, self)
             connection.flush()
 
     def _probed(self, exchange: Exchange) -> None:

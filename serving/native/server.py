@@ -147,38 +147,44 @@ class NativeServer:
     # Turns.
 
     def _turn(self) -> None:
-        begun_ns = self._around.clock()
+        wire = self._wire
         try:
-            events = self._wire.take(self._turn_events)
+            begun_ns = self._around.clock()
+            events = wire.take(self._turn_events)
             if events:  # else there are answers only
                 self._take_up(events)
-            for served, count in self._wire.take_expired():
+                if len(events) >= limits.TURN_EVENTS_MIN:
+                    cost_s = (self._around.clock() - begun_ns) / 1e9 / len(events)
+                    wanted = int(limits.TURN_S / cost_s)
+                    self._turn_events = min(max(wanted, limits.TURN_EVENTS_MIN), limits.TURN_EVENTS_MAX)
+            for served, count in wire.take_expired():
                 self._counter.add(served.path, "DEADLINE_EXCEEDED", count)
-            if len(events) >= limits.TURN_EVENTS_MIN:
-                cost_s = (self._around.clock() - begun_ns) / 1e9 / len(events)
-                wanted = int(limits.TURN_S / cost_s)
-                self._turn_events = min(max(wanted, limits.TURN_EVENTS_MIN), limits.TURN_EVENTS_MAX)
         finally:  # a fault must not be the last turn
-            for each in self._wire.dirty():
+            for each in wire.dirty():
                 each.flush()
 
     def _take_up(self, events: list[_wire.Event]) -> None:
-        begun: list[DirectCall] = []
-        alone = len(events) == 1
-        for event in events:
-            kind, connection, stream, served, payload, deadline_ns, encoding = event
-            make = _CALLS.get(kind)
-            if make is not None and encoding is None and served.direct is not None:
-                call = make(connection, stream, served, deadline_ns, alone)
-                call.begin(payload)
-                begun.append(call)
-            else:
-                self._happened_alone(event)
-        if begun and not alone:
+        if len(events) == 1:
+            only = self._begun(events[0], alone=True)
+            if only is not None and not only.ended_:
+                only.wait()
+            return
+        begun = [call for event in events if (call := self._begun(event, alone=False)) is not None]
+        if begun:
             self._flush()
         for call in begun:
             if not call.ended_:
                 call.wait()
+
+    def _begun(self, event: _wire.Event, *, alone: bool) -> DirectCall | None:
+        kind, connection, stream, served, payload, deadline_ns, encoding = event
+        make = _CALLS.get(kind)
+        if make is None or encoding is not None or served.direct is None:
+            self._happened_alone(event)
+            return None
+        call = make(connection, stream, served, deadline_ns, alone)
+        call.begin(payload)
+        return call
 
     def _happened_alone(self, event: _wire.Event) -> None:
         try:
