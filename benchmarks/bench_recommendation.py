@@ -10,7 +10,8 @@ search for 500 candidates, gather of their 102 features, ranker, diversity and c
     python -m benchmarks.peers.triton install                        # once, for the stack, and the one below
     python -m benchmarks.peers.environments install redis-stack stack
     python -m benchmarks.workloads.recommendation                    # once: trains the models (needs the extra `train`)
-    python -m benchmarks recommendation --out .cache/bench           # fills the shop once; then some twelve minutes
+    python -m benchmarks recommendation --out .cache/bench           # fills the shop once; then some twenty minutes
+    python -m benchmarks recommendation --only stack,product         # its search by inner product too: ten minutes more
     python -m benchmarks recommendation --out .cache/bench --quick   # 20,000 items and users, fixed rates: two minutes
 """
 
@@ -25,12 +26,12 @@ from benchmarks.load.order import LoadOrder
 from benchmarks.machine import ROOT
 from benchmarks.options import Options
 from benchmarks.peers.environments import NotInstalledError
-from benchmarks.peers.slate_stack import filled_redis
+from benchmarks.peers.slate_stack import DISTANCE, PRODUCT, FilledRedis, filled_redis
 from benchmarks.recommendation.glued import CHECKED, Glued, glued
 from benchmarks.recommendation.inputs import prepared
-from benchmarks.recommendation.recall import found_by_vireo, recall_of
+from benchmarks.recommendation.recall import thorough
 from benchmarks.recommendation.refresh import RefreshPlan, refreshed
-from benchmarks.recommendation.served import SLO_MS, answers, served, stages_of
+from benchmarks.recommendation.served import SLO_MS, answers, stages_of
 from benchmarks.recommendation_report import TARGET_MS, RecommendationData, report_of
 from benchmarks.report import Report
 from benchmarks.sustained import Found, sustained
@@ -40,9 +41,6 @@ BUILT = ROOT / ".cache" / "recommendation"
 SIZE, QUICK_SIZE = 1_000_000, 20_000
 QUICK_RATES_PER_S = (25.0, 50.0, 100.0, 200.0)
 PLAN, STACK_PLAN = SweepPlan(start_per_s=100.0, least_per_s=5.0), SweepPlan(start_per_s=40.0, least_per_s=2.0)
-RECALL = 0.95
-"""The stack need not find more of the exact candidates than this."""
-
 STACK = "stack"
 REFRESH_SHARE, REFRESH_LEAST_PER_S = 0.3, 10.0
 """Of the rate found, while versions move: the caller checks every answer in Python."""
@@ -63,20 +61,26 @@ def run(options: Options) -> Report:
         try:
             if not options.only or STACK in options.only:
                 say("recommendation: filling the stack's Redis, which takes minutes for a million items")
-                redis = opened.enter_context(filled_redis(shop, out / STACK))
+                redis = opened.enter_context(filled_redis(shop, out / STACK, DISTANCE))
         except NotInstalledError as error:
             missing.append(f"The pipeline glued from parts was not run: {error}")
         say("recommendation: Vireo")
-        with served(shop, out) as contender:
+        with thorough(shop, out) as (contender, search):
             stages = stages_of(contender.port, shop.frames)
-            recall = recall_of(shop, found_by_vireo(shop, contender.port))
             lists = answers(contender.port, shop.frames, CHECKED)
             ours = measured(contender, PLAN)
             refresh = refreshed(shop, contender.port, refresh_plan(ours, options))
-        stack = Glued()
-        if redis is not None:
-            stack = glued(shop, redis, out / STACK, min(recall, RECALL), lambda one: measured(one, STACK_PLAN))
-    data = RecommendationData(shop.told, ours, stages, recall, refresh, stack, stack.alike(lists), missing)
+
+        def stack_of(redis: FilledRedis) -> Glued:
+            return glued(shop, redis, out / STACK, search.recall, lambda one: measured(one, STACK_PLAN))
+
+        stack = Glued() if redis is None else stack_of(redis)
+    product = Glued()
+    if redis is not None and PRODUCT in options.only:
+        say("recommendation: filling another Redis, which searches by inner product")
+        with filled_redis(shop, out / STACK, PRODUCT) as other:
+            product = stack_of(other)
+    data = RecommendationData(shop.told, ours, stages, search, refresh, stack, product, stack.alike(lists), missing)
     return report_of(options.seed, data, quick=options.quick)
 
 

@@ -3,9 +3,9 @@ that asks them and makes the slate. Runs in the environment `stack`.
 
     python -I slate_gateway.py ORDER.json
 
-The order: `port`, `redis_port`, `triton_port`, `tower` (.npz: the user tower's weights), `ef` (how thorough a search is), `rows`
-("mget": rows of candidates are fetched after the search; "return": they come with it), `candidates`, `k`, `relevance`, `cap` (of
-a category).
+The order: `port`, `redis_port`, `triton_port`, `tower` (.npz: the user tower's weights), `search` and `ef` (see slate_store),
+`rows` ("mget": rows of candidates are fetched after the search; "return": they come with it), `candidates`, `k`, `relevance`,
+`cap` (of a category).
 
 As lean as it can be in Python: hiredis, one round trip for a user, one or two for candidates, rows packed as the ranker wants
 them, the tower in numpy rather than another call, requests to Triton made by appending bytes to a prepared message. On grpc.aio
@@ -27,7 +27,7 @@ import uvloop
 from tritonclient.grpc import service_pb2 as pb
 
 sys.path.append(str(Path(__file__).parent))  # -I leaves it out
-from slate_store import search_words
+from slate_store import offered_in, search_words
 from stack_gateway import RAW_INPUT_TAG, SERVICE, answer_by, varint
 
 FEATURES, VECTOR = 38, 64
@@ -60,7 +60,7 @@ class Shop:
         import redis
 
         self.client = redis.Redis(port=order["redis_port"])
-        self.ef, self.candidates = order["ef"], order["candidates"]
+        self.search, self.ef, self.candidates = order["search"], order["ef"], order["candidates"]
         self.returned = order["rows"] == "return"
 
     def user(self, number: int) -> Any:  # noqa: ANN401
@@ -68,20 +68,19 @@ class Shop:
         return np.frombuffer(self.client.get(f"u:{number}"), "<f4")
 
     def found(self, vector: Any, region: int, seen: list[int]) -> tuple[Any, Any]:  # noqa: ANN401
-        """Numbers [n] of the nearest that are offered and not seen, and their rows [n, 103]."""
+        """Numbers [n] of the best that are offered and not seen, and their rows [n, 103]."""
         k = self.candidates + len(seen)
-        answer = self.client.execute_command(*search_words(vector, region, k=k, ef=self.ef, with_rows=self.returned))
-        known = set(seen)
+        words = search_words(vector, region, search=self.search, k=k, ef=self.ef, with_rows=self.returned)
+        answer = self.client.execute_command(*words)
         if self.returned:
-            pairs = [(int(key[2:]), row[1]) for key, row in zip(answer[1::2], answer[2::2], strict=True)]
-            kept = [each for each in pairs if each[0] not in known][: self.candidates]
-            numbers, rows = [each[0] for each in kept], [each[1] for each in kept]
+            keys, packed = answer[1::2], [each[1] for each in answer[2::2]]
         else:
-            numbers = [number for number in (int(key[2:]) for key in answer[1:]) if number not in known][
-                : self.candidates
-            ]
-            rows = self.client.mget([f"p:{each}" for each in numbers])
-        return np.array(numbers), np.frombuffer(b"".join(rows), "<f4").reshape(len(rows), FEATURES + VECTOR + 1)
+            keys = answer[1:]
+            packed = self.client.mget([b"p" + key[1:] for key in keys])
+        numbers = np.array([int(key[2:]) for key in keys])
+        rows = np.frombuffer(b"".join(packed), "<f4").reshape(len(packed), FEATURES + VECTOR + 2)
+        kept = np.flatnonzero(offered_in(region, rows) & ~np.isin(numbers, seen))[: self.candidates]
+        return numbers[kept], rows[kept, :-1]
 
 
 def ranker_message(user: Any, vector: Any, rows: Any, numbers: Any) -> bytes:  # noqa: ANN401

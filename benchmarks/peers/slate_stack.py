@@ -29,6 +29,10 @@ FILL_S_MAX = 7200.0
 ROWS = ("mget", "return")
 """How the rows of candidates come; see the gateway."""
 
+DISTANCE, PRODUCT = "distance", "product"
+SEARCHES = {DISTANCE: "", PRODUCT: ", search by inner product"}
+"""How Redis searches, see `slate_store`; the second is much the worse, and shown for that."""
+
 NAMES = {
     "mget": "Redis Stack + Triton, rows by MGET",
     "return": "Redis Stack + Triton, rows with the search",
@@ -37,9 +41,10 @@ NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class FilledRedis:
-    """Redis with the shop, and the seconds it took to fill and index."""
+    """Redis with the shop, one of SEARCHES, and the seconds it took to fill and index."""
 
     server: RedisStackServer
+    search: str
     took_s: float
 
 
@@ -51,14 +56,16 @@ def check_installed() -> None:
 
 
 @contextmanager
-def filled_redis(shop: Shop, out: Path) -> Iterator[FilledRedis]:
-    """Raises NotInstalledError, ServerError, PeerError."""
+def filled_redis(shop: Shop, out: Path, search: str = DISTANCE) -> Iterator[FilledRedis]:
+    """`search`: one of SEARCHES. Raises NotInstalledError, ServerError, PeerError."""
     check_installed()
     out.mkdir(parents=True, exist_ok=True)
     with RedisStackServer(out, SERVER_CORE, durable=False) as server:
-        order = {"port": server.port, "catalogue": str(shop.catalogue), "users": str(shop.users)}
+        order = {
+            "port": server.port, "catalogue": str(shop.catalogue), "users": str(shop.users), "search": search,
+        }  # fmt: skip
         told = REDIS_STACK.run("slate_store.py", order, core=None, timeout_s=FILL_S_MAX)
-        yield FilledRedis(server, told["took_s"])
+        yield FilledRedis(server, search, told["took_s"])
 
 
 @contextmanager
@@ -74,7 +81,7 @@ def stack_contender(shop: Shop, redis: FilledRedis, rows: str, ef: int, out: Pat
         order: dict[str, Any] = {
             "port": free_port(), "redis_port": redis.server.port, "triton_port": triton.grpc_port, "rows": rows, "ef": ef,
             "tower": str(tower_weights(application.model("user_tower"), folder)), "candidates": CANDIDATES, "k": SLATE,
-            "relevance": RELEVANCE, "cap": CATEGORY_CAP,
+            "relevance": RELEVANCE, "cap": CATEGORY_CAP, "search": redis.search,
         }  # fmt: skip
         file = folder / "order.json"
         file.write_text(json.dumps(order))
@@ -83,7 +90,7 @@ def stack_contender(shop: Shop, redis: FilledRedis, rows: str, ef: int, out: Pat
         with ServerProcess(command, log=folder / "gateway.log", core=SERVER_CORE, environment=environment) as gateway:
             gateway.wait_ready(grpc_ready(order["port"], GRAPH))
             parts = Parts({"gateway": gateway, "Triton": triton.process, "Redis": redis.server.process})
-            yield Contender(NAMES[rows], order["port"], shop.frames, parts)
+            yield Contender(NAMES[rows] + SEARCHES[redis.search], order["port"], shop.frames, parts)
 
 
 def tower_weights(model: Path, folder: Path) -> Path:

@@ -1,6 +1,9 @@
 """How many of the 500 candidates that an exact scan finds a search finds: both services are asked at about the same recall."""
 
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import grpc
@@ -8,11 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from benchmarks.graphs.running import infer_message
+from benchmarks.graphs.contenders import Contender
+from benchmarks.graphs.running import Declared, infer_message
 from benchmarks.harness import LOAD_CORE
 from benchmarks.peers.environments import REDIS_STACK
+from benchmarks.peers.slate_stack import FilledRedis
 from benchmarks.recommendation.inputs import Shop
+from benchmarks.recommendation.served import served
 from benchmarks.workloads.recommendation.application import CANDIDATES
+
+RECALL = 0.955
+"""Of the exact candidates our search is to find so many; the stack's is to find as many as ours does."""
+
+EFFORTS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+"""Times the lists that an index takes for enough, which it tries with items as queries: users are queries of another kind."""
 
 Longs = NDArray[np.int64]
 Singles = NDArray[np.float32]
@@ -25,6 +37,31 @@ def queries_of(shop: Shop) -> dict[str, NDArray[np.generic]]:
     with np.load(shop.users) as users:
         vectors = users["vector"][:QUERIES]
     return {"vector": vectors, "region": asked["region"][:QUERIES], "seen": asked["history"][:QUERIES]}
+
+
+@dataclass(frozen=True, slots=True)
+class Thoroughness:
+    """The effort of our search, and what it finds of the exact candidates."""
+
+    effort: float
+    recall: float
+
+
+@contextmanager
+def thorough(shop: Shop, out: Path) -> Iterator[tuple[Contender, Thoroughness]]:
+    """Vireo, searching with the least effort that finds enough, else the greatest. Raises ServerError."""
+    for effort in EFFORTS:
+        with served(shop, out, partial(searching, effort)) as contender:
+            recall = recall_of(shop, found_by_vireo(shop, contender.port))
+            if recall >= RECALL or effort == EFFORTS[-1]:
+                yield contender, Thoroughness(effort, recall)
+                return
+
+
+def searching(effort: float, spec: Declared) -> Declared:
+    """The spec with its search of this effort."""
+    searches = {name: {**each, "effort": effort} for name, each in spec["searches"].items()}
+    return {**spec, "searches": searches}
 
 
 @cache
@@ -61,11 +98,14 @@ def found_by_vireo(shop: Shop, port: int) -> Longs:
     return np.stack(found)
 
 
-def found_by_redis(shop: Shop, port: int, ef: int, out: Path) -> Longs:
+def found_by_redis(shop: Shop, redis: FilledRedis, ef: int, out: Path) -> Longs:
     """What the stack's search finds at this effort. Raises NotInstalledError, PeerError."""
     queries, found = out / "queries.npz", out / "found.npy"
     np.savez(queries, allow_pickle=False, **queries_of(shop))
-    order = {"port": port, "queries": str(queries), "ef": ef, "k": CANDIDATES, "found": str(found)}
+    order = {
+        "port": redis.server.port, "search": redis.search, "queries": str(queries), "ef": ef, "k": CANDIDATES,
+        "found": str(found),
+    }  # fmt: skip
     REDIS_STACK.run("slate_store.py", order, core=LOAD_CORE)
     rows: Longs = np.load(found)
     return rows
