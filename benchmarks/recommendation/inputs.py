@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.graphs.running import run_driver
 from benchmarks.harness import LOAD_CORE, SERVER_CORE
+from benchmarks.workloads.recommendation.application import Application
 from benchmarks.workloads.recommendation.summary import FILE
 
 DRIVER = "benchmarks.recommendation.drive_fill"
@@ -95,4 +96,5 @@ def prepared(built: Path, cache: Path, *, items: int, users: int, seed: int) -> 
     if not shop.exists():
         order = {"built": str(built), "folder": str(shop.folder), "items": items, "users": users, "seed": seed}
         run_driver(DRIVER, order, core=(SERVER_CORE, LOAD_CORE), timeout_s=FILL_S_MAX)
+    Application(shop.folder).write()  # the graph, where it has changed since
     return shop

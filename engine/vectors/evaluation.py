@@ -142,23 +142,27 @@ class FieldColumns:
         wanted = np.array(ids, np.uint64)
         if not self._encode:
             return np.isin(self._ids, wanted)
-        known, rows = self._sorted_ids
+        known, rows, alone = self._sorted_ids
+        if not len(known) or not len(wanted):
+            return rows[:0]
         wanted.sort()  # of a million each search is some twenty places in memory, of which neighbours share most
         at = np.searchsorted(known, wanted)
-        places = [rows[:0]]
-        while len(at):  # once, and again for ids that several rows have: versions of one point
-            here = at < len(known)
-            at, wanted = at[here], wanted[here]
-            here = known[at] == wanted
+        places: list[Places] = []
+        while len(at):  # once, and again where several rows have an id: versions of one point
+            here = (at < len(known)) & (known.take(at, mode="clip") == wanted)
             at, wanted = at[here], wanted[here]
             places.append(rows[at])
+            if alone:
+                break
             at = at + 1
-        return np.concatenate(places)
+        return places[0] if len(places) == 1 else np.concatenate(places)
 
     @cached_property
-    def _sorted_ids(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:
+    def _sorted_ids(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32], bool]:
+        """Ids ascending, whose rows they are, and whether each is of one row alone."""
         order = np.argsort(self._ids, kind="stable")
-        return self._ids[order], order.astype(np.int32)
+        known = self._ids[order]
+        return known, order.astype(np.int32), not bool((known[1:] == known[:-1]).any())
 
 
 def evaluate(

@@ -199,7 +199,7 @@ def for_tenant(filter_: Filter | None, spec: CollectionSpec, tenant: str | None)
 def of_value(filter_: Filter | None, spec: CollectionSpec, name: str, value: Plain) -> Filter:
     """`filter_` for those points alone whose field is `value`, as it is kept."""
     root = Group() if filter_ is None else filter_.root
-    return Filter(replace(root, must=_ordered((Match(name, value), *root.must))), spec)
+    return Filter(replace(root, must=ordered((Match(name, value), *root.must))), spec)
 
 
 _COMPARED: Final[tuple[FieldType, ...]] = ("keyword", "integer", "float", "bool", "datetime")
@@ -235,7 +235,7 @@ class _Check:
             must, should = (*must, *should), ()
         if least is not None and least.min_count == 1 and not should:
             should, least = least.conditions, None
-        return Group(_ordered(_inlined(must)), _ordered(should), _ordered(must_not), least)
+        return Group(ordered(_inlined(must)), ordered(should), ordered(must_not), least)
 
     def _all(self, given: Sequence[Condition], path: str, depth: int) -> tuple[Condition, ...]:
         return tuple(self._one(each, f"{path}[{at}]", depth) for at, each in enumerate(given)) if given else ()
@@ -306,7 +306,7 @@ def _sorted(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
     return tuple(sorted(conditions, key=repr))
 
 
-def _ordered(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+def ordered(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
     """Sorted, each once."""
     found = dict.fromkeys(conditions)
     return tuple(found) if len(found) < 2 else _sorted(found)

@@ -58,6 +58,8 @@ class FoundArrays:
 
 
 def _all_of(found: Sequence[AnyFound]) -> AnyFound:
+    if len(found) == 1:
+        return found[0]
     here = [each for each in found if isinstance(each, Found)]
     if here:
         scores, places = (

@@ -7,12 +7,14 @@ number of them ([-1, -1]) for `any`, `none` and `ids`. `$$` at the beginning is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from engine.declaration import TensorDeclaration, Value
 from engine.errors import InvalidArgument, quoted
+from engine.limits import LAYOUTS_MAX
 from engine.vectors.declaration import CollectionSpec, ConditionSpec, FieldType, SearchFilterSpec
-from engine.vectors.filter import AnyOf, Condition, Filter, Group, HasId, Match, NoneOf, Range
+from engine.vectors.filter import AnyOf, Condition, Filter, Group, HasId, Match, NoneOf, Range, ordered
 
 Problem = tuple[str, str]
 """The key it is at, below the filter, and what is wrong."""
@@ -125,22 +127,47 @@ def _parameters(spec: SearchFilterSpec, collection: CollectionSpec) -> Iterator[
 
 
 class FilterOf:
-    """Filters of queries, of a template that has no problems. Conditions without parameters are checked once."""
+    """Filters of queries, of a template that has no problems. Any thread.
+
+    What was checked before is not checked again, but for ids that must not be found: those come with a query, such as what its
+    user has seen, and the rest is of few kinds.
+    """
 
     def __init__(self, spec: SearchFilterSpec, collection: CollectionSpec) -> None:
         self._collection = collection
         self._spec = spec
         self.parameters = tuple(dict.fromkeys(parameter_names(spec)))
-        self._fixed = None if self.parameters else self._made({})
+        self._apart = tuple(each for each in spec.must_not if parameter_of(each.ids) is not None)
+        self._rest = replace(spec, must_not=tuple(each for each in spec.must_not if each not in self._apart))
+        self._told = tuple(dict.fromkeys(parameter_names(self._rest)))
+        self._known: dict[tuple[Any, ...], Filter] = {}
+        """Of the rest, by the parameters of that."""
 
     def row(self, given: Row) -> Filter:
         """The filter of one query. Raises InvalidArgument where a value is none of its field's."""
-        return self._made(given) if self._fixed is None else self._fixed
+        told = tuple([given[name] for name in self._told])
+        try:
+            known = self._known.get(told) or self._learn(told, given)
+            if not self._apart:
+                return known
+            apart = Filter.of(Group(must_not=tuple([_made(each, given) for each in self._apart])), self._collection)
+        except (
+            TypeError,
+            InvalidArgument,
+        ):  # lists have no hash; and what is wrong is told with its place in all of it
+            return self._made(self._spec, given)
+        root = known.root
+        must_not = ordered((*root.must_not, *apart.root.must_not))
+        return Filter(Group(root.must, root.should, must_not, root.min_should), self._collection)
 
-    def _made(self, given: Row) -> Filter:
-        must, should, must_not = (
-            tuple(_made(each, given) for each in getattr(self._spec, clause)) for clause in _CLAUSES
-        )
+    def _learn(self, told: tuple[Any, ...], given: Row) -> Filter:
+        if len(self._known) >= LAYOUTS_MAX:
+            self._known.clear()
+        found = self._known[told] = self._made(self._rest, given)
+        return found
+
+    def _made(self, spec: SearchFilterSpec, given: Row) -> Filter:
+        must, should, must_not = (tuple(_made(each, given) for each in getattr(spec, clause)) for clause in _CLAUSES)
         return Filter.of(Group(must, should, must_not), self._collection)
 
 

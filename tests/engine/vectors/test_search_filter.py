@@ -12,7 +12,16 @@ import pytest
 
 from engine import BYTES, DATATYPES, Engine, InvalidArgument, Request, SpecError, Tensor, parse_spec, points_of
 from engine.servables.vector_search import load_vector_search
-from engine.vectors.declaration import ConditionSpec, SearchFilterSpec, VectorSearchSpec
+from engine.vectors.declaration import (
+    CollectionSpec,
+    ConditionSpec,
+    FieldSpec,
+    SearchFilterSpec,
+    VectorSearchSpec,
+    VectorSpec,
+)
+from engine.vectors.filter import Filter, Group, HasId, Match, Range
+from engine.vectors.search_filter import FilterOf
 from tests.fakes import FP32
 
 SPEC = """
@@ -158,3 +167,23 @@ def test_a_filter_without_parameters_is_made_once(engine: Engine) -> None:
     found = search.execute({"query": Tensor(FP32, np.ones((1, 4), np.float32))}, ("ids",))["ids"].array[0].tolist()
     hits = engine.vectors.collection("items").get(found, payload=["shelf"])
     assert [each.payload["shelf"] for each in hits] == [2, 2, 2]
+
+
+def test_a_filter_asked_again_is_what_it_would_be_made_anew() -> None:
+    collection = CollectionSpec(
+        {"v": VectorSpec(4)}, fields={"region": FieldSpec("keyword"), "shelf": FieldSpec("integer")}
+    )
+    template = SearchFilterSpec(
+        must=(ConditionSpec("region", match="$region"), ConditionSpec("shelf", gt=1, lte="$most")),
+        must_not=(ConditionSpec("shelf", match=3), ConditionSpec(ids="$seen")),
+    )
+    kept, rng = FilterOf(template, collection), random.Random(3)
+    for _ in range(200):
+        region, most, seen = rng.choice("ab"), rng.randrange(3), tuple(rng.choices(range(9), k=rng.randrange(5)))
+        row = {"region": region, "most": most, "seen": list(seen)}
+        assert kept.row(row) == FilterOf(template, collection).row(row)
+        conditions = (Match("region", region), Range("shelf", gt=1, lte=most))
+        asked = Group(conditions, must_not=(Match("shelf", 3), HasId(seen)))
+        assert kept.row(row) == Filter.of(asked, collection)
+    with pytest.raises(InvalidArgument, match=r"filter.must_not\[1\].has_id\[0\]"):
+        kept.row({"region": "a", "most": 1, "seen": [-1]})
