@@ -11,7 +11,7 @@
 
 Wants a GPU of 40 GB and numpy, torch, Triton, msgspec, pyyaml, numba and pyarrow alone, so that it runs on a machine with little
 else; it is skipped without a GPU. Each figure is told as it is measured, so that what ends early leaves a log. Written to take
-five minutes, half of that compiling; **not yet run on a GPU**, but whole in Triton's interpreter (`make test-gpu`).
+five minutes, half of that compiling; **not yet run whole on a GPU** (see docs/evidence/gpu), but in Triton's interpreter.
 
     mkdir -p docs/evidence/gpu
     python -m benchmarks.bench_gpu --out docs/evidence/gpu 2>&1 | tee docs/evidence/gpu/gpu.log

@@ -4,7 +4,6 @@ from functools import partial
 
 from benchmarks.features.part import Part, Setting, kept
 from benchmarks.gpu.measure import Times, found_by, measured
-from kernels.gpu.knn import nearest
 
 READS_ONE, READS_MANY = 1.3, 1.6
 
@@ -21,7 +20,7 @@ def run(setting: Setting) -> Part:
             kept(f"{many} queries: recall 1.0 against float64", found == 1, f"{found:.4f}"),
         ]
     for k in here.scale.large_k:
-        work = partial(nearest, here.corpus.halves, here.queries(here.scale.many), k)
+        work = partial(here.searches(here.scale.many).search, here.queries(here.scale.many), k)
         times.timed(f"float16, {here.scale.many}, k={k}", work, floor)
     table = times.table("exact", "The floor: all rows read once at the copy's bandwidth.")
     return Part(judged, [table], notes=here.told(), data=times.data())

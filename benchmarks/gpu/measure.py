@@ -12,7 +12,8 @@ from benchmarks.features import part
 from benchmarks.gpu.data import Corpus, corpus, nearest_in_float64, recall
 from benchmarks.gpu.timing import bytes_a_ms, milliseconds
 from benchmarks.table import Cell, Table
-from kernels.gpu.knn import FEW_QUERIES, MANY_QUERIES, Tuning, nearest
+from kernels.gpu.layout import Tuning
+from kernels.gpu.replay import Replayed
 from kernels.gpu.rows import DeviceRows
 
 K = 10
@@ -21,7 +22,8 @@ COLUMNS = ["what, queries", "ms", "floor, ms", "times floor", "recall"]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured. `tunings`: tried for one query and for `many` on a fifth of the rows; the quickest is measured."""
+    """How much is measured. `few`, `more`: layouts tried for one query and for
+    `many` on a fifth of the rows, None what is chosen without; the quickest is measured."""
 
     rows: int
     size: int = 384
@@ -31,15 +33,15 @@ class Scale:
     calls: int = 200
     copied_bytes: int = 1 << 31
     device: str = "cuda"
-    few: tuple[Tuning, ...] = (
-        FEW_QUERIES,
-        Tuning(rows=128, step=128, stages=3, programs=2),
-        Tuning(rows=256, step=64, warps=8, programs=2),
+    few: tuple[Tuning | None, ...] = (
+        None,
+        Tuning(64, 128, stages=2, programs=2, held=True),
+        Tuning(128, 128, 8, stages=2, programs=1, held=True),
     )
-    more: tuple[Tuning, ...] = (
-        MANY_QUERIES,
-        Tuning(rows=128, step=128, warps=8, programs=1),
-        Tuning(rows=256, step=64, warps=8, programs=1),
+    more: tuple[Tuning | None, ...] = (
+        None,
+        Tuning(64, 128, 8, stages=3, programs=1, held=True),
+        Tuning(128, 64, 8, stages=3, programs=1),
     )
 
 
@@ -54,9 +56,10 @@ class Measured:
     scale: Scale
     corpus: Corpus
     bytes_a_ms: float
-    tunings: dict[int, Tuning] = field(default_factory=dict)
+    tunings: dict[int, Tuning | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _took: dict[int, float] = field(default_factory=dict)
+    _searches: dict[Tuning | None, Replayed] = field(default_factory=dict)
 
     def told(self) -> list[str]:
         """What is to be noted of it; for the first part that asks."""
@@ -77,7 +80,14 @@ class Measured:
 
     def exact(self, many: int, bits: Any = None) -> Callable[[], Any]:  # noqa: ANN401
         """The search of float16 rows."""
-        return partial(nearest, self.corpus.halves, self.queries(many), K, bits=bits, tuning=self.tunings.get(many))
+        return partial(self.searches(many).search, self.queries(many), K, bits=bits)
+
+    def searches(self, many: int) -> Replayed:
+        """Of float16 rows, laid out for so many queries."""
+        tuning = self.tunings.get(many)
+        if tuning not in self._searches:
+            self._searches[tuning] = Replayed(self.corpus.halves, tuning=tuning)
+        return self._searches[tuning]
 
     def exact_ms(self, many: int) -> float:
         """How long it takes; measured once."""
@@ -136,13 +146,13 @@ def measured(quick: bool, seed: int) -> Measured:
     return found
 
 
-def _tune(found: Measured, many: int, tunings: tuple[Tuning, ...]) -> None:
+def _tune(found: Measured, many: int, tunings: tuple[Tuning | None, ...]) -> None:
     halves: Any = found.corpus.halves
     some = DeviceRows(halves.data[: len(halves) // 5], "float16", "dot", found.scale.size)
-    taken: dict[Tuning, float] = {}
+    taken: dict[Tuning | None, float] = {}
     for each in tunings:
         try:
-            taken[each] = milliseconds(partial(nearest, some, found.queries(many), K, tuning=each), 5)
+            taken[each] = milliseconds(partial(Replayed(some, tuning=each).search, found.queries(many), K), 5)
         except Exception as error:  # it does not fit this GPU, say: the others are measured
             found.notes.append(f"{many} queries, {each}: {error}")
     if not taken:

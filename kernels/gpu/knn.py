@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -26,14 +26,17 @@ import triton
 
 from kernels.gpu import scan as triton_kernels
 from kernels.gpu.faults import DeviceLost
-from kernels.gpu.rounds import K_MAX, QUERIES_MAX, ROOM_KEYS, Room, gathers, golden_stride, rounds, wanted_for
+from kernels.gpu.layout import BLOCKS, SHARED_BYTES, Tuning, block_of, laid_out
+from kernels.gpu.rounds import K_MAX, QUERIES_MAX, ROOM_KEYS, Room, gathers, rounds, wanted_for
 from kernels.gpu.rows import DeviceRows, ReadyQueries, Tensor, checked, exact_scores, ready
 
-_EMPTY = -(2**63)
+EMPTY = -(2**63)
+"""The key of no row."""
 _NEVER = 2**63 - 1
 _KINDS = {"float16": 0, "bfloat16": 0, "int8": 1, "binary": 2, "rabitq": 2}
 _BITS_BYTES = 1_024
 _KEYS_A_WARP = 512
+_ALL = 2**31 - 1
 
 
 @contextmanager
@@ -56,23 +59,6 @@ def translated() -> Iterator[None]:
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """How the scan is laid out: rows of a tile, numbers (or bytes of bits) multiplied at once, Triton's warps and stages of its
-    pipeline, programs a multiprocessor."""
-
-    rows: int = 128
-    step: int = 64
-    warps: int = 4
-    stages: int = 3
-    programs: int = 2
-
-
-FEW_QUERIES = Tuning(stages=4, programs=3)
-MANY_QUERIES = Tuning()
-"""Up to 16 queries, and more. Compiled for Hopper (Triton 3.9) they use its warpgroup instructions; not yet run on one."""
-
-
 def found_gpu() -> bool:
     """Whether there is a GPU that these kernels run on."""
     return bool(torch.cuda.is_available()) and torch.cuda.get_device_capability()[0] >= 8
@@ -85,92 +71,141 @@ class Search:
     """
 
     def __init__(
-        self, queries: Tensor, wanted: int, tuning: Tuning | None = None, *, room_keys: int = ROOM_KEYS
-    ) -> None:
-        """`queries` float32 [q, d], on the device. `room_keys`: see Room."""
+        self, queries: Tensor, wanted: int, tuning: Tuning | None = None, *, room_keys: int = ROOM_KEYS,
+        live: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        """`queries` float32 [q, d], on the device. `room_keys`: see Room. `live` int32 [1]: so many of them are asked for."""
         assert 0 < len(queries) <= QUERIES_MAX, len(queries)
         assert 0 < wanted <= 2 * K_MAX, wanted
-        self._queries, self._room = queries, Room.of(wanted, room_keys)
-        self._block = 16 if len(queries) <= 16 else 32 if len(queries) <= 32 else 64
+        self.queries, self._tuning = queries, tuning
+        self._block = block_of(len(queries))
         self._blocks = -(-len(queries) // self._block)
-        self._tuning = tuning or (FEW_QUERIES if self._block == 16 else MANY_QUERIES)
+        self._sifts = self._block > BLOCKS[0]
+        self._room = Room.of(wanted, room_keys, many=self._sifts)
         padded, device = self._block * self._blocks, queries.device
-        self._kept = torch.full((padded, self._room.keys), _EMPTY, dtype=torch.int64, device=device)
+        self.kept = torch.full((padded, self._room.keys), EMPTY, dtype=torch.int64, device=device)
         self._counts = torch.zeros(padded, dtype=torch.int32, device=device)
-        self._thresholds = torch.full((padded,), _NEVER, dtype=torch.int64, device=device)
-        self._thresholds[: len(queries)] = _EMPTY
-        self._lost = torch.zeros(1, dtype=torch.int32, device=device)
+        nth = torch.arange(padded, device=device)
+        self._thresholds = torch.where(nth < (len(queries) if live is None else live), EMPTY, _NEVER)
+        self.lost_at = torch.zeros(1, dtype=torch.int32, device=device)
+        self._found = torch.zeros(self._blocks, dtype=torch.int32, device=device)
+        self._sifted_room = self._block * self._room.keys if self._sifts else 1
+        self._sifted = torch.empty((self._blocks, self._sifted_room), dtype=torch.int32, device=device)
+        self._course = torch.zeros(3, dtype=torch.int64, device=device)
+        self._scales: Tensor | None = None
         self._seen = 0
 
     def feed(
-        self, rows: DeviceRows, *, chosen: Tensor | None = None, bits: Tensor | None = None, base: int = 0
-    ) -> None:
-        """Searches `rows`, which are `base` and on; of them those in `chosen` int32, or with their bit in `bits` uint8."""
+        self, rows: DeviceRows, *, chosen: Tensor | None = None, count: Tensor | None = None, bits: Tensor | None = None,
+        base: int = 0,
+    ) -> None:  # fmt: skip
+        """Searches `rows`, which are `base` and on; of them those in `chosen` int32, of which there are `count` int64 [1], all
+        where that is None; or with their bit in `bits` uint8."""
         positions = len(rows) if chosen is None else len(chosen)
-        asked = ready(self._queries, rows, len(self._counts))
-        for begin, end, every in rounds(positions, self._tuning.rows, self._seen, self._room):
-            self._scan(rows, asked, chosen, bits, base, (begin, end), positions, every)
+        asked = ready(self.queries, rows, len(self._counts))
+        self._scales = asked.scales
+        tuning = self._tuning or tuned(rows, self._block)
+        if count is None:
+            count = torch.full((1,), positions, dtype=torch.int64, device=rows.data.device)
+        triton_kernels.set_course[(1,)](count, self._course, ROWS=tuning.rows, num_warps=1)
+        for begin, end, every in rounds(positions, tuning.rows, self._seen, self._room):
+            sifts = self._sifts and not every
+            self._scan(rows, asked, chosen, bits, base, (begin, end), tuning, every, sifts, False)
+            if sifts:
+                self._scan(rows, asked, None, None, base, (0, _ALL), tuning, False, False, True)
+            triton_kernels.settle[(len(self.queries),)](
+                self.kept, self._counts, self._thresholds, self.lost_at, self._found,
+                self._room.wanted, self._block, self._sifted_room,
+                ROOM=self._room.keys, num_warps=max(1, self._room.keys // _KEYS_A_WARP),
+            )  # fmt: skip
         self._seen += positions
 
     def _scan(
         self, rows: DeviceRows, asked: ReadyQueries, chosen: Tensor | None, bits: Tensor | None, base: int,
-        turns: tuple[int, int], positions: int, every: bool,
+        turns: tuple[int, int], tuning: Tuning, every: bool, sift: bool, sifted: bool,
     ) -> None:  # fmt: skip
         begin, end = turns
-        tiles = -(-positions // self._tuning.rows)
-        if every:
-            self._counts[: len(self._queries)] = (end - begin) * self._tuning.rows
         data, counts = rows.data, self._counts
-        programs = min(end - begin, _processors(data) * self._tuning.programs) * self._blocks
+        programs = min(end - begin, _processors(data) * tuning.programs) * self._blocks
         triton_kernels.scan[(programs,)](
             data, _or(rows.scales, data), _or(rows.terms, data), _or(chosen, counts), _or(bits, data),
-            asked.codes, asked.scales, asked.terms, self._thresholds, self._kept, counts,
-            begin, end, tiles, golden_stride(tiles), positions, base, self._room.keys, self._room.wanted, self._blocks,
-            SIZE=data.shape[1], KIND=_KINDS[rows.kind], SCALED=rows.scales is not None, SHIFTED=rows.terms is not None,
-            CHOSEN=chosen is not None, FILTERED=bits is not None, EVERY=every, ROWS=self._tuning.rows,
-            QUERIES=self._block, STEP=self._tuning.step,
-            num_warps=self._tuning.warps, num_stages=self._tuning.stages,
+            asked.codes, asked.terms, asked.inverses, self._thresholds, self.kept, counts, self._course,
+            self._sifted, self._found, begin, end, base, self._room.keys, self._room.wanted, self._blocks,
+            self._sifted_room,
+            SIZE=data.shape[1], KIND=_KINDS[rows.kind], TERMED=rows.signs, SCALED=rows.scales is not None,
+            SHIFTED=rows.terms is not None, CHOSEN=chosen is not None, FILTERED=bits is not None, EVERY=every,
+            ROWS=tuning.rows, QUERIES=self._block, STEP=tuning.step, SIFT=sift, SIFTED=sifted, HELD=tuning.held,
+            AHEAD=tuning.stages, num_warps=tuning.warps,
         )  # fmt: skip
-        triton_kernels.settle[(len(self._queries),)](
-            self._kept, self._counts, self._thresholds, self._lost, self._room.wanted,
-            ROOM=self._room.keys, num_warps=self._room.keys // _KEYS_A_WARP,
-        )  # fmt: skip
+
+    @property
+    def scales(self) -> Tensor:
+        """By which scores in keys are to be multiplied: float32, one a query. Of what was fed last."""
+        assert self._scales is not None
+        return self._scales
 
     def lost(self) -> bool:
         """Whether there was no room for something since the start or the last `again`; waits for the device. Then `again`, and
         feed the same once more."""
-        return bool(self._lost.item())
+        return bool(self.lost_at.item())
 
     def again(self) -> None:
         """Forgets all that was found but how good it was."""
-        many = len(self._queries)
-        least = self._kept[:many, : self._room.wanted].amin(1)
-        self._thresholds[:many] = torch.where(least == _EMPTY, least, least - 1)
-        self._kept.fill_(_EMPTY)
-        self._lost.zero_()
+        many = len(self.queries)
+        least = self.kept[:many, : self._room.wanted].amin(1)
+        self._thresholds[:many] = torch.where(least == EMPTY, least, least - 1)
+        self.kept.fill_(EMPTY)
+        self.lost_at.zero_()
 
     def best(self) -> tuple[Tensor, Tensor]:
         """The scan's scores float32 and rows int64, [q, wanted], best first, of equals the lower row; -1 where there are no
         more."""
-        keys = self._kept[: len(self._queries), : self._room.wanted].sort(dim=1, descending=True).values
-        return scores_of(keys), torch.where(keys == _EMPTY, -1, 0xFFFFFFFF - (keys & 0xFFFFFFFF))
+        keys = self.kept[: len(self.queries), : self._room.wanted].sort(dim=1, descending=True).values
+        scores = scores_of(keys) * self.scales[: len(keys), None]
+        return scores, torch.where(keys == EMPTY, -1, 0xFFFFFFFF - (keys & 0xFFFFFFFF))
+
+
+def tuned(rows: DeviceRows, block: int) -> Tuning:
+    """How a scan of `rows` is laid out on their device."""
+    data = rows.data
+    return laid_out(
+        data.shape[1] * data.element_size(), data.element_size(), rows.signs, block, _shared_bytes(data.device)
+    )
+
+
+@cache
+def _shared_bytes(device: torch.device) -> int:
+    if device.type != "cuda":
+        return SHARED_BYTES
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
 
 
 def scores_of(keys: Tensor) -> Tensor:
     """The float32 scores of keys."""
     ordered = (keys >> 32).int()
     scores = torch.where(ordered < 0, ordered ^ 0x7FFFFFFF, ordered).view(torch.float32)
-    return torch.where(keys == _EMPTY, float("-inf"), scores)
+    return torch.where(keys == EMPTY, float("-inf"), scores)
+
+
+def listed(bits: Tensor, chosen: Tensor, count: Tensor) -> None:
+    """The rows whose bits are set in uint8 [ceil(n / 8)], into `chosen` int32 [n], to be read as unsigned, near enough in order;
+    how many they are into `count` int64 [1]."""
+    count.zero_()
+    grid = (-(-len(bits) // _BITS_BYTES),)
+    triton_kernels.rows_of_bits[grid](bits, chosen, count, len(bits), BYTES=_BITS_BYTES, num_warps=4)
 
 
 def chosen_rows(bits: Tensor, rows: int) -> Tensor:
-    """Those of `rows` rows, fewer than 2^32, whose bits are set in uint8 [ceil(rows / 8)]: int32, to be read as unsigned, near
-    enough in order. Waits for the device."""
+    """Those of `rows` rows, fewer than 2^32, that `listed` lists. Waits for the device."""
     chosen = torch.empty(rows, dtype=torch.int32, device=bits.device)
     count = torch.zeros(1, dtype=torch.int64, device=bits.device)
-    grid = (-(-len(bits) // _BITS_BYTES),)
-    triton_kernels.rows_of_bits[grid](bits, chosen, count, len(bits), BYTES=_BITS_BYTES, num_warps=4)
+    listed(bits, chosen, count)
     return chosen[: int(count)]
+
+
+def gathered(rows: DeviceRows) -> int:
+    """Bytes of a row that a scan of listed rows reads at once."""
+    return rows.data.shape[1] * rows.data.element_size()
 
 
 def nearest(
@@ -224,18 +259,21 @@ def _nearest(
 
 def _selection(rows: DeviceRows, bits: np.ndarray | Tensor, base: int) -> tuple[Tensor | None, Tensor | None]:
     """Of rows `base` and on: those to look at, or the bits of those that may be found."""
-    some = bits[base >> 3 : (base + len(rows) + 7) >> 3]
-    if base % 8 or len(some) != -(-len(rows) // 8):
-        raise ValueError(f"{len(bits)} bytes of bits do not fit {len(rows)} rows from row {base} on")
-    if len(rows) % 8 and int(some[-1]) >> len(rows) % 8:
-        raise ValueError(f"bits past the last of {base + len(rows)} rows are set")
-    kept = (
-        (torch.from_numpy(np.array(some)) if isinstance(some, np.ndarray) else some).to(rows.data.device).contiguous()
-    )
+    kept = bits_on(bits, base, len(rows), rows.data.device)
     chosen = chosen_rows(kept, len(rows))
-    if gathers(len(chosen), len(rows), rows.data.shape[1] * rows.data.element_size()):
+    if gathers(len(chosen), len(rows), gathered(rows)):
         return chosen, None
     return None, kept
+
+
+def bits_on(bits: np.ndarray | Tensor, base: int, rows: int, device: torch.device) -> Tensor:
+    """The bits of `rows` rows from `base` on, on the device. Raises ValueError where they do not fit."""
+    some = bits[base >> 3 : (base + rows + 7) >> 3]
+    if base % 8 or len(some) != -(-rows // 8):
+        raise ValueError(f"{len(bits)} bytes of bits do not fit {rows} rows from row {base} on")
+    if rows % 8 and int(some[-1]) >> rows % 8:
+        raise ValueError(f"bits past the last of {base + rows} rows are set")
+    return (torch.from_numpy(np.array(some)) if isinstance(some, np.ndarray) else some).to(device).contiguous()
 
 
 def refined(rows: DeviceRows, queries: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,10 +16,12 @@ QUERIES_MAX = 256
 """Searched at once; more are split."""
 MARGIN = 6
 """So many more than k, and k / 32, are scored exactly: queries in 11 bits change places of ranks that are nearer than that."""
-ROOM_KEYS = 4_096
-"""Room for the keys of each query, and up to four times that where many are wanted: one program chooses among them."""
-GROWTH_MAX = 64
-GATHER_SHARE = 0.5
+ROOM_KEYS, ROOM_KEYS_MAX = 4_096, 16_384
+"""Room for the keys of each query, the more the more are wanted: one program chooses among them."""
+GROWTH_MAX, GROWTH_MAX_OF_MANY = 64, 14
+"""A round's rows by those before it. Longer rounds are fewer, and let more through: which a tile of many queries has to look at
+in every place, so that is dearer than a round."""
+GATHER_SHARE = 0.75
 """Below this share of rows that may be found these are listed first, and no tile has others."""
 GATHER_SHARE_NARROW = 0.2
 NARROW_BYTES = 128
@@ -36,10 +38,11 @@ class Room:
     growth: int
 
     @classmethod
-    def of(cls, wanted: int, least: int = ROOM_KEYS) -> Room:
-        """For the `wanted` best, 1 to 2 K_MAX; `least`: a power of two, not below 512."""
-        keys = max(least, min(4 * least, 16 << (wanted - 1).bit_length()))
-        return cls(wanted, keys, max(1, min(GROWTH_MAX, (keys - wanted) * 2 // (3 * wanted))))
+    def of(cls, wanted: int, least: int = ROOM_KEYS, *, many: bool = False) -> Room:
+        """For the `wanted` best, 1 to 2 K_MAX; `least`: a power of two, not below 512; `many`: of queries in a tile."""
+        keys = max(least, min(ROOM_KEYS_MAX, 16 << (wanted - 1).bit_length()))
+        bound = GROWTH_MAX_OF_MANY if many else GROWTH_MAX
+        return cls(wanted, keys, max(1, min(bound, (keys - wanted) * 2 // (3 * wanted))))
 
 
 def rounds(rows: int, tile: int, seen: int, room: Room) -> Iterator[tuple[int, int, bool]]:
@@ -56,8 +59,8 @@ def rounds(rows: int, tile: int, seen: int, room: Room) -> Iterator[tuple[int, i
 
 def golden_stride(tiles: int) -> int:
     """The number nearest to `tiles` over the golden ratio, from there upwards, that is coprime to it: its multiples come to every
-    tile once, and any number of the first ones are spread evenly."""
-    stride = max(1, round(tiles * 0.6180339887498949))
+    tile once, and any number of the first ones are spread evenly. As the kernel `set_course` has it."""
+    stride = max(1, (tiles * 2654435769 + (1 << 31)) >> 32)
     while gcd(stride, tiles) != 1:
         stride += 1
     return stride

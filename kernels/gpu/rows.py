@@ -15,7 +15,7 @@ Scores: `dot` q x; `cosine` that at length 1 (0 where there is none); `l2` minus
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ _HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 _DTYPES = {**_HALVES, "int8": torch.int8, "binary": torch.uint8, "rabitq": torch.uint8}
 _INT8_MAX = 127
 _ROTATION_SEED = 11
+_LEAST_UNDER_L2 = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +59,11 @@ class DeviceRows:
         """What it takes on the device."""
         parts = (self.data, self.scales, self.terms, self.weights, self.turn)
         return sum(each.numel() * each.element_size() for each in parts if each is not None)
+
+    def first(self, count: int) -> DeviceRows:
+        """The first `count` of them, where they are."""
+        scales, terms = (None if each is None else each[:count] for each in (self.scales, self.terms))
+        return replace(self, data=self.data[:count], scales=scales, terms=terms)
 
     @property
     def signs(self) -> bool:
@@ -167,12 +173,14 @@ def _turn(size: int, device: str) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadyQueries:
-    """Queries as the scan reads them: `codes` of the rows' kind (of signs int8 [q, 8, width] by bit of the byte), and by what a
-    product is multiplied, and what is added then: float32 [q]. Padded with zeros to the rows asked for."""
+    """Queries as the scan reads them: `codes` of the rows' kind (of signs int8 [q, 8, width] by bit of the byte). It tells scores
+    over `scales`: to a product come `terms`, to a row's term it is multiplied by `inverses`. float32 [q]. Padded with zeros
+    to the rows asked for."""
 
     codes: Tensor
     scales: Tensor
     terms: Tensor
+    inverses: Tensor
 
 
 def ready(queries: Tensor, rows: DeviceRows, padded: int) -> ReadyQueries:
@@ -188,6 +196,8 @@ def ready(queries: Tensor, rows: DeviceRows, padded: int) -> ReadyQueries:
     if hamming:
         numbers = torch.where(numbers >= 0, 1.0, -1.0)
     greatest = numbers.abs().amax(1)
+    if rows.metric == "l2":  # less than that is nothing beside a row's length, which is divided by it
+        greatest = greatest.clamp(min=_LEAST_UNDER_L2)
     greatest = torch.where(greatest > 0, greatest, 1)
     if rows.kind in _HALVES:  # of at most 1, so that none is past what float16 holds
         codes, scales = (numbers / greatest[:, None]).to(_HALVES[rows.kind]), greatest
@@ -199,12 +209,26 @@ def ready(queries: Tensor, rows: DeviceRows, padded: int) -> ReadyQueries:
     terms = torch.zeros_like(scales)
     if rows.signs:  # 2 sum(q of set bits) - sum(q), and minus the Hamming distance is half of that less d
         totals = codes.float().sum(1)
-        terms = -(totals + rows.size) / 2 if hamming else -totals * scales
+        terms = -(totals + rows.size) / 2 if hamming else -totals / 2
         scales = scales if hamming else 2 * scales
         codes = _by_bit(codes, rows.data.shape[1])
     if rows.metric == "l2" and not hamming:
-        scales, terms = 2 * scales, 2 * terms
-    return ReadyQueries(_longer(codes, padded, rows), _padded(scales, padded), _padded(terms, padded))
+        scales = 2 * scales
+    return ReadyQueries(
+        _longer(codes, padded, rows), _padded(scales, padded), _padded(terms, padded), _padded(1 / scales, padded)
+    )
+
+
+def scores_as_scanned(rows: DeviceRows, queries: Tensor) -> Tensor:
+    """float64 [q, n]: what the scan computes, without it."""
+    asked = ready(queries, rows, len(queries))
+    numbers = torch.cat([(rows.data >> bit) & 1 for bit in range(8)], 1) if rows.signs else rows.data
+    scores = asked.codes.double() @ numbers.double().T + asked.terms[:, None]
+    if rows.scales is not None:
+        scores = scores * rows.scales
+    if rows.terms is not None:
+        scores = scores + rows.terms * asked.inverses[:, None].double()
+    return scores * asked.scales[:, None]
 
 
 def _by_bit(codes: Tensor, width: int) -> Tensor:

@@ -20,11 +20,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels.gpu import knn, rows
+from kernels.gpu import finish, knn, order, rows
 from kernels.gpu import scan as kernels
 
 SIZE, ROWS = 384, 100_000
-KERNELS = ("scan", "settle", "rows_of_bits")
+SHARED_BYTES = {89: 99 << 10, 90: 227 << 10, 100: 227 << 10}
+"""What a block may have, of Ada (as of Ampere's smaller chips, the least of all that are served), Hopper and Blackwell."""
+KERNELS = ((kernels, ("scan", "settle", "set_course", "rows_of_bits")), (order, ("rescored", "in_order")))
 TYPES = {
     torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int8: "*i8", torch.uint8: "*u8", torch.int32: "*i32",
     torch.int64: "*i64", torch.float32: "*fp32",
@@ -41,7 +43,7 @@ class Compiling:
     def __getitem__(self, _: object) -> Callable[..., None]:
         return self.take
 
-    def take(self, *given: Any, num_warps: int, num_stages: int = 3, **constants: Any) -> None:  # noqa: ANN401
+    def take(self, *given: Any, num_warps: int = 4, num_stages: int = 3, **constants: Any) -> None:  # noqa: ANN401
         """A launch."""
         names = self.kernel.arg_names
         types = {name: _type_of(each) for name, each in zip(names, given, strict=False)}
@@ -78,15 +80,22 @@ def searches(kind: Any) -> Iterator[None]:  # noqa: ANN401
     listed, bits = torch.arange(ROWS // 2, dtype=torch.int32), torch.zeros(ROWS // 8, dtype=torch.uint8)
     for many in (1, 17, 64):
         for chosen, kept in ((None, None), (listed, None), (None, bits)):
-            knn.Search(torch.zeros((many, SIZE)), 16).feed(held, chosen=chosen, bits=kept)
+            search = knn.Search(torch.zeros((many, SIZE)), 16)
+            search.feed(held, chosen=chosen, bits=kept)
+            exact = None if held.signs else held
+            finish.ranked(search, exact, torch.empty((many, 16)), torch.empty((many, 16), dtype=torch.int64))
             yield
 
 
 def main(capability: int, kinds: list[str]) -> None:
     """All."""
-    compiling = [Compiling(getattr(kernels, name), capability) for name in KERNELS]
-    for name, each in zip(KERNELS, compiling, strict=True):
-        setattr(kernels, name, each)
+    shared = SHARED_BYTES[capability]
+    setattr(knn, "_shared_bytes", lambda _: shared)  # noqa: B010 - a function in a cached one's place
+    compiling = []
+    for module, names in KERNELS:
+        for name in names:
+            compiling.append(Compiling(getattr(module, name), capability))
+            setattr(module, name, compiling[-1])
     for kind in kinds:
         for _ in searches(kind):
             pass
@@ -97,7 +106,7 @@ def main(capability: int, kinds: list[str]) -> None:
     knn.chosen_rows(torch.zeros(9, dtype=torch.uint8), 72)
     for each in compiling:
         for found in each.known.values():
-            print(json.dumps(found))
+            print(json.dumps({**found, "shared_bytes_max": shared}))
 
 
 if __name__ == "__main__":

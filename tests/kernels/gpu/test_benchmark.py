@@ -20,8 +20,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
     pytest.importorskip("tests.kernels.gpu.interpreted", reason="wants torch and triton: make test-gpu")
     from benchmarks.gpu import measure, timing
     from kernels.gpu import knn
+    from kernels.gpu.layout import Tuning
 
-    layout = (knn.Tuning(rows=1_024, step=32),)
+    layout = (Tuning(rows=1_024, step=32),)
     scale = measure.Scale(
         3_000, size=32, many=4, large_k=(50,), repeats=1, calls=2, copied_bytes=1 << 16, device="cpu",
         few=layout, more=layout,
