@@ -37,7 +37,9 @@ def test_searches_one_after_another_of_different_kinds_find_what_float64_finds(k
         truth = (signs @ kept.T - 32) / 2 if kind == "binary" else twin.scores(kept, queries, metric)
         expected, at = twin.nearest(truth, k, bits)
         scores, places = searches.search(torch.from_numpy(queries), k, bits=bits, wanted=4 * k)
-        assert places.tolist() == at.tolist()
+        assert (
+            places.sort(dim=1).values.tolist() == np.sort(at).tolist()
+        )  # scores that float32 cannot tell apart change places
         np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
