@@ -107,7 +107,7 @@ def test_rows_are_used_once_the_kernels_are_seen_to_find_what_torch_finds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(device, "_PROVED", set())
-    given = rows.rows_of(numbers(9_000, 32), kind, metric, device="cpu")
+    given = rows.rows_of(numbers(5_000, 32), kind, metric, device="cpu")
     device._prove(given)
     device._PROVED.clear()
     settle = kernels.settle
