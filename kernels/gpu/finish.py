@@ -6,7 +6,7 @@ import torch
 import triton
 
 from kernels.gpu import order
-from kernels.gpu.knn import EMPTY, Search, refined, scores_of
+from kernels.gpu.knn import Search, refined
 from kernels.gpu.rows import DeviceRows, Tensor
 
 RANKED_MAX = 128
@@ -19,9 +19,10 @@ def ranked(search: Search, refine: DeviceRows | None, scores: Tensor, rows: Tens
     """All that `search` wanted, into `scores` float32 and `rows` int64 [q, wanted]: best first, of equals the lower row; by the
     scan's scores, or exactly from `refine`. Waits for nothing."""
     many, wanted = scores.shape
-    counted = wanted <= RANKED_MAX
-    if refine is not None and (refine.signs or not counted):
-        found = refined(refine, search.queries, search.best()[1])
+    if wanted > RANKED_MAX or (refine is not None and refine.signs):
+        found = search.best()
+        if refine is not None:
+            found = refined(refine, search.queries, found[1])
         scores.copy_(found[0])
         rows.copy_(found[1])
         return
@@ -29,12 +30,7 @@ def ranked(search: Search, refine: DeviceRows | None, scores: Tensor, rows: Tens
     if refine is not None:
         scales = torch.ones_like(scales)
         _rescore(search, refine, wanted)
-    if counted:
-        order.in_order[(many,)](kept, scales, scores, rows, kept.shape[1], wanted, BLOCK=triton.next_power_of_2(wanted))
-        return
-    keys = kept[:many, :wanted].sort(dim=1, descending=True).values
-    scores.copy_(scores_of(keys) * scales[:many, None])
-    rows.copy_(torch.where(keys == EMPTY, -1, 0xFFFFFFFF - (keys & 0xFFFFFFFF)))
+    order.in_order[(many,)](kept, scales, scores, rows, kept.shape[1], wanted, BLOCK=triton.next_power_of_2(wanted))
 
 
 def _rescore(search: Search, refine: DeviceRows, wanted: int) -> None:

@@ -26,8 +26,8 @@ import triton
 
 from kernels.gpu import scan as triton_kernels
 from kernels.gpu.faults import DeviceLost
-from kernels.gpu.layout import BLOCKS, SHARED_BYTES, Tuning, block_of, laid_out
-from kernels.gpu.rounds import K_MAX, QUERIES_MAX, ROOM_KEYS, Room, gathers, rounds, wanted_for
+from kernels.gpu.layout import BLOCKS, SHARED_BYTES, Tuning, block_of, laid_out, padded_of
+from kernels.gpu.rounds import K_MAX, QUERIES_MAX, ROOM_KEYS, Room, gathers, rounds, scanned_for
 from kernels.gpu.rows import DeviceRows, ReadyQueries, Tensor, checked, exact_scores, ready
 
 EMPTY = -(2**63)
@@ -79,10 +79,10 @@ class Search:
         assert 0 < wanted <= 2 * K_MAX, wanted
         self.queries, self._tuning = queries, tuning
         self._block = block_of(len(queries))
-        self._blocks = -(-len(queries) // self._block)
+        self._blocks = padded_of(len(queries)) // self._block
         self._sifts = self._block > BLOCKS[0]
         self._room = Room.of(wanted, room_keys, many=self._sifts)
-        padded, device = self._block * self._blocks, queries.device
+        padded, device = padded_of(len(queries)), queries.device
         self.kept = torch.full((padded, self._room.keys), EMPTY, dtype=torch.int64, device=device)
         self._counts = torch.zeros(padded, dtype=torch.int32, device=device)
         nth = torch.arange(padded, device=device)
@@ -223,10 +223,7 @@ def nearest(
     then scored from `refine`, or the rows themselves where those are not `rabitq`; not `exact`: they stay as the scan scored
     them, and k may be 2 K_MAX. Raises ValueError.
     """
-    bound = K_MAX if exact else 2 * K_MAX
-    if not 1 <= k <= bound:
-        raise ValueError(f"k is from 1 to {bound}, not {k}")
-    wanted = min(2 * K_MAX, max(k, wanted or (wanted_for(k) if exact else k)))
+    wanted = scanned_for(k, wanted, exact)
     found = [
         _nearest(parts, queries, begin, k, bits, wanted, refine, exact, tuning)
         for begin in range(0, len(queries), QUERIES_MAX)

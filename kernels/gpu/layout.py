@@ -36,6 +36,12 @@ def block_of(queries: int) -> int:
     return next((each for each in BLOCKS if queries <= each), BLOCKS[-1])
 
 
+def padded_of(queries: int) -> int:
+    """How many queries whole programs have."""
+    block = block_of(queries)
+    return -(-queries // block) * block
+
+
 def laid_out(row_bytes: int, number_bytes: int, signs: bool, block: int, shared_bytes: int = SHARED_BYTES) -> Tuning:
     """For rows of `row_bytes`, of numbers of `number_bytes`; `signs`: of bits, against which 8 numbers a byte stand."""
     step = max(
@@ -54,7 +60,7 @@ def laid_out(row_bytes: int, number_bytes: int, signs: bool, block: int, shared_
             64 if small or signs else 128, 32 if small else min(step // number_bytes, 64), 4, 2 if small else 3, 2
         )
     programs = (
-        1  # one that loads far ahead reads as fast as memory goes; more multiply while others look at their products
+        1  # one that loads far ahead reads as fast as memory goes; of many queries more, as they look at products
     )
     while (
         block > BLOCKS[0]

@@ -17,8 +17,8 @@ import torch
 
 from kernels.gpu.finish import ranked
 from kernels.gpu.knn import Search, bits_on, gathered, listed, nearest
-from kernels.gpu.layout import BLOCKS, Tuning
-from kernels.gpu.rounds import K_MAX, QUERIES_MAX, gathers, wanted_for
+from kernels.gpu.layout import Tuning, padded_of
+from kernels.gpu.rounds import K_MAX, QUERIES_MAX, gathers, scanned_for
 from kernels.gpu.rows import DeviceRows, Tensor, checked
 
 RECORDINGS_MAX = 32
@@ -77,11 +77,8 @@ class Replayed:
         exact: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """As `kernels.gpu.knn.nearest`. Of queries in the host's memory the answer is there too."""
-        bound = K_MAX if exact else 2 * K_MAX
-        if not 1 <= k <= bound:
-            raise ValueError(f"k is from 1 to {bound}, not {k}")
+        wanted = scanned_for(k, wanted, exact)
         exact = exact and self._refine is not None
-        wanted = min(2 * K_MAX, max(k, wanted or (wanted_for(k) if exact else k)))
         mode = "all" if bits is None else self._filtered(bits)
         if len(queries) <= QUERIES_MAX:
             return self._some(queries, 0, k, wanted, mode, exact)
@@ -129,9 +126,8 @@ class Replayed:
         return "listed" if gathers(int(self._count), rows, gathered(self._rows)) else "bits"
 
     def _recording(self, many: int, wanted: int, mode: str, exact: bool, host: bool) -> _Recording:
-        padded = next((each for each in BLOCKS if many <= each), -(-many // BLOCKS[-1]) * BLOCKS[-1])
         wanted = min(2 * K_MAX, max(_LEAST_WANTED, 1 << (wanted - 1).bit_length()))
-        what = _What(padded, wanted, mode, exact, host)
+        what = _What(padded_of(many), wanted, mode, exact, host)
         known = self._recordings.get(what)
         if known is None:
             known = self._recordings[what] = self._record(what)

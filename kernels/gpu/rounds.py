@@ -71,6 +71,15 @@ def wanted_for(k: int) -> int:
     return k + max(MARGIN, k // 32)
 
 
+def scanned_for(k: int, wanted: int | None, exact: bool) -> int:
+    """How many a search for the k best, `exact` or as scanned, has the scan find, where `wanted` are asked for. Raises
+    ValueError."""
+    bound = K_MAX if exact else 2 * K_MAX
+    if not 1 <= k <= bound:
+        raise ValueError(f"k is from 1 to {bound}, not {k}")
+    return min(2 * K_MAX, max(k, wanted or (wanted_for(k) if exact else k)))
+
+
 def gathers(passing: int, rows: int, row_bytes: int) -> bool:
     """Whether the `passing` rows are listed first."""
     return passing < (GATHER_SHARE_NARROW if row_bytes < NARROW_BYTES else GATHER_SHARE) * rows
