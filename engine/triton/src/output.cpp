@@ -76,9 +76,9 @@ void Output::sent(size_t size) {
     begun += size;
 }
 
-bool Output::send(int socket) {
+bool Output::send(const int &socket) {
     if (sending) return true;  // whoever does sends this as well
-    while (!pieces.empty()) {
+    while (!pieces.empty() && socket >= 0) {
         iovec parts[PIECES_MAX];
         size_t count = std::min(pieces.size(), PIECES_MAX), size = 0;
         for (size_t i = 0; i < count; i++) {

@@ -17,7 +17,9 @@ class Output {
     void put(PyObject *bytes, size_t at, size_t size);    // held, unless it is small
     void put_frame(uint8_t kind, uint8_t flags, uint32_t stream, size_t size);  // the head of one
     bool empty() const { return pieces.empty(); }
-    bool send(int socket);  // what the socket takes now; false where that is not all. A broken one takes all
+    // What the socket takes now; false where that is not all. A broken one takes all. `socket` is -1 once it is closed, which may
+    // happen while the interpreter is let go of: its number may be another's then.
+    bool send(const int &socket);
     PyObject *take();       // all of it, as bytes
     void clear();
 
