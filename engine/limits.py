@@ -317,8 +317,8 @@ TRITON_READ_BYTES: Final = 1 << 20
 
 TRITON_TICK_S: Final = 0.002
 TRITON_IDLE_S: Final = 0.1
-"""While calls that may be hedged are on the way, and the second after, the event loop looks at them so often, and no more often
-at deadlines; a timer for each call would cost more."""
+"""The event loop looks at deadlines and hedges no more often; while calls that may be hedged come no further apart than the
+second, it waits no longer than the next could be due: a timer for each call, or waking it for one, would cost more."""
 
 TRITON_PROBE_S: Final = 0.5
 TRITON_PROBE_S_MAX: Final = 2.0

@@ -79,7 +79,7 @@ class Fleet:
         self._numbers = count()
         self._begun_ns = 0
         self._wakes_ns = NEVER_NS
-        """When deadlines are looked at next; `_sooner`: one has come that passes before."""
+        """When deadlines and hedges are looked at next; `_sooner`: one has come that is due before."""
         self._sooner = False
         self._uncounted = 0
         """Calls begun that the budgets have not heard of."""
@@ -123,10 +123,12 @@ class Fleet:
         if deadline_ns != NEVER_NS:
             with self._lock:
                 heapq.heappush(self._deadlines, (deadline_ns, next(self._numbers), call))
-            if deadline_ns < self._wakes_ns:
-                self._sooner = True
+        due_ns = deadline_ns
         if self._hedge is not None:
             self._to_hedge.append(call)
+            due_ns = min(due_ns, now_ns + self._hedge.after_ns)
+        if due_ns < self._wakes_ns:
+            self._sooner = True
         self._uncounted += 1
         return call
 
@@ -173,7 +175,7 @@ class Fleet:
             except KeyError:  # another thread took the last one
                 break
             connection.flush()
-        if (self._sooner or self._hedge is not None) and self._loop.asleep:
+        if self._sooner and self._loop.asleep:
             self._loop.wake()
 
     def cancel(self, call: Call) -> None:
@@ -362,13 +364,19 @@ class Fleet:
             self._send_hedges(self._hedge.after_ns, now_ns)
         self.flush()
         self._sooner, self._wakes_ns = False, now_ns + int(TRITON_PROBE_S / 2 * 1e9)
-        self._loop.asleep = True
-        if self._hedge is not None and (self._open or now_ns - self._begun_ns < TRITON_IDLE_S * 1e9):
-            self._loop.asleep = False
-            return TRITON_TICK_S
-        if self._deadlines:  # whoever begins a call after this finds that it passes before, or does not
+        self._loop.asleep = True  # whoever begins a call after this finds that it is due before, or is not
+        if self._deadlines:
             self._wakes_ns = min(self._wakes_ns, self._deadlines[0][0])
+        if self._hedge is not None:
+            self._wakes_ns = min(self._wakes_ns, self._next_hedge_ns(self._hedge.after_ns, now_ns))
         return max(TRITON_TICK_S, (self._wakes_ns - now_ns) / 1e9)
+
+    def _next_hedge_ns(self, after_ns: int, now_ns: int) -> int:
+        """When the next may be due: of calls that follow soon none is before, so that they need not wake the loop."""
+        try:
+            return self._to_hedge[0].sent_ns + after_ns
+        except IndexError:
+            return now_ns + after_ns if now_ns - self._begun_ns < TRITON_IDLE_S * 1e9 else NEVER_NS
 
     @property
     def _open(self) -> int:
