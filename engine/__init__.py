@@ -117,6 +117,7 @@ if TYPE_CHECKING:
     from engine.generation.upstream.model import UpstreamModel
     from engine.graph.outline import GraphOutline, NodeOutline, outline
     from engine.graph.plan import Node, Plan
+    from engine.kernel_parts import KERNEL_PARTS, compile_kernels
     from engine.log.disk import put_in_place, sync_folder
     from engine.log.export import export_log, rows_of_log
     from engine.log.folder import lock_file
@@ -184,7 +185,7 @@ __all__ = [
     "BYTES",
     "DATATYPES", "DOCUMENT_KINDS",
     "INGRESS",
-    "INTERACTIVE",
+    "INTERACTIVE", "KERNEL_PARTS",
     "LOSSES",
     "NEVER_NS",
     "PARQUET_SUFFIX",
@@ -245,8 +246,7 @@ __all__ = [
     "Hit",
     "IndexEntry",
     "IndexSpec", "Ingestion",
-    "Internal",
-    "InvalidArgument",
+    "Internal", "InvalidArgument",
     "IsEmpty", "IsNull",
     "Job",
     "KernelDevice",
@@ -304,7 +304,7 @@ __all__ = [
     "arrow_stream",
     "as_plain",
     "collection_spec_of",
-    "compile_view",
+    "compile_kernels", "compile_view",
     "current_work",
     "datatype_named", "deployment_of",
     "duration_us", "element_count",
@@ -316,8 +316,7 @@ __all__ = [
     "exposures_of",
     "field_column",
     "fingerprint_of",
-    "indices_column", "ingestion_of",
-    "instant_us",
+    "indices_column", "ingestion_of", "instant_us",
     "limits",
     "load_spec",
     "lock_file",
@@ -412,12 +411,14 @@ _LATER = {
     "compile_view": "engine.features.compilation",
     "OptimizationSource": "engine.optimization.optimize",
     "OptimizationWish": "engine.optimization.optimize",
+    "KERNEL_PARTS": "engine.kernel_parts",
     "RewriteOptions": "engine.optimization.rewrite",
     "Samples": "engine.optimization.samples",
     "WrittenVersion": "engine.optimization.optimize",
     "open_source": "engine.optimization.optimize",
     "optimize": "engine.optimization.optimize",
     "rows_of_log": "engine.log.export",
+    "compile_kernels": "engine.kernel_parts",
     "experiment_report": "engine.experiments.report",
     "export_log": "engine.log.export",
     "exposures_in": "engine.experiments.reading",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import uint32, uint64
+from numba import types, uint32, uint64
 
 from kernels.compiled import kernel
 from kernels.fold import fold_scalars, fold_tiles, place, scalars_of, scalars_start, tiles_start
@@ -53,7 +53,10 @@ from kernels.record import (
     S_SCALARS_BYTES,
     S_TTL_US,
 )
+from kernels.signed import fills, signed
 from kernels.tables import cell, control, control_add, control_set, part, rows, size
+
+_I64 = types.int64
 
 _TAG = np.uint64(32)
 _HOT_BIT = np.uint64(1 << 31)
@@ -251,7 +254,7 @@ def _heat(plan: int, memory: int, position: int, cold: int, event: int, places: 
     _give_back(memory, M_COLD_FREE, cold, np.int64(entry & _SLOT) - 1)
 
 
-@kernel(nogil=True, cache=True)
+@signed(_I64(_I64, _I64, fills(types.uint64), _I64))
 def rebuild_index(plan: int, memory: int, index: npt.NDArray[np.uint64], oldest_us: int) -> int:
     """Fills the empty `index` with those entities whose newest event is not before `oldest_us`; how many."""
     kept = 0
@@ -274,7 +277,7 @@ def _put(index: int, mask: int, key: int, reference: int) -> None:
     store_u64(index + 8 * position, ((key >> _TAG) << _TAG) | reference)
 
 
-@kernel(nogil=True, cache=True)
+@signed(types.void(_I64, _I64, _I64))
 def free_older(plan: int, memory: int, oldest_us: int) -> None:
     """Frees the records of the entities that `rebuild_index` left out of the new index; `memory` has the old one."""
     for old in range(part(memory, MEMORY_INDEX_WORDS)):
@@ -292,7 +295,7 @@ def free_older(plan: int, memory: int, oldest_us: int) -> None:
             write_end(record)
 
 
-@kernel(nogil=True, cache=True)
+@signed(_I64(_I64, _I64))
 def close_cold_ranks(plan: int, memory: int) -> int:
     """Moves cold records from the end of their pool into the free slots before; how many are in use then, without a gap."""
     stride, base = size(plan, S_COLD_BYTES), part(memory, MEMORY_COLD)
@@ -323,7 +326,7 @@ def _move_cold(plan: int, memory: int, source: int, target: int, slot: int) -> N
     write_end(source)
 
 
-@kernel(nogil=True, cache=True)
+@signed(_I64(_I64, _I64))
 def index_pools(plan: int, memory: int) -> int:
     """Fills the empty the index of `memory` with every record of the pools that is somebody's; how many."""
     found = 0
@@ -341,7 +344,7 @@ def index_pools(plan: int, memory: int) -> int:
     return found
 
 
-@kernel(nogil=True, cache=True)
+@signed(types.void(_I64, _I64, fills(_I64)))
 def newest_times(plan: int, memory: int, times: npt.NDArray[np.int64]) -> None:
     """Fills `times` (int64 [entities]) with the newest event time of every entity."""
     at = 0

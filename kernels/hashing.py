@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import uint32, uint64
+from numba import types, uint32, uint64
 
 from kernels.compiled import kernel
 from kernels.memory import bit, load_i32, load_i64, load_u8, load_u64
+from kernels.signed import fills, signed
 
 NO_CHECK = 0
 """Of numbers, which need none."""
@@ -72,7 +73,7 @@ def _absorb(word: int, piece: int) -> int:
     return ((word << _S29) | (word >> _S35)) * _K2 + _K3
 
 
-@kernel(nogil=True, cache=True)
+@signed(types.void(types.int64, fills(types.uint64)))
 def hash_numbers(values: int, hashes: npt.NDArray[np.uint64]) -> None:
     """Fills `hashes` (uint64 [n]) with those of n 64-bit words at address `values`.
 
@@ -82,7 +83,11 @@ def hash_numbers(values: int, hashes: npt.NDArray[np.uint64]) -> None:
         hashes[index] = mix(load_u64(values + 8 * index))
 
 
-@kernel(nogil=True, cache=True)
+@signed(
+    types.void(
+        types.int64, types.boolean, types.int64, types.int64, types.int64, fills(types.uint64), fills(types.uint32)
+    )
+)
 def hash_strings(
     offsets: int, wide: bool, data: int, validity: int, first: int,
     hashes: npt.NDArray[np.uint64], checks: npt.NDArray[np.uint32],

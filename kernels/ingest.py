@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import uint32, uint64
+from numba import types, uint32, uint64
 
 from kernels.compiled import kernel
 from kernels.entities import find, fold, index_address, insert, is_hot, record_of
@@ -98,7 +98,10 @@ from kernels.record import (
     U32,
     U64,
 )  # fmt: skip
+from kernels.signed import fills, signed
 from kernels.tables import cell, control, control_add, part, row_of, rows, size, source_field
+
+_I64 = types.int64
 
 BLOCK = 128
 AHEAD = 16
@@ -355,7 +358,7 @@ def _choose(memory: int, sources: int, index: int, slot: int) -> None:
     store_u32(slot + SLOT_EVENT + EVENT_BITS, uint32(0))
 
 
-@kernel(nogil=True, cache=True)
+@signed(_I64(_I64, _I64, _I64, fills(types.uint8), fills(_I64), _I64))
 def ingest(
     plan: int, memory: int, sources: int, verdicts: npt.NDArray[np.uint8], watermark: npt.NDArray[np.int64], start: int
 ) -> int:
@@ -426,7 +429,7 @@ def _apply(plan: int, memory: int, slot: int, places: int) -> None:
     fold(plan, memory, position, entry, record, event, places)
 
 
-@kernel(nogil=True, cache=True)
+@signed(_I64(_I64, fills(types.uint64), fills(_I64), _I64))
 def keep_ids(memory: int, ids: npt.NDArray[np.uint64], times: npt.NDArray[np.int64], oldest_us: int) -> int:
     """Fills the empty set `ids` and `times` with those of `memory` that are not before `oldest_us`; how many."""
     mask, kept = ids.shape[0] - 1, 0

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import uint32, uint64
+from numba import types, uint32, uint64
 
 from kernels.compiled import kernel
 from kernels.entities import entry_at, is_hot, record_of
@@ -71,9 +71,12 @@ from kernels.record import (
     S_TTL_US,
     WINDOWS,
 )
+from kernels.signed import fills, reads, signed
 from kernels.sketches import distinct_count, ranked_value
 from kernels.tables import cell, control, part, row_of, rows, size
 from kernels.tiles import ALWAYS_LATER
+
+_I64 = types.int64
 
 PRESENT, MISSING, STALE = range(3)
 
@@ -239,7 +242,12 @@ def scratch_words(reads: int) -> int:
     return _NUMBERS // 8 + rows(reads, AGGREGATES) + rows(reads, WINDOWS) * (MOMENTS_BYTES // 8)
 
 
-@kernel(nogil=True, cache=True)
+@signed(
+    _I64(
+        _I64, _I64, _I64, reads(types.uint64), reads(types.uint32), reads(_I64), _I64, _I64,
+        fills(types.float64, 2), fills(_I64), fills(types.uint8),
+    )
+)  # fmt: skip
 def lookup(
     plan: int,
     memory: int,
@@ -274,7 +282,11 @@ def lookup(
     return done
 
 
-@kernel(nogil=True, cache=True)
+@signed(
+    types.boolean(
+        _I64, _I64, _I64, _I64, _I64, _I64, _I64, fills(types.float64, 2), fills(_I64), fills(types.uint8)
+    )
+)  # fmt: skip
 def lookup_one(
     plan: int,
     memory: int,

@@ -1,4 +1,4 @@
-"""The `vireo` command: serve, check, explain, batch, ingest, skew, export, optimize, experiment, bench."""
+"""The `vireo` command: serve, check, explain, batch, ingest, skew, export, optimize, experiment, compile, bench."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from engine import Engine, FailedPrecondition, InvalidArgument, Spec, SpecError, VireoError, endings, load_spec, quoted
 from serving.batch.command import add_options, run_batch
+from serving.compiling import add_compile_options
 from serving.experiment import add_experiment_options, run_experiment, run_export
 from serving.ingest.command import add_ingest_options, run_ingest
 from serving.optimize import add_optimize_options, run_optimize
@@ -102,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     experiment = commands.add_parser("experiment", help=text, description=text)
     add_experiment_options(experiment)
     experiment.set_defaults(run=run_experiment)
+    text = "compile the kernels of this installation, so that no start on it has to; for images and new nodes"
+    add_compile_options(commands.add_parser("compile", help=text, description=text))
     bench = commands.add_parser("bench", help="run the benchmarks (see 'vireo bench --help')", add_help=False)
     bench.set_defaults(run=_bench)
     return parser

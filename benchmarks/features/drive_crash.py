@@ -54,7 +54,6 @@ def compile_kernels(folder: Path) -> None:
     spec = parse_spec(yaml.safe_dump(spec_of(folder)), folder=folder)
     batch = batch_of(0, 100)
     state = FeatureState(compile_view(NAME, spec.feature_views[NAME], batch.schema))
-    state.warm()
     state.ingest(Chunk(0, 0, 100, batch, np.full(100, as_of(100), np.int64)))
     state.lookup(batch.column("card").slice(0, 1), as_of(100))
 

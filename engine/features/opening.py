@@ -76,7 +76,7 @@ def open_view(
     """The view, begun. `path_of` places the paths it names; `closed` is called once it is. Raises SpecError."""
     schema = source.current().schema
     view = compile_view(name, spec, schema)
-    warm_kernels(view)  # here, so that the first time on a machine is not taken from the time to restore
+    warm_kernels()  # here, so that the first time on a machine is not taken from the time to restore
     bootstrap = None
     if spec.bootstrap is not None:
         table = path_of(spec.bootstrap.table)

@@ -7,7 +7,7 @@ index is replaced when it gets full, beside the old one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ import pyarrow as pa
 
 from engine.errors import InvalidArgument, quoted
 from engine.features.events import TextCodes, events_of
-from engine.features.hashing import hash_keys
 from engine.features.layout import layout_of
 from engine.features.pool import Pool
 from engine.features.state_reads import Memory, StateReads, Words
 from engine.features.verdicts import Counts, dead_letters
 from engine.features.view import ColumnKind, View
+from engine.kernel_parts import FEATURE_KERNELS, compile_kernels
 from engine.log.log import Chunk, DeadLetter
 from kernels import entities, ingest, record
 from kernels.ingest import NO_WATERMARK
@@ -68,24 +68,6 @@ class FeatureState(StateReads):
     @property
     def _memory(self) -> Memory:
         return self._published[0]
-
-    def warm(self) -> None:
-        """Calls every kernel, before the first event: the first time on a machine it is compiled, which takes a while."""
-        plan, memory = self._plan, self._memory
-        nothing, none = np.zeros(0, np.int64), np.zeros(0, np.uint64)
-        hash_keys(pa.array([], pa.int64()))
-        hash_keys(pa.array([], pa.string()))
-        sources = np.zeros((record.SOURCE_COLUMNS, 4), np.int64)
-        watermark = np.zeros(1, np.int64)
-        ingest.ingest(plan, memory.address, sources.ctypes.data, np.zeros(0, np.uint8), watermark, 0)
-        ingest.keep_ids(memory.address, *self._id_set(_TABLE_WORDS), 0)
-        entities.newest_times(plan, memory.address, nothing)
-        entities.rebuild_index(plan, memory.address, np.zeros(_TABLE_WORDS, np.uint64), 0)
-        entities.free_older(plan, memory.address, NO_WATERMARK)
-        entities.close_cold_ranks(plan, memory.address)
-        entities.index_pools(plan, memory.address)
-        self.lookup_hashed(none, np.zeros(0, np.uint32), np.zeros(1, np.int64))
-        self.lookup_one(0, 0)
 
     @property
     def entities(self) -> int:
@@ -289,9 +271,10 @@ class FeatureState(StateReads):
 _PART_BYTES = 64 << 20
 
 
-def warm_kernels(view: View) -> None:
+def warm_kernels() -> None:
     """Has every kernel compiled (some half a minute, the first time on a machine) or loaded from where it is kept."""
-    FeatureState(replace(view, entities_max=1)).warm()
+    for each in FEATURE_KERNELS:
+        compile_kernels(each)
 
 
 def _table_words(entries: int, share: float) -> int:

@@ -6,6 +6,8 @@ import logging
 import threading
 import time
 
+from engine.kernel_parts import VECTOR_KERNELS, compile_kernels
+
 log = logging.getLogger("vireo.vectors")
 
 _once = threading.Lock()
@@ -18,16 +20,11 @@ def warm_kernels() -> None:
     with _once:
         if _warm:
             return
-        from engine.vectors.words import term_hashes
-        from kernels import bitsets, directions, idmap, postings, ranking, scoring, words
-        from kernels.signed import make_ready
-
         log.info(
             "kernels of vector collections are made ready; where none did it before they are compiled, which takes up to a minute"
         )
         began_s = time.perf_counter()
-        for each in (bitsets, directions, idmap, postings, ranking, scoring, words):
-            make_ready(each)
-        term_hashes(("word",))  # its kernel declares nothing
+        for each in VECTOR_KERNELS:
+            compile_kernels(each)
         _warm = True
     log.info("kernels of vector collections are ready after %.1f s", time.perf_counter() - began_s)

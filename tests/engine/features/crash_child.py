@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from engine import Chunk, Engine, parse_spec
 from engine.features.compilation import compile_view
-from engine.features.state import FeatureState
+from engine.features.state import FeatureState, warm_kernels
 from engine.log.schema import arrow_schema
 from tests.engine.features.crash_events import CARDS, SPEC, random_rows
 from tests.engine.features.running import batch
@@ -38,7 +38,7 @@ def _compile() -> None:
     spec = parse_spec(SPEC, folder=Path())
     schema = arrow_schema(spec.logs["tx"].schema)
     state = FeatureState(compile_view("spending", spec.feature_views["spending"], schema))
-    state.warm()
+    warm_kernels()
     rows = batch(random_rows(random.Random(1), 0, 100), schema)
     state.ingest(Chunk(0, 0, 100, rows, np.full(100, 1 << 60, np.int64)))
     state.lookup(pa.array(CARDS), 0)
