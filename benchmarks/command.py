@@ -1,6 +1,9 @@
 """Runs benchmarks from the command line: measure, print, write, and say by the exit code whether promises were kept."""
 
+import signal
+import sys
 from collections.abc import Callable
+from types import FrameType
 
 from benchmarks.options import Options, parse_options
 from benchmarks.report import Report, print_report, write_report
@@ -24,5 +27,10 @@ def keeps_promises(run: Run, options: Options) -> bool:
 
 
 def run_command(run: Run, about: str | None) -> int:
-    """One benchmark with the options of the command line; 1 when a promise is broken."""
+    """One benchmark with the options of the command line; 1 when a promise is broken. SIGTERM ends what it has started too."""
+    signal.signal(signal.SIGTERM, _ended)
     return int(not keeps_promises(run, parse_options(about)))
+
+
+def _ended(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)  # by way of every `with` that holds a server
