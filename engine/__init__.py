@@ -117,7 +117,7 @@ if TYPE_CHECKING:
     from engine.generation.upstream.model import UpstreamModel
     from engine.graph.outline import GraphOutline, NodeOutline, outline
     from engine.graph.plan import Node, Plan
-    from engine.kernel_parts import KERNEL_PARTS, compile_kernels
+    from engine.kernel_parts import KERNEL_PARTS, PROCESSORS, compile_kernels
     from engine.log.disk import put_in_place, sync_folder
     from engine.log.export import export_log, rows_of_log
     from engine.log.folder import lock_file
@@ -186,9 +186,8 @@ __all__ = [
     "DATATYPES", "DOCUMENT_KINDS",
     "INGRESS",
     "INTERACTIVE", "KERNEL_PARTS",
-    "LOSSES",
-    "NEVER_NS",
-    "PARQUET_SUFFIX",
+    "LOSSES", "NEVER_NS",
+    "PARQUET_SUFFIX", "PROCESSORS",
     "STEPS",
     "TABLE_SUFFIXES",
     "Answered",
@@ -412,6 +411,7 @@ _LATER = {
     "OptimizationSource": "engine.optimization.optimize",
     "OptimizationWish": "engine.optimization.optimize",
     "KERNEL_PARTS": "engine.kernel_parts",
+    "PROCESSORS": "engine.kernel_parts",
     "RewriteOptions": "engine.optimization.rewrite",
     "Samples": "engine.optimization.samples",
     "WrittenVersion": "engine.optimization.optimize",

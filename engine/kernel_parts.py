@@ -9,8 +9,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final
 
+from kernels.processor import LEVELS
+
 FEATURE_KERNELS: Final = ("ingest", "lookup", "entities", "hashing")
 VECTOR_KERNELS: Final = ("scoring", "ranking", "postings", "idmap", "bitsets", "directions", "words", "hashing")
+PROCESSORS: Final = tuple(LEVELS)
+"""What kernels may be compiled for in place of this processor."""
+
 KERNEL_PARTS: Final = tuple(dict.fromkeys((*FEATURE_KERNELS, *VECTOR_KERNELS, "gather")))
 
 

@@ -9,14 +9,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.util import find_spec
 from multiprocessing import get_context
 
-from engine import KERNEL_PARTS, FailedPrecondition, compile_kernels
+from engine import KERNEL_PARTS, PROCESSORS, FailedPrecondition, compile_kernels
 
 
 def add_compile_options(command: argparse.ArgumentParser) -> None:
     """What `vireo compile` is asked."""
     command.add_argument(
-        "--cpu", metavar="NAME",
-        help="a kind of processor in place of this one, as LLVM and VIREO_KERNEL_CPUS call it: x86-64-v3, x86-64-v4",
+        "--cpu", choices=PROCESSORS, help="a kind of processor in place of this one, as VIREO_KERNEL_CPUS names it",
     )  # fmt: skip
     command.add_argument(
         "parts", nargs="*", metavar="PART", type=_part, default=KERNEL_PARTS, help=f"of {', '.join(KERNEL_PARTS)} (default: all)"
