@@ -16,19 +16,22 @@ class SkippedError(Exception):
 
 
 def keeps_promises(run: Run, options: Options) -> bool:
-    """Run one benchmark, write and print its report; whether no promise was broken. One that is skipped breaks none."""
+    """Run one benchmark, write and print its report; whether no promise was broken. One that is skipped breaks none. SIGTERM ends
+    what it has started too."""
+    before = signal.signal(signal.SIGTERM, _ended)
     try:
         report = run(options)
     except SkippedError as reason:
         print(f"== {reason}\n")
         return True
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print_report(report, write_report(report, options.out))
     return not any(one.kept is False for one in report.judgements)
 
 
 def run_command(run: Run, about: str | None) -> int:
-    """One benchmark with the options of the command line; 1 when a promise is broken. SIGTERM ends what it has started too."""
-    signal.signal(signal.SIGTERM, _ended)
+    """One benchmark with the options of the command line; 1 when a promise is broken."""
     return int(not keeps_promises(run, parse_options(about)))
 
 

@@ -14,8 +14,7 @@ from tests.deploy.manifests import ROOT
 
 HELD = """
 import sys, time
-from pathlib import Path
-from benchmarks.command import run_command
+from benchmarks import __main__ as named
 from benchmarks.harness import ServerProcess
 
 def run(options):
@@ -23,7 +22,8 @@ def run(options):
         print(server.pid, flush=True)
         time.sleep(600)
 
-sys.exit(run_command(run, "held"))
+named.APART["ray"] = run
+sys.exit(named.main(["ray", *sys.argv[1:]]))
 """
 
 
