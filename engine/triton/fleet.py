@@ -175,7 +175,8 @@ class Fleet:
             except KeyError:  # another thread took the last one
                 break
             connection.flush()
-        if self._sooner and self._loop.asleep:
+        if self._sooner:
+            self._sooner = False
             self._loop.wake()
 
     def cancel(self, call: Call) -> None:
@@ -354,7 +355,6 @@ class Fleet:
 
     def tick(self) -> float:
         """See `loop.Watcher`."""
-        self._loop.asleep = False  # else what is sent here would wake it, and so for ever
         now_ns = self.clock()
         for replica in self.replicas:
             if not replica.attend(self._loop, now_ns):
@@ -363,8 +363,8 @@ class Fleet:
         if self._hedge is not None:
             self._send_hedges(self._hedge.after_ns, now_ns)
         self.flush()
+        # Whoever begins a call after this finds that it is due before, or is not
         self._sooner, self._wakes_ns = False, now_ns + int(TRITON_PROBE_S / 2 * 1e9)
-        self._loop.asleep = True  # whoever begins a call after this finds that it is due before, or is not
         if self._deadlines:
             self._wakes_ns = min(self._wakes_ns, self._deadlines[0][0])
         if self._hedge is not None:

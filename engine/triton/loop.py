@@ -37,8 +37,6 @@ class Loop:
         self._thread: int | None = None
         self.closed = False
         """It ends."""
-        self.asleep = False
-        """For longer than a tick."""
 
     def start(self) -> None:
         """Begins to tick."""
