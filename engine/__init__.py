@@ -117,7 +117,7 @@ if TYPE_CHECKING:
     from engine.generation.upstream.model import UpstreamModel
     from engine.graph.outline import GraphOutline, NodeOutline, outline
     from engine.graph.plan import Node, Plan
-    from engine.kernel_parts import KERNEL_PARTS, PROCESSORS, compile_kernels
+    from engine.kernel_parts import FEATURE_KERNELS, KERNEL_PARTS, PROCESSORS, compile_kernels
     from engine.log.disk import put_in_place, sync_folder
     from engine.log.export import export_log, rows_of_log
     from engine.log.folder import lock_file
@@ -183,7 +183,7 @@ __all__ = [
     "BF16",
     "BUCKETS_S",
     "BYTES",
-    "DATATYPES", "DOCUMENT_KINDS",
+    "DATATYPES", "DOCUMENT_KINDS", "FEATURE_KERNELS",
     "INGRESS",
     "INTERACTIVE", "KERNEL_PARTS",
     "LOSSES", "NEVER_NS",
@@ -246,8 +246,7 @@ __all__ = [
     "IndexEntry",
     "IndexSpec", "Ingestion",
     "Internal", "InvalidArgument",
-    "IsEmpty", "IsNull",
-    "Job",
+    "IsEmpty", "IsNull", "Job",
     "KernelDevice",
     "LanguageLink", "LanguageModel",
     "LanguageModelSpec",
@@ -410,6 +409,7 @@ _LATER = {
     "compile_view": "engine.features.compilation",
     "OptimizationSource": "engine.optimization.optimize",
     "OptimizationWish": "engine.optimization.optimize",
+    "FEATURE_KERNELS": "engine.kernel_parts",
     "KERNEL_PARTS": "engine.kernel_parts",
     "PROCESSORS": "engine.kernel_parts",
     "RewriteOptions": "engine.optimization.rewrite",
