@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kernels.processor import LEVELS
 from tests.deploy.manifests import DEPLOY, ROOT
 
 IMAGES = [DEPLOY / "Dockerfile.cpu", DEPLOY / "Dockerfile.gpu"]
@@ -68,6 +69,13 @@ def test_extras_of_images_are_declared() -> None:
     for path in IMAGES:
         for extras in re.findall(r"EXTRAS=([\w,-]+)", path.read_text()):
             assert set(extras.split(",")) <= set(declared)
+
+
+@pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.suffix[1:])
+def test_images_compile_kernels_for_the_processors_that_they_choose_from(path: Path) -> None:
+    text = path.read_text()
+    (chosen,) = re.findall(r"VIREO_KERNEL_CPUS=(\S+)", text)
+    assert chosen.split(",") == re.findall(r"vireo compile --cpu (\S+)", text) == list(LEVELS)
 
 
 def test_the_pipeline_calls_what_exists() -> None:

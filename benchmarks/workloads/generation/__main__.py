@@ -27,7 +27,6 @@ from benchmarks.workloads.generation.model import missing, write_model
 from benchmarks.workloads.generation.passages import Passage, passages_of
 from benchmarks.workloads.retrieval.embedding import MODEL, PACKAGES, TOKENIZER
 
-READY_S_MAX = 600.0
 BATCH = 32
 QUESTIONS = (
     "What happens to requests in flight when a new version of a model is loaded?",
@@ -149,7 +148,7 @@ def main() -> int:
         environment=environment | dict(os.environ),
     )
     with process, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-        process.wait_ready(lambda: _ready(client), patience_s=READY_S_MAX)
+        process.wait_ready(lambda: _ready(client))
         passages = documents()
         fill(client, passages)
         print(f"{len(passages)} passages of {len({each.document for each in passages})} documents are searched")
