@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.util import find_spec
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 from engine import KERNEL_PARTS, PROCESSORS, FailedPrecondition, compile_kernels
 
@@ -48,6 +49,15 @@ def _compile_for(cpu: str | None) -> None:
     """In a process that has not imported numba yet, which reads this when it is."""
     if cpu is not None:
         os.environ["NUMBA_CPU_NAME"], os.environ["NUMBA_CPU_FEATURES"] = cpu, ""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's process would wait for work for ever where whoever gave it was killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _took_s(part: str) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -12,6 +14,7 @@ from pkgutil import iter_modules
 import kernels
 from engine.kernel_parts import KERNEL_PARTS
 from tests.deploy.manifests import ROOT
+from tests.fakes import PATIENCE_S
 
 
 def test_every_module_whose_kernels_declare_what_they_take_is_a_part() -> None:
@@ -26,12 +29,19 @@ def test_every_module_whose_kernels_declare_what_they_take_is_a_part() -> None:
     assert set(KERNEL_PARTS) == declaring
 
 
+COMMAND = [sys.executable, "-m", "serving.cli", "compile"]
+
+
+def kept_in(folder: Path) -> dict[str, str]:
+    """An environment."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("NUMBA_", "VIREO_"))}
+    return {**inherited, "NUMBA_CACHE_DIR": str(folder)}
+
+
 def compiled(folder: Path, *words: str, **environment: str) -> str:
     """What `vireo compile` says of one small part."""
-    command = [sys.executable, "-m", "serving.cli", "compile", *words, "hashing"]
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("NUMBA_", "VIREO_"))}
     ran = subprocess.run(
-        command, cwd=ROOT, env={**inherited, "NUMBA_CACHE_DIR": str(folder), **environment},
+        [*COMMAND, *words, "hashing"], cwd=ROOT, env=kept_in(folder) | environment,
         capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     return ran.stdout
@@ -50,3 +60,21 @@ def test_what_is_compiled_ahead_is_found_by_whoever_comes_later(tmp_path: Path) 
     compiled(tmp_path, "--cpu", "x86-64-v4")  # which need not run here
     assert len(kept(tmp_path)) == 4
     assert before.items() <= kept(tmp_path).items()
+
+
+def test_killed_it_leaves_nothing_running_and_goes_on_when_run_again(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "hashing", "bitsets"], cwd=ROOT, env=kept_in(tmp_path), stdout=subprocess.PIPE, start_new_session=True
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"[1/2]")  # one of its processes waits for work, one may have some
+        process.send_signal(signal.SIGKILL)
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    assert "[1/1] hashing" in compiled(tmp_path)
