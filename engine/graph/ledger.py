@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from engine.clock import NEVER_NS
 from engine.graph.plan import Plan
@@ -20,12 +20,10 @@ def stages(plan: Plan, entries: Sequence[Entry | None], deadline_ns: int, receiv
     """
     critical = critical_nodes(plan, entries)
     found: list[Stage] = []
-    for index in sorted((i for i, each in enumerate(entries) if each is not None), key=lambda i: _order(entries, i)):
+    for ready_ns, index in sorted(_ready(plan, entries, received_ns)):
         entry = entries[index]
         assert entry is not None
-        ready_ns, started_ns, ended_ns, ledger, mark = entry
-        needs = [need[2] for need in map(entries.__getitem__, plan.nodes[index].needs) if need is not None]
-        ready_ns = max([ready_ns, *needs]) if plan.nodes[index].needs else received_ns
+        _, started_ns, ended_ns, ledger, mark = entry
         remaining_ns = NEVER_NS if deadline_ns == NEVER_NS else deadline_ns - ready_ns
         rows = ledger.batch_rows if ledger else 0
         name = plan.nodes[index].name
@@ -35,10 +33,13 @@ def stages(plan: Plan, entries: Sequence[Entry | None], deadline_ns: int, receiv
     return tuple(found)
 
 
-def _order(entries: Sequence[Entry | None], index: int) -> tuple[int, int]:
-    entry = entries[index]
-    assert entry is not None
-    return entry[0], index
+def _ready(plan: Plan, entries: Sequence[Entry | None], received_ns: int) -> Iterator[tuple[int, int]]:
+    """When each decided node was ready, and its index; none before a node that it waits for, as indexes follow needs."""
+    for index, entry in enumerate(entries):
+        if entry is not None:
+            needs = plan.nodes[index].needs
+            ended = [need[2] for need in map(entries.__getitem__, needs) if need is not None]
+            yield max([entry[0], *ended]) if needs else received_ns, index
 
 
 def _inner(name: str, stage: Stage) -> Stage:

@@ -18,3 +18,21 @@ def test_a_node_waits_since_the_last_that_it_waits_for_had_ended_whichever_was_h
     assert [(each.name, each.ready_ns) for each in found] == [("slow", 0), ("quick", 0), ("both", 400)]
     assert sum(each.ended_ns - each.ready_ns for each in found if each.critical) == 460
     circuit.close()
+
+
+def test_critical_stages_follow_one_on_the_other_whatever_the_order_in_which_their_ends_were_heard() -> None:
+    drawn = [
+        Drawn("first", (0,), 1.0),
+        Drawn("aside", (0,), 1.0),
+        Drawn("second", (1,), 1.0),
+        Drawn("both", (2, 3), 1.0),
+    ]
+    circuit = build(drawn, lambda *_: None, inline=lambda _: True)
+    ledger = Ledger(0)
+    # `aside` ended first, at 50, and was heard of last: `second`, ready at 100, had run meanwhile.
+    entries: list[Entry] = [
+        (0, 10, 100, ledger, ""), (0, 20, 50, ledger, ""), (100, 110, 300, ledger, ""), (50, 350, 360, ledger, ""),
+    ]  # fmt: skip
+    found = [each for each in stages(circuit.runner.plan, entries, NEVER_NS, 0) if each.critical]
+    assert [(each.name, each.ready_ns) for each in found] == [("first", 0), ("second", 100), ("both", 300)]
+    circuit.close()
