@@ -16,6 +16,9 @@ Indexes = npt.NDArray[np.intp]
 _STEPS = {pa.types.is_timestamp: pa.int64(), pa.types.is_date32: pa.int32()}
 """Whole numbers become these on their way to times and dates."""
 
+_REPEATED_ROWS_MAX = 512
+"""Words of fewer are repeated before Arrow has them: its own way to repeat takes 40 µs before it begins."""
+
 
 def make_ready() -> None:
     """Arrow looks for other libraries when it makes its first array, which may take a second."""
@@ -84,8 +87,10 @@ def _narrowed(values: Array, wanted: np.dtype[np.floating]) -> Array:
 def words_of(words: Sequence[str | int], rows: Sequence[int], field: pa.Field) -> pa.Array:
     """One column: each word `rows` times. Whole numbers are microseconds since the Unix epoch, or plain."""
     try:
-        found = pa.array([text_of(each) if isinstance(each, str) else each for each in words], field.type)
-        return found.take(pa.array(np.repeat(np.arange(len(words)), rows)))
+        plain = [text_of(each) if isinstance(each, str) else each for each in words]
+        if sum(rows) <= _REPEATED_ROWS_MAX:
+            return pa.array(np.repeat(np.array(plain, object), rows), field.type)
+        return pa.array(plain, field.type).take(pa.array(np.repeat(np.arange(len(words)), rows)))
     except (pa.ArrowException, OverflowError, TypeError) as error:
         raise InvalidArgument(f"column {quoted(field.name)}: does not fit {field.type}: {error}") from error
 

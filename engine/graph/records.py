@@ -32,11 +32,15 @@ _APPEND_ROWS_MAX: Final = 8_192
 """Rows of one append."""
 
 _GATHER_S: Final = 0.01
-"""What nobody waits for gathers for so long: a thread that woke for each row would take the interpreter from those who serve, and
-an append of few rows costs a log, and the views that fold it, as much as one of hundreds."""
+"""What nobody waits for gathers at least for so long: a thread that woke for each row would take the interpreter from those who
+serve, and an append of few rows costs a log, and the views that fold it, as much as one of hundreds."""
+
+_RESTS: Final = 32
+"""It rests so many times as long as its last append took of a core: few rows cost nearly what hundreds do. Once as long where a
+whole append waits, and so it takes half of a core at most."""
 
 _REST_S_MAX: Final = 0.25
-"""It rests as long as its last append took the interpreter, and so takes half of it at most, but never longer than this."""
+"""But never longer than this."""
 
 _TELL_NS: Final = 60 * 10**9
 """The program's log hears of lost and rejected rows once a minute."""
@@ -105,9 +109,8 @@ class RecordWriter:
         self._counts = RecordStatistics()
         self._thread: threading.Thread | None = None
         self._asleep = False
-        self._pausing = False
-        self._pause_s = 0.0
-        self._rest_s = _GATHER_S
+        self._pausing = self._resting = False
+        self._pause_s = self._took_s = 0.0
         self._closed = False
         self._told_ns = -_TELL_NS
 
@@ -146,10 +149,16 @@ class RecordWriter:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name=f"vireo-records-{self._name}", daemon=True)
                 self._thread.start()
-            elif self._asleep or (self._pausing and entry.done is not None):  # whose caller waits is tried at once
-                self._asleep = self._pausing = False
+            elif self._asleep or self._is_worth_waking(entry):
+                self._asleep = self._pausing = self._resting = False
                 self._changed.notify()
             return True
+
+    def _is_worth_waking(self, entry: _Entry) -> bool:
+        """A durable one, whose caller waits, is tried at once; a whole append needs no more rest."""
+        if entry.done is not None:
+            return self._pausing or self._resting
+        return self._resting and self._counts.waiting >= _APPEND_ROWS_MAX
 
     def statistics(self) -> RecordStatistics:
         """A copy of the counts."""
@@ -160,7 +169,7 @@ class RecordWriter:
         """Takes no more; returns when what waits is appended or, tried once more, cannot be."""
         with self._changed:
             self._closed = True
-            self._asleep = self._pausing = False
+            self._asleep = self._pausing = self._resting = False
             self._changed.notify_all()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -176,7 +185,7 @@ class RecordWriter:
                 self._append(turn)
             except Exception:  # a fault of ours must not end the writer
                 log.exception("log %s: records could not be written", self._name)
-            self._rest_s = min(max(thread_time() - began_s, _GATHER_S), _REST_S_MAX)
+            self._took_s = thread_time() - began_s
             del turn  # else it keeps the last requests alive
 
     def _take(self) -> list[_Entry]:
@@ -189,10 +198,12 @@ class RecordWriter:
             while not self._waiting and not self._durable and not self._closed:
                 self._asleep = True
                 self._changed.wait_for(lambda: not self._asleep)
-            if not self._durable and not self._closed and len(self._waiting) < _APPEND_ROWS_MAX:
-                self._pausing = True  # nobody waits for them
-                self._changed.wait_for(lambda: not self._pausing, self._rest_s)
-                self._pausing = False
+            if not self._durable and not self._closed:
+                self._resting = True  # nobody waits for them
+                behind = self._counts.waiting >= _APPEND_ROWS_MAX
+                rest_s = min(max((1 if behind else _RESTS) * self._took_s, _GATHER_S), _REST_S_MAX)
+                self._changed.wait_for(lambda: not self._resting, rest_s)
+                self._resting = False
             taken: list[_Entry] = []
             rows = 0
             for queue in (self._durable, self._waiting):

@@ -65,6 +65,53 @@ def test_what_comes_during_an_append_goes_together_in_the_next(tmp_path: Path) -
     log.close()
 
 
+@pytest.mark.parametrize("how", ["durable", "whole append", "close"])
+def test_rest_ends_with_a_durable_row_with_a_whole_append_and_with_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(module, "_GATHER_S", 60.0)  # it rests for longer than the test has patience
+    monkeypatch.setattr(module, "_REST_S_MAX", 60.0)
+    monkeypatch.setattr(module, "_APPEND_ROWS_MAX", 4)
+    log, outcomes = open_log(tmp_path / "log"), Outcomes()
+    writer = writer_of(log)
+    for number in range(3):
+        writer.offer(decision(number))
+    until(lambda: writer._resting)
+    assert log.latest() == {0: 0}
+    if how == "durable":
+        writer.append_durably(decision(3), outcomes)
+        until(lambda: outcomes.told == [None])
+    elif how == "whole append":
+        writer.offer(decision(3))
+    else:
+        writer.close()
+    until(lambda: log.latest() == {0: 3 if how == "close" else 4})
+    writer.close()
+    log.close()
+
+
+def test_writer_rests_many_times_as_long_as_an_append_took_and_once_where_it_is_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_APPEND_ROWS_MAX", 4)
+    log = open_log(tmp_path / "log")
+    writer = writer_of(log)
+    waits: list[float] = []
+    monkeypatch.setattr(writer._changed, "wait_for", lambda _, s=None: waits.append(s))
+    monkeypatch.setattr(writer, "_loop", lambda: None)
+    for took_s, count in ((0.0, 1), (0.002, 1), (0.002, 9), (0.03, 9), (9.0, 9), (9.0, 1)):
+        writer._took_s = took_s
+        for number in range(count):
+            writer.offer(decision(number))
+        taken = writer._take()
+        writer._counts.waiting = 0
+        writer._waiting.clear()
+        assert len(taken) == min(count, 4)
+    assert waits == pytest.approx([0.01, 0.064, 0.01, 0.03, 0.25, 0.25])
+    writer.close()
+    log.close()
+
+
 def test_durable_rows_are_told_when_the_log_has_them(tmp_path: Path) -> None:
     log, outcomes = open_log(tmp_path / "log"), Outcomes()
     writer = writer_of(log)
@@ -337,3 +384,18 @@ def test_error_names_the_column(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="column 'card': a value of BYTES does not fit string"):
         rows.maker.batch([rows], open_log(tmp_path / "log").schema)
     assert answered().id == "7"
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_words_are_those_of_their_requests_however_many_rows_there_are(tmp_path: Path, count: int) -> None:
+    log = open_log(tmp_path / "log")
+    writer = writer_of(log, lambda _, batch: log.append(batch))
+    with writer._changed:  # all of them go together
+        for number in range(count):
+            writer._waiting.append(module._Entry(rows := decision(number, rows=20), rows.count, None))
+            writer._counts.waiting += rows.count
+    writer.offer(decision(count, rows=20))
+    writer.close()
+    assert numbers(kept(log)) == [number for number in range(count + 1) for _ in range(20)]
+    assert len({each["at"] for each in kept(log)}) == count + 1
+    log.close()
