@@ -13,6 +13,7 @@ from engine.clock import NEVER_NS
 from engine.errors import InvalidArgument, quoted
 from engine.graph.call import Values, first_there
 from engine.graph.condition import true_rows
+from engine.graph.ledger import Way, way_of
 from engine.graph.plan import Fallback, Node, Plan, PlannedRecord
 from engine.graph.port import Target
 from engine.graph.traffic_plan import TrafficPlan
@@ -76,7 +77,7 @@ class RecordMaker:
         self.plan, self.record = plan, record
         self._choices = tuple(each.choices for each in record.columns if each.choices)
         self._fitted: tuple[pa.Schema, pa.Schema] | None = None
-        self._versions: dict[tuple[tuple[str, str], ...], str] = {}
+        self._versions: dict[Way, str] = {}
 
     def chosen_of(self, values: Values, rows: int) -> npt.NDArray[np.intp]:
         """Which of the `rows` of a run are recorded, by the record's condition."""
@@ -151,14 +152,14 @@ class RecordMaker:
             known = self._fitted = (schema, pa.schema([schema.field(each.name) for each in self.record.columns]))
         return known[1]
 
-    def versions(self, stages: Sequence[Stage]) -> str:
+    def versions(self, ledger: Ledger) -> str:
         """See `versions_of`, as JSON; requests that went the same way share it."""
-        way = tuple([(each.name, each.mark) for each in stages])
+        way = way_of(ledger)
         found = self._versions.get(way)
         if found is None:
             if len(self._versions) >= LAYOUTS_MAX:
                 self._versions.clear()
-            found = self._versions[way] = _json(versions_of(self.plan, stages))
+            found = self._versions[way] = _json(versions_of(self.plan, ledger.stages))
         return found
 
     def _column(self, index: int, rows: Sequence[RecordRows], field: pa.Field) -> pa.Array:
@@ -219,7 +220,7 @@ def _inside(path: str, targets: Mapping[str, Target]) -> Target | None:
 
 
 def _versions(rows: RecordRows) -> list[str | int]:
-    return [rows.maker.versions(rows.ledger.stages)] * len(rows.origins)
+    return [rows.maker.versions(rows.ledger)] * len(rows.origins)
 
 
 def _ledgers(rows: RecordRows) -> list[str | int]:

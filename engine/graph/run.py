@@ -11,7 +11,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 from weakref import ref
 
@@ -19,9 +18,9 @@ from engine.clock import NEVER_NS
 from engine.errors import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, VireoError
 from engine.graph.call import Call, NodeJob, Values, ended, first_there
 from engine.graph.circuit import Circuit
-from engine.graph.ledger import Entry, stages
+from engine.graph.ledger import Entry, StagesOf
 from engine.graph.plan import Condition, Fallback, Node
-from engine.graph.rows import Mask, holds, rows_where, some_rows, spread
+from engine.graph.rows import Mask, rows_where, some_rows, spread
 from engine.request import Response
 from engine.scheduling.job import Job
 from engine.tensor import Tensor
@@ -41,8 +40,8 @@ class GraphRun:
     """See the module. `start` is called once; `tell` by any thread."""
 
     __slots__ = (
-        "__weakref__", "_at_once", "_circuit", "_driving", "_entries", "_events", "_jobs", "_left", "_light", "_lock", "_marks",
-        "_masks", "_out", "_pending", "_ready", "_release", "_tell_end", "_values", "ended", "job",
+        "__weakref__", "_at_once", "_circuit", "_driving", "_entries", "_events", "_held", "_jobs", "_left", "_light", "_lock",
+        "_marks", "_masks", "_out", "_pending", "_ready", "_release", "_tell_end", "_values", "ended", "job",
     )  # fmt: skip
 
     def __init__(self, circuit: Circuit, job: Job, end: End, *, at_once: bool, light: bool) -> None:
@@ -55,6 +54,7 @@ class GraphRun:
         self._entries: list[Entry | None] = [None] * self._left
         self._marks: tuple[str, ...] = ()
         self._masks: dict[int, Mask] = {}
+        self._held: dict[int, bool] = {}
         self._values: Values = [None] * circuit.plan.slots
         inputs = job.request.inputs
         for slot, name in enumerate(circuit.plan.input_names):
@@ -162,7 +162,7 @@ class GraphRun:
     def _wanted(self, node: Node, condition: Condition) -> bool:
         """Whether the condition is true, and for which rows where these are told apart."""
         if not self._circuit.by_rows[node.index]:
-            return holds(condition, self._values)
+            return self._circuit.holds(node, condition, self._values, self._held)
         mask = rows_where(condition, self._values, self.job.rows)
         if mask.all():
             return True
@@ -374,7 +374,7 @@ class GraphRun:
             if len(wanted) > 1:
                 outputs = {name: outputs[name] for name in wanted}
         job.ledger.run(job.ledger.received_ns, at_ns, job.rows)
-        job.ledger.stages_of = partial(stages, plan, self._entries, job.deadline_ns, job.ledger.received_ns)
+        job.ledger.stages_of = StagesOf(plan, self._entries, job.deadline_ns, job.ledger.received_ns)
         self._end()
         return Response(plan.name, 1, outputs, job.ledger, job.request.id, self._marks)
 

@@ -6,7 +6,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 
 from engine.clock import NEVER_NS, Clock
 from engine.errors import Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, VireoError
@@ -15,7 +14,7 @@ from engine.graph.alarm import Alarm
 from engine.graph.circuit import Circuit
 from engine.graph.delivery import Delivery
 from engine.graph.joint import JointJob, all_cancelled, join, joint_bounds, take_joint
-from engine.graph.ledger import stages
+from engine.graph.ledger import StagesOf
 from engine.graph.plan import Node, Plan
 from engine.graph.port import NodePort
 from engine.graph.run import DEADLINE, GraphRun, Ring
@@ -30,6 +29,9 @@ log = logging.getLogger("vireo.graph")
 
 _PREDICTED_NS = 1_000_000
 """How long a prediction of the graph's time is used before it is made anew."""
+
+_TRUSTED_NS, _AMPLE = 50_000_000, 4
+"""And how long by a request that has so many times the predicted time: whatever it is now, it will be admitted."""
 
 _WEIGHT = 0.05
 """Of a new sample in the mean cost of a run."""
@@ -63,7 +65,7 @@ class GraphRunner:
         """And how many requests are in each."""
         self._cost_ns = 0.0
         self._prediction = Prediction(0, 0, None)
-        self._predicted_ns = -_PREDICTED_NS
+        self._predicted_ns, self._predicted_rows = -_PREDICTED_NS, 0
         self._ended_ns = 0
         self._lock = threading.Lock()
         self._held = 0
@@ -198,7 +200,7 @@ class GraphRunner:
         ledger, responses = joint.ledger, list[Response]()
         for each, outputs in zip(members, parts, strict=True):
             each.ledger.run(each.ledger.received_ns, ledger.computed_ns, ledger.batch_rows)
-            each.ledger.stages_of = partial(stages, self.plan, joint.entries, each.deadline_ns, each.ledger.received_ns)
+            each.ledger.stages_of = StagesOf(self.plan, joint.entries, each.deadline_ns, each.ledger.received_ns)
             self.statistics.lone_done(each.ledger, each.deadline_ns)
             responses.append(Response(self.plan.name, 1, outputs, each.ledger, each.request.id, response.marks))
         self._delivery.answer_all(members, responses, joint.values, ledger)
@@ -231,6 +233,8 @@ class GraphRunner:
         if job.deadline_ns <= now_ns:
             self.statistics.refused()
             raise DeadlineExceeded(f"graph '{name}': deadline passed before anything was computed")
+        if self._has_ample_time(job, now_ns):
+            return False
         prediction = self._predict(job.rows, now_ns)
         path = choose_path(prediction, job.deadline_ns, now_ns, now_ns - self._ended_ns)
         if path is Path.REFUSED:
@@ -242,11 +246,17 @@ class GraphRunner:
             )
         return path is Path.LIGHT
 
+    def _has_ample_time(self, job: Job, now_ns: int) -> bool:
+        full_ns = self._prediction.full_ns
+        if not full_ns or now_ns - self._predicted_ns > _TRUSTED_NS or job.rows > self._predicted_rows:
+            return False
+        return now_ns + _AMPLE * full_ns + int(self.waiting * self._cost_ns) <= job.deadline_ns
+
     def _predict(self, rows: int, now_ns: int) -> Prediction:
         known = self._prediction
         if now_ns - self._predicted_ns > _PREDICTED_NS:
             known = self._prediction = self._measure(rows)
-            self._predicted_ns = now_ns
+            self._predicted_ns, self._predicted_rows = now_ns, rows
         return Prediction(int(self.waiting * self._cost_ns), known.full_ns, known.light_ns)
 
     def _measure(self, rows: int) -> Prediction:
