@@ -111,12 +111,12 @@ class Tensor:
     def to_raw(self) -> bytes | memoryview:
         """The raw content: a view of the array where it can be one, little-endian and row-major."""
         if self.datatype.size is None:
-            return join_bytes(self.array.ravel())
+            return join_bytes(self.array.ravel().tolist())
         return np.ascontiguousarray(self.array, self.datatype.dtype).reshape(-1).view(np.uint8).data
 
     def to_bytes(self) -> bytes:
         """A copy of the raw content, little-endian and row-major."""
-        return self.array.tobytes() if self.datatype.size is not None else join_bytes(self.array.ravel())
+        return self.array.tobytes() if self.datatype.size is not None else join_bytes(self.array.ravel().tolist())
 
     @property
     def bytes_size(self) -> int:
@@ -207,13 +207,18 @@ def split_bytes(name: str, raw: Buffer, count: int) -> list[bytes]:
 
 def join_bytes(elements: Iterable[bytes]) -> bytes:
     """Raw BYTES content of `elements`."""
-    return b"".join(part for each in elements for part in (_LENGTH.pack(len(each)), each))
+    pack = _LENGTH.pack
+    return b"".join([pack(len(each)) + each for each in elements])
 
 
 def check_strings(name: str, values: Iterable[Any]) -> list[bytes]:
-    """`values` as bytes, text encoded as UTF-8; InvalidArgument for anything else, TooLarge past the bound."""
+    """`values` as bytes, text encoded as UTF-8: the list itself where it is one of bytes. InvalidArgument for anything else,
+    TooLarge past the bound."""
+    given = values if isinstance(values, list) else list(values)
+    if set(map(type, given)) <= {bytes} and max(map(len, given), default=0) <= STRING_BYTES_MAX:
+        return given
     elements = []
-    for index, value in enumerate(values):
+    for index, value in enumerate(given):
         if not isinstance(value, str | bytes):
             raise InvalidArgument(
                 f"input {quoted(name)}: BYTES element {index} must be a string, got {type(value).__name__}"
