@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ Result = TypeVar("Result")
 
 _TERMINAL_S: Final = 0.2
 _LOG_S: Final = 10.0
+_HEARD_S: Final = 0.5
+"""How long a signal may go unheard of."""
 
 
 class Stopped(Exception):
@@ -38,6 +41,14 @@ def patiently(call: Callable[[], Result], stop: threading.Event) -> Result:
             if stop.wait(delay_s):
                 raise Stopped from error
         delay_s = min(2 * delay_s, limits.BATCH_RETRY_S_MAX)
+
+
+def result_of(future: Future[Result]) -> Result:
+    """What it gives, for the thread that signals are for. A signal that comes just before a wait without an end, or to another
+    thread, does not end that wait: Python would handle it when the future is done."""
+    while not wait((future,), _HEARD_S).done:
+        pass
+    return future.result()
 
 
 @contextmanager

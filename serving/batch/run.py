@@ -20,7 +20,7 @@ from serving.batch.progress import Progress
 from serving.batch.scorer import Scorer
 from serving.batch.source import Rows, Source
 from serving.batch.tensors import answers_of, inputs_of
-from serving.long_run import Stopped, patiently
+from serving.long_run import Stopped, patiently, result_of
 
 Report = Callable[[Progress], None]
 
@@ -122,7 +122,7 @@ class BatchRun:
                 yield rows
 
     def _settle(self, rows: Rows, future: Future[_Answered]) -> int:
-        answered, found, now_s = self._answered, future.result(), time.monotonic()
+        answered, found, now_s = self._answered, result_of(future), time.monotonic()
         if not answered.rows:
             self._since_s = now_s
         answered.add(found)
