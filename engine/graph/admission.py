@@ -59,8 +59,5 @@ def chains_ns(expected_ns: Sequence[int], consumers: Sequence[Sequence[int]]) ->
     """For each node, in plan order, the longest chain of expected times from its start to the graph's end."""
     longest = [0] * len(expected_ns)
     for index in range(len(expected_ns) - 1, -1, -1):
-        after = 0
-        for each in consumers[index]:
-            after = max(after, longest[each])
-        longest[index] = expected_ns[index] + after
+        longest[index] = expected_ns[index] + max((longest[each] for each in consumers[index]), default=0)
     return longest

@@ -8,11 +8,11 @@ from engine.clock import Clock
 from engine.duration import duration_us
 from engine.graph.alarm import Alarm
 from engine.graph.call import Call, Values, first_there, is_bounded
-from engine.graph.plan import Choices, Condition, Fallback, Node, Plan
+from engine.graph.plan import Choices, Fallback, Node, Plan
 from engine.graph.port import NodePort
 from engine.graph.remembered import Answer, Remembered
-from engine.graph.rows import holds, runs_by_rows
-from engine.tensor import Tensor, join_bytes
+from engine.graph.rows import runs_by_rows
+from engine.tensor import Tensor
 
 
 class Circuit:
@@ -38,10 +38,6 @@ class Circuit:
         self.sources = tuple(each.index for each in plan.nodes if not each.needs)
         self.bounded = [is_bounded(each) for each in plan.nodes]
         self.by_rows = [runs_by_rows(plan, each) for each in plan.nodes]
-        numbers: dict[Condition, int] = {}
-        self._conditions = [
-            None if each.when is None else numbers.setdefault(each.when, len(numbers)) for each in plan.nodes
-        ]
         self.remembered = [_remembering(each) for each in plan.nodes]
         for node, bounded in zip(plan.nodes, self.bounded, strict=True):
             if bounded and node.target.may_hang:
@@ -50,16 +46,6 @@ class Circuit:
     def stand_in(self, fallback: Fallback) -> Call:
         """The call of a fallback of this plan."""
         return self._stand_ins[id(fallback)]
-
-    def holds(self, node: Node, condition: Condition, values: Values, held: dict[int, bool]) -> bool:
-        """Whether the condition of `node` is true in this run. `held` keeps that for nodes that ask the same: what they ask of
-        was decided before any of them."""
-        number = self._conditions[node.index]
-        assert number is not None
-        found = held.get(number)
-        if found is None:
-            found = held[number] = holds(condition, values)
-        return found
 
     # Earlier answers.
 
@@ -84,9 +70,7 @@ def _key(values: Values, choices: Choices) -> bytes:
 
 def _content(tensor: Tensor) -> bytes:
     shape = repr(tensor.shape).encode()
-    return shape + (
-        tensor.array.tobytes() if tensor.datatype.size is not None else join_bytes(tensor.array.ravel().tolist())
-    )
+    return shape + tensor.to_bytes()
 
 
 def _remembering(node: Node) -> list[tuple[Fallback, Remembered]]:

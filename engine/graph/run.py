@@ -20,7 +20,7 @@ from engine.graph.call import Call, NodeJob, Values, ended, first_there
 from engine.graph.circuit import Circuit
 from engine.graph.ledger import Entry, StagesOf
 from engine.graph.plan import Condition, Fallback, Node
-from engine.graph.rows import Mask, rows_where, some_rows, spread
+from engine.graph.rows import Mask, holds, rows_where, some_rows, spread
 from engine.request import Response
 from engine.scheduling.job import Job
 from engine.tensor import Tensor
@@ -40,8 +40,8 @@ class GraphRun:
     """See the module. `start` is called once; `tell` by any thread."""
 
     __slots__ = (
-        "__weakref__", "_at_once", "_circuit", "_driving", "_entries", "_events", "_held", "_jobs", "_left", "_light", "_lock",
-        "_marks", "_masks", "_out", "_pending", "_ready", "_release", "_tell_end", "_values", "ended", "job",
+        "__weakref__", "_at_once", "_circuit", "_driving", "_entries", "_events", "_jobs", "_left", "_light", "_lock", "_marks",
+        "_masks", "_out", "_pending", "_ready", "_release", "_tell_end", "_values", "ended", "job",
     )  # fmt: skip
 
     def __init__(self, circuit: Circuit, job: Job, end: End, *, at_once: bool, light: bool) -> None:
@@ -54,7 +54,6 @@ class GraphRun:
         self._entries: list[Entry | None] = [None] * self._left
         self._marks: tuple[str, ...] = ()
         self._masks: dict[int, Mask] = {}
-        self._held: dict[int, bool] = {}
         self._values: Values = [None] * circuit.plan.slots
         inputs = job.request.inputs
         for slot, name in enumerate(circuit.plan.input_names):
@@ -162,7 +161,7 @@ class GraphRun:
     def _wanted(self, node: Node, condition: Condition) -> bool:
         """Whether the condition is true, and for which rows where these are told apart."""
         if not self._circuit.by_rows[node.index]:
-            return self._circuit.holds(node, condition, self._values, self._held)
+            return holds(condition, self._values)
         mask = rows_where(condition, self._values, self.job.rows)
         if mask.all():
             return True

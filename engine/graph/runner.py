@@ -30,9 +30,6 @@ log = logging.getLogger("vireo.graph")
 _PREDICTED_NS = 1_000_000
 """How long a prediction of the graph's time is used before it is made anew."""
 
-_TRUSTED_NS, _AMPLE = 50_000_000, 4
-"""And how long by a request that has so many times the predicted time: whatever it is now, it will be admitted."""
-
 _WEIGHT = 0.05
 """Of a new sample in the mean cost of a run."""
 
@@ -65,7 +62,7 @@ class GraphRunner:
         """And how many requests are in each."""
         self._cost_ns = 0.0
         self._prediction = Prediction(0, 0, None)
-        self._predicted_ns, self._predicted_rows = -_PREDICTED_NS, 0
+        self._predicted_ns = -_PREDICTED_NS
         self._ended_ns = 0
         self._lock = threading.Lock()
         self._held = 0
@@ -233,8 +230,6 @@ class GraphRunner:
         if job.deadline_ns <= now_ns:
             self.statistics.refused()
             raise DeadlineExceeded(f"graph '{name}': deadline passed before anything was computed")
-        if self._has_ample_time(job, now_ns):
-            return False
         prediction = self._predict(job.rows, now_ns)
         path = choose_path(prediction, job.deadline_ns, now_ns, now_ns - self._ended_ns)
         if path is Path.REFUSED:
@@ -246,17 +241,11 @@ class GraphRunner:
             )
         return path is Path.LIGHT
 
-    def _has_ample_time(self, job: Job, now_ns: int) -> bool:
-        full_ns = self._prediction.full_ns
-        if not full_ns or now_ns - self._predicted_ns > _TRUSTED_NS or job.rows > self._predicted_rows:
-            return False
-        return now_ns + _AMPLE * full_ns + int(self.waiting * self._cost_ns) <= job.deadline_ns
-
     def _predict(self, rows: int, now_ns: int) -> Prediction:
         known = self._prediction
         if now_ns - self._predicted_ns > _PREDICTED_NS:
             known = self._prediction = self._measure(rows)
-            self._predicted_ns, self._predicted_rows = now_ns, rows
+            self._predicted_ns = now_ns
         return Prediction(int(self.waiting * self._cost_ns), known.full_ns, known.light_ns)
 
     def _measure(self, rows: int) -> Prediction:

@@ -55,14 +55,7 @@ class FunctionServable:
                 continue
             if each.name not in answer:
                 raise Internal(f"function {quoted(self._name)} returned no output {quoted(each.name)}")
-            array = answer[each.name]
-            if (
-                type(array) is not np.ndarray
-                or array.dtype is not each.datatype.dtype
-                or each.datatype is BYTES
-                or not array.flags.c_contiguous
-            ):
-                array = self._array(each, array)
+            array = self._array(each, answer[each.name])
             if not each.takes(array.shape) or (self.signature.batchable and not _as_many(array, inputs)):
                 raise self._misshapen(each, array, inputs)
             answered[each.name] = Tensor(each.datatype, array)
@@ -76,6 +69,9 @@ class FunctionServable:
         )
 
     def _array(self, spec: TensorSpec, value: Any) -> Array:  # noqa: ANN401
+        known = spec.datatype is not BYTES and type(value) is np.ndarray and value.dtype is spec.datatype.dtype
+        if known and value.flags.c_contiguous:
+            return cast(Array, value)
         try:
             if spec.datatype is not BYTES:
                 return np.asarray(value, spec.datatype.dtype, order="C")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,30 +47,6 @@ def test_random_graphs_answer_what_a_plain_evaluation_does(threads: bool) -> Non
             values = [float(each) for each in job.request.inputs["x"].array]
             assert answer(job) == pytest.approx(expected(drawn, values)), f"graph {number} of seed 5"
         circuit.close()
-
-
-def test_request_with_ample_time_is_admitted_by_a_prediction_that_is_not_old_and_not_of_fewer_rows() -> None:
-    circuit = build([Drawn("only", (0,), 1.0)], lambda *_: None, inline=lambda _: True)
-    runner, made = circuit.runner, []
-    measure = runner._measure
-    runner._measure = lambda rows: made.append(rows) or replace(measure(rows), full_ns=10_000_000)  # type: ignore[method-assign, func-returns-value]
-
-    def admit(rows: int, deadline_ms: float) -> int:
-        made.clear()
-        job = circuit.job([1.0] * rows, deadline_ns=circuit.clock() + int(deadline_ms * 1e6))
-        assert not runner._admitted(job)
-        return len(made)
-
-    assert admit(2, 100) == 1
-    circuit.clock.advance(0.002)
-    assert admit(1, 40) == 0  # four times what is predicted
-    assert admit(2, 40) == 0
-    assert admit(1, 39) == 1
-    circuit.clock.advance(0.002)
-    assert admit(2, 40) == 1  # of one row is known how long it takes
-    circuit.clock.advance(0.051)
-    assert admit(2, 1000) == 1
-    circuit.close()
 
 
 def test_requests_that_go_together_are_answered_as_if_each_went_alone() -> None:
