@@ -72,16 +72,7 @@ from engine.spec import (
 )
 from engine.table_files import PARQUET_SUFFIX, TABLE_SUFFIXES, endings
 from engine.telemetry import BUCKETS_S, Duration, Histogram, ModelStatistics, quantile_s
-from engine.tensor import (
-    BF16,
-    BYTES,
-    DATATYPES,
-    Array,
-    DataType,
-    Tensor,
-    datatype_named,
-    element_count,
-)
+from engine.tensor import BF16, BYTES, DATATYPES, Array, DataType, Tensor, datatype_named, element_count
 from engine.triton.statistics import ServerCounts, ServerStatistics
 from engine.vectors.declaration import (
     CollectionSpec,
@@ -118,6 +109,7 @@ if TYPE_CHECKING:
     from engine.graph.outline import GraphOutline, NodeOutline, outline
     from engine.graph.plan import Node, Plan
     from engine.kernel_parts import FEATURE_KERNELS, KERNEL_PARTS, PROCESSORS, compile_kernels
+    from engine.kinds import decodable
     from engine.log.disk import put_in_place, sync_folder
     from engine.log.export import export_log, rows_of_log
     from engine.log.folder import lock_file
@@ -304,7 +296,7 @@ __all__ = [
     "collection_spec_of",
     "compile_kernels", "compile_view",
     "current_work",
-    "datatype_named", "deployment_of",
+    "datatype_named", "decodable", "deployment_of",
     "duration_us", "element_count",
     "endings",
     "event_bytes",
@@ -407,6 +399,7 @@ _LATER = {
     "as_plain": "engine.vectors.plain_spec",
     "collection_spec_of": "engine.vectors.plain_spec",
     "compile_view": "engine.features.compilation",
+    "decodable": "engine.kinds",
     "OptimizationSource": "engine.optimization.optimize",
     "OptimizationWish": "engine.optimization.optimize",
     "FEATURE_KERNELS": "engine.kernel_parts",

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 import msgspec
 
-from engine import InvalidArgument, nearest, quoted
+from engine import InvalidArgument, decodable, nearest, quoted
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ _STEP: Final = re.compile(r"[A-Za-z_]\w*|\[")
 def decoded(text: bytes, kind: type[T], what: str = "request body") -> T:
     """Raises InvalidArgument, "request body: legs[0]: unknown key 'dens'; nearest: 'dense'"."""
     try:
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(text, type=decodable(kind))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArgument(f"{what}: {_told(str(error), kind)}") from error
 

@@ -27,6 +27,7 @@ from engine import (
     Response,
     Tensor,
     datatype_named,
+    decodable,
     limits,
     quoted,
 )
@@ -57,7 +58,7 @@ class _Body(msgspec.Struct):
 
 
 _NUMBERS = {bool, int, float}
-_decode = msgspec.json.Decoder(_Body).decode
+_decode = msgspec.json.Decoder(decodable(_Body)).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ def _parse_with_literals(header: bytes) -> _Body:
         parsed = json.loads(header.decode())
         if b"\\ud" in header.lower():
             json.dumps(parsed, ensure_ascii=False).encode()  # UnicodeEncodeError for half a surrogate pair
-        return msgspec.convert(parsed, _Body)
+        return msgspec.convert(parsed, decodable(_Body))
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"request body: malformed JSON: {error}") from error
 

@@ -334,6 +334,41 @@ def _grpc(root: Path) -> list[str]:
 GRPC_FILES = ("serving/grpc_server.py",)
 
 
+def kinds_are_learnt_by_one_thread(root: Path) -> list[str]:
+    """What msgspec reads as is `decodable(...)`: two threads that meet a kind first crash the process (engine/kinds.py)."""
+    sources = [
+        each for each in read(root, "engine", "serving", "benchmarks/workloads") if each.path not in ONE_THREADS_KINDS
+    ]
+    return [
+        f"{source.path}:{node.lineno}: {ast.unparse(node)}: read as decodable(...)"
+        for source in sources
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call)
+        if (kind := _read_as(node)) and not ast.unparse(kind).startswith("decodable(")
+    ]
+
+
+def _read_as(call: ast.Call) -> ast.expr | None:
+    called = ast.unparse(call.func)
+    if called not in MSGSPEC_READERS:
+        return None
+    given = [each.value for each in call.keywords if each.arg == "type"]
+    return next(iter([*given, *call.args[MSGSPEC_READERS[called] :]]), None)
+
+
+MSGSPEC_READERS = {
+    "msgspec.convert": 1,
+    **{
+        f"msgspec.{form}.{name}": place
+        for form in ("json", "msgpack")
+        for name, place in (("decode", 1), ("Decoder", 0))
+    },
+}
+"""By name, the place of what to read as among its arguments."""
+ONE_THREADS_KINDS = ("engine/kinds.py", "engine/log/payload_json.py")
+"""It itself; and a kind that is made for one decoder, of types that are nobody else's."""
+
+
 def pure_files_are_pure(root: Path) -> list[str]:
     """Decisions: no async, time, random, threads or I/O."""
     sources = [each for each in read(root, "engine") if each.path in PURE]
@@ -407,6 +442,7 @@ RULES: tuple[Rule, ...] = (
     one_composition_root,
     surface_is_what_is_exported,
     heavy_libraries_have_one_owner,
+    kinds_are_learnt_by_one_thread,
     pure_files_are_pure,
     functions_are_short,
     public_names_have_docstrings,
@@ -461,6 +497,9 @@ PLANTED: list[tuple[Rule, str, str]] = [
     (heavy_libraries_have_one_owner, "serving/a.py", "from ray import serve"),
     (heavy_libraries_have_one_owner, "serving/a.py", "import grpc.aio"),
     (heavy_libraries_have_one_owner, "kernels/a.py", "import torch"),
+    (kinds_are_learnt_by_one_thread, "engine/a.py", "msgspec.json.decode(b'', type=Kind)"),
+    (kinds_are_learnt_by_one_thread, "serving/a.py", "msgspec.convert({}, Kind)"),
+    (kinds_are_learnt_by_one_thread, "benchmarks/workloads/a.py", "msgspec.msgpack.Decoder(Kind)"),
     (pure_files_are_pure, "engine/scheduling/queue.py", "import time"),
     (pure_files_are_pure, "engine/scheduling/queue.py", "def f():\n    from os import path"),
     (pure_files_are_pure, "engine/control/rollout.py", "def f():\n    open('x')"),
@@ -482,6 +521,7 @@ ALLOWED = {
     "from engine.servables.onnx import load_onnx",
     "engine/scheduling/queue.py": "from engine.servables.servable import Servable\nfrom engine.servables import signature",
     "engine/servables/onnx.py": "def _f():\n    import onnxruntime",
+    "engine/vectors/sealed.py": "msgspec.json.decode(b'', type=decodable(Kind))\nmsgspec.json.decode(b'')",
     "kernels/gpu/knn.py": "import torch",
     "serving/grpc_server.py": "import grpc\nfrom engine import Tensor",
     "benchmarks/a.py": "import torch\nimport ray\nfrom engine import Tensor",

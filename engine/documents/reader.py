@@ -20,6 +20,7 @@ from engine.documents.document import Document
 from engine.documents.limits import DOCUMENT_READER_BYTES_MAX
 from engine.documents.reading import read_document
 from engine.errors import DeadlineExceeded, Internal, InvalidArgument, TooLarge, VireoError, error_of_kind
+from engine.kinds import decodable
 from engine.process_beside import started_beside
 
 
@@ -57,7 +58,7 @@ class DocumentReader:
             connection.send_bytes(msgspec.msgpack.encode(_Order(name, content, self._spec)))
             if not connection.poll(self._spec.seconds_max):
                 raise DeadlineExceeded(f"takes more than {self._spec.seconds_max:g} s to read")
-            answer = msgspec.msgpack.decode(connection.recv_bytes(), type=_Answer)
+            answer = msgspec.msgpack.decode(connection.recv_bytes(), type=decodable(_Answer))
         except (EOFError, OSError) as error:
             raise InvalidArgument(f"ends the process that reads it: {self._ended()}") from error
         except BaseException:
@@ -101,7 +102,7 @@ def main(connection: int) -> None:
     orders = Connection(connection)
     with suppress(EOFError, OSError):
         while True:
-            order = msgspec.msgpack.decode(orders.recv_bytes(), type=_Order)
+            order = msgspec.msgpack.decode(orders.recv_bytes(), type=decodable(_Order))
             signal.alarm(math.ceil(order.spec.seconds_max) + 1)  # ends it if nobody else is left to
             orders.send_bytes(msgspec.msgpack.encode(_answer(order)))
             signal.alarm(0)

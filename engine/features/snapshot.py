@@ -29,6 +29,7 @@ import msgspec
 import pyarrow as pa
 
 from engine.errors import DataLoss, ResourceExhausted, Unavailable, quoted
+from engine.kinds import decodable
 from engine.log.disk import put_in_place
 from engine.log.log import Offsets
 from engine.log.snapshot_store import SnapshotStore
@@ -312,7 +313,7 @@ def _trailer_of(data: memoryview, path: Path) -> _Trailer:
     encoded = bytes(data[end - length : end])
     if zlib.crc32(encoded) != crc32:
         raise DataLoss(f"snapshot {path.name}: its trailer is damaged")
-    return msgspec.json.decode(encoded, type=_Trailer)
+    return msgspec.json.decode(encoded, type=decodable(_Trailer))
 
 
 def _parts_of(source: Any, trailer: _Trailer) -> Iterator[tuple[str, pa.RecordBatch]]:  # noqa: ANN401

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from engine.errors import nearest, quoted
+from engine.kinds import decodable
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ def _time(value: object, kind: pa.DataType) -> object:
         from datetime import datetime
 
         try:
-            return msgspec.convert(value, datetime)
+            return msgspec.convert(value, decodable(datetime))
         except msgspec.ValidationError:
             return pa.array([value]).cast(kind)[0].as_py()
     return value

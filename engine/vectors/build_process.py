@@ -25,6 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from engine.errors import Unavailable, VireoError, error_of_kind
+from engine.kinds import decodable
 from engine.log.payload_arrow import arrow_stream
 from engine.process_beside import started_beside
 from engine.vectors.build_lock import building_in
@@ -236,7 +237,7 @@ def _answer(sent: _Sent, orders: Connection, parent: int) -> _Done | _Failed:
             if os.getppid() != parent:  # it ended before the lock was held: another may have opened the folder
                 os._exit(1)
             sources = [(SealedSegment.open(Path(folder), checked=True), rows) for folder, rows in sent.sources]
-            spec = msgspec.json.decode(sent.spec, type=CollectionSpec)
+            spec = msgspec.json.decode(sent.spec, type=decodable(CollectionSpec))
             make_segment(SegmentOrder(Path(sent.folder), spec, sent.first, sent.next, sources), given, codebooks)
             return _Done(codebooks.files)
     except VireoError as error:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import DataLoss, FailedPrecondition, quoted
+from engine.kinds import decodable
 from engine.vectors.segment_file import Mapped, map_file, translated
 
 Array = npt.NDArray[Any]
@@ -97,7 +98,7 @@ def _header(path: Path, mapped: Mapped) -> tuple[PostingsHeader, int]:
         raise FailedPrecondition(f"{quoted(str(path))}: format version {version}, this program reads {_VERSION}")
     end = _HEAD.size + size
     try:
-        return msgspec.json.decode(mapped[_HEAD.size : end], type=PostingsHeader), end
+        return msgspec.json.decode(mapped[_HEAD.size : end], type=decodable(PostingsHeader)), end
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise _damaged(path, f"has a wrong header: {error}") from error
 

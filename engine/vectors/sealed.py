@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from engine.errors import DataLoss, NotFound, quoted
+from engine.kinds import decodable
 from engine.vectors.declaration import CollectionSpec
 from engine.vectors.dense_rows import DenseRows
 from engine.vectors.evaluation import FieldColumns
@@ -63,7 +64,7 @@ class Contents:
 def read_contents(segment: SealedSegment) -> Contents:
     """Raises DataLoss where it is no JSON of its kind; a segment that has none has nothing built."""
     try:
-        return msgspec.json.decode(segment.file(CONTENTS).read_bytes(), type=Contents)
+        return msgspec.json.decode(segment.file(CONTENTS).read_bytes(), type=decodable(Contents))
     except NotFound:
         return Contents()
     except (OSError, msgspec.DecodeError) as error:

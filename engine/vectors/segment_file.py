@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from engine.errors import DataLoss, FailedPrecondition, quoted
+from engine.kinds import decodable
 from engine.log.disk import Disk, disk_fault
 
 T = TypeVar("T")
@@ -186,7 +187,7 @@ def read_framed(path: Path, kind: Format, type_: type[T]) -> T:
     if version != FORMAT_VERSION:
         raise FailedPrecondition(f"{quoted(str(path))}: format version {version}, this program reads {FORMAT_VERSION}")
     try:
-        return msgspec.json.decode(body, type=type_)
+        return msgspec.json.decode(body, type=decodable(type_))
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise FailedPrecondition(f"{quoted(str(path))}: another program wrote this {kind}: {error}") from error
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine import DataLoss, FailedPrecondition
+from engine import DataLoss, FailedPrecondition, decodable
 
 FORMAT: Final = 1
 _SHOWN: Final = 5
@@ -51,7 +51,7 @@ class Manifest(msgspec.Struct, frozen=True):
 def decoded(content: bytes, name: str) -> Manifest:
     """The manifest stored as `content` in the file `name`. Raises DataLoss, FailedPrecondition for one of a later format."""
     try:
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(content, type=decodable(Manifest))
     except msgspec.MsgspecError as error:
         raise DataLoss(f"{name}: not a batch run's progress: {error}; --restart begins anew") from error
     if manifest.format != FORMAT:

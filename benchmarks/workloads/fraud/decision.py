@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.workloads.fraud.calibration import Calibration
 from benchmarks.workloads.fraud.reasons import REASONS, TOLD_MAX, groups_of, strongest
+from engine import decodable
 from kernels.treeshap import Forest, contributions
 
 HOUR_US, DAY_US = 3_600_000_000, 86_400_000_000
@@ -144,7 +145,7 @@ def write_decision(settings: Settings, forest: Forest, folder: Path) -> None:
 
 def read_decision(folder: Path) -> Decision:
     """The functions of the build in `folder`, compiled."""
-    settings = msgspec.json.decode((folder / SETTINGS).read_bytes(), type=Settings)
+    settings = msgspec.json.decode((folder / SETTINGS).read_bytes(), type=decodable(Settings))
     with np.load(folder / TREES) as stored:
         arrays = {name: stored[name] for name in Forest._fields}
     forest = Forest(**{**arrays, "expected": float(arrays["expected"]), "features": int(arrays["features"])})

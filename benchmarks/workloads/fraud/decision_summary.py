@@ -7,6 +7,7 @@ import msgspec
 
 from benchmarks.table import Cell, Table
 from benchmarks.workloads.fraud.summary import Quality
+from engine import decodable
 
 FILE = "summary.json"
 
@@ -50,7 +51,7 @@ def write_decision_summary(summary: DecisionSummary, folder: Path) -> None:
 
 def read_decision_summary(folder: Path) -> DecisionSummary:
     """The summary in `folder`. Raises msgspec.ValidationError when it is not one of ours."""
-    return msgspec.json.decode((folder / FILE).read_bytes(), type=DecisionSummary)
+    return msgspec.json.decode((folder / FILE).read_bytes(), type=decodable(DecisionSummary))
 
 
 def decision_tables(summary: DecisionSummary) -> list[Table]:

@@ -7,6 +7,7 @@ import msgspec
 
 from benchmarks.table import Cell, Table
 from benchmarks.workloads.recommendation.judged import NDCGS, RECALLS, Quality
+from engine import decodable
 
 FILE = "summary.json"
 
@@ -31,7 +32,7 @@ def write_summary(summary: Summary, folder: Path) -> None:
 
 def read_summary(folder: Path) -> Summary:
     """The summary in `folder`. Raises msgspec.ValidationError when it is not one of ours."""
-    return msgspec.json.decode((folder / FILE).read_bytes(), type=Summary)
+    return msgspec.json.decode((folder / FILE).read_bytes(), type=decodable(Summary))
 
 
 def quality_table(summary: Summary) -> Table:
