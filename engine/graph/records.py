@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from itertools import groupby
 from time import thread_time
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -76,6 +77,15 @@ class RecordStatistics:
     waiting: int = 0
 
 
+class _Writer(Enum):
+    """What its thread does. ASLEEP: nothing waits. RESTING: rows gather for the next append. PAUSING: the log is away."""
+
+    AT_WORK = auto()
+    ASLEEP = auto()
+    RESTING = auto()
+    PAUSING = auto()
+
+
 @dataclass(slots=True)
 class _Entry:
     """`done` where it is durable. `count` is kept, for asking costs."""
@@ -108,8 +118,7 @@ class RecordWriter:
         self._waiting: deque[_Entry] = deque()
         self._counts = RecordStatistics()
         self._thread: threading.Thread | None = None
-        self._asleep = False
-        self._pausing = self._resting = False
+        self._writer = _Writer.AT_WORK
         self._pause_s = self._took_s = 0.0
         self._closed = False
         self._told_ns = -_TELL_NS
@@ -149,16 +158,16 @@ class RecordWriter:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name=f"vireo-records-{self._name}", daemon=True)
                 self._thread.start()
-            elif self._asleep or self._is_worth_waking(entry):
-                self._asleep = self._pausing = self._resting = False
+            elif self._is_worth_waking(entry):
+                self._writer = _Writer.AT_WORK
                 self._changed.notify()
             return True
 
     def _is_worth_waking(self, entry: _Entry) -> bool:
         """A durable one, whose caller waits, is tried at once; a whole append needs no more rest."""
-        if entry.done is not None:
-            return self._pausing or self._resting
-        return self._resting and self._counts.waiting >= _APPEND_ROWS_MAX
+        if self._writer is _Writer.ASLEEP or entry.done is not None:
+            return self._writer is not _Writer.AT_WORK
+        return self._writer is _Writer.RESTING and self._counts.waiting >= _APPEND_ROWS_MAX
 
     def statistics(self) -> RecordStatistics:
         """A copy of the counts."""
@@ -169,7 +178,7 @@ class RecordWriter:
         """Takes no more; returns when what waits is appended or, tried once more, cannot be."""
         with self._changed:
             self._closed = True
-            self._asleep = self._pausing = self._resting = False
+            self._writer = _Writer.AT_WORK
             self._changed.notify_all()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -192,18 +201,13 @@ class RecordWriter:
         """What waits, a bounded number of rows, soon after there is any and no pause is on; empty once closed and done."""
         with self._changed:
             if self._pause_s and not self._closed and not self._durable:
-                self._pausing = True
-                self._changed.wait_for(lambda: not self._pausing, self._pause_s)
-                self._pausing = False
+                self._wait(_Writer.PAUSING, self._pause_s)
             while not self._waiting and not self._durable and not self._closed:
-                self._asleep = True
-                self._changed.wait_for(lambda: not self._asleep)
+                self._wait(_Writer.ASLEEP)
             if not self._durable and not self._closed:
-                self._resting = True  # nobody waits for them
                 behind = self._counts.waiting >= _APPEND_ROWS_MAX
                 rest_s = min(max((1 if behind else _RESTS) * self._took_s, _GATHER_S), _REST_S_MAX)
-                self._changed.wait_for(lambda: not self._resting, rest_s)
-                self._resting = False
+                self._wait(_Writer.RESTING, rest_s)  # nobody waits for them
             taken: list[_Entry] = []
             rows = 0
             for queue in (self._durable, self._waiting):
@@ -211,6 +215,12 @@ class RecordWriter:
                     taken.append(queue.popleft())
                     rows += taken[-1].count
             return taken
+
+    def _wait(self, so: _Writer, seconds: float | None = None) -> None:
+        """Until woken, at most so long; `_changed` is held."""
+        self._writer = so
+        self._changed.wait_for(lambda: self._writer is _Writer.AT_WORK, seconds)
+        self._writer = _Writer.AT_WORK
 
     def _append(self, turn: Sequence[_Entry]) -> None:
         try:
