@@ -9,7 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final
 
-from kernels.processor import LEVELS
+from engine.errors import FailedPrecondition
+
+try:
+    from kernels.processor import LEVELS
+except ValueError as error:  # VIREO_KERNEL_CPUS is wrong, which whoever starts a server hears in one line
+    raise FailedPrecondition(str(error)) from error
 
 FEATURE_KERNELS: Final = ("ingest", "lookup", "entities", "hashing")
 VECTOR_KERNELS: Final = ("scoring", "ranking", "postings", "idmap", "bitsets", "directions", "words", "hashing")

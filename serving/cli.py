@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from engine import Engine, FailedPrecondition, InvalidArgument, Spec, SpecError, VireoError, endings, load_spec, quoted
 from serving.batch.command import add_options, run_batch
-from serving.compiling import add_compile_options
 from serving.experiment import add_experiment_options, run_experiment, run_export
 from serving.ingest.command import add_ingest_options, run_ingest
 from serving.optimize import add_optimize_options, run_optimize
@@ -38,14 +37,14 @@ _ON_RAY = "ray"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command: 0 when it did what it says, 1 when the spec or a model is at fault, 2 for wrong usage."""
-    parser = _parser()
-    parsed, rest = parser.parse_known_args(arguments)
-    if rest and parsed.run is not _bench:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    parsed.rest = rest
-    level = logging.INFO if parsed.run is _serve else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
+        parser = _parser()
+        parsed, rest = parser.parse_known_args(arguments)
+        if rest and parsed.run is not _bench:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parsed.rest = rest
+        level = logging.INFO if parsed.run is _serve else logging.WARNING
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
         run: Command = parsed.run
         return run(parsed)
     except VireoError as error:
@@ -54,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Raises FailedPrecondition where VIREO_KERNEL_CPUS is wrong."""
+    from serving.compiling import add_compile_options
+
     parser = argparse.ArgumentParser(prog="vireo", description="One low-latency serving engine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = _app_command(commands, "serve", _serve, "serve what a spec says until SIGTERM")

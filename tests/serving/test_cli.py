@@ -228,6 +228,16 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], tmp_path: Path) ->
     assert "usage: vireo" in ended.stderr
 
 
+@pytest.mark.parametrize("command", ["serve", "compile"])
+def test_a_processor_that_is_not_known_is_told_in_one_line(command: str, app: Path) -> None:
+    arguments = [] if command == "compile" else [app]
+    ended = vireo(command, *arguments, folder=app.parent, VIREO_KERNEL_CPUS="x86-64-v4,znver9")
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "vireo: VIREO_KERNEL_CPUS: no kind of processor is called 'znver9'; there are x86-64-v4, x86-64-v3\n"
+    )
+
+
 def test_bench_hands_its_options_on(tmp_path: Path) -> None:
     ended = vireo("bench", "fraud", "--help", folder=tmp_path)
     assert ended.returncode == 0
