@@ -350,19 +350,16 @@ def kinds_are_learnt_by_one_thread(root: Path) -> list[str]:
 
 def _read_as(call: ast.Call) -> ast.expr | None:
     called = ast.unparse(call.func)
-    if called not in MSGSPEC_READERS:
+    place = MSGSPEC_READERS.get(called, MSGSPEC_READERS.get(called.removeprefix("msgspec.")))
+    if place is None:
         return None
     given = [each.value for each in call.keywords if each.arg == "type"]
-    return next(iter([*given, *call.args[MSGSPEC_READERS[called] :]]), None)
+    return next(iter([*given, *call.args[place:]]), None)
 
 
 MSGSPEC_READERS = {
     "msgspec.convert": 1,
-    **{
-        f"msgspec.{form}.{name}": place
-        for form in ("json", "msgpack")
-        for name, place in (("decode", 1), ("Decoder", 0))
-    },
+    **{f"{form}.{name}": place for form in ("json", "msgpack") for name, place in (("decode", 1), ("Decoder", 0))},
 }
 """By name, the place of what to read as among its arguments."""
 ONE_THREADS_KINDS = ("engine/kinds.py", "engine/log/payload_json.py")
@@ -499,6 +496,7 @@ PLANTED: list[tuple[Rule, str, str]] = [
     (heavy_libraries_have_one_owner, "kernels/a.py", "import torch"),
     (kinds_are_learnt_by_one_thread, "engine/a.py", "msgspec.json.decode(b'', type=Kind)"),
     (kinds_are_learnt_by_one_thread, "serving/a.py", "msgspec.convert({}, Kind)"),
+    (kinds_are_learnt_by_one_thread, "serving/a.py", "from msgspec import json\njson.decode(b'', type=Kind)"),
     (kinds_are_learnt_by_one_thread, "benchmarks/workloads/a.py", "msgspec.msgpack.Decoder(Kind)"),
     (pure_files_are_pure, "engine/scheduling/queue.py", "import time"),
     (pure_files_are_pure, "engine/scheduling/queue.py", "def f():\n    from os import path"),
