@@ -77,7 +77,7 @@ class RecordStatistics:
     waiting: int = 0
 
 
-class _Writer(Enum):
+class _State(Enum):
     """What its thread does. ASLEEP: nothing waits. RESTING: rows gather for the next append. PAUSING: the log is away."""
 
     AT_WORK = auto()
@@ -118,7 +118,7 @@ class RecordWriter:
         self._waiting: deque[_Entry] = deque()
         self._counts = RecordStatistics()
         self._thread: threading.Thread | None = None
-        self._writer = _Writer.AT_WORK
+        self._state = _State.AT_WORK
         self._pause_s = self._took_s = 0.0
         self._closed = False
         self._told_ns = -_TELL_NS
@@ -159,15 +159,15 @@ class RecordWriter:
                 self._thread = threading.Thread(target=self._loop, name=f"vireo-records-{self._name}", daemon=True)
                 self._thread.start()
             elif self._is_worth_waking(entry):
-                self._writer = _Writer.AT_WORK
+                self._state = _State.AT_WORK
                 self._changed.notify()
             return True
 
     def _is_worth_waking(self, entry: _Entry) -> bool:
         """A durable one, whose caller waits, is tried at once; a whole append needs no more rest."""
-        if self._writer is _Writer.ASLEEP or entry.done is not None:
-            return self._writer is not _Writer.AT_WORK
-        return self._writer is _Writer.RESTING and self._counts.waiting >= _APPEND_ROWS_MAX
+        if self._state is _State.RESTING:
+            return entry.done is not None or self._counts.waiting >= _APPEND_ROWS_MAX
+        return self._state is _State.ASLEEP or (self._state is _State.PAUSING and entry.done is not None)
 
     def statistics(self) -> RecordStatistics:
         """A copy of the counts."""
@@ -178,7 +178,7 @@ class RecordWriter:
         """Takes no more; returns when what waits is appended or, tried once more, cannot be."""
         with self._changed:
             self._closed = True
-            self._writer = _Writer.AT_WORK
+            self._state = _State.AT_WORK
             self._changed.notify_all()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -201,13 +201,13 @@ class RecordWriter:
         """What waits, a bounded number of rows, soon after there is any and no pause is on; empty once closed and done."""
         with self._changed:
             if self._pause_s and not self._closed and not self._durable:
-                self._wait(_Writer.PAUSING, self._pause_s)
+                self._wait(_State.PAUSING, self._pause_s)
             while not self._waiting and not self._durable and not self._closed:
-                self._wait(_Writer.ASLEEP)
+                self._wait(_State.ASLEEP)
             if not self._durable and not self._closed:
                 behind = self._counts.waiting >= _APPEND_ROWS_MAX
                 rest_s = min(max((1 if behind else _RESTS) * self._took_s, _GATHER_S), _REST_S_MAX)
-                self._wait(_Writer.RESTING, rest_s)  # nobody waits for them
+                self._wait(_State.RESTING, rest_s)  # nobody waits for them
             taken: list[_Entry] = []
             rows = 0
             for queue in (self._durable, self._waiting):
@@ -216,11 +216,11 @@ class RecordWriter:
                     rows += taken[-1].count
             return taken
 
-    def _wait(self, so: _Writer, seconds: float | None = None) -> None:
+    def _wait(self, state: _State, seconds: float | None = None) -> None:
         """Until woken, at most so long; `_changed` is held."""
-        self._writer = so
-        self._changed.wait_for(lambda: self._writer is _Writer.AT_WORK, seconds)
-        self._writer = _Writer.AT_WORK
+        self._state = state
+        self._changed.wait_for(lambda: self._state is _State.AT_WORK, seconds)
+        self._state = _State.AT_WORK
 
     def _append(self, turn: Sequence[_Entry]) -> None:
         try:

@@ -76,7 +76,7 @@ def test_rest_ends_with_a_durable_row_with_a_whole_append_and_with_the_end(
     writer = writer_of(log)
     for number in range(3):
         writer.offer(decision(number))
-    until(lambda: writer._writer is module._Writer.RESTING)
+    until(lambda: writer._state is module._State.RESTING)
     assert log.latest() == {0: 0}
     if how == "durable":
         writer.append_durably(decision(3), outcomes)
