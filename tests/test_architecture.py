@@ -344,7 +344,8 @@ def kinds_are_learnt_by_one_thread(root: Path) -> list[str]:
         for source in sources
         for node in ast.walk(source.tree)
         if isinstance(node, ast.Call)
-        if (kind := _read_as(node)) and not ast.unparse(kind).startswith("decodable(")
+        if (kind := _read_as(node)) and ast.unparse(kind) not in PLAIN_KINDS
+        if not ast.unparse(kind).startswith("decodable(")
     ]
 
 
@@ -362,6 +363,8 @@ MSGSPEC_READERS = {
     **{f"{form}.{name}": place for form in ("json", "msgpack") for name, place in (("decode", 1), ("Decoder", 0))},
 }
 """By name, the place of what to read as among its arguments."""
+PLAIN_KINDS = ("datetime",)
+"""Of Python's own, of which msgspec has nothing to learn."""
 ONE_THREADS_KINDS = ("engine/kinds.py", "engine/log/payload_json.py")
 """It itself; and a kind that is made for one decoder, of types that are nobody else's."""
 
@@ -519,7 +522,8 @@ ALLOWED = {
     "from engine.servables.onnx import load_onnx",
     "engine/scheduling/queue.py": "from engine.servables.servable import Servable\nfrom engine.servables import signature",
     "engine/servables/onnx.py": "def _f():\n    import onnxruntime",
-    "engine/vectors/sealed.py": "msgspec.json.decode(b'', type=decodable(Kind))\nmsgspec.json.decode(b'')",
+    "engine/vectors/sealed.py": "msgspec.json.decode(b'', type=decodable(Kind))\nmsgspec.json.decode(b'')\n"
+    "msgspec.convert('', datetime)",
     "kernels/gpu/knn.py": "import torch",
     "serving/grpc_server.py": "import grpc\nfrom engine import Tensor",
     "benchmarks/a.py": "import torch\nimport ray\nfrom engine import Tensor",

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from engine.errors import nearest, quoted
-from engine.kinds import decodable
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -135,7 +134,7 @@ def _time(value: object, kind: pa.DataType) -> object:
         from datetime import datetime
 
         try:
-            return msgspec.convert(value, decodable(datetime))
+            return msgspec.convert(value, datetime)
         except msgspec.ValidationError:
             return pa.array([value]).cast(kind)[0].as_py()
     return value

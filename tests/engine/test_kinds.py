@@ -8,7 +8,9 @@ import sys
 import pytest
 
 MEET = """
-import dataclasses, json, sys, threading
+import dataclasses, json, sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 import msgspec
 from engine import decodable
 
@@ -30,23 +32,18 @@ def kinds():
     return define("Outer", [*((f"b{number}", inner) for number in range(5)), ("c", list[inner])])
 
 
-def meet(kind, at_once, wrong):
+def meet(kind):
     at_once.wait(SECONDS)
     for _ in range(3):
         found = read(kind)
-        if (found.b4.a19, found.c[1].a7) != (19, 7):
-            wrong.append(found)
+        assert (found.b4.a19, found.c[1].a7) == (19, 7), found
 
 
 sys.setswitchinterval(1e-6)
-for _ in range(60):
-    kind, at_once, wrong = kinds(), threading.Barrier(6), []
-    threads = [threading.Thread(target=meet, args=(kind, at_once, wrong)) for _ in range(6)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(SECONDS)
-    assert not wrong, wrong
+at_once = Barrier(6)
+with ThreadPoolExecutor(6) as threads:
+    for _ in range(60):
+        list(threads.map(meet, [kinds()] * 6))
 print("read")
 """
 
