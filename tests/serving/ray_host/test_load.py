@@ -50,8 +50,9 @@ def test_meter_tells_of_what_came_since_it_was_read_last(server: ServerHere) -> 
         await together(*[_request("quick")] * 4)
         idle = meter.read()
         late = Deadline(server.engine.clock() + 30_000_000)
-        (*_, refused) = await together(_request("slow"), _request("chain", late), *[_request("slow", late)] * 2)
-        assert isinstance(refused, VireoError)
+        (_, *told) = await together(_request("slow"), _request("chain", late), *[_request("slow", late)] * 2)
+        # One that comes when the first is at work and none waits is tried (see admission); which, the worker's thread decides
+        assert sum(isinstance(each, VireoError) for each in told) >= 2
         missed = meter.read()
         under_way = asyncio.ensure_future(dispatch.infer(_request("slow")))
         await asyncio.sleep(0)
